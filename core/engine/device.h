@@ -1,0 +1,19 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace qb {
+
+struct DeviceInfo {
+  std::string name;        // "cpu", "cuda:0"
+  std::string label;       // "2 × AMD EPYC", "NVIDIA H100 80GB"
+  int64_t memory_bytes = 0, free_bytes = 0;
+};
+
+// Loads libtorch_cuda.so where a driver and the libraries are present, sets ATen's threads (0: all cores).
+// Call once at program start, before the first tensor. Never throws.
+void initialise_compute(int threads = 0);
+std::vector<DeviceInfo> devices();
+
+}  // namespace qb

@@ -1,0 +1,43 @@
+#pragma once
+#include <functional>
+#include <optional>
+
+#include "core/base/control.h"
+#include "core/method/method.h"
+#include "core/text/corpus.h"
+
+namespace qb {
+
+// One quantization: the block-by-block walk over a model.
+struct EngineJob {
+  std::shared_ptr<const Model> model;
+  TokenSet calibration;                 // may be empty when no stage needs calibration (reports then lack output errors)
+  Scheme scheme;
+  std::vector<StageSpec> pipeline;      // an rtn stage is appended when none rounds
+  at::ScalarType dtype = at::kBFloat16; // of the forward passes
+  at::Device device = at::kCPU;
+  bool propagate_quantized = true;      // the next block sees the quantized block's outputs
+  uint64_t seed = 42;
+  std::filesystem::path folder;         // blocks are written to folder/blocks/block-0000.safetensors
+  std::string fingerprint;              // of recipe, model and data; a folder with another one is refused
+};
+
+// What an observer (core/measure) sees of a finished block, before its memory goes. Tensors are float32.
+struct BlockView {
+  const BlockWork& work;
+  const Decoder& decoder;
+  at::Tensor float_output, quantized_output;  // a sample of the block's output hidden states; undefined without calibration
+  double seconds = 0;
+};
+
+// Runs the job; already finished blocks of the same fingerprint are kept. Calls on_block after each new block is durable.
+// Throws Cancelled, InputError (misfit of scheme and model: before any work), ResourceError.
+void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block);
+
+// Refuses what would fail later: group sizes, patterns that match nothing, disk and memory. Throws InputError/ResourceError.
+void preflight(const EngineJob& job);
+
+// The quantized model of a finished (or partly finished) run: dequantized weights over the float ones.
+TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder);
+
+}  // namespace qb

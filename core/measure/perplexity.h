@@ -1,0 +1,25 @@
+#pragma once
+#include <functional>
+
+#include "core/base/control.h"
+#include "core/measure/report.h"
+#include "core/model/decoder.h"
+
+namespace qb {
+
+struct PerplexitySpec {
+  int64_t seq_len = 2048;
+  int64_t windows = 0;                  // 0: all
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+  LinearTap tap;                        // activation fake-quantization, may be empty
+};
+
+// Non-overlapping windows of seq_len, remainder dropped. Block by block: resident memory is one block plus the hidden
+// states of a chunk of windows. `on_estimate` gets the running figure after every chunk.
+// Throws InputError when the text has fewer than seq_len tokens or seq_len passes the model's context.
+PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr source, const std::vector<int32_t>& ids,
+                            const PerplexitySpec& spec, const Control& control = {},
+                            const std::function<void(const PerplexityResult&)>& on_estimate = {});
+
+}  // namespace qb

@@ -1,0 +1,101 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qb {
+
+// Everything a run tells, as torch-free values: stored as JSON, shown by views and the command line.
+
+// Equal-width bins over [low, high]; values outside are counted apart.
+struct Histogram {
+  double low = 0, high = 0;
+  std::vector<int64_t> counts;
+  int64_t below = 0, above = 0;
+  bool empty() const { return counts.empty(); }
+};
+
+struct OutlierChannel {
+  int64_t channel = 0;    // input channel
+  double abs_max = 0;     // of the calibration inputs
+  double ratio = 0;       // abs_max / median abs_max of all channels
+};
+
+// One linear in one run. Errors compare with the float model's weight W and output W·x on calibration inputs.
+struct LinearReport {
+  int block = 0;
+  std::string name;       // inside its block
+  std::string subset;
+  int64_t out_features = 0, in_features = 0;
+  std::string scheme;     // "int4 g64 asymmetric", "float"
+  double bits_per_weight = 0;
+  double weight_mse = 0;              // mean (Ŵ−W)²
+  double weight_max_error = 0;        // max |Ŵ−W|
+  double weight_sqnr_db = 0;          // 10·log10(ΣW² / Σ(Ŵ−W)²)
+  double output_relative_error = 0;   // ‖Ŵx̂−Wx‖ / ‖Wx‖ (Frobenius)
+  double output_sqnr_db = 0;
+  double output_cosine = 0;           // mean over tokens
+  double weight_kurtosis = 0;         // before; Pearson's, 3 for a normal distribution
+  double weight_kurtosis_after = 0;
+  double input_kurtosis = 0;
+  double input_abs_max = 0;
+  Histogram weight_before, weight_after, weight_error;
+  Histogram input_before, input_after;   // activations entering, float and (fake-)quantized or transformed
+  Histogram output_error;
+  std::vector<OutlierChannel> outliers;  // largest ratios first, at most 32
+  double seconds = 0;
+};
+
+struct BlockReport {
+  int block = 0;
+  std::vector<LinearReport> linears;
+  double output_relative_error = 0;   // of the block's output hidden states against the float model's
+  double seconds = 0;
+  int64_t peak_rss_bytes = 0;
+};
+
+// The protocol of design.md; a value never stands without these conditions.
+struct PerplexityResult {
+  std::string corpus, corpus_hash;
+  int64_t seq_len = 0, windows = 0, windows_total = 0, corpus_tokens = 0;
+  std::string dtype;
+  bool float_model = false;       // of the unquantized model, as the baseline
+  double perplexity = 0;
+  double mean_nll = 0;            // nats per token
+  double standard_error = 0;      // of perplexity, from the spread of window means (delta method)
+  double seconds = 0;
+  std::vector<double> window_nll; // mean per window: two recipes are compared window by window
+};
+
+enum class RunStatus { queued, running, paused, finished, cancelled, failed };
+std::string to_text(RunStatus value);
+std::optional<RunStatus> parse_run_status(const std::string& text);
+
+struct Environment {
+  std::string program_version, torch_version, device, cpu, host;
+  int threads = 0;
+};
+
+// The record of one run.
+struct RunReport {
+  std::string id;             // folder name, unique in a workspace
+  std::string name;           // the recipe's
+  RunStatus status = RunStatus::queued;
+  std::string error;          // when failed
+  std::string model_path, model_name, model_hash, calibration_hash, recipe_hash;
+  std::string scheme;         // describe(scheme)
+  std::string pipeline;       // "awq → clip → gptq"
+  std::string started, finished;  // ISO 8601, UTC
+  uint64_t seed = 0;
+  double quantize_seconds = 0, evaluate_seconds = 0;
+  int64_t peak_rss_bytes = 0;
+  double bits_per_weight = 0;     // of the quantized linears, scales and zeros included
+  uint64_t float_bytes = 0, quantized_bytes = 0;  // of all linears in blocks
+  int64_t calibration_tokens = 0;
+  std::vector<BlockReport> blocks;
+  std::vector<PerplexityResult> perplexities;
+  Environment environment;
+};
+
+}  // namespace qb

@@ -1,0 +1,59 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/model/model.h"
+
+namespace qb {
+
+struct Linear {
+  LinearInfo info;
+  at::Tensor weight;  // [out, in], compute dtype and device
+  at::Tensor bias;    // [out] or undefined
+};
+
+// Called just before a linear multiplies. `x` is its input [tokens, in]; linears of one subset see the same tensor.
+// May return a replacement (activation fake-quantization), or `x` itself.
+using LinearTap = std::function<at::Tensor(const Linear& linear, const at::Tensor& x)>;
+
+// One decoder layer's weights, loaded. Weights may be replaced in place (`linears[i].weight = …`) between forwards.
+struct Block {
+  int index = 0;
+  std::vector<Linear> linears;
+  std::map<std::string, at::Tensor> others;  // norms, routers, q/k norms … by their name inside the block
+  Linear* find(const std::string& name);
+};
+
+// The one forward pass of all families, driven by the Architecture table.
+// Hidden states are [batch, seq, hidden] in the compute dtype. Not thread-safe; make one per thread.
+class Decoder {
+ public:
+  // source may be an overlay of model->source. dtype: kFloat, kBFloat16 or kHalf.
+  Decoder(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device = at::kCPU);
+  ~Decoder();
+
+  const Architecture& architecture() const;
+  at::ScalarType dtype() const;
+  at::Device device() const;
+  int blocks() const;
+
+  at::Tensor embed(const at::Tensor& ids);                 // [batch, seq] int64 → hidden states
+  Block load_block(int index) const;                       // from the source, converted to dtype on device
+  // Positions 0 … seq−1, causal. tap may be empty.
+  at::Tensor forward(const Block& block, const at::Tensor& hidden, const LinearTap& tap = {}) const;
+  at::Tensor logits(const at::Tensor& hidden);             // final norm + head → [batch, seq, vocabulary] float32
+  // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
+  // returns [batch, seq−1] float32 negative log-likelihoods.
+  at::Tensor negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qb

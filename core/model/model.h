@@ -1,0 +1,25 @@
+#pragma once
+#include <memory>
+
+#include "core/format/tensor_source.h"
+#include "core/model/architecture.h"
+#include "core/model/model_info.h"
+
+namespace qb {
+
+// An opened model: its architecture table and its tensors under canonical (Hugging Face) names, whatever the format.
+// GGUF tensors are renamed and, for rotary-NORM families, q/k rows are put back into Hugging Face's order on reading.
+struct Model {
+  std::filesystem::path path;
+  Architecture architecture;
+  TensorSourcePtr source;
+  ModelInfo info;
+
+  // Throws InputError (unknown architecture, missing tensor, wrong shape, damaged file).
+  static std::shared_ptr<const Model> open(const std::filesystem::path& path);
+};
+
+// `over`'s tensors hide `base`'s of the same name: a quantized model is a float one under such an overlay.
+TensorSourcePtr overlay(TensorSourcePtr base, TensorSourcePtr over);
+
+}  // namespace qb

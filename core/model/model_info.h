@@ -1,0 +1,50 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/base/control.h"
+
+namespace qb {
+
+// One quantizable weight matrix [out_features, in_features].
+struct LinearInfo {
+  std::string name;      // inside its block: "self_attn.q_proj", "mlp.experts.3.down_proj"
+  std::string tensor;    // canonical (Hugging Face) name: "model.layers.0.self_attn.q_proj.weight"
+  std::string subset;    // linears of a block with the same subset share one input: "qkv", "o", "gate_up", "down", …
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  std::string dtype;     // as stored
+  uint64_t bytes = 0;
+};
+
+struct BlockInfo {
+  int index = 0;
+  std::vector<LinearInfo> linears;
+};
+
+// What a model is, from its headers only (milliseconds, whatever its size). Torch-free: views and the CLI show it.
+struct ModelInfo {
+  std::filesystem::path path;
+  std::string name;             // folder's or file's name, or general.name
+  std::string family;           // "llama", "qwen2", "gemma2", …
+  std::string format;           // "safetensors" | "gguf"
+  int64_t parameters = 0;
+  uint64_t bytes = 0;           // of all tensors on disk
+  int64_t hidden_size = 0, intermediate_size = 0, heads = 0, kv_heads = 0, head_dim = 0, vocabulary = 0, context_length = 0;
+  int64_t experts = 0, experts_per_token = 0;
+  bool tied_embeddings = false;
+  std::string dtype;            // of most weights
+  std::string tokenizer;        // Tokenizer::description(), or why there is none
+  std::vector<BlockInfo> blocks;
+  std::vector<std::pair<std::string, std::string>> facts;  // further lines to show: rope, norm, activation, …
+};
+
+// Opens headers only. Throws InputError naming the file, key or tensor, what was found and what was expected.
+ModelInfo inspect_model(const std::filesystem::path& path);
+
+// Content identity of a model: names, shapes, sizes and sampled bytes of every tensor. Milliseconds to seconds.
+std::string model_hash(const std::filesystem::path& path);
+
+}  // namespace qb

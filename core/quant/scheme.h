@@ -1,0 +1,82 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qb {
+
+// A number format: integers of 1–8 bits, or a float eXmY (always symmetric). Text form: "int4", "e4m3", "e2m1".
+struct NumberType {
+  enum class Kind { integer, floating } kind = Kind::integer;
+  int bits = 4;           // integer: width; floating: 1 + exponent + mantissa
+  int exponent_bits = 0;  // floating only
+  int mantissa_bits = 0;
+  static std::optional<NumberType> parse(const std::string& text);
+  std::string text() const;
+  bool operator==(const NumberType&) const = default;
+};
+
+enum class Granularity { tensor, channel, group, block, token, head };
+enum class RangeMethod { minmax, mse, hqq };
+enum class ScaleType { f32, f16, bf16 };  // how the target format stores scales; what is evaluated is rounded the same way
+
+std::string to_text(Granularity value);
+std::string to_text(RangeMethod value);
+std::string to_text(ScaleType value);
+std::optional<Granularity> parse_granularity(const std::string& text);
+std::optional<RangeMethod> parse_range_method(const std::string& text);
+std::optional<ScaleType> parse_scale_type(const std::string& text);
+
+// How one kind of tensor is quantized.
+struct QuantSpec {
+  NumberType type;
+  bool symmetric = true;
+  Granularity granularity = Granularity::group;
+  int64_t group_size = 128;               // group: along in_features
+  int64_t block_rows = 128, block_cols = 128;  // block
+  int64_t heads = 0;                      // head: number of heads along the rows
+  bool round_zero_point = true;           // asymmetric only; false keeps a float zero point
+  bool narrow_range = false;              // symmetric integers: drop the lowest code, [-(2^(b-1)-1), 2^(b-1)-1]
+  bool full_scale = true;                 // symmetric integers: scale = absmax / ((2^b−1)/2) as compressed-tensors;
+                                          // false: absmax / (2^(b−1)−1) as LLMC and AutoGPTQ
+  ScaleType scale_type = ScaleType::f16;
+  RangeMethod range = RangeMethod::minmax;
+  int64_t mse_grid = 100;                 // RangeMethod::mse: shrink steps
+  double mse_max_shrink = 0.8;            //   largest shrink tried
+  double mse_norm = 2.4;                  //   |error|^norm
+  double hqq_norm = 0.7, hqq_beta = 10, hqq_kappa = 1.01;  // RangeMethod::hqq
+  int64_t hqq_iterations = 20;
+  bool dynamic = true;                    // activations: ranges computed per call
+  bool operator==(const QuantSpec&) const = default;
+};
+
+// Linears whose module name matches `match` (glob with * and ?, or "re:" + regular expression) are treated differently.
+struct SchemeOverride {
+  std::string match;
+  std::optional<QuantSpec> weights;  // nullopt: kept in float
+  bool operator==(const SchemeOverride&) const = default;
+};
+
+// What is quantized, to what.
+struct Scheme {
+  std::optional<QuantSpec> weights;
+  std::optional<QuantSpec> activations;
+  std::vector<std::string> ignore;          // patterns kept in float; lm_head and embeddings are never quantized in blocks
+  std::vector<SchemeOverride> overrides;    // first match wins
+  // For a full module name such as "model.layers.3.mlp.down_proj"; nullopt: stays float.
+  std::optional<QuantSpec> weights_of(const std::string& module) const;
+  std::optional<QuantSpec> activations_of(const std::string& module) const;
+  bool operator==(const Scheme&) const = default;
+};
+
+bool matches(const std::string& pattern, const std::string& module);
+
+// "W4A16 g64 asymmetric"
+std::string describe(const Scheme& scheme);
+// Storage per weight, scales and zero points included.
+double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features);
+// Empty when spec fits [out, in]; else one sentence with what was found and the sizes that would fit.
+std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features);
+
+}  // namespace qb

@@ -1,0 +1,53 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/method/method_info.h"
+#include "core/quant/scheme.h"
+#include "core/text/corpus.h"
+
+namespace qb {
+
+struct CalibrationSpec {
+  CorpusSpec corpus;
+  SamplingSpec sampling;
+  bool operator==(const CalibrationSpec&) const = default;
+};
+
+struct EvaluationSpec {
+  CorpusSpec corpus;
+  int64_t seq_len = 2048;
+  int64_t windows = 0;           // 0: all
+  std::string dtype = "float32"; // float32 | bfloat16
+  bool operator==(const EvaluationSpec&) const = default;
+};
+
+// Everything that decides a result.
+struct Recipe {
+  std::string name;
+  std::filesystem::path model;
+  std::string dtype = "bfloat16";  // of the calibration's forward passes: float32 | bfloat16
+  std::optional<CalibrationSpec> calibration;
+  Scheme scheme;
+  std::vector<StageSpec> pipeline;
+  bool propagate_quantized = true;
+  std::vector<EvaluationSpec> evaluation;
+  bool evaluate_float = true;      // also measure the float model (cached by model and text hash)
+  uint64_t seed = 42;
+  bool operator==(const Recipe&) const = default;
+};
+
+// Parses and validates. `origin` names the text in errors; relative paths are resolved against `base` (empty: kept).
+// Throws RecipeError with line, column and key; unknown keys are errors with the nearest known one.
+Recipe parse_recipe(const std::string& yaml, const std::string& origin, const std::filesystem::path& base = {});
+Recipe load_recipe(const std::filesystem::path& path);
+// Canonical YAML: parse_recipe(to_yaml(r)) == r. Keys at their defaults are written too, so that the file tells all.
+std::string to_yaml(const Recipe& recipe);
+// Checks a recipe made in code (form, preset). Throws RecipeError with key.
+void validate(const Recipe& recipe);
+// Identity of what decides the result (name and formatting excluded).
+std::string recipe_hash(const Recipe& recipe);
+
+}  // namespace qb

@@ -1,0 +1,30 @@
+#pragma once
+#include <functional>
+#include <string>
+
+#include "core/base/control.h"
+#include "core/store/workspace.h"
+
+namespace qb {
+
+// What happens while a recipe is carried out. Called on the worker thread; all may be empty.
+struct RunObserver {
+  std::function<void(const BlockReport&)> on_block;
+  std::function<void(const PerplexityResult&)> on_estimate;  // running figure of an evaluation
+  std::function<void(const std::string&)> on_log;
+};
+
+struct RunOptions {
+  std::string device = "cpu";
+};
+
+// Carries out (or resumes) the run `id` of a workspace: calibrate, quantize, measure, evaluate; the report is saved after
+// every block. Returns the finished report. On Cancelled the run is left resumable and Cancelled is rethrown; on any
+// other error the report says so and the error is rethrown. Torch-free header: views call this from a worker thread.
+RunReport carry_out(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
+                    const RunObserver& observer = {});
+
+// Checks a recipe against its model and data before any work. Throws as carry_out would.
+void preflight(const Recipe& recipe, const RunOptions& options = {});
+
+}  // namespace qb

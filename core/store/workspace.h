@@ -1,0 +1,35 @@
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/measure/report.h"
+#include "core/recipe/recipe.h"
+
+namespace qb {
+
+// A folder of runs: runs/<id>/{recipe.yaml, report.json, blocks/, log.txt} and an SQLite index that can be rebuilt from them.
+// Thread-safe. Torch-free.
+class Workspace {
+ public:
+  // Creates the folder when absent. Runs that were "running" in a process that is gone become "cancelled" (resumable).
+  static std::shared_ptr<Workspace> open(const std::filesystem::path& folder);
+  virtual ~Workspace() = default;
+
+  virtual const std::filesystem::path& folder() const = 0;
+  virtual std::string create_run(const Recipe& recipe) = 0;   // returns its id; status queued
+  virtual std::filesystem::path run_folder(const std::string& id) const = 0;
+  virtual std::vector<RunReport> list() const = 0;            // without blocks, newest first
+  virtual RunReport load(const std::string& id) const = 0;    // whole; InputError when absent or damaged
+  virtual Recipe recipe(const std::string& id) const = 0;
+  virtual void save(const RunReport& report) = 0;             // durable
+  virtual void remove(const std::string& id) = 0;             // deletes the folder
+  virtual void rename(const std::string& id, const std::string& name) = 0;
+  // Perplexity of a float model, measured once per (model, corpus, seq_len, windows, dtype).
+  virtual std::optional<PerplexityResult> cached_perplexity(const std::string& key) const = 0;
+  virtual void cache_perplexity(const std::string& key, const PerplexityResult& result) = 0;
+};
+
+}  // namespace qb

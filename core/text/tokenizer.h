@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qb {
+
+class GgufFile;
+
+// Text to token ids and back, with the ids of Hugging Face tokenizers. Immutable after loading, thread-safe.
+class Tokenizer {
+ public:
+  // A model folder (tokenizer.json, else tokenizer.model; tokenizer_config.json beside it), a tokenizer.json,
+  // a .model file, or a .gguf file. Throws InputError naming the file and the field.
+  static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& path);
+  static std::shared_ptr<const Tokenizer> from_json_text(std::string_view json, const std::string& origin);
+  static std::shared_ptr<const Tokenizer> from_gguf(const GgufFile& file);
+  virtual ~Tokenizer() = default;
+
+  // Invalid UTF-8 becomes U+FFFD as Hugging Face's lossy decoding does. add_special: run the post-processor (BOS …).
+  virtual std::vector<int32_t> encode(std::string_view text, bool add_special = true) const = 0;
+  virtual std::string decode(std::span<const int32_t> ids, bool skip_special = true) const = 0;
+  // The vocabulary's own spelling of one id ("Ġthe", "▁the", "<0x0A>"); empty for an id outside the vocabulary.
+  virtual std::string token(int32_t id) const = 0;
+  virtual std::optional<int32_t> id_of(std::string_view token) const = 0;
+  virtual int64_t vocabulary_size() const = 0;  // added tokens included
+  virtual std::optional<int32_t> bos() const = 0;
+  virtual std::optional<int32_t> eos() const = 0;
+  virtual std::string description() const = 0;  // "byte-level BPE, 49152 tokens"
+};
+
+}  // namespace qb
