@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs what a bare Debian 12 lacks: packages, and libtorch from PyPI's wheel. Run by run.sh and test.sh; may be run
+# again and is then quick.
+#
+#   packaging/setup.sh            to build and run
+#   packaging/setup.sh --tests    also what the tests need (Python with torch, transformers …)
+#
+# QBENCH_DEPS: where libtorch goes (default ~/.cache/llm-qbench). Where an NVIDIA driver is present, CUDA's libraries
+# come too (about 4 GB).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+deps=${QBENCH_DEPS:-$HOME/.cache/llm-qbench}
+tests=false
+[ "${1:-}" = --tests ] && tests=true
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+
+packages=(g++ cmake ninja-build ccache mold pkg-config git ca-certificates python3 python3-venv
+  qt6-base-dev qt6-svg-dev libqt6sql6-sqlite libgl-dev libqcustomplot-dev qt6-qpa-plugins
+  libyaml-cpp-dev nlohmann-json3-dev libsqlitecpp-dev libsqlite3-dev libspdlog-dev libfmt-dev libcli11-dev
+  libpcre2-dev libutf8proc-dev libsentencepiece-dev fonts-dejavu-core)
+$tests && packages+=(xvfb xauth)
+
+# shellcheck disable=SC2016
+missing=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null | awk '$2=="installed"{print $1}' |
+  sort -u | comm -13 - <(printf '%s\n' "${packages[@]}" | sort -u) | tr '\n' ' ') || true
+if [ -n "${missing// /}" ]; then
+  as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "setup: these packages are missing and need root to install: $missing" >&2; exit 1; }
+    as_root=(sudo)
+  fi
+  command -v apt-get >/dev/null || { echo "setup: not a Debian system; install the counterparts of: $missing" >&2; exit 1; }
+  say "Installing Debian packages: $missing"
+  "${as_root[@]}" apt-get update -q >&2
+  # shellcheck disable=SC2086
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2
+fi
+
+venv=$deps/venv
+if [ ! -x "$venv/bin/pip" ]; then
+  mkdir -p "$deps"
+  /usr/bin/python3 -m venv "$venv"
+fi
+
+# Installs what a list names unless a stamp of the same content says that it is there.
+install_list() {
+  local list=$1 stamp=$venv/.installed-$(basename "$1")
+  shift
+  cmp -s "$list" "$stamp" && return
+  say "Installing from PyPI: $(grep -v '^#' "$list" | tr '\n' ' ')"
+  "$venv/bin/pip" install -q --disable-pip-version-check "$@" -r "$list" >&2
+  cp "$list" "$stamp"
+}
+install_list "$here/requirements-libtorch.txt" --no-deps
+if $tests; then
+  install_list "$here/../tests/requirements.txt"
+  install_list "$here/../tests/requirements-no-deps.txt" --no-deps
+elif [ -e /proc/driver/nvidia/version ]; then
+  install_list "$here/requirements-cuda.txt"
+fi
