@@ -1,0 +1,19 @@
+#include "views/jobs/Services.h"
+
+namespace qb::views {
+
+Services coreServices() {
+  Services services;
+  services.inspectModel = [](const std::filesystem::path& path) { return inspect_model(path); };
+  services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
+  services.preflight = [](const Recipe& recipe, const RunOptions& options) { preflight(recipe, options); };
+  services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
+                         const RunObserver& observer) { return carry_out(workspace, id, options, control, observer); };
+  services.initialise = [](int threads) {
+    initialise_compute(threads);
+    return devices();
+  };
+  return services;
+}
+
+}  // namespace qb::views

@@ -1,0 +1,362 @@
+#include "views/jobs/RunQueue.h"
+
+#include <QDateTime>
+#include <QLocale>
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "views/jobs/Priority.h"
+
+namespace qb::views {
+namespace {
+
+constexpr int kLogLines = 5000;
+constexpr int kMemorySamples = 256;
+
+// Halves the resolution when full, so that the whole job stays in view.
+void addSample(QVector<double>& samples, double value) {
+  if (samples.size() >= kMemorySamples) {
+    for (int i = 0; i < samples.size() / 2; ++i) samples[i] = std::max(samples[2 * i], samples[2 * i + 1]);
+    samples.resize(samples.size() / 2);
+  }
+  samples.push_back(value);
+}
+
+QString estimateText(const PerplexityResult& result) {
+  return RunQueue::tr("%1 perplexity %2 ± %3 on %4, %5 of %6 windows of %7 tokens, %8")
+      .arg(result.float_model ? RunQueue::tr("Float") : RunQueue::tr("Quantized"), QString::number(result.perplexity, 'f', 3),
+           QString::number(result.standard_error, 'f', 3), QString::fromStdString(result.corpus))
+      .arg(result.windows)
+      .arg(result.windows_total)
+      .arg(result.seq_len)
+      .arg(QString::fromStdString(result.dtype));
+}
+
+template <class Items, class Same>
+void replaceOrAppend(Items& items, const typename Items::value_type& item, Same same) {
+  const auto it = std::find_if(items.begin(), items.end(), same);
+  if (it == items.end())
+    items.push_back(item);
+  else
+    *it = item;
+}
+
+}  // namespace
+
+// Shared between the worker thread (writes under the lock) and the GUI thread (takes under the lock).
+struct RunQueue::Worker {
+  quint64 serial = 0;
+  std::shared_ptr<PauseGate> gate = std::make_shared<PauseGate>();
+
+  std::mutex mutex;
+  bool posted = false;
+  bool progressed = false;
+  Progress progress;
+  QString estimate;
+  QStringList log;
+  RunPtr report;
+  bool over = false;
+  JobState outcome = JobState::Finished;
+  QString error;
+
+  QElapsedTimer sampled;  // GUI thread only
+  std::jthread thread;    // last: joins before the rest goes
+};
+
+RunQueue::RunQueue(Runner runner, QObject* parent) : QObject(parent), m_runner(std::move(runner)) {}
+
+RunQueue::~RunQueue() {
+  for (auto& [id, worker] : m_workers) worker->thread.request_stop();
+  m_workers.clear();  // joins
+}
+
+int RunQueue::enqueue(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& device, const RunPtr& start) {
+  Job job;
+  job.id = m_nextId++;
+  job.runId = runId;
+  job.name = name;
+  job.device = device;
+  job.report = start;
+  m_workspaces[job.id] = workspace;
+  Q_EMIT aboutToAdd(int(m_jobs.size()));
+  m_jobs.push_back(job);
+  Q_EMIT added(int(m_jobs.size()) - 1);
+  startNext();
+  return job.id;
+}
+
+const Job* RunQueue::job(int id) const { return const_cast<RunQueue*>(this)->find(id); }
+
+Job* RunQueue::find(int id) {
+  const int row = rowOf(id);
+  return row < 0 ? nullptr : &m_jobs[row];
+}
+
+const Job* RunQueue::jobOfRun(const QString& runId) const {
+  for (auto it = m_jobs.rbegin(); it != m_jobs.rend(); ++it)
+    if (it->runId == runId) return &*it;
+  return nullptr;
+}
+
+int RunQueue::rowOf(int id) const {
+  for (int row = 0; row < m_jobs.size(); ++row)
+    if (m_jobs[row].id == id) return row;
+  return -1;
+}
+
+bool RunQueue::isBusy() const { return !m_workers.empty(); }
+
+void RunQueue::setPerDevice(int runs) {
+  m_perDevice = std::max(1, runs);
+  startNext();
+}
+
+void RunQueue::setReady(bool ready) {
+  m_ready = ready;
+  startNext();
+}
+
+void RunQueue::touch(int id) {
+  if (const int row = rowOf(id); row >= 0) Q_EMIT changed(row);
+}
+
+void RunQueue::pause(int id) {
+  Job* job = find(id);
+  if (!job || !job->canPause()) return;
+  if (job->state == JobState::Queued) {
+    job->state = JobState::Held;
+  } else {
+    m_workers.at(id)->gate->pause();
+    job->state = JobState::Paused;
+  }
+  touch(id);
+}
+
+void RunQueue::resume(int id) {
+  Job* job = find(id);
+  if (!job || !job->canResume()) return;
+  if (job->state == JobState::Paused) {
+    m_workers.at(id)->gate->resume();
+    job->state = JobState::Running;
+  } else {
+    job->state = JobState::Queued;
+    job->error.clear();
+    job->estimate.clear();
+  }
+  touch(id);
+  startNext();
+}
+
+void RunQueue::cancel(int id) {
+  Job* job = find(id);
+  if (!job || !job->canCancel()) return;
+  if (job->isWaiting()) {
+    job->state = JobState::Cancelled;
+    touch(id);
+    Q_EMIT ended(id);
+    return;
+  }
+  job->state = JobState::Stopping;
+  m_workers.at(id)->thread.request_stop();  // also ends a pause
+  touch(id);
+}
+
+void RunQueue::cancelAll() {
+  QVector<int> ids;
+  for (const Job& job : m_jobs) ids.push_back(job.id);
+  // Waiting ones first: otherwise a freed device would start them.
+  for (int id : ids)
+    if (const Job* job = this->job(id); job && job->isWaiting()) cancel(id);
+  for (int id : ids) cancel(id);
+}
+
+void RunQueue::move(int id, int rows) {
+  const int row = rowOf(id);
+  const int target = row + rows;
+  if (row < 0 || rows == 0 || target < 0 || target >= m_jobs.size() || !m_jobs[row].isWaiting()) return;
+  Q_EMIT aboutToMove(row, rows > 0 ? target + 1 : target);
+  m_jobs.move(row, target);
+  Q_EMIT moved();
+}
+
+void RunQueue::remove(int id) {
+  const int row = rowOf(id);
+  if (row < 0 || m_jobs[row].isActive()) return;
+  Q_EMIT aboutToRemove(row);
+  m_jobs.removeAt(row);
+  m_workspaces.erase(id);
+  Q_EMIT removed(row);
+}
+
+void RunQueue::removeFinished() {
+  QVector<int> ids;
+  for (const Job& job : m_jobs)
+    if (!job.isActive() && !job.isWaiting()) ids.push_back(job.id);
+  for (int id : ids) remove(id);
+}
+
+void RunQueue::startNext() {
+  if (!m_ready) return;
+  for (int row = 0; row < m_jobs.size(); ++row) {
+    Job& job = m_jobs[row];
+    if (job.state != JobState::Queued) continue;
+    const auto same = [&](const Job& other) { return other.isActive() && other.device == job.device; };
+    if (std::count_if(m_jobs.begin(), m_jobs.end(), same) < m_perDevice) start(job);
+  }
+}
+
+void RunQueue::start(Job& job) {
+  auto worker = std::make_unique<Worker>();
+  worker->serial = ++m_serial;
+  worker->sampled.start();
+  job.state = JobState::Running;
+  job.progress = {};
+  job.memory.clear();
+
+  // Wakes the GUI thread unless it is already on its way.
+  const auto wake = [this, id = job.id, shared = worker.get()] {
+    if (shared->posted) return;
+    shared->posted = true;
+    QMetaObject::invokeMethod(this, [this, id, serial = shared->serial] { collect(id, serial); }, Qt::QueuedConnection);
+  };
+  const auto body = [this, shared = worker.get(), wake, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
+                     device = job.device.toStdString(), start = job.report](const std::stop_token& stop) {
+    yieldToInterface();
+    Control control;
+    control.stop = stop;
+    control.gate = shared->gate;
+    control.on_progress = [&](const Progress& progress) {
+      const std::lock_guard lock(shared->mutex);
+      shared->progress = progress;
+      shared->progressed = true;
+      if (!progress.message.empty()) shared->log << QString::fromStdString(progress.message);
+      wake();
+    };
+    // Snapshots are copied here, off the GUI thread, and never change once handed over.
+    RunReport snapshot;
+    if (start) snapshot = *start;
+    snapshot.id = runId;
+    snapshot.status = RunStatus::running;
+    const auto publish = [&] {
+      auto copy = std::make_shared<const RunReport>(snapshot);
+      const std::lock_guard lock(shared->mutex);
+      shared->report = std::move(copy);
+      wake();
+    };
+    RunObserver observer;
+    observer.on_block = [&](const BlockReport& block) {
+      replaceOrAppend(snapshot.blocks, block, [&](const BlockReport& other) { return other.block == block.block; });
+      snapshot.peak_rss_bytes = std::max(snapshot.peak_rss_bytes, block.peak_rss_bytes);
+      publish();
+    };
+    observer.on_estimate = [&](const PerplexityResult& result) {
+      replaceOrAppend(snapshot.perplexities, result, [&](const PerplexityResult& other) {
+        return other.corpus == result.corpus && other.float_model == result.float_model && other.seq_len == result.seq_len &&
+               other.dtype == result.dtype;
+      });
+      {
+        const std::lock_guard lock(shared->mutex);
+        shared->estimate = estimateText(result);
+      }
+      publish();
+    };
+    observer.on_log = [&](const std::string& line) {
+      const std::lock_guard lock(shared->mutex);
+      shared->log << QString::fromStdString(line);
+      wake();
+    };
+
+    JobState outcome = JobState::Finished;
+    QString error;
+    try {
+      snapshot = m_runner(*workspace, runId, RunOptions{device}, control, observer);
+    } catch (const Cancelled&) {
+      outcome = JobState::Cancelled;
+      snapshot.status = RunStatus::cancelled;
+    } catch (const std::exception& problem) {
+      outcome = JobState::Failed;
+      error = QString::fromUtf8(problem.what());
+      snapshot.status = RunStatus::failed;
+      snapshot.error = problem.what();
+    }
+    auto last = std::make_shared<const RunReport>(std::move(snapshot));
+    const std::lock_guard lock(shared->mutex);
+    shared->report = std::move(last);
+    shared->over = true;
+    shared->outcome = outcome;
+    shared->error = error;
+    wake();
+  };
+
+  Worker& started = *worker;
+  m_workers[job.id] = std::move(worker);
+  started.thread = std::jthread(body);
+  touch(job.id);
+}
+
+void RunQueue::collect(int id, quint64 serial) {
+  const auto it = m_workers.find(id);
+  if (it == m_workers.end() || it->second->serial != serial) return;  // stale
+  Worker& worker = *it->second;
+  Job* job = find(id);
+
+  QStringList log;
+  RunPtr report;
+  bool over = false;
+  {
+    const std::lock_guard lock(worker.mutex);
+    worker.posted = false;
+    if (worker.progressed) job->progress = worker.progress;
+    worker.progressed = false;
+    job->estimate = worker.estimate;
+    log.swap(worker.log);
+    report.swap(worker.report);
+    over = worker.over;
+    if (over) {
+      job->state = worker.outcome;
+      job->error = worker.error;
+    }
+  }
+  if (job->memory.isEmpty() || worker.sampled.elapsed() > 200) {
+    addSample(job->memory, double(job->progress.rss_bytes));
+    worker.sampled.restart();
+  }
+  if (over && job->state == JobState::Failed) log << tr("Failed: %1").arg(job->error);
+  if (over && job->state == JobState::Cancelled) log << tr("Stopped. Resume goes on after the last finished block.");
+  if (!log.isEmpty()) {
+    const QString time = QLocale().toString(QTime::currentTime(), QStringLiteral("HH:mm:ss"));
+    for (QString& line : log) line = time + QStringLiteral("  ") + line;
+    job->log += log;
+    if (job->log.size() > kLogLines) job->log.erase(job->log.begin(), job->log.end() - kLogLines);
+  }
+  if (report) job->report = report;
+  if (over) {
+    if (job->state == JobState::Finished) job->progress.fraction = 1;
+    job->progress.eta_s = -1;
+    m_workers.erase(it);  // joins a thread that has nothing left to do
+  }
+  touch(id);
+  if (!log.isEmpty()) Q_EMIT logged(id, log);
+  if (report) Q_EMIT reported(report);
+  if (!over) return;
+  Q_EMIT ended(id);
+  startNext();
+  if (!isBusy()) Q_EMIT idle();
+}
+
+QString jobStateText(JobState state) {
+  switch (state) {
+    case JobState::Queued: return RunQueue::tr("Waiting");
+    case JobState::Held: return RunQueue::tr("On hold");
+    case JobState::Running: return RunQueue::tr("Running");
+    case JobState::Paused: return RunQueue::tr("Paused");
+    case JobState::Stopping: return RunQueue::tr("Stopping…");
+    case JobState::Finished: return RunQueue::tr("Finished");
+    case JobState::Cancelled: return RunQueue::tr("Stopped");
+    case JobState::Failed: return RunQueue::tr("Failed");
+  }
+  return {};
+}
+
+}  // namespace qb::views

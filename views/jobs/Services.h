@@ -1,0 +1,29 @@
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/engine/device.h"
+#include "core/model/model_info.h"
+#include "core/run/run.h"
+
+namespace qb::views {
+
+using WorkspacePtr = std::shared_ptr<Workspace>;
+using Runner = std::function<RunReport(Workspace&, const std::string& id, const RunOptions&, const Control&, const RunObserver&)>;
+
+// What the window asks of core. Functions, so that tests hand in their own. All but `devices` may be slow and are only
+// called on worker threads.
+struct Services {
+  std::function<ModelInfo(const std::filesystem::path&)> inspectModel;
+  std::function<WorkspacePtr(const std::filesystem::path&)> openWorkspace;
+  std::function<void(const Recipe&, const RunOptions&)> preflight;
+  Runner carryOut;
+  std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs
+};
+
+Services coreServices();
+
+}  // namespace qb::views

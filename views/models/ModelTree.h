@@ -1,0 +1,60 @@
+#pragma once
+#include <QAbstractItemModel>
+#include <QSortFilterProxyModel>
+#include <memory>
+#include <vector>
+
+#include "core/model/model_info.h"
+#include "views/models/Selection.h"
+
+namespace qb::views {
+
+using ModelPtr = std::shared_ptr<const ModelInfo>;
+
+// The open models: model → block → linear. A thin adapter over core's value structs.
+class ModelTree : public QAbstractItemModel {
+  Q_OBJECT
+ public:
+  enum Column { Name, Shape, Type, Size, ColumnCount };
+  enum Role { LinearRole = Qt::UserRole + 1, PathRole };  // LinearKey of a linear; path of the model of any row
+
+  using QAbstractItemModel::QAbstractItemModel;
+
+  void put(const ModelPtr& model);  // adds it, or replaces the one of the same path
+  void removeAt(int row);
+  const std::vector<ModelPtr>& models() const { return m_models; }
+  ModelPtr find(const QString& path) const;
+  QModelIndex indexOf(int model, const LinearKey& key) const;
+
+  QModelIndex index(int row, int column, const QModelIndex& parent = {}) const override;
+  QModelIndex parent(const QModelIndex& child) const override;
+  int rowCount(const QModelIndex& parent = {}) const override;
+  int columnCount(const QModelIndex& parent = {}) const override;
+  QVariant data(const QModelIndex& index, int role) const override;
+  QVariant headerData(int section, Qt::Orientation orientation, int role) const override;
+
+ private:
+  struct Place {
+    int model = -1, block = -1, linear = -1;
+  };
+  Place place(const QModelIndex& index) const;
+  std::vector<ModelPtr> m_models;
+};
+
+// Keeps rows whose name, shape or dtype contains every word searched for, with their parents.
+class ModelFilter : public QSortFilterProxyModel {
+  Q_OBJECT
+ public:
+  explicit ModelFilter(QObject* parent = nullptr);
+  void search(const QString& text);
+
+ protected:
+  bool filterAcceptsRow(int row, const QModelIndex& parent) const override;
+
+ private:
+  QStringList m_words;
+};
+
+QString modelToolTip(const ModelInfo& model);
+
+}  // namespace qb::views

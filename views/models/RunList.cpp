@@ -1,0 +1,182 @@
+#include "views/models/RunList.h"
+
+#include <QFont>
+#include <QLocale>
+#include <limits>
+
+#include "views/models/Format.h"
+
+namespace qb::views {
+
+const PerplexityResult* mainPerplexity(const RunReport& report) {
+  for (const PerplexityResult& result : report.perplexities)
+    if (!result.float_model) return &result;
+  return nullptr;
+}
+
+QString perplexityText(const PerplexityResult& result) {
+  return RunList::tr("%1 perplexity %2 ± %3 on %4 (%5 windows of %6 tokens, %7)")
+      .arg(result.float_model ? RunList::tr("float") : RunList::tr("quantized"), formatPerplexity(result.perplexity),
+           QLocale().toString(result.standard_error, 'g', 2), QString::fromStdString(result.corpus))
+      .arg(result.windows)
+      .arg(result.seq_len)
+      .arg(QString::fromStdString(result.dtype));
+}
+
+QString runStatusText(RunStatus status) {
+  switch (status) {
+    case RunStatus::queued: return RunList::tr("Waiting");
+    case RunStatus::running: return RunList::tr("Running");
+    case RunStatus::paused: return RunList::tr("Paused");
+    case RunStatus::finished: return RunList::tr("Finished");
+    case RunStatus::cancelled: return RunList::tr("Stopped");
+    case RunStatus::failed: return RunList::tr("Failed");
+  }
+  return {};
+}
+
+QString runToolTip(const RunReport& report) {
+  const auto text = [](const std::string& value) { return QString::fromStdString(value).toHtmlEscaped(); };
+  QString html = QStringLiteral("<p><b>%1</b></p><table cellspacing='2'>").arg(text(report.name));
+  const auto row = [&](const QString& name, const QString& value) {
+    if (!value.isEmpty()) html += QStringLiteral("<tr><td>%1&nbsp;&nbsp;</td><td>%2</td></tr>").arg(name, value);
+  };
+  row(RunList::tr("Model"), text(report.model_name));
+  row(RunList::tr("Scheme"), text(report.scheme));
+  row(RunList::tr("Pipeline"), text(report.pipeline));
+  row(RunList::tr("Started"), text(report.started));
+  if (report.quantize_seconds > 0) row(RunList::tr("Quantized in"), formatDuration(report.quantize_seconds));
+  if (report.peak_rss_bytes > 0) row(RunList::tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
+  for (const PerplexityResult& result : report.perplexities) row(RunList::tr("Measured"), perplexityText(result).toHtmlEscaped());
+  row(RunList::tr("Error"), text(report.error));
+  return html + QStringLiteral("</table>");
+}
+
+RunList::RunList(Selection* selection, QObject* parent) : QAbstractTableModel(parent), m_selection(selection) {
+  connect(selection, &Selection::runsChanged, this, &RunList::refresh);
+  connect(selection, &Selection::runUpdated, this, [this](const QString& id) {
+    if (const int row = rowOf(id); row >= 0) Q_EMIT dataChanged(index(row, 0), index(row, ColumnCount - 1));
+  });
+  connect(selection, &Selection::baselineChanged, this, &RunList::refresh);
+  refresh();
+}
+
+// Brings the rows in step with Selection's runs, with the smallest change that views must hear of.
+void RunList::refresh() {
+  const auto& runs = m_selection->runs();
+  const auto known = [&](const QString& id) { return m_selection->find(id) != nullptr; };
+  for (int row = int(m_ids.size()) - 1; row >= 0; --row)
+    if (!known(m_ids[row])) {
+      beginRemoveRows({}, row, row);
+      m_ids.removeAt(row);
+      endRemoveRows();
+    }
+  for (const RunEntry& run : runs)
+    if (!m_ids.contains(run.id)) {
+      beginInsertRows({}, 0, 0);  // newest first
+      m_ids.prepend(run.id);
+      endInsertRows();
+    }
+  if (!m_ids.isEmpty()) Q_EMIT dataChanged(index(0, 0), index(int(m_ids.size()) - 1, ColumnCount - 1));
+}
+
+int RunList::rowOf(const QString& id) const { return int(m_ids.indexOf(id)); }
+
+void RunList::setActivity(const QString& id, const QString& text) {
+  if (m_activity.value(id) == text) return;
+  if (text.isEmpty())
+    m_activity.remove(id);
+  else
+    m_activity[id] = text;
+  if (const int row = rowOf(id); row >= 0) Q_EMIT dataChanged(index(row, Status), index(row, Status));
+}
+
+int RunList::rowCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : int(m_ids.size()); }
+int RunList::columnCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : ColumnCount; }
+
+QVariant RunList::data(const QModelIndex& index, int role) const {
+  if (!index.isValid()) return {};
+  const RunEntry* run = m_selection->find(m_ids[index.row()]);
+  if (!run) return {};
+  const RunReport& report = *run->report;
+  const PerplexityResult* perplexity = mainPerplexity(report);
+  const QString activity = m_activity.value(run->id);
+  switch (role) {
+    case Qt::DisplayRole:
+      switch (index.column()) {
+        case Name: return QString::fromStdString(report.name);
+        case Perplexity: return perplexity ? formatPerplexity(perplexity->perplexity) : QStringLiteral("–");
+        case Bits: return report.bits_per_weight > 0 ? QLocale().toString(report.bits_per_weight, 'f', 2) : QStringLiteral("–");
+        case Status: return activity.isEmpty() ? runStatusText(report.status) : activity;
+      }
+      return {};
+    case Qt::EditRole: return index.column() == Name ? QString::fromStdString(report.name) : QVariant();
+    case Qt::CheckStateRole: return index.column() == Shown ? QVariant(run->shown ? Qt::Checked : Qt::Unchecked) : QVariant();
+    case Qt::ToolTipRole: return runToolTip(report);
+    case Qt::TextAlignmentRole:
+      return int((index.column() == Perplexity || index.column() == Bits ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
+    case Qt::FontRole: {
+      QFont font;
+      font.setBold(run->id == m_selection->baseline());
+      return font;
+    }
+    case Qt::AccessibleTextRole:
+      if (index.column() == Shown) return run->shown ? tr("Shown in plots") : tr("Hidden in plots");
+      return data(index, Qt::DisplayRole);
+    case IdRole: return run->id;
+    case ColourRole: return run->colour;
+    case MarkerRole: return run->marker;
+    case SortRole:
+      switch (index.column()) {
+        case Shown: return run->shown;
+        case Perplexity: return perplexity ? perplexity->perplexity : std::numeric_limits<double>::infinity();
+        case Bits: return report.bits_per_weight;
+        default: return data(index, Qt::DisplayRole);
+      }
+  }
+  return {};
+}
+
+bool RunList::setData(const QModelIndex& index, const QVariant& value, int role) {
+  if (!index.isValid()) return false;
+  const QString id = m_ids[index.row()];
+  if (role == Qt::CheckStateRole && index.column() == Shown) {
+    Q_EMIT showRequested(id, value.toInt() == Qt::Checked);
+    return true;
+  }
+  const QString name = value.toString().trimmed();
+  if (role != Qt::EditRole || index.column() != Name || name.isEmpty()) return false;
+  Q_EMIT renameRequested(id, name);
+  return true;
+}
+
+Qt::ItemFlags RunList::flags(const QModelIndex& index) const {
+  Qt::ItemFlags flags = QAbstractTableModel::flags(index);
+  if (!index.isValid()) return flags;
+  flags |= Qt::ItemNeverHasChildren;
+  if (index.column() == Shown) flags |= Qt::ItemIsUserCheckable;
+  if (index.column() == Name) flags |= Qt::ItemIsEditable;
+  return flags;
+}
+
+QVariant RunList::headerData(int section, Qt::Orientation orientation, int role) const {
+  if (orientation != Qt::Horizontal) return {};
+  if (role == Qt::TextAlignmentRole)
+    return int((section == Perplexity || section == Bits ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
+  if (role == Qt::ToolTipRole) switch (section) {
+      case Shown: return tr("Shown in plots, and the run's colour");
+      case Perplexity: return tr("Perplexity of the quantized model on the first text evaluated; lower is better. Hover a run for its conditions.");
+      case Bits: return tr("Bits per quantized weight, scales and zero points included");
+    }
+  if (role == Qt::AccessibleTextRole && section == Shown) return tr("Shown");
+  if (role != Qt::DisplayRole) return {};
+  switch (section) {
+    case Name: return tr("Name");
+    case Perplexity: return tr("PPL");
+    case Bits: return tr("Bits");
+    case Status: return tr("Status");
+  }
+  return QString();
+}
+
+}  // namespace qb::views

@@ -1,0 +1,45 @@
+#pragma once
+#include <QAbstractTableModel>
+
+#include "views/models/Selection.h"
+
+namespace qb::views {
+
+// The runs of the workspace as Selection holds them: eye, colour, name, perplexity, bits, status.
+class RunList : public QAbstractTableModel {
+  Q_OBJECT
+ public:
+  enum Column { Shown, Name, Perplexity, Bits, Status, ColumnCount };
+  enum Role { IdRole = Qt::UserRole + 1, SortRole, ColourRole, MarkerRole };
+
+  explicit RunList(Selection* selection, QObject* parent = nullptr);
+
+  int rowCount(const QModelIndex& parent = {}) const override;
+  int columnCount(const QModelIndex& parent = {}) const override;
+  QVariant data(const QModelIndex& index, int role) const override;
+  bool setData(const QModelIndex& index, const QVariant& value, int role) override;
+  Qt::ItemFlags flags(const QModelIndex& index) const override;
+  QVariant headerData(int section, Qt::Orientation orientation, int role) const override;
+  int rowOf(const QString& id) const;
+  // Live text beside the status, for example "42 %".
+  void setActivity(const QString& id, const QString& text);
+
+ Q_SIGNALS:
+  void renameRequested(const QString& id, const QString& name);
+  void showRequested(const QString& id, bool shown);
+
+ private:
+  void refresh();
+  Selection* m_selection;
+  QVector<QString> m_ids;  // rows as the views know them
+  QHash<QString, QString> m_activity;
+};
+
+// The perplexity that stands for a run: of the quantized model on the first corpus evaluated; nullptr: none yet.
+const PerplexityResult* mainPerplexity(const RunReport& report);
+// "perplexity 23.4 ± 0.2 on wikitext2 (20 windows of 2048 tokens, float32)"
+QString perplexityText(const PerplexityResult& result);
+QString runStatusText(RunStatus status);
+QString runToolTip(const RunReport& report);
+
+}  // namespace qb::views
