@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 
 namespace qb {
@@ -62,28 +63,9 @@ std::string read_text(const std::filesystem::path& path, uint64_t limit) {
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view content) {
-  std::filesystem::path temporary = path;
-  temporary += fmt::format(".{}.tmp", ::getpid());
-  auto fail = [&](const char* step) {
-    const std::string message = fmt::format("{}: cannot {}: {}", path.string(), step, reason());
-    ::unlink(temporary.c_str());
-    return ResourceError(message);
-  };
-  {
-    Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-    if (file.fd < 0) throw fail("create a temporary file beside it");
-    for (size_t done = 0; done < content.size();) {
-      const ssize_t n = ::write(file.fd, content.data() + done, content.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) throw fail("write");
-      done += static_cast<size_t>(n);
-    }
-    if (::fsync(file.fd) != 0) throw fail("flush to disk");
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) throw fail("rename into place");
-  // The rename itself must survive a power cut.
-  Descriptor folder{::open(path.has_parent_path() ? path.parent_path().c_str() : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (folder.fd >= 0) ::fsync(folder.fd);
+  AtomicWriter writer(path);
+  writer.write(content);
+  writer.commit();
 }
 
 void Hasher::update(std::span<const std::byte> bytes) {

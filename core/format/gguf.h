@@ -1,14 +1,13 @@
 #pragma once
 #include <map>
 #include <optional>
+#include <span>
 #include <variant>
 
 #include "core/format/tensor_source.h"
 
 namespace qb {
 
-struct GgufValue;
-using GgufArray = std::vector<GgufValue>;
 // Integers of every width are int64 (u64 above 2^63 refused), f32/f64 double.
 // Large homogeneous arrays (tokens, scores) are kept as vectors of their element type.
 struct GgufValue {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,5 +35,8 @@ struct TensorInfo {
     return n;
   }
 };
+
+// Product of the dimensions; nullopt for a negative dimension or a product above 2^63.
+std::optional<int64_t> element_count(const std::vector<int64_t>& shape);
 
 }  // namespace qb

@@ -1,0 +1,279 @@
+#include "core/format/gguf.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <cstring>
+#include <unordered_map>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/format/mapped_tensor.h"
+
+namespace qb {
+
+struct GgufFile::Content {
+  std::vector<std::filesystem::path> files;
+  std::shared_ptr<const MappedFile> map;
+  std::map<std::string, GgufValue> metadata;
+  std::vector<TensorInfo> tensors;
+  std::unordered_map<std::string, size_t> index;
+};
+
+namespace {
+
+// Value types of metadata, ggml's gguf.h.
+enum ValueType : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
+
+std::optional<DType> dtype_of_ggml(uint32_t type) {
+  switch (type) {
+    case 0: return DType::f32;
+    case 1: return DType::f16;
+    case 2: return DType::q4_0;
+    case 3: return DType::q4_1;
+    case 6: return DType::q5_0;
+    case 7: return DType::q5_1;
+    case 8: return DType::q8_0;
+    case 10: return DType::q2_k;
+    case 11: return DType::q3_k;
+    case 12: return DType::q4_k;
+    case 13: return DType::q5_k;
+    case 14: return DType::q6_k;
+    case 24: return DType::i8;
+    case 25: return DType::i16;
+    case 26: return DType::i32;
+    case 27: return DType::i64;
+    case 28: return DType::f64;
+    case 30: return DType::bf16;
+    default: return std::nullopt;
+  }
+}
+
+// Walks the header; every read is checked against the file's end before memory is taken for it.
+class Cursor {
+ public:
+  Cursor(const MappedFile& file, uint64_t at) : file_(file), at_(at) {}
+
+  uint64_t position() const { return at_; }
+  uint64_t remaining() const { return file_.size() - at_; }
+
+  template <class T>
+  T number(std::string_view what) {
+    T value;
+    std::memcpy(&value, file_.bytes(at_, sizeof(T), what).data(), sizeof(T));
+    at_ += sizeof(T);
+    return value;
+  }
+
+  std::string text(std::string_view what) {
+    const auto length = number<uint64_t>(what);
+    if (length > remaining()) throw damaged(fmt::format("{} is {} bytes long, but {} are left", what, length, remaining()));
+    const auto bytes = file_.bytes(at_, length, what);
+    at_ += length;
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  InputError damaged(const std::string& what) const {
+    return InputError(fmt::format("{}: {} (at byte {})", file_.path().string(), what, at_));
+  }
+
+ private:
+  const MappedFile& file_;
+  uint64_t at_;
+};
+
+int64_t integer_value(Cursor& cursor, uint32_t type, const std::string& key) {
+  switch (type) {
+    case kU8: return cursor.number<uint8_t>(key);
+    case kI8: return cursor.number<int8_t>(key);
+    case kU16: return cursor.number<uint16_t>(key);
+    case kI16: return cursor.number<int16_t>(key);
+    case kU32: return cursor.number<uint32_t>(key);
+    case kI32: return cursor.number<int32_t>(key);
+    case kI64: return cursor.number<int64_t>(key);
+    default: {
+      const auto value = cursor.number<uint64_t>(key);
+      if (value > uint64_t{INT64_MAX}) throw cursor.damaged(fmt::format("key \"{}\" is {}, above 2^63", key, value));
+      return static_cast<int64_t>(value);
+    }
+  }
+}
+
+bool bool_value(Cursor& cursor, const std::string& key) {
+  const auto value = cursor.number<uint8_t>(key);
+  if (value > 1) throw cursor.damaged(fmt::format("key \"{}\" is a bool with value {}", key, value));
+  return value != 0;
+}
+
+bool is_integer(uint32_t type) { return type <= kI32 || type == kU64 || type == kI64; }
+uint64_t smallest_bytes(uint32_t type) {
+  switch (type) {
+    case kU8: case kI8: case kBool: return 1;
+    case kU16: case kI16: return 2;
+    case kU32: case kI32: case kF32: return 4;
+    default: return 8;  // 64-bit numbers, and a string's length
+  }
+}
+
+GgufValue array_value(Cursor& cursor, const std::string& key) {
+  const auto type = cursor.number<uint32_t>(key);
+  const auto count = cursor.number<uint64_t>(key);
+  if (type == kArray || type > kF64) throw cursor.damaged(fmt::format("key \"{}\" is an array of type {}, which is not supported", key, type));
+  if (count > cursor.remaining() / smallest_bytes(type))
+    throw cursor.damaged(fmt::format("key \"{}\" has {} elements, more than the {} bytes left can hold", key, count, cursor.remaining()));
+  auto collect = [&](auto read) {
+    std::vector<decltype(read())> values;
+    values.reserve(count);
+    for (uint64_t i = 0; i < count; ++i) values.push_back(read());
+    return GgufValue{std::move(values)};
+  };
+  if (is_integer(type)) return collect([&] { return integer_value(cursor, type, key); });
+  if (type == kF32) return collect([&] { return static_cast<double>(cursor.number<float>(key)); });
+  if (type == kF64) return collect([&] { return cursor.number<double>(key); });
+  if (type == kBool) return collect([&] { return bool_value(cursor, key); });
+  return collect([&] { return cursor.text(key); });
+}
+
+GgufValue read_value(Cursor& cursor, const std::string& key) {
+  const auto type = cursor.number<uint32_t>(key);
+  if (is_integer(type)) return {integer_value(cursor, type, key)};
+  switch (type) {
+    case kF32: return {static_cast<double>(cursor.number<float>(key))};
+    case kF64: return {cursor.number<double>(key)};
+    case kBool: return {bool_value(cursor, key)};
+    case kString: return {cursor.text(key)};
+    case kArray: return array_value(cursor, key);
+    default: throw cursor.damaged(fmt::format("key \"{}\" has unknown type {}", key, type));
+  }
+}
+
+TensorInfo read_tensor_info(Cursor& cursor) {
+  TensorInfo info;
+  info.name = cursor.text("a tensor's name");
+  if (info.name.empty() || info.name.size() > 64)
+    throw cursor.damaged(fmt::format("tensor name of {} bytes, expected 1 to 64", info.name.size()));
+  auto fail = [&](const std::string& what) { return cursor.damaged(fmt::format("tensor \"{}\": {}", info.name, what)); };
+  const auto dimensions = cursor.number<uint32_t>(info.name);
+  if (dimensions > 4) throw fail(fmt::format("{} dimensions, expected at most 4", dimensions));
+  for (uint32_t d = 0; d < dimensions; ++d) {
+    const auto size = cursor.number<uint64_t>(info.name);
+    if (size > uint64_t{INT64_MAX}) throw fail(fmt::format("dimension {} is {}", d, size));
+    info.shape.insert(info.shape.begin(), static_cast<int64_t>(size));  // ggml's first dimension is the fastest
+  }
+  const auto type = cursor.number<uint32_t>(info.name);
+  const auto dtype = dtype_of_ggml(type);
+  if (!dtype) throw fail(fmt::format("ggml type {} is not supported", type));
+  info.dtype = *dtype;
+  const auto elements = element_count(info.shape);
+  if (!elements || *elements > INT64_MAX / 8) throw fail("too large to address");
+  const int64_t row = info.shape.empty() ? 1 : info.shape.back();
+  if (row % block_elements(*dtype) != 0)
+    throw fail(fmt::format("rows of {} values do not divide into {}'s blocks of {}", row, name_of(*dtype), block_elements(*dtype)));
+  info.bytes = static_cast<uint64_t>(*elements / block_elements(*dtype) * block_bytes(*dtype));
+  info.offset = cursor.number<uint64_t>(info.name);
+  return info;
+}
+
+// The named metadata value if it holds a T; nullptr when absent, an error when it holds something else.
+template <class T>
+const T* value_of(const GgufFile& file, const std::string& key, const char* expected) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end()) return nullptr;
+  if (const T* value = std::get_if<T>(&it->second.value)) return value;
+  throw InputError(fmt::format("{}: key \"{}\" is not {}", file.files().front().string(), key, expected));
+}
+
+template <class T>
+std::optional<T> optional_of(const T* value) {
+  return value ? std::optional<T>(*value) : std::nullopt;
+}
+
+}  // namespace
+
+GgufFile::GgufFile() : content_(std::make_unique<Content>()) {}
+GgufFile::~GgufFile() = default;
+
+std::shared_ptr<const GgufFile> GgufFile::open(const std::filesystem::path& path) {
+  std::shared_ptr<GgufFile> file(new GgufFile);
+  Content& content = *file->content_;
+  content.files = {path};
+  content.map = MappedFile::open(path);
+  Cursor cursor(*content.map, 0);
+  const auto magic = cursor.number<uint32_t>("the magic number");
+  if (magic != 0x46554747) throw InputError(fmt::format("{}: not a GGUF file: starts with {:#010x}, expected \"GGUF\"", path.string(), magic));
+  const auto version = cursor.number<uint32_t>("the version");
+  if (version != 2 && version != 3)
+    throw InputError(fmt::format("{}: GGUF version {}, expected 2 or 3{}", path.string(), version,
+                                 (version & 0xffff) == 0 && version != 0 ? " (a big-endian file?)" : ""));
+  const auto tensor_count = cursor.number<uint64_t>("the tensor count");
+  const auto key_count = cursor.number<uint64_t>("the key count");
+  // A tensor's description takes at least 24 bytes, a key 13.
+  if (tensor_count > cursor.remaining() / 24) throw cursor.damaged(fmt::format("{} tensors do not fit into the file", tensor_count));
+  if (key_count > cursor.remaining() / 13) throw cursor.damaged(fmt::format("{} keys do not fit into the file", key_count));
+  for (uint64_t i = 0; i < key_count; ++i) {
+    std::string key = cursor.text("a metadata key");
+    GgufValue value = read_value(cursor, key);
+    if (!content.metadata.emplace(key, std::move(value)).second) throw cursor.damaged(fmt::format("key \"{}\" appears twice", key));
+  }
+  content.tensors.reserve(tensor_count);
+  for (uint64_t i = 0; i < tensor_count; ++i) {
+    content.tensors.push_back(read_tensor_info(cursor));
+    if (!content.index.emplace(content.tensors.back().name, i).second)
+      throw cursor.damaged(fmt::format("tensor \"{}\" appears twice", content.tensors.back().name));
+  }
+  const int64_t alignment = file->integer("general.alignment").value_or(32);
+  if (alignment <= 0 || alignment > (1 << 20) || !std::has_single_bit(static_cast<uint64_t>(alignment)))
+    throw InputError(fmt::format("{}: general.alignment is {}, expected a power of two", path.string(), alignment));
+  const auto step = static_cast<uint64_t>(alignment);
+  const uint64_t data_start = (cursor.position() + step - 1) / step * step;
+  for (TensorInfo& info : content.tensors) {
+    if (info.offset % step != 0)
+      throw InputError(fmt::format("{}: tensor \"{}\": offset {} is not a multiple of {}", path.string(), info.name, info.offset, alignment));
+    if (__builtin_add_overflow(info.offset, data_start, &info.offset) || info.offset > content.map->size() ||
+        info.bytes > content.map->size() - info.offset)
+      throw InputError(fmt::format("{}: tensor \"{}\" needs {} bytes at {}, but the file ends at {} (truncated?)", path.string(), info.name,
+                                   info.bytes, info.offset, content.map->size()));
+  }
+  return file;
+}
+
+const std::map<std::string, GgufValue>& GgufFile::metadata() const { return content_->metadata; }
+
+std::optional<int64_t> GgufFile::integer(const std::string& key) const { return optional_of(value_of<int64_t>(*this, key, "an integer")); }
+
+std::optional<double> GgufFile::real(const std::string& key) const {
+  const auto it = metadata().find(key);
+  if (it != metadata().end() && std::holds_alternative<int64_t>(it->second.value)) return static_cast<double>(std::get<int64_t>(it->second.value));
+  return optional_of(value_of<double>(*this, key, "a number"));
+}
+
+std::optional<bool> GgufFile::boolean(const std::string& key) const { return optional_of(value_of<bool>(*this, key, "a bool")); }
+std::optional<std::string> GgufFile::text(const std::string& key) const { return optional_of(value_of<std::string>(*this, key, "a string")); }
+
+const std::vector<std::string>* GgufFile::texts(const std::string& key) const {
+  return value_of<std::vector<std::string>>(*this, key, "an array of strings");
+}
+const std::vector<double>* GgufFile::reals(const std::string& key) const { return value_of<std::vector<double>>(*this, key, "an array of floats"); }
+const std::vector<int64_t>* GgufFile::integers(const std::string& key) const {
+  return value_of<std::vector<int64_t>>(*this, key, "an array of integers");
+}
+
+const std::vector<TensorInfo>& GgufFile::tensors() const { return content_->tensors; }
+const std::vector<std::filesystem::path>& GgufFile::files() const { return content_->files; }
+
+const TensorInfo* GgufFile::find(const std::string& name) const {
+  const auto it = content_->index.find(name);
+  return it == content_->index.end() ? nullptr : &content_->tensors[it->second];
+}
+
+at::Tensor GgufFile::read(const std::string& name) const {
+  const TensorInfo* info = find(name);
+  if (!info) throw InputError(fmt::format("{}: no tensor \"{}\"", content_->files.front().string(), name));
+  if (!is_block_quantized(info->dtype)) return view_mapped(content_->map, *info);
+  at::Tensor out = at::empty(info->shape, at::kFloat);
+  if (info->elements() > 0)
+    dequantize_ggml(info->dtype, content_->map->bytes(info->offset, info->bytes, "tensor " + name), out.data_ptr<float>(), info->elements());
+  return out;
+}
+
+}  // namespace qb
