@@ -6,12 +6,115 @@
 
 namespace qb {
 
-// The description that drives the one forward pass.
+enum class NormKind { rms, rms_plus_one, layer };  // rms_plus_one: Gemma multiplies by 1 + weight
+enum class PositionKind { rotary, alibi, alibi_scaled, learned };  // alibi_scaled: Falcon's, bfloat16 bias / sqrt(head_dim)
+enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu, relu_squared };
+// How one fused matrix holds query, key and value rows.
+// concatenated: all q, all k, all v. grouped: per key/value head its queries, then k, then v.
+enum class QkvLayout { separate, concatenated, grouped };
+enum class HeadNorm { none, rms, layer };  // norm of each query and key head before the rotation
+
+enum class LinearRole {
+  q, k, v, qkv, o,
+  gate, up, gate_up, down,
+  expert_gate, expert_up, expert_down,
+  shared_gate, shared_up, shared_down,
+};
+
+// Rotary frequencies of one kind of layer. Formulas and field names: transformers' modeling_rope_utils.
+struct RopeSpec {
+  enum class Kind { plain, linear, dynamic, llama3, yarn, longrope, divisors };
+  Kind kind = Kind::plain;
+  double theta = 10000;
+  int64_t dim = 0;                 // leading dimensions of a head that are rotated, even
+  double factor = 1;
+  double low_freq_factor = 1, high_freq_factor = 4;
+  double beta_fast = 32, beta_slow = 1;
+  bool truncate = true;            // yarn: correction range rounded outwards
+  double attention_factor = 1;     // multiplies cos and sin
+  int64_t original_context = 0;
+  std::vector<double> short_factor, long_factor;  // [dim / 2]; divisors (GGUF's rope_freqs) uses short_factor
+};
+
+// A tensor that a model must have.
+struct TensorSpec {
+  std::string name;                // canonical; inside a block without the block's prefix
+  std::vector<int64_t> shape;
+};
+
+struct LinearSpec {
+  std::string name;                // inside the block, without ".weight"
+  LinearRole role = LinearRole::q;
+  std::string subset;
+  int64_t out = 0, in = 0;
+  bool bias = false;
+  int expert = -1;
+};
+
+// One decoder block. `linears` are what may be quantized; `others` are norms, routers and the like.
+struct LayerSpec {
+  int64_t window = 0;              // keys a query sees, itself included; 0: all before it
+  int rope = 0;                    // index into Architecture::ropes
+  bool experts = false;
+  std::vector<LinearSpec> linears;
+  std::vector<TensorSpec> others;
+};
+
+// Where a family keeps its tensors. Empty: it has none such.
+struct NameTable {
+  std::string embedding, final_norm, head, block;                        // block: "model.layers."
+  std::string input_norm, mlp_norm;                                      // inside a block from here on
+  std::string q, k, v, qkv, o;
+  std::string gate, up, gate_up, down;
+  std::string positions, embedding_norm, project_in, project_out;        // outside blocks
+  std::string post_attention_norm, post_mlp_norm, q_norm, k_norm;
+  std::string router, expert, expert_gate, expert_up, expert_down;       // expert: "mlp.experts."
+  std::string shared_gate, shared_up, shared_down, shared_router;
+};
+
+// The description that drives the one forward pass. Torch-free.
 struct Architecture {
   std::string family;
   int64_t blocks = 0, hidden_size = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate_size = 0, vocabulary = 0;
-  int64_t context_length = 0;
+  int64_t context_length = 0;      // 0: not bounded
   bool tied_embeddings = false;
+
+  NormKind norm = NormKind::rms;
+  double norm_eps = 1e-6;
+  bool norm_affine = true;         // norms have weights (and biases, for layer norms)
+  bool final_norm = true;
+  bool norm_after = false;         // OPT-350M: norms follow the residual addition
+  bool residual_after_norm = false;  // Bloom's apply_residual_connection_post_layernorm
+  bool parallel = false;           // attention and MLP read the same input and are added together
+  HeadNorm head_norm = HeadNorm::none;
+  bool head_norm_per_head = false;  // StableLM: every head has its own weights
+
+  PositionKind position = PositionKind::rotary;
+  int64_t position_offset = 0;     // OPT: position p reads row p + 2
+  std::vector<RopeSpec> ropes;
+  QkvLayout qkv = QkvLayout::separate;
+  bool qkv_bias = false, o_bias = false, mlp_bias = false;
+  double attention_scale = 0;      // of q·k
+  double attention_softcap = 0, logit_softcap = 0;  // 0: none
+  double embedding_scale = 1, residual_scale = 1, logit_scale = 1;
+  int64_t embedding_size = 0;      // OPT-350M's embedding is narrower than its hidden states; else hidden_size
+
+  Activation activation = Activation::silu;
+  bool gated = true;               // down(act(gate) · up)
+  int64_t experts = 0, experts_per_token = 0, expert_intermediate_size = 0, shared_intermediate_size = 0;
+  bool normalise_expert_weights = false;
+
+  NameTable names;
+  std::vector<LayerSpec> layers;
+  std::vector<TensorSpec> globals;  // outside blocks, full canonical names, in reading order
+
+  std::string block_prefix(int64_t index) const { return names.block + std::to_string(index) + "."; }
 };
+
+// Fills layers and globals from the fields above (`layers` may hold windows, rope indices and expert flags already).
+void build_tensor_lists(Architecture& architecture);
+
+std::string_view name_of(Activation activation);
+std::string_view name_of(RopeSpec::Kind kind);
 
 }  // namespace qb

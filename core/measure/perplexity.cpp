@@ -1,0 +1,116 @@
+#include "core/measure/perplexity.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "core/base/error.h"
+
+namespace qb {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Hidden states of a chunk of windows are held together so that a block is loaded once for all of them.
+constexpr int64_t kHiddenBytes = int64_t{256} << 20;
+
+std::string dtype_text(at::ScalarType dtype) {
+  return dtype == at::kFloat ? "float32" : dtype == at::kBFloat16 ? "bfloat16" : "float16";
+}
+
+// The estimate from the windows so far. Standard error of exp(mean): exp(mean) · s / √n (delta method).
+void estimate(PerplexityResult& result) {
+  const double n = static_cast<double>(result.window_nll.size());
+  double mean = 0, squares = 0;
+  for (double nll : result.window_nll) mean += nll / n;
+  for (double nll : result.window_nll) squares += (nll - mean) * (nll - mean);
+  result.windows = static_cast<int64_t>(result.window_nll.size());
+  result.mean_nll = mean;
+  result.perplexity = std::exp(mean);
+  result.standard_error = n > 1 ? result.perplexity * std::sqrt(squares / (n - 1) / n) : 0;
+}
+
+void check(const Model& model, const std::vector<int32_t>& ids, const PerplexitySpec& spec) {
+  if (spec.seq_len < 2) throw InputError(fmt::format("perplexity: windows of {} tokens, expected at least 2", spec.seq_len));
+  const Architecture& a = model.architecture;
+  const bool stretches = a.position == PositionKind::rotary && a.ropes.front().kind == RopeSpec::Kind::dynamic;
+  if (a.context_length > 0 && spec.seq_len > a.context_length && !stretches)
+    throw InputError(fmt::format("perplexity: windows of {} tokens, but {} was made for at most {}", spec.seq_len, model.info.name, a.context_length));
+  if (static_cast<int64_t>(ids.size()) < spec.seq_len)
+    throw InputError(fmt::format("perplexity: the text has {} tokens, a window needs {}", ids.size(), spec.seq_len));
+  if (spec.windows < 0) throw InputError(fmt::format("perplexity: {} windows, expected 0 (all) or more", spec.windows));
+}
+
+}  // namespace
+
+PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr source, const std::vector<int32_t>& ids,
+                            const PerplexitySpec& spec, const Control& control,
+                            const std::function<void(const PerplexityResult&)>& on_estimate) {
+  check(*model, ids, spec);
+  const auto start = Clock::now();
+  PerplexityResult result;
+  result.seq_len = spec.seq_len;
+  result.corpus_tokens = static_cast<int64_t>(ids.size());
+  result.dtype = dtype_text(spec.dtype);
+  result.windows_total = static_cast<int64_t>(ids.size()) / spec.seq_len;
+  const int64_t windows = spec.windows > 0 ? std::min(spec.windows, result.windows_total) : result.windows_total;
+
+  Decoder decoder(model, std::move(source), spec.dtype, spec.device);
+  const int64_t window_bytes = spec.seq_len * model->architecture.hidden_size * static_cast<int64_t>(at::elementSize(spec.dtype));
+  const int64_t chunk = std::clamp<int64_t>(kHiddenBytes / std::max<int64_t>(window_bytes, 1), 1, windows);
+  const int blocks = decoder.blocks();
+  const double steps = static_cast<double>(windows) * (blocks + 1);
+  double done = 0;
+
+  auto advance = [&](int block) {
+    ++done;
+    Progress progress;
+    progress.phase = "evaluate";
+    progress.stage = "perplexity";
+    progress.block = block;
+    progress.blocks = blocks;
+    progress.fraction = done / steps;
+    progress.elapsed_s = seconds_since(start);
+    progress.eta_s = progress.elapsed_s * (steps - done) / done;
+    progress.rss_bytes = resident_bytes();
+    progress.peak_rss_bytes = peak_resident_bytes();
+    control.report(progress);
+  };
+
+  for (int64_t first = 0; first < windows; first += chunk) {
+    const int64_t count = std::min(chunk, windows - first);
+    std::vector<at::Tensor> tokens, hidden;
+    for (int64_t w = first; w < first + count; ++w) {
+      at::Tensor window = at::empty({1, spec.seq_len}, at::kLong);
+      std::copy_n(ids.begin() + w * spec.seq_len, spec.seq_len, window.mutable_data_ptr<int64_t>());
+      tokens.push_back(window);
+      hidden.push_back(decoder.embed(window));
+    }
+    for (int b = 0; b < blocks; ++b) {
+      control.checkpoint();
+      const Block block = decoder.load_block(b);
+      for (at::Tensor& states : hidden) {
+        control.checkpoint();
+        states = decoder.forward(block, states, spec.tap);
+        advance(b);
+      }
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      control.checkpoint();
+      const double nll = decoder.negative_log_likelihood(hidden[i], tokens[i]).mean(at::kDouble).item<double>();
+      if (!std::isfinite(nll)) throw InputError(fmt::format("perplexity: window {} is not a number: the model's weights or activations overflow in {}", first + i, result.dtype));
+      result.window_nll.push_back(nll);
+      hidden[i].reset();
+      advance(-1);
+    }
+    estimate(result);
+    result.seconds = seconds_since(start);
+    if (on_estimate) on_estimate(result);
+  }
+  result.seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace qb

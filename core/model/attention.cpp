@@ -1,0 +1,62 @@
+#include "core/model/attention.h"
+
+#include <cmath>
+#include <limits>
+
+namespace qb {
+namespace {
+
+// Scores bias of keys begin … end: [heads, 1, keys] float32.
+at::Tensor alibi_bias(const AttentionSpec& spec, int64_t begin, int64_t end, int64_t dim) {
+  const at::Tensor positions = at::arange(begin, end, at::TensorOptions().dtype(at::kFloat).device(spec.alibi.device()));
+  if (!spec.round_alibi) return spec.alibi.reshape({-1, 1, 1}) * positions;
+  const at::Tensor rounded = spec.alibi.to(at::kBFloat16).reshape({-1, 1, 1}) * positions.to(at::kLong);
+  return rounded.to(at::kFloat) / std::sqrt(static_cast<double>(dim));
+}
+
+}  // namespace
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
+  const int64_t batch = q.size(0), seq = q.size(1), heads = q.size(2), dim = q.size(3), kv_heads = k.size(2), group = heads / kv_heads;
+  at::Tensor out = at::empty({batch, seq, heads * dim}, q.options());
+  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && (spec.window == 0 || spec.window >= seq);
+  if (plain) {
+    at::Tensor kk = k.transpose(1, 2), vv = v.transpose(1, 2);
+    const at::Tensor o = at::scaled_dot_product_attention(q.transpose(1, 2), kk, vv, {}, 0.0, true, spec.scale, group > 1);
+    return o.transpose(1, 2).reshape({batch, seq, heads * dim});
+  }
+  // Blocks of queries against the keys they may see; scores of one block are all that is held.
+  constexpr int64_t kRows = 128;
+  for (int64_t begin = 0; begin < seq; begin += kRows) {
+    const int64_t end = std::min(seq, begin + kRows), rows = end - begin;
+    const int64_t first = spec.window > 0 ? std::max<int64_t>(0, begin - spec.window + 1) : 0, keys = end - first;
+    // [batch, kv_heads, group · rows, dim]
+    const at::Tensor queries = q.narrow(1, begin, rows).reshape({batch, rows, kv_heads, group, dim}).permute({0, 2, 3, 1, 4}).reshape({batch, kv_heads, group * rows, dim});
+    const at::Tensor kk = k.narrow(1, first, keys).permute({0, 2, 3, 1});
+    at::Tensor scores = at::matmul(queries, kk).to(at::kFloat).mul_(spec.scale);
+    if (spec.softcap > 0) scores.div_(spec.softcap).tanh_().mul_(spec.softcap);
+    scores = scores.reshape({batch, heads, rows, keys});
+    if (spec.alibi.defined()) scores.add_(alibi_bias(spec, first, end, dim));
+    const auto positions = at::TensorOptions().dtype(at::kLong).device(q.device());
+    const at::Tensor distance = at::arange(begin, end, positions).unsqueeze(1) - at::arange(first, end, positions).unsqueeze(0);
+    at::Tensor hidden = distance < 0;
+    if (spec.window > 0) hidden = hidden.logical_or(distance >= spec.window);
+    scores.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
+    const at::Tensor weights = at::softmax(scores, -1).to(q.scalar_type()).reshape({batch, kv_heads, group * rows, keys});
+    const at::Tensor o = at::matmul(weights, v.narrow(1, first, keys).transpose(1, 2));
+    out.narrow(1, begin, rows).copy_(o.reshape({batch, kv_heads, group, rows, dim}).permute({0, 3, 1, 2, 4}).reshape({batch, rows, heads * dim}));
+  }
+  return out;
+}
+
+at::Tensor alibi_slopes(int64_t heads) {
+  const int64_t power = int64_t{1} << static_cast<int64_t>(std::floor(std::log2(static_cast<double>(heads))));
+  at::Tensor slopes = at::empty({heads}, at::kFloat);
+  float* s = slopes.data_ptr<float>();
+  auto base = [](int64_t n) { return std::pow(2.0, -std::pow(2.0, -(std::log2(static_cast<double>(n)) - 3))); };
+  for (int64_t h = 0; h < power; ++h) s[h] = static_cast<float>(std::pow(base(power), static_cast<double>(h + 1)));
+  for (int64_t h = power; h < heads; ++h) s[h] = static_cast<float>(std::pow(base(2 * power), static_cast<double>(2 * (h - power) + 1)));
+  return slopes;
+}
+
+}  // namespace qb

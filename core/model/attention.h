@@ -1,0 +1,21 @@
+#pragma once
+#include <ATen/ATen.h>
+
+namespace qb {
+
+struct AttentionSpec {
+  double scale = 1;        // of q·k
+  double softcap = 0;      // tanh(s / cap) · cap before the mask; 0: none
+  int64_t window = 0;      // keys a query sees, itself included; 0: all before it
+  at::Tensor alibi;        // [heads] float32 slopes: adds slope · key position to the scaled score; undefined: none
+  bool round_alibi = false;  // Falcon rounds slope and bias to bfloat16 and divides by sqrt(head_dim), see alibi_slopes
+};
+
+// Causal attention. q: [batch, seq, heads, dim], k and v: [batch, seq, kv_heads, dim], views are fine.
+// Returns [batch, seq, heads · dim], contiguous. Query head h reads key/value head h / (heads / kv_heads).
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec);
+
+// Slopes of "Train Short, Test Long" (arXiv 2108.12409), also for head counts that are no powers of two. [heads] float32.
+at::Tensor alibi_slopes(int64_t heads);
+
+}  // namespace qb

@@ -1,0 +1,113 @@
+#include "core/model/canonical_source.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <unordered_map>
+
+#include "core/base/error.h"
+
+namespace qb {
+namespace {
+
+bool holds_weights(DType dtype) {
+  switch (dtype) {
+    case DType::i64: case DType::i32: case DType::i16: case DType::i8: case DType::u8: case DType::boolean: return false;
+    default: return true;
+  }
+}
+
+// Expands scale [ceil(rows / r), ceil(columns / c)] (or one value, or one a row) and multiplies.
+at::Tensor apply_scale(const at::Tensor& weight, at::Tensor scale, const std::vector<int64_t>& block) {
+  at::Tensor result = weight.to(at::kFloat);
+  scale = scale.to(at::kFloat);
+  if (block.size() == 2) {
+    scale = scale.repeat_interleave(block[0], 0).narrow(0, 0, weight.size(0));
+    scale = scale.repeat_interleave(block[1], 1).narrow(1, 0, weight.size(1));
+  } else if (scale.numel() > 1) {
+    scale = scale.reshape({-1, 1});
+  } else {
+    scale = scale.reshape({1, 1});
+  }
+  return result.mul_(scale);
+}
+
+}  // namespace
+
+CanonicalSource::CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors)
+    : base_(std::move(base)), tensors_(std::move(tensors)) {
+  infos_.reserve(tensors_.size());
+  index_.reserve(tensors_.size());
+  for (const CanonicalTensor& tensor : tensors_) {
+    index_.emplace(tensor.info.name, infos_.size());
+    infos_.push_back(tensor.info);
+  }
+}
+
+const TensorInfo* CanonicalSource::find(const std::string& name) const {
+  auto it = index_.find(name);
+  return it == index_.end() ? nullptr : &infos_[it->second];
+}
+
+at::Tensor CanonicalSource::read(const std::string& name) const {
+  auto it = index_.find(name);
+  if (it == index_.end()) throw InputError(fmt::format("{}: tensor \"{}\" is missing", base_->files().front().string(), name));
+  const CanonicalTensor& entry = tensors_[it->second];
+  at::Tensor value;
+  if (entry.stored.size() == 1) {
+    value = base_->read(entry.stored.front());
+  } else {
+    std::vector<at::Tensor> parts;
+    for (const std::string& part : entry.stored) parts.push_back(base_->read(part));
+    value = at::cat(parts, 0);
+  }
+  if (entry.slice >= 0) value = value.select(0, entry.slice).narrow(0, entry.first_row, entry.info.shape[0]);
+  if (!entry.scale.empty()) value = apply_scale(value, base_->read(entry.scale), entry.scale_block);
+  if (!entry.order.empty()) value = value.index_select(0, at::tensor(entry.order, at::kLong));
+  if (entry.add != 0) value = value.to(at::kFloat) + entry.add;
+  return value.reshape(entry.info.shape);
+}
+
+std::vector<TensorSpec> required_tensors(const Architecture& a) {
+  std::vector<TensorSpec> required;
+  // Embedding first, head last, blocks between, as the forward pass meets them.
+  required.insert(required.end(), a.globals.begin(), a.globals.end());
+  for (int64_t i = 0; i < a.blocks; ++i) {
+    const std::string prefix = a.block_prefix(i);
+    for (const LinearSpec& linear : a.layers[i].linears) {
+      required.push_back({prefix + linear.name + ".weight", {linear.out, linear.in}});
+      if (linear.bias) required.push_back({prefix + linear.name + ".bias", {linear.out}});
+    }
+    for (const TensorSpec& other : a.layers[i].others) required.push_back({prefix + other.name, other.shape});
+  }
+  return required;
+}
+
+void check_stored(const TensorSource& base, const std::string& origin, const TensorSpec& spec, CanonicalTensor& entry,
+                  const std::vector<std::vector<int64_t>>& stored_shapes) {
+  entry.info.name = spec.name;
+  entry.info.shape = spec.shape;
+  for (size_t i = 0; i < entry.stored.size(); ++i) {
+    const TensorInfo* stored = base.find(entry.stored[i]);
+    const std::string alias = entry.stored[i] == spec.name ? "" : fmt::format(" (for {})", spec.name);
+    if (!stored) throw InputError(fmt::format("{}: tensor \"{}\"{} is missing, expected shape {}", origin, entry.stored[i], alias, shape_text(stored_shapes[i])));
+    const std::string file = base.files()[stored->file].string();
+    if (stored->shape != stored_shapes[i])
+      throw InputError(fmt::format("{}: tensor \"{}\"{} has shape {}, expected {}", file, entry.stored[i], alias, shape_text(stored->shape), shape_text(stored_shapes[i])));
+    if (!holds_weights(stored->dtype))
+      throw InputError(fmt::format("{}: tensor \"{}\"{} is stored as {}, expected a floating-point or ggml type", file, entry.stored[i], alias, name_of(stored->dtype)));
+    if (i == 0) {
+      entry.info.dtype = stored->dtype;
+      entry.info.file = stored->file;
+      entry.info.offset = stored->offset;
+    }
+    const int64_t part = stored->elements();
+    const int64_t used = entry.slice >= 0 ? spec.shape[0] * spec.shape[1] : part;
+    entry.info.bytes += part > 0 ? stored->bytes / static_cast<uint64_t>(part) * static_cast<uint64_t>(used) +
+                                       stored->bytes % static_cast<uint64_t>(part) * static_cast<uint64_t>(used) / static_cast<uint64_t>(part) : 0;
+  }
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+}  // namespace qb

@@ -1,0 +1,61 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/format/tensor_source.h"
+#include "core/model/architecture.h"
+
+namespace qb {
+
+// How one canonical (Hugging Face) tensor is made of what a file stores. All row changes are along dimension 0.
+struct CanonicalTensor {
+  TensorInfo info;                  // canonical name and shape; dtype, place and bytes of the stored parts
+  std::vector<std::string> stored;  // concatenated along rows
+  int64_t slice = -1;               // this expert of a stored [experts, rows, columns]
+  int64_t first_row = 0;            // of the slice, for [gate; up] fused in one tensor; the canonical shape says how many
+  std::vector<int64_t> order;       // canonical row r is stored row order[r]; empty: as stored
+  float add = 0;                    // GGUF stores Gemma's norms as 1 + weight
+  std::string scale;                // of F8 weights: a tensor that multiplies them, per tensor, row or block
+  std::vector<int64_t> scale_block; // rows and columns that share one value of `scale`
+};
+
+// A source whose names, shapes and row order are Hugging Face's, over any stored one.
+// Plain tensors are zero-copy views; whatever needs arithmetic is read as float32.
+class CanonicalSource final : public TensorSource {
+ public:
+  CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors);
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+  const std::vector<std::filesystem::path>& files() const override { return base_->files(); }
+  const TensorInfo* find(const std::string& name) const override;
+  at::Tensor read(const std::string& name) const override;
+
+ private:
+  TensorSourcePtr base_;
+  std::vector<CanonicalTensor> tensors_;
+  std::vector<TensorInfo> infos_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+// All tensors that an architecture needs, in reading order, with full canonical names.
+std::vector<TensorSpec> required_tensors(const Architecture& architecture);
+
+// Finds every required tensor in a Hugging Face checkpoint, whatever prefix it was saved under, experts one by one or
+// fused. block_size: quantization_config.weight_block_size of F8 checkpoints, else empty.
+// Throws InputError on a missing tensor, a wrong shape or a dtype that holds no weights.
+TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& architecture, const std::string& origin,
+                                      const std::vector<int64_t>& block_size);
+
+// The same for GGUF's names and row orders.
+TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& architecture, const std::string& gguf_architecture,
+                               const std::string& origin);
+
+// Shared by both: completes entry.info from the stored tensors and checks them against `spec`.
+// stored_shape: what one stored part must look like.
+void check_stored(const TensorSource& base, const std::string& origin, const TensorSpec& spec, CanonicalTensor& entry,
+                  const std::vector<std::vector<int64_t>>& stored_shapes);
+
+std::string shape_text(const std::vector<int64_t>& shape);  // "[576, 1536]"
+
+}  // namespace qb

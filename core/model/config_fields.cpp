@@ -1,0 +1,135 @@
+#include "core/model/config_fields.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/base/error.h"
+
+namespace qb {
+namespace {
+
+// What was found, short enough for one line.
+std::string shown(const nlohmann::json& value) {
+  std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  return text;
+}
+
+}  // namespace
+
+ConfigFields::ConfigFields(nlohmann::json object, std::string origin, std::map<std::string, std::string> spelled)
+    : object_(std::move(object)), origin_(std::move(origin)), spelled_(std::move(spelled)) {
+  if (!object_.is_object()) throw InputError(fmt::format("{}: expected a JSON object, found {}", origin_, shown(object_)));
+}
+
+bool ConfigFields::has(const std::string& key) const {
+  auto it = object_.find(key);
+  return it != object_.end() && !it->is_null();
+}
+
+std::string ConfigFields::spell(const std::string& key) const {
+  auto it = spelled_.find(key);
+  return path_ + (it == spelled_.end() ? key : it->second);
+}
+
+void ConfigFields::fail(const std::string& key, const std::string& expected) const {
+  if (!has(key)) throw InputError(fmt::format("{}: key \"{}\" is missing, expected {}", origin_, spell(key), expected));
+  throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}", origin_, spell(key), shown(object_.at(key)), expected));
+}
+
+void ConfigFields::set_default(const std::string& key, nlohmann::json value) {
+  if (!has(key)) object_[key] = std::move(value);
+}
+
+const nlohmann::json* ConfigFields::find(const std::vector<std::string>& keys, std::string& used) const {
+  used = keys.front();
+  for (const std::string& key : keys)
+    if (has(key)) {
+      used = key;
+      return &object_.at(key);
+    }
+  return nullptr;
+}
+
+ConfigFields ConfigFields::child(const std::string& key) const {
+  if (!has(key) || !object_.at(key).is_object()) fail(key, "an object");
+  ConfigFields fields(object_.at(key), origin_);
+  fields.path_ = path_ + key + ".";
+  return fields;
+}
+
+int64_t ConfigFields::integer(const std::vector<std::string>& keys, std::optional<int64_t> fallback, int64_t low, int64_t high) const {
+  std::string key;
+  const nlohmann::json* value = find(keys, key);
+  if (!value && fallback) return *fallback;
+  const std::string expected = fmt::format("an integer from {} to {}", low, high);
+  if (!value) fail(key, expected);
+  // Some configurations write whole numbers as 4096.0.
+  const bool whole = value->is_number_float() && std::floor(value->get<double>()) == value->get<double>() &&
+                     std::abs(value->get<double>()) < 9e15;
+  if (!value->is_number_integer() && !whole) fail(key, expected);
+  if (value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) fail(key, expected);
+  const int64_t number = whole ? static_cast<int64_t>(value->get<double>()) : value->get<int64_t>();
+  if (number < low || number > high) fail(key, expected);
+  return number;
+}
+
+double ConfigFields::real(const std::vector<std::string>& keys, std::optional<double> fallback, double low, double high) const {
+  std::string key;
+  const nlohmann::json* value = find(keys, key);
+  if (!value && fallback) return *fallback;
+  const std::string expected = fmt::format("a number above {} and at most {}", low, high);
+  if (!value || !value->is_number()) fail(key, expected);
+  const double number = value->get<double>();
+  if (!std::isfinite(number) || number <= low || number > high) fail(key, expected);
+  return number;
+}
+
+bool ConfigFields::boolean(const std::string& key, std::optional<bool> fallback) const {
+  if (!has(key) && fallback) return *fallback;
+  if (!has(key) || !object_.at(key).is_boolean()) fail(key, "true or false");
+  return object_.at(key).get<bool>();
+}
+
+std::string ConfigFields::text(const std::vector<std::string>& keys, std::optional<std::string> fallback) const {
+  std::string key;
+  const nlohmann::json* value = find(keys, key);
+  if (!value && fallback) return *fallback;
+  if (!value || !value->is_string()) fail(key, "a text");
+  return value->get<std::string>();
+}
+
+std::vector<double> ConfigFields::reals(const std::string& key) const {
+  if (!has(key) || !object_.at(key).is_array()) fail(key, "a list of positive numbers");
+  std::vector<double> values;
+  for (const auto& item : object_.at(key)) {
+    if (!item.is_number() || !std::isfinite(item.get<double>()) || item.get<double>() <= 0) fail(key, "a list of positive numbers");
+    values.push_back(item.get<double>());
+  }
+  return values;
+}
+
+std::vector<std::string> ConfigFields::texts(const std::string& key) const {
+  std::vector<std::string> values;
+  if (!has(key)) return values;
+  if (!object_.at(key).is_array()) fail(key, "a list of texts");
+  for (const auto& item : object_.at(key)) {
+    if (!item.is_string()) fail(key, "a list of texts");
+    values.push_back(item.get<std::string>());
+  }
+  return values;
+}
+
+std::vector<int64_t> ConfigFields::integers(const std::string& key) const {
+  std::vector<int64_t> values;
+  if (!has(key)) return values;
+  if (!object_.at(key).is_array()) fail(key, "a list of integers");
+  for (const auto& item : object_.at(key)) {
+    if (!item.is_number_integer()) fail(key, "a list of integers");
+    values.push_back(item.get<int64_t>());
+  }
+  return values;
+}
+
+}  // namespace qb

@@ -1,0 +1,212 @@
+#include "core/model/decoder.h"
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <mutex>
+
+#include "core/base/error.h"
+#include "core/model/attention.h"
+#include "core/model/block_forward.h"
+#include "core/model/head.h"
+#include "core/model/kernels.h"
+
+namespace qb {
+namespace {
+
+bool cpu_multiplies_bfloat16() {
+  static const bool has = __builtin_cpu_supports("avx512bf16");
+  return has;
+}
+
+at::ScalarType held_dtype(at::ScalarType dtype, at::Device device) {
+  if (!device.is_cpu() || dtype == at::kFloat) return dtype;
+  return dtype == at::kBFloat16 && cpu_multiplies_bfloat16() ? dtype : at::kFloat;
+}
+
+}  // namespace
+
+Linear* Block::find(const std::string& name) {
+  for (Linear& linear : linears)
+    if (linear.info.name == name) return &linear;
+  return nullptr;
+}
+
+struct Decoder::State {
+  std::shared_ptr<const Model> model;
+  TensorSourcePtr source;
+  at::ScalarType dtype, held;
+  at::Device device;
+  std::map<std::string, at::Tensor> globals;           // small ones, held dtype
+  at::Tensor embedding, head;                          // rows in the stored dtype where that is plain, on the device
+  mutable RotaryCache rotary;
+  at::Tensor alibi;
+
+  const Architecture& a() const { return model->architecture; }
+
+  at::Tensor read(const std::string& name, const std::vector<int64_t>& shape) const {
+    at::Tensor value = source->read(name);
+    if (value.sizes() != at::IntArrayRef(shape))
+      throw InputError(fmt::format("{}: tensor \"{}\" has shape {}, expected {}", model->path.string(), name,
+                                   fmt::format("[{}]", fmt::join(value.sizes(), ", ")), fmt::format("[{}]", fmt::join(shape, ", "))));
+    return value;
+  }
+
+  // Rounded to dtype, then held; always a copy, as files are mapped read-only.
+  at::Tensor load(const std::string& name, const std::vector<int64_t>& shape) const {
+    at::Tensor value = read(name, shape);
+    if (held != dtype && value.scalar_type() != dtype) value = value.to(dtype);
+    return value.to(at::TensorOptions().dtype(held).device(device), false, true, at::MemoryFormat::Contiguous);
+  }
+
+  at::Tensor load_optional(const std::string& name, const std::vector<int64_t>& shape) const {
+    return source->contains(name) ? load(name, shape) : at::Tensor();
+  }
+
+  // A vocabulary matrix stays as stored (mapped) where it can: it is widened a slice at a time.
+  at::Tensor load_vocabulary(const std::string& name) const {
+    const TensorInfo* info = source->find(name);
+    if (!info) throw InputError(fmt::format("{}: tensor \"{}\" is missing", model->path.string(), name));
+    at::Tensor value = read(name, {a().vocabulary, a().embedding_size});
+    if (device.is_cpu() && value.scalar_type() == dtype) return value;
+    return value.to(at::TensorOptions().dtype(dtype).device(device));
+  }
+
+  const at::Tensor& global(const std::string& name, const std::vector<int64_t>& shape) {
+    auto it = globals.find(name);
+    if (it == globals.end()) it = globals.emplace(name, load(name, shape)).first;
+    return it->second;
+  }
+
+  at::Tensor norm(const std::string& name, const at::Tensor& x) {
+    at::Tensor weight, bias;
+    if (a().norm_affine) {
+      weight = global(name + ".weight", {a().hidden_size});
+      if (a().norm == NormKind::layer) bias = global(name + ".bias", {a().hidden_size});
+    }
+    return normalise(x, a().norm, a().norm_eps, weight, bias);
+  }
+
+  // Hidden states → what the head multiplies: [tokens, embedding_size], held dtype.
+  at::Tensor before_head(const at::Tensor& hidden) {
+    at::Tensor x = hidden.reshape({-1, a().hidden_size}).to(held);
+    if (a().final_norm) x = norm(a().names.final_norm, x);
+    if (a().embedding_size != a().hidden_size) x = at::linear(x, global(a().names.project_out + ".weight", {a().embedding_size, a().hidden_size}));
+    return x;
+  }
+
+  const at::Tensor& head_rows() {
+    if (!head.defined()) {
+      if (a().tied_embeddings) {
+        head = embedding_rows();
+      } else {
+        head = load_vocabulary(a().names.head + ".weight");
+      }
+    }
+    return head;
+  }
+
+  const at::Tensor& embedding_rows() {
+    if (!embedding.defined()) embedding = load_vocabulary(a().names.embedding + ".weight");
+    return embedding;
+  }
+};
+
+Decoder::Decoder(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device)
+    : state_(new State{std::move(model), std::move(source), dtype, held_dtype(dtype, device), device, {}, {}, {}, {}, {}}) {
+  if (dtype != at::kFloat && dtype != at::kBFloat16 && dtype != at::kHalf)
+    throw InputError(fmt::format("compute type {}, expected float32, bfloat16 or float16", at::toString(dtype)));
+  if (!state_->source) state_->source = state_->model->source;
+  const PositionKind position = architecture().position;
+  if (position == PositionKind::alibi || position == PositionKind::alibi_scaled) state_->alibi = alibi_slopes(architecture().heads).to(device);
+}
+
+Decoder::~Decoder() = default;
+
+const Architecture& Decoder::architecture() const { return state_->a(); }
+at::ScalarType Decoder::dtype() const { return state_->dtype; }
+at::ScalarType Decoder::weight_dtype() const { return state_->held; }
+at::Device Decoder::device() const { return state_->device; }
+int Decoder::blocks() const { return static_cast<int>(state_->a().blocks); }
+
+at::Tensor Decoder::embed(const at::Tensor& ids) {
+  at::NoGradGuard no_grad;
+  State& s = *state_;
+  const Architecture& a = s.a();
+  const int64_t batch = ids.size(0), seq = ids.size(1);
+  if (a.position == PositionKind::learned && seq > a.context_length)
+    throw InputError(fmt::format("{}: a sequence of {} tokens, but the model has learned positions for {}", s.model->path.string(), seq, a.context_length));
+  const at::Tensor flat = ids.reshape({-1}).to(at::kLong).to(s.device);
+  if (flat.numel() > 0) {
+    const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
+    if (low < 0 || high >= a.vocabulary)
+      throw InputError(fmt::format("{}: token id {}, but the model's vocabulary has ids 0 to {} (another model's tokenizer?)",
+                                   s.model->path.string(), low < 0 ? low : high, a.vocabulary - 1));
+  }
+  at::Tensor x = s.embedding_rows().index_select(0, flat).to(s.held);
+  if (a.embedding_scale != 1) {
+    // The factor is rounded like a weight: Gemma was trained with it in bfloat16.
+    x = x * at::scalar_tensor(a.embedding_scale, at::TensorOptions().dtype(s.dtype)).to(s.held).item<double>();
+  }
+  if (a.embedding_size != a.hidden_size) x = at::linear(x, s.global(a.names.project_in + ".weight", {a.hidden_size, a.embedding_size}));
+  if (!a.names.embedding_norm.empty()) x = s.norm(a.names.embedding_norm, x);
+  x = x.reshape({batch, seq, a.hidden_size});
+  if (a.position == PositionKind::learned)
+    x = x + s.global(a.names.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}).narrow(0, a.position_offset, seq);
+  return x.to(s.dtype);
+}
+
+Block Decoder::load_block(int index) const {
+  at::NoGradGuard no_grad;
+  const State& s = *state_;
+  const Architecture& a = s.a();
+  if (index < 0 || index >= blocks()) throw InternalError(fmt::format("block {}, but the model has {}", index, blocks()));
+  const LayerSpec& layer = a.layers[index];
+  const std::string prefix = a.block_prefix(index);
+  Block block;
+  block.index = index;
+  for (size_t i = 0; i < layer.linears.size(); ++i) {
+    const LinearSpec& spec = layer.linears[i];
+    Linear linear;
+    linear.info = s.model->info.blocks[index].linears[i];
+    linear.role = spec.role;
+    linear.expert = spec.expert;
+    linear.weight = s.load(linear.info.tensor, {spec.out, spec.in});
+    // A quantized model may add a bias where the float one has none.
+    const std::string bias = prefix + spec.name + ".bias";
+    if (spec.bias || s.source->contains(bias)) linear.bias = s.load(bias, {spec.out});
+    block.linears.push_back(std::move(linear));
+  }
+  for (const TensorSpec& other : layer.others) block.others.emplace(other.name, s.load(prefix + other.name, other.shape));
+  // Norm biases and the like that an overlay adds are found under the norm's name.
+  return block;
+}
+
+at::Tensor Decoder::forward(const Block& block, const at::Tensor& hidden, const LinearTap& tap) const {
+  at::NoGradGuard no_grad;
+  const State& s = *state_;
+  BlockForward pass{s.a(), block, tap, s.rotary, s.alibi, s.held};
+  return pass.run(hidden).to(s.dtype);
+}
+
+at::Tensor Decoder::logits(const at::Tensor& hidden) {
+  at::NoGradGuard no_grad;
+  State& s = *state_;
+  const at::Tensor x = s.before_head(hidden);
+  const HeadSpec spec{s.head_rows(), s.a().logit_scale, s.a().logit_softcap};
+  return head_logits(x, spec).reshape({hidden.size(0), hidden.size(1), s.a().vocabulary});
+}
+
+at::Tensor Decoder::negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids) {
+  at::NoGradGuard no_grad;
+  State& s = *state_;
+  const int64_t batch = hidden.size(0), seq = hidden.size(1);
+  // The last position predicts nothing that is known.
+  const at::Tensor x = s.before_head(hidden.narrow(1, 0, seq - 1));
+  const at::Tensor targets = ids.to(at::kLong).to(s.device).narrow(1, 1, seq - 1).reshape({-1});
+  const HeadSpec spec{s.head_rows(), s.a().logit_scale, s.a().logit_softcap};
+  return head_negative_log_likelihood(x, targets, spec).reshape({batch, seq - 1});
+}
+
+}  // namespace qb

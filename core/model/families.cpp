@@ -1,0 +1,546 @@
+#include "core/model/families.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+
+#include "core/base/error.h"
+
+// The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
+// InternLM2's are those of its published modeling_internlm2.py.
+namespace qb {
+namespace {
+
+constexpr int64_t kMaxBlocks = 1024, kMaxHeads = 4096, kMaxWidth = 1 << 20, kMaxVocabulary = 1 << 27, kMaxExperts = 4096;
+
+NameTable llama_names() {
+  NameTable n;
+  n.embedding = "model.embed_tokens";
+  n.final_norm = "model.norm";
+  n.head = "lm_head";
+  n.block = "model.layers.";
+  n.input_norm = "input_layernorm";
+  n.mlp_norm = "post_attention_layernorm";
+  n.q = "self_attn.q_proj", n.k = "self_attn.k_proj", n.v = "self_attn.v_proj", n.o = "self_attn.o_proj";
+  n.gate = "mlp.gate_proj", n.up = "mlp.up_proj", n.down = "mlp.down_proj";
+  return n;
+}
+
+NameTable mixtral_names() {
+  NameTable n = llama_names();
+  n.router = "block_sparse_moe.gate";
+  n.expert = "block_sparse_moe.experts.";
+  n.expert_gate = "w1", n.expert_up = "w3", n.expert_down = "w2";
+  return n;
+}
+
+NameTable qwen3_names() {
+  NameTable n = llama_names();
+  n.q_norm = "self_attn.q_norm", n.k_norm = "self_attn.k_norm";
+  return n;
+}
+
+NameTable with_qwen_experts(NameTable n) {
+  n.router = "mlp.gate";
+  n.expert = "mlp.experts.";
+  n.expert_gate = "gate_proj", n.expert_up = "up_proj", n.expert_down = "down_proj";
+  return n;
+}
+
+NameTable qwen2_moe_names() {
+  NameTable n = with_qwen_experts(llama_names());
+  n.shared_gate = "mlp.shared_expert.gate_proj", n.shared_up = "mlp.shared_expert.up_proj", n.shared_down = "mlp.shared_expert.down_proj";
+  n.shared_router = "mlp.shared_expert_gate";
+  return n;
+}
+
+NameTable phi3_names() {
+  NameTable n = llama_names();
+  n.q = n.k = n.v = n.gate = n.up = "";
+  n.qkv = "self_attn.qkv_proj", n.gate_up = "mlp.gate_up_proj";
+  return n;
+}
+
+NameTable gemma2_names() {
+  NameTable n = llama_names();
+  n.post_attention_norm = "post_attention_layernorm";
+  n.mlp_norm = "pre_feedforward_layernorm";
+  n.post_mlp_norm = "post_feedforward_layernorm";
+  return n;
+}
+
+NameTable gemma3_names() {
+  NameTable n = gemma2_names();
+  n.q_norm = "self_attn.q_norm", n.k_norm = "self_attn.k_norm";
+  return n;
+}
+
+NameTable opt_names() {
+  NameTable n;
+  n.embedding = "model.decoder.embed_tokens", n.positions = "model.decoder.embed_positions";
+  n.project_in = "model.decoder.project_in", n.project_out = "model.decoder.project_out";
+  n.final_norm = "model.decoder.final_layer_norm", n.head = "lm_head", n.block = "model.decoder.layers.";
+  n.input_norm = "self_attn_layer_norm", n.mlp_norm = "final_layer_norm";
+  n.q = "self_attn.q_proj", n.k = "self_attn.k_proj", n.v = "self_attn.v_proj", n.o = "self_attn.out_proj";
+  n.up = "fc1", n.down = "fc2";
+  return n;
+}
+
+NameTable bloom_names() {
+  NameTable n;
+  n.embedding = "transformer.word_embeddings", n.embedding_norm = "transformer.word_embeddings_layernorm";
+  n.final_norm = "transformer.ln_f", n.head = "lm_head", n.block = "transformer.h.";
+  n.input_norm = "input_layernorm", n.mlp_norm = "post_attention_layernorm";
+  n.qkv = "self_attention.query_key_value", n.o = "self_attention.dense";
+  n.up = "mlp.dense_h_to_4h", n.down = "mlp.dense_4h_to_h";
+  return n;
+}
+
+NameTable falcon_names() {
+  NameTable n = bloom_names();
+  n.embedding_norm = "";
+  return n;
+}
+
+NameTable neox_names() {
+  NameTable n;
+  n.embedding = "gpt_neox.embed_in", n.final_norm = "gpt_neox.final_layer_norm", n.head = "embed_out", n.block = "gpt_neox.layers.";
+  n.input_norm = "input_layernorm", n.mlp_norm = "post_attention_layernorm";
+  n.qkv = "attention.query_key_value", n.o = "attention.dense";
+  n.up = "mlp.dense_h_to_4h", n.down = "mlp.dense_4h_to_h";
+  return n;
+}
+
+NameTable starcoder2_names() {
+  NameTable n = llama_names();
+  n.gate = "", n.up = "mlp.c_fc", n.down = "mlp.c_proj";
+  return n;
+}
+
+NameTable stablelm_names() {
+  NameTable n = llama_names();
+  n.q_norm = "self_attn.q_layernorm", n.k_norm = "self_attn.k_layernorm";
+  return n;
+}
+
+NameTable internlm2_names() {
+  NameTable n;
+  n.embedding = "model.tok_embeddings", n.final_norm = "model.norm", n.head = "output", n.block = "model.layers.";
+  n.input_norm = "attention_norm", n.mlp_norm = "ffn_norm";
+  n.qkv = "attention.wqkv", n.o = "attention.wo";
+  n.gate = "feed_forward.w1", n.up = "feed_forward.w3", n.down = "feed_forward.w2";
+  return n;
+}
+
+Activation read_activation(const ConfigFields& f, const std::vector<std::string>& keys, std::optional<std::string> fallback = {}) {
+  static const std::map<std::string, Activation> known = {
+      {"silu", Activation::silu}, {"swish", Activation::silu}, {"gelu", Activation::gelu}, {"gelu_python", Activation::gelu},
+      {"gelu_new", Activation::gelu_tanh}, {"gelu_pytorch_tanh", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_tanh},
+      {"quick_gelu", Activation::quick_gelu}, {"relu", Activation::relu}, {"relu2", Activation::relu_squared}};
+  const std::string name = f.text(keys, fallback);
+  auto it = known.find(name);
+  if (it != known.end()) return it->second;
+  std::vector<std::string> names;
+  for (const auto& [key, value] : known) names.push_back(key);
+  f.fail(f.has(keys.front()) ? keys.front() : keys.back(), fmt::format("one of {}", fmt::join(names, ", ")));
+}
+
+// Fields that every family has. kv_heads: value when num_key_value_heads is absent; 0: as many as heads, -1: required.
+void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads = 0) {
+  a.vocabulary = f.integer({"vocab_size"}, {}, 1, kMaxVocabulary);
+  a.hidden_size = f.integer({"hidden_size", "n_embed"}, {}, 1, kMaxWidth);
+  a.blocks = f.integer({"num_hidden_layers", "n_layer"}, {}, 1, kMaxBlocks);
+  a.heads = f.integer({"num_attention_heads", "n_head"}, {}, 1, kMaxHeads);
+  if (kv_heads < 0) {
+    a.kv_heads = f.integer({"num_key_value_heads"}, {}, 1, kMaxHeads);
+  } else {
+    a.kv_heads = f.integer({"num_key_value_heads"}, kv_heads > 0 ? kv_heads : a.heads, 1, kMaxHeads);
+  }
+  if (a.heads % a.kv_heads != 0) f.fail("num_key_value_heads", fmt::format("a divisor of the {} attention heads", a.heads));
+  a.head_dim = f.integer({"head_dim"}, 0, 1, 1 << 14);
+  if (a.head_dim == 0) {
+    if (a.hidden_size % a.heads != 0)
+      f.fail(f.has("hidden_size") ? "hidden_size" : "n_embed", fmt::format("a multiple of the {} attention heads, or a head_dim", a.heads));
+    a.head_dim = a.hidden_size / a.heads;
+  }
+  a.embedding_size = a.hidden_size;
+  a.attention_scale = 1 / std::sqrt(static_cast<double>(a.head_dim));
+  a.layers.resize(a.blocks);
+}
+
+void read_intermediate(const ConfigFields& f, Architecture& a) { a.intermediate_size = f.integer({"intermediate_size"}, {}, 1, kMaxWidth); }
+
+void read_context(const ConfigFields& f, Architecture& a) { a.context_length = f.integer({"max_position_embeddings"}, {}, 1, int64_t{1} << 31); }
+
+void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> missing) {
+  // A null is "no window"; a missing key is the family's default.
+  const bool stated = f.json().contains("sliding_window");
+  const int64_t window = f.integer({"sliding_window"}, stated || !missing ? 0 : *missing, 1, int64_t{1} << 31);
+  for (LayerSpec& layer : a.layers) layer.window = window;
+}
+
+// layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
+void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding) {
+  const auto types = f.texts("layer_types");
+  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks)
+    f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
+  for (int64_t i = 0; i < a.blocks; ++i) {
+    if (!types.empty() && types[i] != "full_attention" && types[i] != "sliding_attention")
+      f.fail("layer_types", "full_attention or sliding_attention for every block");
+    const bool slides = types.empty() ? sliding(i) : types[i] == "sliding_attention";
+    if (slides && window == 0) f.fail("sliding_window", "a number of tokens, as layer_types has sliding_attention");
+    a.layers[i].window = slides ? window : 0;
+  }
+}
+
+void read_qwen_windows(const ConfigFields& f, Architecture& a) {
+  if (!f.boolean("use_sliding_window", false)) return;
+  const int64_t window = f.integer({"sliding_window"}, 4096);
+  const int64_t first = f.integer({"max_window_layers"}, 28, 0);
+  set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
+}
+
+void read_tied(const ConfigFields& f, Architecture& a, bool fallback) { a.tied_embeddings = f.boolean("tie_word_embeddings", fallback); }
+
+void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const RopeDefaults& rope) {
+  read_dimensions(f, a, kv_heads);
+  read_intermediate(f, a);
+  read_context(f, a);
+  a.norm_eps = f.real({"rms_norm_eps"}, 1e-6);
+  a.activation = read_activation(f, {"hidden_act"}, "silu");
+  read_tied(f, a, false);
+  read_rope(f, a, rope);
+}
+
+RopeDefaults whole_rotation(double theta = 10000) {
+  RopeDefaults rope;
+  rope.theta = theta;
+  rope.fraction_keys.clear();
+  return rope;
+}
+
+void configure_llama(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, 0, whole_rotation());
+  a.qkv_bias = f.boolean("attention_bias", false);
+  a.o_bias = f.boolean("attention_output_bias", a.qkv_bias);
+  a.mlp_bias = f.boolean("mlp_bias", false);
+}
+
+void configure_granite(const ConfigFields& f, Architecture& a) {
+  configure_llama(f, a);
+  a.embedding_scale = f.real({"embedding_multiplier"}, 1.0);
+  a.residual_scale = f.real({"residual_multiplier"}, 1.0);
+  a.attention_scale = f.real({"attention_multiplier"}, 1.0);
+  a.logit_scale = 1 / f.real({"logits_scaling"}, 1.0);
+}
+
+void configure_mistral(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, -1, whole_rotation());
+  set_window(f, a, 4096);
+}
+
+void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
+  a.experts = f.integer(count_keys, {}, 1, kMaxExperts);
+  a.experts_per_token = f.integer({"num_experts_per_tok"}, used, 1, kMaxExperts);
+  if (a.experts_per_token > a.experts) f.fail("num_experts_per_tok", fmt::format("at most the {} experts", a.experts));
+}
+
+void configure_mixtral(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, -1, whole_rotation(1e6));
+  set_window(f, a, {});
+  read_experts(f, a, {"num_local_experts", "num_experts"}, 2);
+  a.expert_intermediate_size = a.intermediate_size;
+  a.normalise_expert_weights = true;
+  for (LayerSpec& layer : a.layers) layer.experts = true;
+}
+
+void configure_qwen2(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, 0, whole_rotation());
+  a.qkv_bias = true;
+  read_qwen_windows(f, a);
+}
+
+void configure_qwen3(const ConfigFields& f, Architecture& a) {
+  f.integer({"head_dim"});  // 128 in transformers when absent: too easily wrong to guess
+  llama_like(f, a, 0, whole_rotation());
+  a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
+  a.head_norm = HeadNorm::rms;
+  read_qwen_windows(f, a);
+}
+
+void read_qwen_experts(const ConfigFields& f, Architecture& a, int64_t used) {
+  read_experts(f, a, {"num_experts", "num_local_experts"}, used);
+  a.expert_intermediate_size = f.integer({"moe_intermediate_size"}, {}, 1, kMaxWidth);
+  a.normalise_expert_weights = f.boolean("norm_topk_prob", false);
+  const int64_t step = f.integer({"decoder_sparse_step"}, 1);
+  const auto dense = f.integers("mlp_only_layers");
+  for (int64_t i = 0; i < a.blocks; ++i)
+    a.layers[i].experts = (i + 1) % step == 0 && std::find(dense.begin(), dense.end(), i) == dense.end();
+}
+
+void configure_qwen2_moe(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, 0, whole_rotation());
+  a.qkv_bias = f.boolean("qkv_bias", true);
+  read_qwen_experts(f, a, 4);
+  a.shared_intermediate_size = f.integer({"shared_expert_intermediate_size"}, {}, 1, kMaxWidth);
+  if (f.boolean("use_sliding_window", false)) {
+    const int64_t last = f.integer({"max_window_layers"}, 28, 0);
+    set_layer_windows(f, a, f.integer({"sliding_window"}, 4096), [&](int64_t i) { return (i + 1) % 2 != 0 && i < last; });
+  }
+}
+
+void configure_qwen3_moe(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, -1, whole_rotation());
+  a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
+  a.head_norm = HeadNorm::rms;
+  read_qwen_experts(f, a, 8);
+  if (f.boolean("use_sliding_window", false)) set_window(f, a, 4096);
+}
+
+void configure_phi3(const ConfigFields& f, Architecture& a) {
+  RopeDefaults rope;
+  rope.all_longrope = true;
+  llama_like(f, a, 0, rope);
+  a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
+  a.qkv = QkvLayout::concatenated;
+  set_window(f, a, {});
+}
+
+void gemma_like(const ConfigFields& f, Architecture& a) {
+  f.integer({"head_dim"});
+  read_dimensions(f, a, -1);
+  read_intermediate(f, a);
+  read_context(f, a);
+  a.norm = NormKind::rms_plus_one;
+  a.norm_eps = f.real({"rms_norm_eps"}, 1e-6);
+  a.activation = read_activation(f, {"hidden_activation", "hidden_act"}, "gelu_pytorch_tanh");
+  a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
+  a.embedding_scale = std::sqrt(static_cast<double>(a.hidden_size));
+  a.attention_scale = 1 / std::sqrt(f.real({"query_pre_attn_scalar"}, 256.0));
+  read_tied(f, a, true);
+  if (f.boolean("use_bidirectional_attention", false)) f.fail("use_bidirectional_attention", "false (a causal model)");
+}
+
+// A null soft cap is "none"; a missing one is the family's default.
+double read_softcap(const ConfigFields& f, const std::string& key, double missing) {
+  return f.real({key}, f.json().contains(key) ? 0 : missing);
+}
+
+void configure_gemma2(const ConfigFields& f, Architecture& a) {
+  gemma_like(f, a);
+  a.attention_softcap = read_softcap(f, "attn_logit_softcapping", 50);
+  a.logit_softcap = read_softcap(f, "final_logit_softcapping", 30);
+  set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096),
+                    [](int64_t i) { return (i + 1) % 2 != 0; });
+  read_rope(f, a, whole_rotation());
+}
+
+void configure_gemma3(const ConfigFields& f, Architecture& a) {
+  gemma_like(f, a);
+  a.head_norm = HeadNorm::rms;
+  a.logit_softcap = read_softcap(f, "final_logit_softcapping", 0);
+  const int64_t pattern = f.integer({"sliding_window_pattern", "_sliding_window_pattern"}, 6);
+  set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096),
+                    [&](int64_t i) { return (i + 1) % pattern != 0; });
+  read_rope_per_layer_type(f, a, 1e6, 1e4);
+  for (LayerSpec& layer : a.layers) layer.rope = layer.window > 0 ? 1 : 0;
+}
+
+void configure_opt(const ConfigFields& f, Architecture& a) {
+  read_dimensions(f, a);
+  a.intermediate_size = f.integer({"ffn_dim"}, {}, 1, kMaxWidth);
+  read_context(f, a);
+  a.embedding_size = f.integer({"word_embed_proj_dim"}, a.hidden_size, 1, kMaxWidth);
+  a.norm = NormKind::layer;
+  a.norm_eps = 1e-5;
+  a.norm_affine = f.boolean("layer_norm_elementwise_affine", true);
+  a.norm_after = !f.boolean("do_layer_norm_before", true);
+  a.final_norm = !a.norm_after && !f.boolean("_remove_final_layer_norm", false);
+  a.position = PositionKind::learned;
+  a.position_offset = 2;
+  a.qkv_bias = a.o_bias = a.mlp_bias = f.boolean("enable_bias", true);
+  a.activation = read_activation(f, {"activation_function"}, "relu");
+  a.gated = false;
+  read_tied(f, a, true);
+}
+
+void configure_bloom(const ConfigFields& f, Architecture& a) {
+  read_dimensions(f, a);
+  a.intermediate_size = 4 * a.hidden_size;
+  a.norm = NormKind::layer;
+  a.norm_eps = f.real({"layer_norm_epsilon"}, 1e-5);
+  a.residual_after_norm = f.boolean("apply_residual_connection_post_layernorm", false);
+  a.position = PositionKind::alibi;
+  a.qkv = QkvLayout::grouped;
+  a.qkv_bias = a.o_bias = a.mlp_bias = true;
+  a.activation = Activation::gelu_tanh;
+  a.gated = false;
+  read_tied(f, a, true);
+}
+
+void configure_falcon(const ConfigFields& f, Architecture& a) {
+  read_dimensions(f, a);
+  const bool grouped = f.boolean("new_decoder_architecture", false);
+  const bool multi_query = f.boolean("multi_query", true);
+  a.parallel = grouped || f.boolean("parallel_attn", true);
+  if (grouped) {
+    a.kv_heads = f.integer({"num_kv_heads", "n_head_kv"}, a.heads, 1, kMaxHeads);
+    if (a.heads % a.kv_heads != 0) f.fail("num_kv_heads", fmt::format("a divisor of the {} attention heads", a.heads));
+  } else {
+    a.kv_heads = multi_query ? 1 : a.heads;
+  }
+  a.intermediate_size = f.integer({"ffn_hidden_size"}, 4 * a.hidden_size, 1, kMaxWidth);
+  a.norm = NormKind::layer;
+  a.norm_eps = f.real({"layer_norm_epsilon"}, 1e-5);
+  a.qkv = QkvLayout::grouped;
+  a.qkv_bias = a.o_bias = a.mlp_bias = f.boolean("bias", false);
+  a.activation = read_activation(f, {"activation"}, "gelu");
+  a.gated = false;
+  read_tied(f, a, true);
+  // Falcon-40B norms the inputs of attention and MLP separately, Falcon-7B and 11B use one norm for both.
+  const int64_t norms = f.integer({"num_ln_in_parallel_attn"}, grouped ? 2 : 1, 1, 2);
+  if (a.parallel && grouped && norms == 2) {
+    a.names.input_norm = "ln_attn", a.names.mlp_norm = "ln_mlp";
+  } else if (a.parallel) {
+    a.names.mlp_norm = "";
+  }
+  if (f.boolean("alibi", false)) {
+    a.position = PositionKind::alibi_scaled;
+  } else {
+    a.context_length = f.integer({"max_position_embeddings"}, 2048);
+    read_rope(f, a, whole_rotation());
+  }
+}
+
+void configure_neox(const ConfigFields& f, Architecture& a) {
+  read_dimensions(f, a);
+  read_intermediate(f, a);
+  read_context(f, a);
+  a.norm = NormKind::layer;
+  a.norm_eps = f.real({"layer_norm_eps"}, 1e-5);
+  a.parallel = f.boolean("use_parallel_residual", true);
+  a.qkv = QkvLayout::grouped;
+  a.qkv_bias = a.o_bias = f.boolean("attention_bias", true);
+  a.mlp_bias = true;
+  a.activation = read_activation(f, {"hidden_act"}, "gelu");
+  a.gated = false;
+  read_tied(f, a, false);
+  RopeDefaults rope;
+  rope.fraction = 0.25;
+  rope.theta_keys = {"rotary_emb_base", "rope_theta"};
+  rope.fraction_keys = {"rotary_pct", "partial_rotary_factor"};
+  read_rope(f, a, rope);
+}
+
+void configure_starcoder2(const ConfigFields& f, Architecture& a) {
+  read_dimensions(f, a, -1);
+  read_intermediate(f, a);
+  read_context(f, a);
+  a.norm = NormKind::layer;
+  a.norm_eps = f.real({"norm_epsilon"}, 1e-5);
+  a.qkv_bias = a.o_bias = a.mlp_bias = f.boolean("use_bias", true);
+  a.activation = read_activation(f, {"hidden_act"}, "gelu_pytorch_tanh");
+  a.gated = false;
+  read_tied(f, a, true);
+  set_window(f, a, {});
+  read_rope(f, a, whole_rotation());
+}
+
+void configure_stablelm(const ConfigFields& f, Architecture& a) {
+  read_dimensions(f, a);
+  read_intermediate(f, a);
+  read_context(f, a);
+  a.norm = NormKind::layer;
+  a.norm_eps = f.real({"layer_norm_eps", "norm_eps"}, 1e-5);
+  a.qkv_bias = f.boolean("use_qkv_bias", false);
+  a.activation = read_activation(f, {"hidden_act"}, "silu");
+  a.parallel = f.boolean("use_parallel_residual", false);
+  if (a.parallel) a.names.mlp_norm = "";
+  if (f.boolean("qk_layernorm", false)) {
+    a.head_norm = HeadNorm::layer;
+    a.head_norm_per_head = true;
+  }
+  read_tied(f, a, false);
+  RopeDefaults rope;
+  rope.fraction = 0.25;
+  rope.fraction_keys = {"partial_rotary_factor", "rope_pct"};
+  read_rope(f, a, rope);
+}
+
+void configure_internlm2(const ConfigFields& f, Architecture& a) {
+  llama_like(f, a, 0, whole_rotation());
+  a.qkv = QkvLayout::grouped;
+  a.qkv_bias = a.o_bias = f.boolean("bias", false);
+}
+
+// Multimodal Gemma 3 configurations leave out what equals the text model's defaults.
+void add_gemma3_defaults(ConfigFields& f) {
+  const std::pair<const char*, nlohmann::json> defaults[] = {{"vocab_size", 262208}, {"hidden_size", 2304}, {"intermediate_size", 9216},
+      {"num_hidden_layers", 26}, {"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"max_position_embeddings", 131072}};
+  for (const auto& [key, value] : defaults) f.set_default(key, value);
+}
+
+}  // namespace
+
+const std::vector<Family>& families() {
+  static const std::vector<Family> table = {
+      {"llama", {"llama", "smollm"}, {"llama"}, llama_names(), configure_llama},
+      {"mistral", {"mistral"}, {"mistral"}, llama_names(), configure_mistral},
+      {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral},
+      {"granite", {"granite"}, {"granite"}, llama_names(), configure_granite},
+      {"qwen2", {"qwen2"}, {"qwen2"}, llama_names(), configure_qwen2},
+      {"qwen2_moe", {"qwen2_moe"}, {"qwen2moe"}, qwen2_moe_names(), configure_qwen2_moe},
+      {"qwen3", {"qwen3"}, {"qwen3"}, qwen3_names(), configure_qwen3},
+      {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, with_qwen_experts(qwen3_names()), configure_qwen3_moe},
+      {"phi3", {"phi3"}, {"phi3"}, phi3_names(), configure_phi3},
+      {"gemma2", {"gemma2"}, {"gemma2"}, gemma2_names(), configure_gemma2},
+      {"gemma3", {"gemma3_text", "gemma3"}, {"gemma3"}, gemma3_names(), configure_gemma3},
+      {"opt", {"opt"}, {}, opt_names(), configure_opt},
+      {"bloom", {"bloom"}, {"bloom"}, bloom_names(), configure_bloom},
+      {"falcon", {"falcon"}, {"falcon"}, falcon_names(), configure_falcon},
+      {"gpt_neox", {"gpt_neox"}, {"gptneox"}, neox_names(), configure_neox},
+      {"starcoder2", {"starcoder2"}, {"starcoder2"}, starcoder2_names(), configure_starcoder2},
+      {"stablelm", {"stablelm"}, {"stablelm"}, stablelm_names(), configure_stablelm},
+      {"internlm2", {"internlm2"}, {"internlm2"}, internlm2_names(), configure_internlm2},
+  };
+  return table;
+}
+
+const Family* family_of_model_type(const std::string& model_type) {
+  for (const Family& family : families())
+    for (const std::string& type : family.model_types)
+      if (type == model_type) return &family;
+  return nullptr;
+}
+
+std::string known_model_types() {
+  std::vector<std::string> names;
+  for (const Family& family : families()) names.insert(names.end(), family.model_types.begin(), family.model_types.end());
+  std::sort(names.begin(), names.end());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+Architecture architecture_from_config(ConfigFields fields) {
+  std::string type = fields.text({"model_type"});
+  const bool nested = fields.has("text_config");
+  if (nested) {
+    const bool tied = fields.has("tie_word_embeddings");
+    const nlohmann::json outer_tied = tied ? fields.json().at("tie_word_embeddings") : nlohmann::json();
+    fields = fields.child("text_config");
+    if (tied) fields.set_default("tie_word_embeddings", outer_tied);
+    type = fields.text({"model_type"}, type);
+  }
+  const Family* family = family_of_model_type(type);
+  if (!family)
+    throw InputError(fmt::format("{}: model_type \"{}\" is not a known architecture, expected one of {}", fields.origin(), type, known_model_types()));
+  if (nested && family->name == "gemma3") add_gemma3_defaults(fields);
+  Architecture a;
+  a.family = family->name;
+  a.names = family->names;
+  family->configure(fields, a);
+  build_tensor_lists(a);
+  return a;
+}
+
+}  // namespace qb

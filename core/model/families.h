@@ -1,0 +1,40 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/model/architecture.h"
+#include "core/model/config_fields.h"
+
+namespace qb {
+
+// One row of the architecture table: a family's names and how its configuration fills an Architecture.
+struct Family {
+  std::string name;
+  std::vector<std::string> model_types;  // config.json's model_type
+  std::vector<std::string> gguf;         // general.architecture
+  NameTable names;
+  void (*configure)(const ConfigFields& fields, Architecture& architecture);
+};
+
+const std::vector<Family>& families();
+const Family* family_of_model_type(const std::string& model_type);
+std::string known_model_types();  // for messages: "bloom, falcon, …"
+
+// The whole description from a config.json object (or one made from GGUF metadata).
+// Throws InputError: unknown model_type, and missing, mistyped or absurd fields.
+Architecture architecture_from_config(ConfigFields fields);
+
+// Rotary parameters, transformers 5's rope_parameters or the older rope_theta, rope_scaling (in families_rope.cpp).
+// rotary_fraction: partial_rotary_factor when the configuration does not say.
+struct RopeDefaults {
+  double theta = 10000;
+  double fraction = 1;
+  std::vector<std::string> theta_keys = {"rope_theta"};
+  std::vector<std::string> fraction_keys = {"partial_rotary_factor"};
+  bool all_longrope = false;  // Phi-3 calls its long rope "su", "yarn" or "longrope"
+};
+void read_rope(const ConfigFields& fields, Architecture& architecture, const RopeDefaults& defaults);
+// Gemma 3: ropes[0] of full attention, ropes[1] of sliding layers.
+void read_rope_per_layer_type(const ConfigFields& fields, Architecture& architecture, double global_theta, double local_theta);
+
+}  // namespace qb

@@ -1,0 +1,105 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/model/families.h"
+
+namespace qb {
+namespace {
+
+double yarn_magnitude(double scale, double mscale) { return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0; }
+
+// `params` holds type, factor and the like; `fields` is the whole configuration.
+RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params, const Architecture& a, double theta, double fraction,
+                         bool all_longrope) {
+  RopeSpec rope;
+  rope.theta = theta;
+  rope.dim = static_cast<int64_t>(static_cast<double>(a.head_dim) * fraction);
+  if (rope.dim < 2 || rope.dim % 2 != 0 || rope.dim > a.head_dim)
+    throw InputError(fmt::format("{}: {} rotated dimensions of a head of {}, expected an even number from 2 to {}", fields.origin(), rope.dim,
+                                 a.head_dim, a.head_dim));
+  std::string type = params.text({"rope_type", "type"}, "default");
+  if (all_longrope && (type == "su" || type == "yarn")) type = "longrope";
+  if (type == "default") return rope;
+
+  auto original_context = [&] {
+    if (fields.has("original_max_position_embeddings")) return fields.integer({"original_max_position_embeddings"});
+    return params.integer({"original_max_position_embeddings"}, a.context_length);
+  };
+  if (type == "linear") {
+    rope.kind = RopeSpec::Kind::linear;
+    rope.factor = params.real({"factor"});
+  } else if (type == "dynamic") {
+    rope.kind = RopeSpec::Kind::dynamic;
+    rope.factor = params.real({"factor"});
+    rope.original_context = a.context_length;
+    if (rope.dim < 4) params.fail(params.has("rope_type") ? "rope_type" : "type", "another type: dynamic needs at least 4 rotated dimensions");
+  } else if (type == "llama3") {
+    rope.kind = RopeSpec::Kind::llama3;
+    rope.factor = params.real({"factor"});
+    rope.low_freq_factor = params.real({"low_freq_factor"});
+    rope.high_freq_factor = params.real({"high_freq_factor"});
+    if (rope.high_freq_factor <= rope.low_freq_factor) params.fail("high_freq_factor", fmt::format("more than low_freq_factor, {}", rope.low_freq_factor));
+    rope.original_context = original_context();
+  } else if (type == "yarn") {
+    rope.kind = RopeSpec::Kind::yarn;
+    rope.original_context = original_context();
+    rope.factor = params.real({"factor"}, static_cast<double>(a.context_length) / static_cast<double>(rope.original_context));
+    rope.beta_fast = params.real({"beta_fast"}, 32.0);
+    rope.beta_slow = params.real({"beta_slow"}, 1.0);
+    rope.truncate = params.boolean("truncate", true);
+    double magnitude = yarn_magnitude(rope.factor, 1);
+    if (params.has("mscale") && params.has("mscale_all_dim"))
+      magnitude = yarn_magnitude(rope.factor, params.real({"mscale"})) / yarn_magnitude(rope.factor, params.real({"mscale_all_dim"}));
+    rope.attention_factor = params.real({"attention_factor"}, magnitude);
+  } else if (type == "longrope") {
+    rope.kind = RopeSpec::Kind::longrope;
+    rope.original_context = original_context();
+    rope.factor = params.real({"factor"}, static_cast<double>(a.context_length) / static_cast<double>(rope.original_context));
+    rope.attention_factor = params.real({"attention_factor"}, rope.factor <= 1 ? 1.0 : std::sqrt(1 + std::log(rope.factor) / std::log(static_cast<double>(rope.original_context))));
+    rope.short_factor = params.reals("short_factor");
+    rope.long_factor = params.reals("long_factor");
+    const std::string expected = fmt::format("{} numbers, half the rotated dimensions of a head", rope.dim / 2);
+    if (static_cast<int64_t>(rope.short_factor.size()) != rope.dim / 2) params.fail("short_factor", expected);
+    if (static_cast<int64_t>(rope.long_factor.size()) != rope.dim / 2) params.fail("long_factor", expected);
+  } else if (type == "divisors") {  // made from GGUF's rope_freqs tensor, never in a config.json
+    rope.kind = RopeSpec::Kind::divisors;
+    rope.short_factor = params.reals("divisors");
+    if (static_cast<int64_t>(rope.short_factor.size()) != rope.dim / 2) params.fail("divisors", fmt::format("{} numbers", rope.dim / 2));
+  } else {
+    params.fail(params.has("rope_type") ? "rope_type" : "type", "default, linear, dynamic, llama3, yarn or longrope");
+  }
+  return rope;
+}
+
+ConfigFields empty_like(const ConfigFields& fields) { return ConfigFields(nlohmann::json::object(), fields.origin()); }
+
+}  // namespace
+
+void read_rope(const ConfigFields& fields, Architecture& a, const RopeDefaults& defaults) {
+  const ConfigFields params = fields.has("rope_scaling") ? fields.child("rope_scaling")
+                              : fields.has("rope_parameters") ? fields.child("rope_parameters") : empty_like(fields);
+  const double theta = params.has("rope_theta") ? params.real({"rope_theta"}, {}, 0, 1e15) : fields.real(defaults.theta_keys, defaults.theta, 0, 1e15);
+  double fraction = defaults.fraction;
+  if (!defaults.fraction_keys.empty())
+    fraction = params.has("partial_rotary_factor") ? params.real({"partial_rotary_factor"}, {}, 0, 1)
+                                                   : fields.real(defaults.fraction_keys, defaults.fraction, 0, 1);
+  a.ropes = {read_parameters(fields, params, a, theta, fraction, defaults.all_longrope)};
+}
+
+void read_rope_per_layer_type(const ConfigFields& fields, Architecture& a, double global_theta, double local_theta) {
+  ConfigFields full = empty_like(fields), sliding = full;
+  if (fields.has("rope_parameters")) {
+    const ConfigFields both = fields.child("rope_parameters");
+    if (both.has("full_attention")) full = both.child("full_attention");
+    if (both.has("sliding_attention")) sliding = both.child("sliding_attention");
+    if (!both.has("full_attention") && !both.has("sliding_attention") && !both.json().empty()) full = both;
+  }
+  if (fields.has("rope_scaling")) full = fields.child("rope_scaling");
+  const double theta = full.has("rope_theta") ? full.real({"rope_theta"}, {}, 0, 1e15) : fields.real({"rope_theta"}, global_theta, 0, 1e15);
+  const double local = sliding.has("rope_theta") ? sliding.real({"rope_theta"}, {}, 0, 1e15) : fields.real({"rope_local_base_freq"}, local_theta, 0, 1e15);
+  a.ropes = {read_parameters(fields, full, a, theta, 1, false), read_parameters(fields, sliding, a, local, 1, false)};
+}
+
+}  // namespace qb

@@ -1,0 +1,47 @@
+#include "core/model/head.h"
+
+#include <limits>
+
+namespace qb {
+namespace {
+
+constexpr int64_t kVocabularyTile = 4096;
+
+// Logits of vocabulary rows first … first + count, float32.
+at::Tensor tile_logits(const at::Tensor& x, const HeadSpec& spec, int64_t first, int64_t count) {
+  const at::Tensor rows = spec.rows.narrow(0, first, count).to(x.scalar_type());
+  at::Tensor logits = at::matmul(x, rows.t()).to(at::kFloat);
+  if (spec.scale != 1) logits.mul_(spec.scale);
+  if (spec.softcap > 0) logits.div_(spec.softcap).tanh_().mul_(spec.softcap);
+  return logits;
+}
+
+}  // namespace
+
+at::Tensor head_logits(const at::Tensor& x, const HeadSpec& spec) {
+  const int64_t vocabulary = spec.rows.size(0);
+  at::Tensor out = at::empty({x.size(0), vocabulary}, x.options().dtype(at::kFloat));
+  for (int64_t first = 0; first < vocabulary; first += kVocabularyTile) {
+    const int64_t count = std::min(kVocabularyTile, vocabulary - first);
+    out.narrow(1, first, count).copy_(tile_logits(x, spec, first, count));
+  }
+  return out;
+}
+
+at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec) {
+  const int64_t tokens = x.size(0), vocabulary = spec.rows.size(0);
+  const auto options = x.options().dtype(at::kFloat);
+  at::Tensor total = at::full({tokens}, -std::numeric_limits<float>::infinity(), options);  // log of the sum of exponentials so far
+  at::Tensor chosen = at::zeros({tokens}, options);
+  for (int64_t first = 0; first < vocabulary; first += kVocabularyTile) {
+    const int64_t count = std::min(kVocabularyTile, vocabulary - first);
+    const at::Tensor logits = tile_logits(x, spec, first, count);
+    const at::Tensor local = (targets - first).clamp(0, count - 1);
+    const at::Tensor inside = (targets >= first).logical_and(targets < first + count);
+    chosen = at::where(inside, logits.gather(1, local.unsqueeze(1)).squeeze(1), chosen);
+    total = at::logaddexp(total, at::logsumexp(logits, {1}));
+  }
+  return total - chosen;
+}
+
+}  // namespace qb

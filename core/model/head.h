@@ -1,0 +1,18 @@
+#pragma once
+#include <ATen/ATen.h>
+
+namespace qb {
+
+struct HeadSpec {
+  at::Tensor rows;      // [vocabulary, width], any floating dtype
+  double scale = 1;     // of the logits
+  double softcap = 0;   // tanh(l / cap) · cap; 0: none
+};
+
+// x [tokens, width] → [tokens, vocabulary] float32.
+at::Tensor head_logits(const at::Tensor& x, const HeadSpec& spec);
+
+// −log softmax(logits)[target] for every token, [tokens] float32, holding only a tile of logits at a time.
+at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec);
+
+}  // namespace qb

@@ -1,0 +1,100 @@
+#include "core/model/kernels.h"
+
+#include <ATen/Parallel.h>
+
+namespace qb {
+namespace {
+
+at::Tensor activation_of(const at::Tensor& x, Activation activation) {
+  switch (activation) {
+    case Activation::silu: return at::silu(x);
+    case Activation::gelu: return at::gelu(x);
+    case Activation::gelu_tanh: return at::gelu(x, "tanh");
+    case Activation::quick_gelu: return x * at::sigmoid(1.702 * x);
+    case Activation::relu: return at::relu(x);
+    case Activation::relu_squared: return at::relu(x).square();
+  }
+  return x;
+}
+
+// Rows of float32 at a time; the compiler vectorises these loops.
+void normalise_row(const float* x, float* y, int64_t size, bool layer, bool plus_one, float eps, const float* weight, const float* bias) {
+  float mean = 0;
+  if (layer) {
+    double sum = 0;
+    for (int64_t i = 0; i < size; ++i) sum += x[i];
+    mean = static_cast<float>(sum / static_cast<double>(size));
+  }
+  float partial[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= size; i += 8)
+    for (int64_t j = 0; j < 8; ++j) partial[j] += (x[i + j] - mean) * (x[i + j] - mean);
+  for (; i < size; ++i) partial[0] += (x[i] - mean) * (x[i] - mean);
+  float variance = 0;
+  for (float p : partial) variance += p;
+  const float scale = 1 / std::sqrt(variance / static_cast<float>(size) + eps);
+  if (!weight) {
+    for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale;
+  } else if (bias) {
+    for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+  } else {
+    const float one = plus_one ? 1.f : 0.f;
+    for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * (weight[i] + one);
+  }
+}
+
+const float* data_or_null(const at::Tensor& x) { return x.defined() ? x.const_data_ptr<float>() : nullptr; }
+at::Tensor as_float(const at::Tensor& x) { return x.defined() ? x.to(at::kFloat).contiguous() : x; }
+
+}  // namespace
+
+at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t size = x.size(-1);
+  const bool layer = kind == NormKind::layer;
+  if (x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous()) {
+    const at::Tensor w = as_float(weight), b = as_float(bias);
+    at::Tensor y = at::empty_like(x);
+    const float* in = x.const_data_ptr<float>();
+    float* out = y.mutable_data_ptr<float>();
+    at::parallel_for(0, x.numel() / size, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        normalise_row(in + r * size, out + r * size, size, layer, kind == NormKind::rms_plus_one, static_cast<float>(eps), data_or_null(w), data_or_null(b));
+    });
+    return y;
+  }
+  at::Tensor f = x.to(at::kFloat);
+  if (layer) f = f - f.mean(-1, true);
+  f = f * at::rsqrt(f.square().mean(-1, true) + eps);
+  if (weight.defined()) f = f * (kind == NormKind::rms_plus_one ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat));
+  if (bias.defined()) f = f + bias.to(at::kFloat);
+  return f.to(x.scalar_type());
+}
+
+void normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight) {
+  at::Tensor f = x.to(at::kFloat);
+  if (layer) f = f - f.mean(-1, true);
+  f = f * at::rsqrt(f.square().mean(-1, true) + eps);
+  at::Tensor w = weight.to(at::kFloat);
+  x.copy_(f * (plus_one ? w + 1 : w));
+}
+
+at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation) {
+  if (gate.is_cpu() && gate.scalar_type() == at::kFloat && activation == Activation::silu && gate.stride(1) == 1 && up.stride(1) == 1) {
+    const int64_t width = gate.size(1), gate_stride = gate.stride(0), up_stride = up.stride(0);
+    float* g = gate.mutable_data_ptr<float>();
+    const float* u = up.const_data_ptr<float>();
+    at::parallel_for(0, gate.size(0), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        float* row = g + r * gate_stride;
+        const float* other = u + r * up_stride;
+        for (int64_t i = 0; i < width; ++i) row[i] = row[i] / (1 + std::exp(-row[i])) * other[i];
+      }
+    });
+    return gate;
+  }
+  return activation_of(gate, activation).mul_(up);
+}
+
+at::Tensor activate(at::Tensor x, Activation activation) { return activation_of(x, activation); }
+
+}  // namespace qb

@@ -1,0 +1,20 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include "core/model/architecture.h"
+
+// The element-wise steps of a block, fused on the CPU; the same by ATen operations on other devices.
+namespace qb {
+
+// Normalises rows of x [rows, size] (last dimension contiguous). weight, bias: [size] or undefined.
+// Computed in float32, whatever x's dtype.
+at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias);
+
+// Norm of every head of x [tokens, heads, head_dim] in place; weight [head_dim] or [heads, head_dim]; layer norms have no bias.
+void normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight);
+
+// act(gate) · up → gate's memory; gate, up: [tokens, width], may be column ranges of one tensor.
+at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation);
+at::Tensor activate(at::Tensor x, Activation activation);  // in place
+
+}  // namespace qb

@@ -1,0 +1,18 @@
+#pragma once
+#include <filesystem>
+
+namespace qb {
+
+// Where a model's parts lie.
+struct ModelFiles {
+  bool gguf = false;
+  std::filesystem::path folder;   // empty for GGUF
+  std::filesystem::path config;   // config.json
+  std::filesystem::path weights;  // what open_safetensors or GgufFile::open takes
+};
+
+// path: a Hugging Face folder, its config.json or a .safetensors inside it, or a .gguf file.
+// Throws InputError saying what was found and what a model looks like.
+ModelFiles locate_model(const std::filesystem::path& path);
+
+}  // namespace qb

@@ -1,0 +1,20 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include "core/model/architecture.h"
+
+namespace qb {
+
+// cos and sin of every position's angles, [seq, dim / 2] float32, times the rope's attention factor.
+struct RotaryTable {
+  at::Tensor cos, sin;
+};
+
+// Frequencies depend on the sequence's length for the dynamic and longrope kinds.
+RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device device);
+
+// Rotates the first 2·(columns of table) dimensions of each head, in place: pairs (i, i + dim/2), position = row % seq.
+// x: [tokens, heads, head_dim], may be a strided view.
+void apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len);
+
+}  // namespace qb

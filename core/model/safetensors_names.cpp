@@ -1,0 +1,132 @@
+#include <fmt/format.h>
+
+#include "core/base/error.h"
+#include "core/model/canonical_source.h"
+
+namespace qb {
+namespace {
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// Ways in which checkpoints of one family spell the same names: saved from the base model without its prefix, or inside a
+// multimodal model.
+std::vector<std::string> spellings(const std::string& name) {
+  std::vector<std::string> all = {name};
+  for (const char* prefix : {"model.", "transformer.", "gpt_neox."})
+    if (name.rfind(prefix, 0) == 0) all.push_back(name.substr(std::string_view(prefix).size()));
+  all.push_back("language_model." + name);
+  if (name.rfind("model.", 0) == 0) all.push_back("model.language_model." + name.substr(6));
+  return all;
+}
+
+class Finder {
+ public:
+  Finder(const TensorSource& base, const Architecture& a) : base_(base), a_(a) {
+    // The embedding decides for all.
+    const std::string name = a.names.embedding + ".weight";
+    const auto all = spellings(name);
+    for (size_t i = 0; i < all.size() && !found_; ++i)
+      if (base.contains(all[i])) spelling_ = i, found_ = true;
+  }
+
+  std::string spell(const std::string& name) const {
+    const auto all = spellings(name);
+    if (spelling_ < all.size() && base_.contains(all[spelling_])) return all[spelling_];
+    for (const std::string& candidate : all)
+      if (base_.contains(candidate)) return candidate;
+    return all[std::min(spelling_, all.size() - 1)];
+  }
+
+ private:
+  const TensorSource& base_;
+  const Architecture& a_;
+  size_t spelling_ = 0;
+  bool found_ = false;
+};
+
+// An expert's matrix inside transformers 5's fused [experts, 2·inner, hidden] gate_up_proj or [experts, hidden, inner]
+// down_proj. Returns false when the checkpoint has no such tensor.
+bool find_fused_expert(const TensorSource& base, const Finder& finder, const Architecture& a, const std::string& prefix,
+                       const LinearSpec& linear, CanonicalTensor& entry, std::vector<int64_t>& stored_shape) {
+  const bool down = linear.role == LinearRole::expert_down;
+  for (std::string folder : {a.names.expert, std::string("mlp.experts.")}) {
+    const std::string name = finder.spell(prefix + folder + (down ? "down_proj" : "gate_up_proj"));
+    if (!base.contains(name)) continue;
+    entry.stored = {name};
+    entry.slice = linear.expert;
+    entry.first_row = linear.role == LinearRole::expert_up ? linear.out : 0;
+    stored_shape = {a.experts, down ? linear.out : 2 * linear.out, linear.in};
+    return true;
+  }
+  return false;
+}
+
+void find_scale(const TensorSource& base, const std::string& origin, const std::vector<int64_t>& block_size, CanonicalTensor& entry) {
+  if (entry.info.dtype != DType::f8_e4m3 && entry.info.dtype != DType::f8_e5m2) return;
+  const std::string& stored = entry.stored.front();
+  if (!ends_with(stored, ".weight") || entry.info.shape.size() != 2) return;
+  for (const char* suffix : {"_scale_inv", "_scale"}) {
+    const TensorInfo* scale = base.find(stored + suffix);
+    if (!scale) continue;
+    entry.scale = scale->name;
+    const int64_t rows = entry.info.shape[0], columns = entry.info.shape[1];
+    if (scale->elements() == 1 || (scale->elements() == rows && scale->shape.front() == rows)) return;
+    const int64_t r = block_size.size() == 2 ? block_size[0] : 128, c = block_size.size() == 2 ? block_size[1] : 128;
+    const std::vector<int64_t> expected = {(rows + r - 1) / r, (columns + c - 1) / c};
+    if (scale->shape != expected)
+      throw InputError(fmt::format("{}: tensor \"{}\" has shape {}, expected one value, one a row ({}) or one a block of {}×{} ({})", origin,
+                                   scale->name, shape_text(scale->shape), rows, r, c, shape_text(expected)));
+    entry.scale_block = {r, c};
+    return;
+  }
+}
+
+}  // namespace
+
+TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& a, const std::string& origin,
+                                      const std::vector<int64_t>& block_size) {
+  const Finder finder(*base, a);
+  std::vector<CanonicalTensor> entries;
+  auto plain = [&](const TensorSpec& spec) {
+    CanonicalTensor entry;
+    entry.stored = {finder.spell(spec.name)};
+    check_stored(*base, origin, spec, entry, {spec.shape});
+    find_scale(*base, origin, block_size, entry);
+    entries.push_back(std::move(entry));
+  };
+  for (const TensorSpec& spec : a.globals) plain(spec);
+  for (int64_t i = 0; i < a.blocks; ++i) {
+    const std::string prefix = a.block_prefix(i);
+    for (const LinearSpec& linear : a.layers[i].linears) {
+      const TensorSpec spec = {prefix + linear.name + ".weight", {linear.out, linear.in}};
+      CanonicalTensor entry;
+      std::vector<int64_t> stored_shape;
+      if (linear.expert >= 0 && !base->contains(finder.spell(spec.name)) &&
+          find_fused_expert(*base, finder, a, prefix, linear, entry, stored_shape)) {
+        check_stored(*base, origin, spec, entry, {stored_shape});
+        entries.push_back(std::move(entry));
+      } else {
+        plain(spec);
+      }
+      if (linear.bias) plain({prefix + linear.name + ".bias", {linear.out}});
+    }
+    for (const TensorSpec& other : a.layers[i].others) {
+      TensorSpec spec = {prefix + other.name, other.shape};
+      // transformers 5 may keep Mixtral's router under the name of its module.
+      const std::string renamed = prefix + "mlp.gate.weight";
+      if (other.name == a.names.router + ".weight" && !base->contains(finder.spell(spec.name)) && base->contains(finder.spell(renamed))) {
+        CanonicalTensor entry;
+        entry.stored = {finder.spell(renamed)};
+        check_stored(*base, origin, spec, entry, {spec.shape});
+        entries.push_back(std::move(entry));
+      } else {
+        plain(spec);
+      }
+    }
+  }
+  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
+}
+
+}  // namespace qb
