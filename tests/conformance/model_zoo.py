@@ -1,0 +1,105 @@
+"""Small random models of every family, made by transformers in a folder."""
+import json
+
+import torch
+import transformers as hf
+
+VOCABULARY = 96
+BASE = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=128, pad_token_id=None, bos_token_id=None, eos_token_id=None)
+FALCON = dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128,
+              bos_token_id=None, eos_token_id=None)
+
+
+def rope(kind, **values):
+    return {"rope_theta": 10000.0, "rope_type": kind, **values}
+
+
+def plain(**changes):
+    return {**BASE, **changes}
+
+
+# name: (model class, config class, config arguments). Sequences of 80 tokens pass windows of 24 and contexts of 32.
+MODELS = {
+    "llama": (hf.LlamaForCausalLM, hf.LlamaConfig, plain()),
+    "llama-tied-biased": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(tie_word_embeddings=True, attention_bias=True, mlp_bias=True, head_dim=12)),
+    "llama-linear": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope("linear", factor=4.0))),
+    "llama-dynamic": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope("dynamic", factor=2.0), max_position_embeddings=32)),
+    "llama-llama3": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope(
+        "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32))),
+    "llama-yarn": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=32))),
+    "llama-yarn-mscale": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope(
+        "yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.8, mscale_all_dim=0.5, beta_fast=16, beta_slow=2, truncate=False))),
+    "mistral": (hf.MistralForCausalLM, hf.MistralConfig, plain(sliding_window=24)),
+    "mixtral": (hf.MixtralForCausalLM, hf.MixtralConfig, plain(num_local_experts=4, num_experts_per_tok=2)),
+    "granite": (hf.GraniteForCausalLM, hf.GraniteConfig, plain(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=2.5)),
+    "qwen2": (hf.Qwen2ForCausalLM, hf.Qwen2Config, plain(use_sliding_window=True, sliding_window=24, max_window_layers=1)),
+    "qwen2-moe": (hf.Qwen2MoeForCausalLM, hf.Qwen2MoeConfig, plain(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+                  shared_expert_intermediate_size=40, mlp_only_layers=[1])),
+    "qwen3": (hf.Qwen3ForCausalLM, hf.Qwen3Config, plain(head_dim=12)),
+    "qwen3-moe": (hf.Qwen3MoeForCausalLM, hf.Qwen3MoeConfig, plain(num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16,
+                  norm_topk_prob=True, decoder_sparse_step=2, head_dim=8)),
+    "phi3": (hf.Phi3ForCausalLM, hf.Phi3Config, plain(sliding_window=24)),
+    "phi3-longrope": (hf.Phi3ForCausalLM, hf.Phi3Config, plain(original_max_position_embeddings=32, rope_parameters=rope(
+        "longrope", partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.2], long_factor=[1.5, 2.0, 4.0]))),
+    "phi3-longrope-short": (hf.Phi3ForCausalLM, hf.Phi3Config, plain(original_max_position_embeddings=96, rope_parameters=rope(
+        "longrope", short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.5, 2.0, 4.0, 5.0]))),
+    "gemma2": (hf.Gemma2ForCausalLM, hf.Gemma2Config, plain(num_hidden_layers=4, head_dim=12, query_pre_attn_scalar=10, sliding_window=24,
+               attn_logit_softcapping=5.0, final_logit_softcapping=3.0)),
+    "gemma3": (hf.Gemma3ForCausalLM, hf.Gemma3TextConfig, plain(num_hidden_layers=4, head_dim=12, query_pre_attn_scalar=10, sliding_window=24,
+               sliding_window_pattern=3, rope_parameters={"full_attention": rope("linear", factor=8.0) | {"rope_theta": 1e6},
+                                                          "sliding_attention": rope("default")})),
+    "opt": (hf.OPTForCausalLM, hf.OPTConfig, dict(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=128, dropout=0.0, word_embed_proj_dim=32)),
+    "opt-350m": (hf.OPTForCausalLM, hf.OPTConfig, dict(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+                 max_position_embeddings=128, dropout=0.0, word_embed_proj_dim=16, do_layer_norm_before=False)),
+    "bloom": (hf.BloomForCausalLM, hf.BloomConfig, dict(vocab_size=VOCABULARY, hidden_size=48, n_layer=2, n_head=6)),
+    "bloom-post-norm-residual": (hf.BloomForCausalLM, hf.BloomConfig, dict(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4,
+                                 apply_residual_connection_post_layernorm=True)),
+    "falcon-7b": (hf.FalconForCausalLM, hf.FalconConfig, FALCON),
+    "falcon-40b": (hf.FalconForCausalLM, hf.FalconConfig, FALCON | dict(new_decoder_architecture=True, num_kv_heads=2)),
+    "falcon-11b": (hf.FalconForCausalLM, hf.FalconConfig, FALCON | dict(new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1)),
+    "falcon-rw": (hf.FalconForCausalLM, hf.FalconConfig, FALCON | dict(alibi=True, multi_query=False, parallel_attn=False, bias=True)),
+    "gpt-neox": (hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, {k: v for k, v in plain().items() if k != "num_key_value_heads"} | dict(
+        rope_parameters=rope("default", partial_rotary_factor=0.5))),
+    "gpt-neox-sequential": (hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, {k: v for k, v in plain().items() if k != "num_key_value_heads"} | dict(
+        rope_parameters=rope("default", partial_rotary_factor=1.0), use_parallel_residual=False, attention_bias=False)),
+    "starcoder2": (hf.Starcoder2ForCausalLM, hf.Starcoder2Config, plain(sliding_window=24)),
+    "stablelm": (hf.StableLmForCausalLM, hf.StableLmConfig, plain(partial_rotary_factor=0.5, use_qkv_bias=True)),
+    "stablelm-2-12b": (hf.StableLmForCausalLM, hf.StableLmConfig, plain(partial_rotary_factor=0.25, qk_layernorm=True, use_parallel_residual=True)),
+}
+
+
+def make_model(name, seed=0):
+    """The random model in float32. Eager attention knows soft caps, but counts ALiBi twice in Falcon."""
+    cls, config_cls, arguments = MODELS[name]
+    torch.manual_seed(seed)
+    attention = "sdpa" if cls is hf.FalconForCausalLM else "eager"
+    model = cls._from_config(config_cls(**arguments), attn_implementation=attention).float().eval()
+    # Larger than usual weights and uneven norms, so that every part of the block shows in the logits.
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if value.dim() >= 2:
+                value.normal_(0, 0.7 / value.shape[-1] ** 0.5 if "embed" not in key else 0.5)
+            else:
+                value.copy_(value + 0.3 * torch.randn_like(value))
+    return model
+
+
+def save_model(name, folder, seed=0):
+    model = make_model(name, seed)
+    model.save_pretrained(folder)
+    return model
+
+
+def reference_logits(model, ids):
+    with torch.no_grad():
+        return model(ids).logits.float()
+
+
+def edit_config(folder, change):
+    """Rewrites config.json by change(dict)."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
