@@ -1,34 +1,46 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "core/quant/scheme.h"
 
 namespace qb {
 
-// Range of each quantization unit, before rounding to scale and zero point. Shapes broadcast over `units(W, spec)`.
+// Units share one scale. Per-unit values are [rows, cols] float32: tensor [1, 1]; channel and token [out, 1];
+// group [out, in/g]; block [ceil(out/br), ceil(in/bc)]; head [heads, 1].
+
+// Smallest and largest value that each unit shall represent, before rounding to scale and zero point.
 struct Range {
-  at::Tensor low, high;  // [units_rows, units_cols] float32, see unit layout below
+  at::Tensor low, high;
 };
 
-// A weight in integer or float codes with what it takes to read them back.
-// Units: tensor [1,1]; channel [out,1]; group [out, in/g]; block [ceil(out/br), ceil(in/bc)]; token and head as channel-like rows.
+// The grid of each unit: value = (code − zero) · scale. zero is undefined for symmetric and float types.
+struct ScaleZero {
+  at::Tensor scale;  // float32 holding values already rounded to spec.scale_type
+  at::Tensor zero;   // integral when round_zero_point, in the codes' signed domain
+};
+
+// A weight in codes with what it takes to read them back.
 struct QuantizedWeight {
   QuantSpec spec;
-  at::Tensor codes;   // integer: int8 [out, in], symmetric signed or asymmetric unsigned−offset as documented in quantizer.cpp;
-                      // floating: the representable value divided by scale, float32 [out, in]
-  at::Tensor scale;   // float32 values already rounded to spec.scale_type
-  at::Tensor zero;    // float32 (integral when round_zero_point); undefined when symmetric
+  at::Tensor codes;  // integer: int8 in [−2^(b−1), 2^(b−1)−1], also when asymmetric (as compressed-tensors counts);
+                     // floating: float32, values that the type represents. [out, in]
+  ScaleZero grid;
   at::Tensor dequantize() const;  // float32 [out, in]
 };
 
-// Ranges by spec.range, from weights [out, in] float32 alone.
-Range weight_range(const at::Tensor& weight, const QuantSpec& spec);
-// Scale (rounded to spec.scale_type) and zero point of a range.
-struct ScaleZero {
-  at::Tensor scale, zero;
-};
+// Lowest and highest code of an integer spec.
+std::pair<int, int> code_bounds(const QuantSpec& spec);
+
+// min and max of each unit, from weights [out, in] float32. Throws InputError for NaN or infinite weights.
+Range min_max(const at::Tensor& weight, const QuantSpec& spec);
+// Scale (rounded to spec.scale_type) and zero point of a range. Throws InputError when a scale overflows its type.
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec);
-// Round to nearest (ties to even) on the given grid; `grid` undefined members → computed from weight_range.
+// The grid that spec.range asks for: min–max, the shrunk range of least |error|^norm, or HQQ's zero points.
+ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec);
+
+// Round to nearest (ties to even) on find_grid(weight) or on the given grid.
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec);
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const ScaleZero& grid);
 

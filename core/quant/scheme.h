@@ -72,6 +72,8 @@ struct Scheme {
 
 bool matches(const std::string& pattern, const std::string& module);
 
+// "int4 g64 asymmetric"
+std::string describe(const QuantSpec& spec);
 // "W4A16 g64 asymmetric"
 std::string describe(const Scheme& scheme);
 // Storage per weight, scales and zero points included.

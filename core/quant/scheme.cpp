@@ -1,0 +1,176 @@
+#include "core/quant/scheme.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <regex>
+
+#include "core/base/error.h"
+
+namespace qb {
+
+std::optional<NumberType> NumberType::parse(const std::string& text) {
+  static const std::regex integer("int([1-8])"), floating("e([1-8])m(\\d|10)");
+  std::smatch match;
+  if (std::regex_match(text, match, integer)) return NumberType{Kind::integer, std::stoi(match[1]), 0, 0};
+  if (std::regex_match(text, match, floating)) {
+    const int exponent = std::stoi(match[1]), mantissa = std::stoi(match[2]);
+    return NumberType{Kind::floating, 1 + exponent + mantissa, exponent, mantissa};
+  }
+  return std::nullopt;
+}
+
+std::string NumberType::text() const {
+  return kind == Kind::integer ? fmt::format("int{}", bits) : fmt::format("e{}m{}", exponent_bits, mantissa_bits);
+}
+
+namespace {
+
+template <class E>
+struct Name {
+  E value;
+  const char* text;
+};
+
+constexpr Name<Granularity> kGranularities[] = {{Granularity::tensor, "tensor"}, {Granularity::channel, "channel"}, {Granularity::group, "group"},
+                                                {Granularity::block, "block"},   {Granularity::token, "token"},     {Granularity::head, "head"}};
+constexpr Name<RangeMethod> kRanges[] = {{RangeMethod::minmax, "minmax"}, {RangeMethod::mse, "mse"}, {RangeMethod::hqq, "hqq"}};
+constexpr Name<ScaleType> kScaleTypes[] = {{ScaleType::f32, "float32"}, {ScaleType::f16, "float16"}, {ScaleType::bf16, "bfloat16"}};
+
+template <class E, size_t N>
+std::string text_of(const Name<E> (&names)[N], E value) {
+  for (const auto& name : names)
+    if (name.value == value) return name.text;
+  throw InternalError("value outside its enumeration");
+}
+
+template <class E, size_t N>
+std::optional<E> value_of(const Name<E> (&names)[N], const std::string& text) {
+  for (const auto& name : names)
+    if (text == name.text) return name.value;
+  return std::nullopt;
+}
+
+// Glob with * and ?, matched against the whole text.
+bool glob(const char* pattern, const char* text) {
+  const char *star = nullptr, *retry = nullptr;
+  while (*text) {
+    if (*pattern == '*') {
+      star = pattern++;
+      retry = text;
+    } else if (*pattern == '?' || *pattern == *text) {
+      ++pattern;
+      ++text;
+    } else if (star) {
+      pattern = star + 1;
+      text = ++retry;
+    } else {
+      return false;
+    }
+  }
+  while (*pattern == '*') ++pattern;
+  return *pattern == 0;
+}
+
+// Sizes that divide n, largest first, of those that kernels know.
+std::string fitting_groups(int64_t n) {
+  std::vector<int64_t> sizes;
+  for (int64_t g : {256, 128, 96, 64, 48, 32, 16, 8})
+    if (n % g == 0) sizes.push_back(g);
+  return sizes.empty() ? "none of 8 to 256" : fmt::format("{}", fmt::join(sizes, ", "));
+}
+
+}  // namespace
+
+std::string to_text(Granularity value) { return text_of(kGranularities, value); }
+std::string to_text(RangeMethod value) { return text_of(kRanges, value); }
+std::string to_text(ScaleType value) { return text_of(kScaleTypes, value); }
+std::optional<Granularity> parse_granularity(const std::string& text) { return value_of(kGranularities, text); }
+std::optional<RangeMethod> parse_range_method(const std::string& text) { return value_of(kRanges, text); }
+std::optional<ScaleType> parse_scale_type(const std::string& text) { return value_of(kScaleTypes, text); }
+
+bool matches(const std::string& pattern, const std::string& module) {
+  if (pattern.rfind("re:", 0) == 0) {
+    try {
+      return std::regex_match(module, std::regex(pattern.substr(3)));
+    } catch (const std::regex_error& e) {
+      throw InputError(fmt::format("pattern \"{}\" is not a regular expression: {}", pattern, e.what()));
+    }
+  }
+  return glob(pattern.c_str(), module.c_str());
+}
+
+std::optional<QuantSpec> Scheme::weights_of(const std::string& module) const {
+  for (const auto& pattern : ignore)
+    if (matches(pattern, module)) return std::nullopt;
+  for (const auto& entry : overrides)
+    if (matches(entry.match, module)) return entry.weights;
+  return weights;
+}
+
+std::optional<QuantSpec> Scheme::activations_of(const std::string& module) const {
+  // An activation is quantized where its linear's weight is: kernels have no other combination.
+  return weights && !weights_of(module) ? std::nullopt : activations;
+}
+
+std::string describe(const QuantSpec& spec) {
+  std::string text = spec.type.text();
+  switch (spec.granularity) {
+    case Granularity::group: text += fmt::format(" g{}", spec.group_size); break;
+    case Granularity::block: text += fmt::format(" block {}×{}", spec.block_rows, spec.block_cols); break;
+    default: text += " per " + to_text(spec.granularity);
+  }
+  if (spec.type.kind == NumberType::Kind::integer) text += spec.symmetric ? " symmetric" : " asymmetric";
+  if (spec.range != RangeMethod::minmax) text += " " + to_text(spec.range);
+  return text;
+}
+
+std::string describe(const Scheme& scheme) {
+  auto short_type = [](const NumberType& type) {
+    return type.kind == NumberType::Kind::integer ? std::to_string(type.bits) : type.text();
+  };
+  if (!scheme.weights && !scheme.activations) return "float";
+  std::string text = scheme.weights ? "W" + short_type(scheme.weights->type) : "W16";
+  text += scheme.activations ? "A" + short_type(scheme.activations->type) : "A16";
+  if (scheme.weights) {
+    const std::string whole = describe(*scheme.weights);
+    text += whole.substr(whole.find(' '));
+  }
+  return text;
+}
+
+double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
+  const double weights = static_cast<double>(out_features) * static_cast<double>(in_features);
+  auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  double units = 0;
+  switch (spec.granularity) {
+    case Granularity::tensor: units = 1; break;
+    case Granularity::channel:
+    case Granularity::token: units = static_cast<double>(out_features); break;
+    case Granularity::group: units = static_cast<double>(out_features * (in_features / spec.group_size)); break;
+    case Granularity::block: units = static_cast<double>(ceil_div(out_features, spec.block_rows) * ceil_div(in_features, spec.block_cols)); break;
+    case Granularity::head: units = static_cast<double>(spec.heads); break;
+  }
+  const double scale_bits = spec.scale_type == ScaleType::f32 ? 32 : 16;
+  const bool has_zero = spec.type.kind == NumberType::Kind::integer && !spec.symmetric;
+  const double zero_bits = has_zero ? (spec.round_zero_point ? spec.type.bits : scale_bits) : 0;
+  return spec.type.bits + units * (scale_bits + zero_bits) / weights;
+}
+
+std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
+  const bool integer = spec.type.kind == NumberType::Kind::integer;
+  if (spec.granularity == Granularity::group && (spec.group_size <= 0 || in_features % spec.group_size != 0))
+    return fmt::format("group_size {} does not divide in_features {}; sizes that do: {}", spec.group_size, in_features, fitting_groups(in_features));
+  if (spec.granularity == Granularity::head && (spec.heads <= 0 || out_features % spec.heads != 0))
+    return fmt::format("{} heads do not divide out_features {}", spec.heads, out_features);
+  if (spec.granularity == Granularity::block && (spec.block_rows <= 0 || spec.block_cols <= 0))
+    return fmt::format("blocks of {}×{}, expected positive sizes", spec.block_rows, spec.block_cols);
+  if (spec.granularity == Granularity::block && integer && !spec.symmetric) return "blocks are symmetric only";
+  if (integer && spec.symmetric && spec.narrow_range && spec.type.bits < 2) return "the narrow range needs at least 2 bits";
+  if (integer && spec.symmetric && !spec.full_scale && spec.type.bits < 2) return "1-bit symmetric codes have no positive value; use full_scale or asymmetric";
+  if (spec.range == RangeMethod::hqq && (!integer || spec.symmetric)) return "range hqq optimises zero points and needs an asymmetric integer type";
+  return {};
+}
+
+}  // namespace qb

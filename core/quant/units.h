@@ -1,0 +1,16 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include "core/quant/scheme.h"
+
+namespace qb {
+
+// Lays a matrix [out, in] out so that a row is a unit: [units, elements]. Blocks at a ragged edge are padded with zeros.
+at::Tensor to_units(const at::Tensor& matrix, const QuantSpec& spec);
+// Back from units to [out, in].
+at::Tensor from_units(const at::Tensor& units, const QuantSpec& spec, int64_t out_features, int64_t in_features);
+// Per-unit [units, 1] → the documented [rows, cols], and back.
+at::Tensor unit_grid(const at::Tensor& per_unit, const QuantSpec& spec, int64_t out_features, int64_t in_features);
+at::Tensor unit_column(const at::Tensor& grid);
+
+}  // namespace qb
