@@ -15,5 +15,7 @@ struct DeviceInfo {
 // Call once at program start, before the first tensor. Never throws.
 void initialise_compute(int threads = 0);
 std::vector<DeviceInfo> devices();
+std::string cpu_name();
+std::string torch_version();
 
 }  // namespace qb

@@ -1,6 +1,8 @@
 #pragma once
+#include <filesystem>
 #include <functional>
-#include <optional>
+#include <map>
+#include <string>
 
 #include "core/base/control.h"
 #include "core/method/method.h"
@@ -19,7 +21,10 @@ struct EngineJob {
   bool propagate_quantized = true;      // the next block sees the quantized block's outputs
   uint64_t seed = 42;
   std::filesystem::path folder;         // blocks are written to folder/blocks/block-0000.safetensors
-  std::string fingerprint;              // of recipe, model and data; a folder with another one is refused
+  // What decides the result, by name ("recipe", "model", "calibration"); a folder with other values is refused.
+  std::map<std::string, std::string> fingerprint;
+  int64_t measured_tokens = 4096;       // calibration tokens that measurements (rows, block outputs) are taken on
+  int64_t resident_bytes = int64_t{2} << 30;  // hidden states above this are kept in a file
 };
 
 // What an observer (core/measure) sees of a finished block, before its memory goes. Tensors are float32.
@@ -29,6 +34,12 @@ struct BlockView {
   at::Tensor float_output, quantized_output;  // a sample of the block's output hidden states; undefined without calibration
   double seconds = 0;
 };
+
+// Fake-quantizes every linear's input as the scheme says; empty when activations stay float.
+LinearTap activation_tap(const Scheme& scheme);
+
+// Number of leading blocks that a folder already holds for this job; InputError when its fingerprint differs, naming what.
+int finished_blocks(const EngineJob& job);
 
 // Runs the job; already finished blocks of the same fingerprint are kept. Calls on_block after each new block is durable.
 // Throws Cancelled, InputError (misfit of scheme and model: before any work), ResourceError.

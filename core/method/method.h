@@ -40,7 +40,13 @@ struct BlockWork {
   const Decoder& decoder;
   uint64_t seed = 0;
   const Control& control;
-  std::function<void(const std::string& linear)> on_linear;  // progress; call before each linear
+  std::function<void(const std::string& linear)> on_linear;  // progress, may be empty
+
+  // Call before work on a linear: throws Cancelled when asked to stop, reports progress.
+  void begin(const LinearWork& linear) const {
+    control.checkpoint();
+    if (on_linear) on_linear(linear.info.name);
+  }
 };
 
 // One technique of the paper. Stateless between blocks unless it says so.
@@ -52,7 +58,7 @@ class Method {
   virtual void apply(BlockWork& work) = 0;
 };
 
-// One instance per stage. Throws RecipeError-worthy InputError for an unknown name or knob.
+// One instance per stage. Throws InputError for an unknown name or knob.
 std::unique_ptr<Method> make_method(const StageSpec& stage);
 
 }  // namespace qb

@@ -55,6 +55,8 @@ const MethodInfo* find_method(const std::string& name);
 std::vector<std::string> similar_names(const std::string& wrong, const std::vector<std::string>& names);
 // Empty when value is valid for the knob; else what is expected.
 std::string knob_problem(const KnobInfo& knob, const KnobValue& value);
+// Empty when the method exists and every knob given is known and valid; else one sentence.
+std::string stage_problem(const StageSpec& stage);
 // The stage's value or the default. Throws InternalError for a knob that the method does not have.
 KnobValue knob(const StageSpec& stage, const std::string& name);
 

@@ -1,0 +1,61 @@
+#include "core/engine/collector.h"
+
+namespace qb {
+
+Collector::Collector(Statistics wanted, int64_t rows, int64_t expected_tokens)
+    : wanted_(wanted), stride_(std::max<int64_t>(1, expected_tokens / std::max<int64_t>(1, rows))), rows_(rows) {}
+
+LinearTap Collector::tap() {
+  return [this](const Linear& linear, const at::Tensor& x) {
+    // Linears of a subset share one input: count it once a forward pass.
+    if (linear.info.subset != last_subset_ || x.const_data_ptr() != last_data_) {
+      last_subset_ = linear.info.subset;
+      last_data_ = x.const_data_ptr();
+      add(linear.info.subset, x);
+    }
+    return x;
+  };
+}
+
+void Collector::add(const std::string& subset, const at::Tensor& x) {
+  SubsetStatistics& s = subsets_[subset];
+  const int64_t in = x.size(1);
+  if (x.size(0) == 0) return;
+  auto wants = [&](Statistic what) { return (wanted_ & static_cast<Statistics>(what)) != 0; };
+  if (wants(Statistic::rows)) {
+    // Every stride-th row of the whole stream, so that samples of all batches are there.
+    const int64_t begin = (stride_ - s.tokens % stride_) % stride_;
+    if (begin < x.size(0)) sampled_[subset].push_back(x.slice(0, begin, x.size(0), stride_).clone());
+  }
+  if (wants(Statistic::abs_max) || wants(Statistic::mean_abs)) {
+    const at::Tensor size = x.abs();
+    if (wants(Statistic::abs_max)) {
+      const at::Tensor peak = size.amax(0).to(at::kFloat);
+      s.abs_max = s.abs_max.defined() ? at::maximum(s.abs_max, peak) : peak;
+    }
+    if (wants(Statistic::mean_abs)) {
+      const at::Tensor sum = size.sum(0, false, at::kFloat);
+      s.mean_abs = s.mean_abs.defined() ? s.mean_abs + sum : sum;
+    }
+  }
+  if (wants(Statistic::gram)) {
+    // Accumulated in float32: a bfloat16 product is no longer positive definite.
+    const at::Tensor wide = x.to(at::kFloat);
+    if (!s.gram.defined()) s.gram = at::zeros({in, in}, wide.options());
+    s.gram.addmm_(wide.t(), wide);
+  }
+  s.tokens += x.size(0);
+}
+
+std::map<std::string, SubsetStatistics> Collector::take() {
+  for (auto& [name, s] : subsets_) {
+    if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);
+    if (auto it = sampled_.find(name); it != sampled_.end()) s.rows = at::cat(it->second).slice(0, 0, rows_).contiguous();
+  }
+  sampled_.clear();
+  last_subset_.clear();
+  last_data_ = nullptr;
+  return std::move(subsets_);
+}
+
+}  // namespace qb

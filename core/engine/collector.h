@@ -1,0 +1,28 @@
+#pragma once
+#include <map>
+#include <string>
+
+#include "core/method/method.h"
+
+namespace qb {
+
+// Collects the asked statistics of every subset's input while a block runs; give tap() to Decoder::forward.
+class Collector {
+ public:
+  // rows: how many input rows to keep per subset, evenly spread over `expected_tokens`.
+  Collector(Statistics wanted, int64_t rows, int64_t expected_tokens);
+  LinearTap tap();
+  // Finishes means; the collector is empty afterwards.
+  std::map<std::string, SubsetStatistics> take();
+
+ private:
+  void add(const std::string& subset, const at::Tensor& x);
+  Statistics wanted_;
+  int64_t stride_, rows_;
+  std::map<std::string, SubsetStatistics> subsets_;
+  std::map<std::string, std::vector<at::Tensor>> sampled_;
+  std::string last_subset_;
+  const void* last_data_ = nullptr;
+};
+
+}  // namespace qb

@@ -1,0 +1,251 @@
+#include "core/engine/engine.h"
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "core/base/error.h"
+#include "core/engine/block_store.h"
+#include "core/engine/collector.h"
+#include "core/engine/hidden_states.h"
+#include "core/engine/module_name.h"
+#include "core/engine/run_state.h"
+
+namespace qb {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr int64_t kMeasuredRows = 1024;  // input rows kept per subset for output errors
+
+std::vector<StageSpec> complete(std::vector<StageSpec> pipeline) {
+  for (const StageSpec& stage : pipeline)
+    if (const MethodInfo* method = find_method(stage.method); method && method->rounds) return pipeline;
+  pipeline.push_back({"rtn", {}});
+  return pipeline;
+}
+
+// The first samples that hold at least `tokens` tokens.
+TokenSet leading(const TokenSet& all, int64_t tokens) {
+  TokenSet some;
+  for (const auto& sample : all.samples) {
+    if (some.tokens() >= tokens) break;
+    some.samples.push_back(sample);
+  }
+  return some;
+}
+
+class Run {
+ public:
+  Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block)
+      : job_(job), control_(control), on_block_(on_block), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
+    for (const StageSpec& stage : complete(job.pipeline)) {
+      methods_.push_back(make_method(stage));
+      names_.push_back(stage.method);
+      wanted_ |= methods_.back()->needs();
+    }
+    tap_ = activation_tap(job.scheme);
+    if (job.calibration.samples.empty()) return;
+    // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough.
+    const TokenSet tokens = wanted_ ? job.calibration : leading(job.calibration, job.measured_tokens);
+    const int64_t width = job.model->architecture.hidden_size;
+    hidden_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
+    float_hidden_ = std::make_unique<HiddenStates>(leading(job.calibration, job.measured_tokens), width, job.dtype, job.resident_bytes, job.folder);
+    for (HiddenStates* states : {hidden_.get(), float_hidden_.get()})
+      for (size_t b = 0; b < states->batches(); ++b) {
+        control_.checkpoint();
+        (*states)[b].copy_(float_decoder_.embed(states->ids(b).to(job.device)));
+      }
+  }
+
+  void all() {
+    const int total = float_decoder_.blocks();
+    RunState state = load_state(job_.folder);
+    require_same_fingerprint(job_.folder, state, job_.fingerprint);
+    state.fingerprint = job_.fingerprint;
+    std::filesystem::create_directories(job_.folder / "blocks");
+    const int kept = std::min(finished_blocks(job_), total);
+    for (int i = 0; i < kept && kept < total; ++i) replay(i);
+    done_at_start_ = kept;
+    for (int i = kept; i < total; ++i) {
+      one(i);
+      state.blocks = i + 1;
+    }
+  }
+
+ private:
+  // Passes hidden states through a block that an earlier session finished: the same operations give the same bits.
+  void replay(int index) {
+    report("resume", index, "", 0);
+    if (!hidden_) return;
+    Block block = float_decoder_.load_block(index);
+    if (!job_.propagate_quantized) pass(block, {});
+    pass_float(block);
+    if (job_.propagate_quantized) {
+      const auto source = overlay(job_.model->source, open_blocks({block_path(job_.folder, index)}));
+      const Decoder decoder(job_.model, source, job_.dtype, job_.device);
+      pass(decoder.load_block(index), tap_);
+    }
+  }
+
+  void one(int index) {
+    const auto start = Clock::now();
+    report("load", index, "", 0);
+    Block block = float_decoder_.load_block(index);
+    BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
+    for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
+    if (hidden_) work.statistics = collect(block, index);
+    pass_float(block);
+    for (size_t s = 0; s < methods_.size(); ++s) {
+      size_t count = 0;
+      const auto quantizable = static_cast<double>(std::max<size_t>(1, work.linears.size()));
+      work.on_linear = [&](const std::string& linear) {
+        const double within = (static_cast<double>(s) + static_cast<double>(count++) / quantizable) / static_cast<double>(methods_.size());
+        report(names_[s], index, linear, 0.3 + 0.5 * std::min(1.0, within));
+      };
+      methods_[s]->apply(work);
+    }
+    control_.checkpoint();
+    for (size_t i = 0; i < block.linears.size(); ++i) {
+      const LinearWork& linear = work.linears[i];
+      const at::Tensor weight = linear.quantized ? linear.quantized->dequantize() : linear.weight;
+      // Rounded to the run's dtype first, as a checkpoint in that dtype would hold it.
+      block.linears[i].weight = weight.to(job_.dtype).to(block.linears[i].weight.scalar_type()).to(job_.device);
+    }
+    report("propagate", index, "", 0.8);
+    const at::Tensor quantized_output = hidden_ ? quantized_pass(block) : at::Tensor();
+    write_block(block_path(job_.folder, index), work);
+    RunState state{job_.fingerprint, index + 1};
+    save_state(job_.folder, state);
+    if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start)});
+  }
+
+  LinearWork begin(const Linear& linear) const {
+    LinearWork work;
+    work.info = linear.info;
+    work.module = module_of(linear.info);
+    work.spec = job_.scheme.weights_of(work.module);
+    work.original = linear.weight.to(at::kFloat);
+    if (!work.original.isfinite().all().item<bool>())
+      throw InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", job_.model->path.string(), linear.info.tensor));
+    work.weight = work.original;
+    return work;
+  }
+
+  // One pass of the float block over the calibration states; moves them on when the float outputs are what follows.
+  std::map<std::string, SubsetStatistics> collect(const Block& block, int index) {
+    const auto wanted = wanted_ | static_cast<Statistics>(Statistic::rows) | static_cast<Statistics>(Statistic::abs_max);
+    Collector collector(wanted, kMeasuredRows, hidden_->tokens());
+    const LinearTap tap = collector.tap();
+    measured_inputs_.clear();
+    int64_t measured = 0;
+    for (size_t b = 0; b < hidden_->batches(); ++b) {
+      control_.checkpoint();
+      report("calibrate", index, "", 0.3 * static_cast<double>(b) / static_cast<double>(hidden_->batches()));
+      at::Tensor& state = (*hidden_)[b];
+      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), tap);
+      if (job_.propagate_quantized) continue;
+      if (measured < float_hidden_->tokens()) measured_inputs_.push_back(state.clone());
+      measured += state.size(0) * state.size(1);
+      state.copy_(out);
+    }
+    return collector.take();
+  }
+
+  // Moves the hidden states on through a block; returns the first outputs, as many as the measured sample has tokens.
+  at::Tensor pass(const Block& block, const LinearTap& tap) {
+    std::vector<at::Tensor> outputs;
+    int64_t tokens = 0;
+    for (size_t b = 0; b < hidden_->batches(); ++b) {
+      control_.checkpoint();
+      at::Tensor& state = (*hidden_)[b];
+      state.copy_(float_decoder_.forward(block, state.to(job_.device), tap));
+      if (tokens < float_hidden_->tokens()) outputs.push_back(flat(state));
+      tokens += state.size(0) * state.size(1);
+    }
+    return at::cat(outputs).slice(0, 0, float_hidden_->tokens());
+  }
+
+  // The quantized block on the measured sample, given what the quantized run feeds it.
+  at::Tensor quantized_pass(const Block& block) {
+    if (job_.propagate_quantized) return pass(block, tap_);
+    std::vector<at::Tensor> outputs;
+    for (const at::Tensor& input : measured_inputs_) {
+      control_.checkpoint();
+      outputs.push_back(flat(float_decoder_.forward(block, input.to(job_.device), tap_)));
+    }
+    return at::cat(outputs).slice(0, 0, float_hidden_->tokens());
+  }
+
+  static at::Tensor flat(const at::Tensor& hidden) { return hidden.to(at::kFloat, false, true).reshape({-1, hidden.size(-1)}); }
+
+  // Moves the measured sample on through the float block.
+  void pass_float(const Block& block) {
+    if (!float_hidden_) return;
+    std::vector<at::Tensor> outputs;
+    for (size_t b = 0; b < float_hidden_->batches(); ++b) {
+      control_.checkpoint();
+      at::Tensor& state = (*float_hidden_)[b];
+      state.copy_(float_decoder_.forward(block, state.to(job_.device)));
+      outputs.push_back(flat(state));
+    }
+    float_output_ = at::cat(outputs);
+  }
+
+  void report(const std::string& stage, int index, const std::string& linear, double within) {
+    const double total = float_decoder_.blocks();
+    Progress p;
+    p.phase = "quantize";
+    p.stage = stage;
+    p.block = index;
+    p.blocks = float_decoder_.blocks();
+    p.linear = linear;
+    p.fraction = (index + within) / total;
+    p.elapsed_s = seconds_since(start_);
+    const double done = index + within - done_at_start_;
+    if (done > 0.2) p.eta_s = p.elapsed_s / done * (total - index - within);
+    p.rss_bytes = resident_bytes();
+    p.peak_rss_bytes = peak_resident_bytes();
+    control_.report(p);
+  }
+
+  const EngineJob& job_;
+  const Control& control_;
+  const std::function<void(const BlockView&)>& on_block_;
+  Decoder float_decoder_;
+  std::vector<std::unique_ptr<Method>> methods_;
+  std::vector<std::string> names_;
+  Statistics wanted_ = 0;
+  LinearTap tap_;
+  std::unique_ptr<HiddenStates> hidden_, float_hidden_;
+  at::Tensor float_output_;
+  std::vector<at::Tensor> measured_inputs_;
+  int done_at_start_ = 0;
+  Clock::time_point start_ = Clock::now();
+};
+
+}  // namespace
+
+int finished_blocks(const EngineJob& job) {
+  const RunState state = load_state(job.folder);
+  require_same_fingerprint(job.folder, state, job.fingerprint);
+  int kept = 0;
+  while (kept < state.blocks && std::filesystem::exists(block_path(job.folder, kept))) ++kept;
+  return kept;
+}
+
+void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block) {
+  const at::NoGradGuard no_grad;
+  preflight(job);
+  Run(job, control, on_block).all();
+}
+
+TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> paths;
+  for (int i = 0; std::filesystem::exists(block_path(folder, i)); ++i) paths.push_back(block_path(folder, i));
+  return overlay(model->source, open_blocks(paths));
+}
+
+}  // namespace qb

@@ -1,0 +1,59 @@
+// The methods of this build: one line each here, one pair of files each beside this one.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/base/error.h"
+#include "core/method/method.h"
+#include "core/method/reconstruction/rtn.h"
+
+namespace qb {
+namespace {
+
+struct Entry {
+  MethodInfo info;
+  std::unique_ptr<Method> (*make)(const StageSpec&);
+};
+
+const std::vector<Entry>& registry() {
+  static const std::vector<Entry> entries = {
+      {rtn_info(), make_rtn},
+  };
+  return entries;
+}
+
+}  // namespace
+
+const std::vector<MethodInfo>& methods() {
+  static const std::vector<MethodInfo> infos = [] {
+    std::vector<MethodInfo> list;
+    for (const Entry& entry : registry()) list.push_back(entry.info);
+    return list;
+  }();
+  return infos;
+}
+
+std::string stage_problem(const StageSpec& stage) {
+  const MethodInfo* method = find_method(stage.method);
+  if (!method) {
+    std::vector<std::string> names;
+    for (const MethodInfo& info : methods()) names.push_back(info.name);
+    return fmt::format("there is no method \"{}\"; methods: {}", stage.method, fmt::join(names, ", "));
+  }
+  for (const auto& [name, value] : stage.knobs) {
+    const KnobInfo* known = nullptr;
+    for (const KnobInfo& info : method->knobs)
+      if (info.name == name) known = &info;
+    if (!known) return fmt::format("method {} has no knob \"{}\"", stage.method, name);
+    if (const std::string problem = knob_problem(*known, value); !problem.empty()) return fmt::format("{}.{}: {}", stage.method, name, problem);
+  }
+  return {};
+}
+
+std::unique_ptr<Method> make_method(const StageSpec& stage) {
+  if (const std::string problem = stage_problem(stage); !problem.empty()) throw InputError(problem);
+  for (const Entry& entry : registry())
+    if (entry.info.name == stage.method) return entry.make(stage);
+  throw InternalError("method without a maker: " + stage.method);
+}
+
+}  // namespace qb
