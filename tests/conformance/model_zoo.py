@@ -3,6 +3,7 @@ import json
 
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 
 VOCABULARY = 96
 BASE = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
@@ -23,6 +24,7 @@ def plain(**changes):
 MODELS = {
     "llama": (hf.LlamaForCausalLM, hf.LlamaConfig, plain()),
     "llama-tied-biased": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(tie_word_embeddings=True, attention_bias=True, mlp_bias=True, head_dim=12)),
+    "llama-biased": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(attention_bias=True)),
     "llama-linear": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope("linear", factor=4.0))),
     "llama-dynamic": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope("dynamic", factor=2.0), max_position_embeddings=32)),
     "llama-llama3": (hf.LlamaForCausalLM, hf.LlamaConfig, plain(rope_parameters=rope(
@@ -39,6 +41,11 @@ MODELS = {
     "qwen3": (hf.Qwen3ForCausalLM, hf.Qwen3Config, plain(head_dim=12)),
     "qwen3-moe": (hf.Qwen3MoeForCausalLM, hf.Qwen3MoeConfig, plain(num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16,
                   norm_topk_prob=True, decoder_sparse_step=2, head_dim=8)),
+    "qwen2-plain": (hf.Qwen2ForCausalLM, hf.Qwen2Config, plain(tie_word_embeddings=True)),
+    "qwen2-moe-plain": (hf.Qwen2MoeForCausalLM, hf.Qwen2MoeConfig, plain(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+                        shared_expert_intermediate_size=40)),
+    "qwen3-moe-plain": (hf.Qwen3MoeForCausalLM, hf.Qwen3MoeConfig, plain(num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16,
+                        norm_topk_prob=True, head_dim=8)),
     "phi3": (hf.Phi3ForCausalLM, hf.Phi3Config, plain(sliding_window=24)),
     "phi3-longrope": (hf.Phi3ForCausalLM, hf.Phi3Config, plain(original_max_position_embeddings=32, rope_parameters=rope(
         "longrope", partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.2], long_factor=[1.5, 2.0, 4.0]))),
@@ -49,6 +56,10 @@ MODELS = {
     "gemma3": (hf.Gemma3ForCausalLM, hf.Gemma3TextConfig, plain(num_hidden_layers=4, head_dim=12, query_pre_attn_scalar=10, sliding_window=24,
                sliding_window_pattern=3, rope_parameters={"full_attention": rope("linear", factor=8.0) | {"rope_theta": 1e6},
                                                           "sliding_attention": rope("default")})),
+    # GGUF does not store the pattern of sliding blocks or the scale of queries: what llama.cpp takes them to be.
+    "gemma2-plain": (hf.Gemma2ForCausalLM, hf.Gemma2Config, plain(head_dim=12, query_pre_attn_scalar=12, sliding_window=24)),
+    "gemma3-plain": (hf.Gemma3ForCausalLM, hf.Gemma3TextConfig, plain(num_hidden_layers=7, head_dim=12, query_pre_attn_scalar=12, sliding_window=24,
+                     rope_parameters={"full_attention": rope("linear", factor=8.0) | {"rope_theta": 1e6}, "sliding_attention": rope("default")})),
     "opt": (hf.OPTForCausalLM, hf.OPTConfig, dict(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
             max_position_embeddings=128, dropout=0.0, word_embed_proj_dim=32)),
     "opt-350m": (hf.OPTForCausalLM, hf.OPTConfig, dict(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
@@ -89,6 +100,40 @@ def make_model(name, seed=0):
 def save_model(name, folder, seed=0):
     model = make_model(name, seed)
     model.save_pretrained(folder)
+    return model
+
+
+def make_internlm2(seed=0):
+    """InternLM2 computes what a Llama with the same matrices computes."""
+    return make_model("llama", seed)
+
+
+def save_internlm2(folder, bias=False):
+    """A Llama saved as InternLM2: wqkv holds, per key/value head, its query heads, its key, its value."""
+    model = make_model("llama-biased" if bias else "llama")
+    config = model.config
+    group, dim = config.num_attention_heads // config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+    state, tensors = model.state_dict(), {}
+    names = {"model.embed_tokens": "model.tok_embeddings", "lm_head": "output", "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1",
+             "mlp.up_proj": "feed_forward.w3", "mlp.down_proj": "feed_forward.w2", "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm"}
+    for key, value in state.items():
+        if any(part in key for part in ("q_proj", "k_proj", "v_proj")):
+            continue
+        for old, new in names.items():
+            key = key.replace(old, new)
+        tensors[key] = value.contiguous()
+    for i in range(config.num_hidden_layers):
+        for suffix in (".weight", ".bias") if bias else (".weight",):
+            q, k, v = (state[f"model.layers.{i}.self_attn.{x}_proj{suffix}"].reshape(config.num_key_value_heads, -1, dim, *(() if suffix == ".bias" else (config.hidden_size,)))
+                       for x in "qkv")
+            assert q.shape[1] == group
+            tensors[f"model.layers.{i}.attention.wqkv{suffix}"] = torch.cat([q, k, v], 1).flatten(0, 2).contiguous()
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    values = config.to_dict()
+    (folder / "config.json").write_text(json.dumps({k: values[k] for k in BASE} | dict(
+        model_type="internlm2", architectures=["InternLM2ForCausalLM"], bias=bias, rms_norm_eps=config.rms_norm_eps, hidden_act="silu",
+        rope_theta=10000.0, tie_word_embeddings=False)))
     return model
 
 
