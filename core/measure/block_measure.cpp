@@ -1,0 +1,140 @@
+#include "core/measure/block_measure.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/engine/module_name.h"
+
+namespace qb {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr size_t kOutliers = 32;
+
+double sum_of_squares(const at::Tensor& t) { return t.square().sum(at::kDouble).item<double>(); }
+double peak(const at::Tensor& t) { return t.numel() ? t.abs().max().item<double>() : 0; }
+
+double sqnr_db(double signal, double noise) {
+  if (noise == 0) return std::numeric_limits<double>::infinity();
+  return 10 * std::log10(signal / noise);
+}
+
+// Activations have a few huge values: show the bulk, count the rest apart.
+double shown_range(const at::Tensor& x) {
+  const double deviation = std::sqrt(sum_of_squares(x) / std::max<double>(1, static_cast<double>(x.numel())));
+  return std::min(peak(x), 12 * deviation);
+}
+
+std::vector<OutlierChannel> outlier_channels(const at::Tensor& abs_max) {
+  const at::Tensor peaks = abs_max.to(at::kCPU, at::kFloat).contiguous();
+  const double median = peaks.median().item<double>();
+  const auto* values = peaks.const_data_ptr<float>();
+  std::vector<OutlierChannel> channels;
+  for (int64_t c = 0; c < peaks.numel(); ++c) channels.push_back({c, values[c], median > 0 ? values[c] / median : 0});
+  const size_t keep = std::min(kOutliers, channels.size());
+  std::partial_sort(channels.begin(), channels.begin() + static_cast<std::ptrdiff_t>(keep), channels.end(),
+                    [](const auto& a, const auto& b) { return a.abs_max > b.abs_max; });
+  channels.resize(keep);
+  return channels;
+}
+
+void measure_weights(const LinearWork& work, const at::Tensor& after, LinearReport& report) {
+  const at::Tensor& before = work.original;
+  const at::Tensor error = after - before;
+  const double noise = sum_of_squares(error), signal = sum_of_squares(before);
+  report.weight_mse = noise / static_cast<double>(std::max<int64_t>(1, before.numel()));
+  report.weight_max_error = peak(error);
+  report.weight_sqnr_db = sqnr_db(signal, noise);
+  report.weight_kurtosis = kurtosis(before);
+  report.weight_kurtosis_after = kurtosis(after);
+  const double range = std::max(peak(before), peak(after));
+  report.weight_before = histogram(before, -range, range);
+  report.weight_after = histogram(after, -range, range);
+  report.weight_error = histogram(error, -report.weight_max_error, report.weight_max_error);
+}
+
+void measure_outputs(const LinearWork& work, const at::Tensor& after, const SubsetStatistics& statistics, const std::optional<QuantSpec>& activations,
+                     LinearReport& report) {
+  const at::Tensor x = statistics.rows.to(at::kFloat);
+  const at::Tensor seen = activations ? fake_quantize(x, *activations) : x;
+  const at::Tensor expected = x.matmul(work.original.t()), got = seen.matmul(after.t());
+  const at::Tensor error = got - expected;
+  const double noise = sum_of_squares(error), signal = sum_of_squares(expected);
+  report.output_relative_error = signal > 0 ? std::sqrt(noise / signal) : (noise > 0 ? std::numeric_limits<double>::infinity() : 0);
+  report.output_sqnr_db = sqnr_db(signal, noise);
+  report.output_cosine = at::cosine_similarity(got, expected, 1).mean().item<double>();
+  report.input_kurtosis = kurtosis(x);
+  report.input_abs_max = statistics.abs_max.defined() ? peak(statistics.abs_max) : peak(x);
+  const double range = shown_range(x), error_range = peak(error);
+  report.input_before = histogram(x, -range, range);
+  if (activations) report.input_after = histogram(seen, -range, range);
+  report.output_error = histogram(error, -error_range, error_range);
+  if (statistics.abs_max.defined()) report.outliers = outlier_channels(statistics.abs_max);
+}
+
+}  // namespace
+
+Histogram histogram(const at::Tensor& values, double low, double high, int bins) {
+  if (!(high > low)) {
+    const double middle = std::isfinite(low) ? low : 0, half = std::max(std::abs(middle) * 1e-3, 1e-12);
+    low = middle - half;
+    high = middle + half;
+  }
+  const at::Tensor flat = values.to(at::kFloat).reshape({-1});
+  Histogram h;
+  h.low = low;
+  h.high = high;
+  const at::Tensor counts = at::histc(flat, bins, low, high).to(at::kCPU, at::kLong);
+  h.counts.assign(counts.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>() + counts.numel());
+  // histc compares in float32: so do the outside counts, so that all add up.
+  h.below = (flat < static_cast<float>(low)).sum().item<int64_t>();
+  h.above = (flat > static_cast<float>(high)).sum().item<int64_t>();
+  return h;
+}
+
+double kurtosis(const at::Tensor& values) {
+  const at::Tensor flat = values.reshape({-1}).to(at::kFloat);
+  if (flat.numel() == 0) return kNan;
+  const at::Tensor squares = (flat - flat.mean(at::kDouble).to(at::kFloat)).square_();
+  const double second = squares.mean(at::kDouble).item<double>();
+  if (second <= 0) return kNan;
+  return squares.square().mean(at::kDouble).item<double>() / (second * second);
+}
+
+BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
+  BlockReport report;
+  report.block = view.work.block.index;
+  report.seconds = view.seconds;
+  report.peak_rss_bytes = peak_resident_bytes();
+  report.output_relative_error = kNan;
+  if (view.float_output.defined() && view.quantized_output.defined()) {
+    const double signal = sum_of_squares(view.float_output);
+    report.output_relative_error = signal > 0 ? std::sqrt(sum_of_squares(view.quantized_output - view.float_output) / signal) : 0;
+  }
+  for (const LinearWork& work : view.work.linears) {
+    view.work.control.checkpoint();
+    LinearReport linear;
+    linear.block = report.block;
+    linear.name = work.info.name;
+    linear.subset = work.info.subset;
+    linear.out_features = work.info.out_features;
+    linear.in_features = work.info.in_features;
+    linear.scheme = work.spec ? describe(*work.spec) : "float";
+    const double stored_bits = work.info.bytes > 0 ? 8.0 * static_cast<double>(work.info.bytes) /
+                                                         static_cast<double>(work.info.out_features * work.info.in_features)
+                                                   : 16;
+    linear.bits_per_weight = work.spec ? bits_per_weight(*work.spec, work.info.out_features, work.info.in_features) : stored_bits;
+    for (double* value : {&linear.output_relative_error, &linear.output_sqnr_db, &linear.output_cosine, &linear.input_kurtosis, &linear.input_abs_max})
+      *value = kNan;
+    const at::Tensor after = work.quantized ? work.quantized->dequantize() : work.weight;
+    measure_weights(work, after, linear);
+    const auto statistics = view.work.statistics.find(work.info.subset);
+    if (statistics != view.work.statistics.end() && statistics->second.rows.defined() && statistics->second.rows.size(0) > 0)
+      measure_outputs(work, after, statistics->second, scheme.activations_of(work.module), linear);
+    report.linears.push_back(std::move(linear));
+  }
+  return report;
+}
+
+}  // namespace qb
