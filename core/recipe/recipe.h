@@ -27,6 +27,7 @@ struct EvaluationSpec {
 // Everything that decides a result.
 struct Recipe {
   std::string name;
+  std::string description;         // one line for people, may be empty
   std::filesystem::path model;
   std::string dtype = "bfloat16";  // of the calibration's forward passes: float32 | bfloat16
   std::optional<CalibrationSpec> calibration;
@@ -47,7 +48,14 @@ Recipe load_recipe(const std::filesystem::path& path);
 std::string to_yaml(const Recipe& recipe);
 // Checks a recipe made in code (form, preset). Throws RecipeError with key.
 void validate(const Recipe& recipe);
-// Identity of what decides the result (name and formatting excluded).
+// Identity of what decides the quantized weights and figures (name and description excluded).
 std::string recipe_hash(const Recipe& recipe);
+
+// Where a dotted key ("scheme.weights.type", "pipeline[0].method") stands in a text: 1-based line and column; the nearest
+// parent's when the key itself is absent; {0, 0} when the text is not YAML.
+struct Position {
+  int line = 0, column = 0;
+};
+Position position_of(const std::string& yaml, const std::string& key);
 
 }  // namespace qb

@@ -1,0 +1,187 @@
+#include "core/recipe/recipe.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+
+namespace qb {
+namespace {
+
+// Shortest text that reads back as the same number; yaml-cpp's own has a fixed precision.
+std::string number(double value) { return fmt::format("{}", value); }
+
+void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
+  out << YAML::BeginMap;
+  out << YAML::Key << "type" << YAML::Value << spec.type.text();
+  const bool integer = spec.type.kind == NumberType::Kind::integer;
+  out << YAML::Key << "symmetric" << YAML::Value << spec.symmetric;
+  out << YAML::Key << "granularity" << YAML::Value << to_text(spec.granularity);
+  const QuantSpec defaults;
+  if (spec.granularity == Granularity::group || spec.group_size != defaults.group_size)
+    out << YAML::Key << "group_size" << YAML::Value << spec.group_size;
+  if (spec.granularity == Granularity::block || spec.block_rows != defaults.block_rows || spec.block_cols != defaults.block_cols) {
+    out << YAML::Key << "block_rows" << YAML::Value << spec.block_rows;
+    out << YAML::Key << "block_cols" << YAML::Value << spec.block_cols;
+  }
+  if (spec.granularity == Granularity::head || spec.heads != 0) out << YAML::Key << "heads" << YAML::Value << spec.heads;
+  if (integer || !spec.round_zero_point) out << YAML::Key << "round_zero_point" << YAML::Value << spec.round_zero_point;
+  if (integer || spec.narrow_range) out << YAML::Key << "narrow_range" << YAML::Value << spec.narrow_range;
+  if (integer || !spec.full_scale) out << YAML::Key << "full_scale" << YAML::Value << spec.full_scale;
+  out << YAML::Key << "scale_type" << YAML::Value << to_text(spec.scale_type);
+  out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
+  // Settings of a range method that is not chosen only stand when they were changed.
+  if (spec.range == RangeMethod::mse || spec.mse_grid != defaults.mse_grid || spec.mse_max_shrink != defaults.mse_max_shrink ||
+      spec.mse_norm != defaults.mse_norm) {
+    out << YAML::Key << "mse_grid" << YAML::Value << spec.mse_grid;
+    out << YAML::Key << "mse_max_shrink" << YAML::Value << number(spec.mse_max_shrink);
+    out << YAML::Key << "mse_norm" << YAML::Value << number(spec.mse_norm);
+  }
+  if (spec.range == RangeMethod::hqq || spec.hqq_norm != defaults.hqq_norm || spec.hqq_beta != defaults.hqq_beta ||
+      spec.hqq_kappa != defaults.hqq_kappa || spec.hqq_iterations != defaults.hqq_iterations) {
+    out << YAML::Key << "hqq_norm" << YAML::Value << number(spec.hqq_norm);
+    out << YAML::Key << "hqq_beta" << YAML::Value << number(spec.hqq_beta);
+    out << YAML::Key << "hqq_kappa" << YAML::Value << number(spec.hqq_kappa);
+    out << YAML::Key << "hqq_iterations" << YAML::Value << spec.hqq_iterations;
+  }
+  if (activations) out << YAML::Key << "dynamic" << YAML::Value << spec.dynamic;
+  out << YAML::EndMap;
+}
+
+void emit(YAML::Emitter& out, const CorpusSpec& corpus) {
+  out << YAML::Key << "corpus" << YAML::Value << corpus.path.string();
+  if (!corpus.name.empty()) out << YAML::Key << "name" << YAML::Value << corpus.name;
+  if (corpus.field != CorpusSpec{}.field) out << YAML::Key << "field" << YAML::Value << corpus.field;
+}
+
+void emit(YAML::Emitter& out, const Scheme& scheme) {
+  out << YAML::BeginMap;
+  if (scheme.weights) {
+    out << YAML::Key << "weights" << YAML::Value;
+    emit(out, *scheme.weights, false);
+  }
+  if (scheme.activations) {
+    out << YAML::Key << "activations" << YAML::Value;
+    emit(out, *scheme.activations, true);
+  }
+  if (!scheme.ignore.empty()) out << YAML::Key << "ignore" << YAML::Value << scheme.ignore;
+  if (!scheme.overrides.empty()) {
+    out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
+    for (const SchemeOverride& entry : scheme.overrides) {
+      out << YAML::BeginMap << YAML::Key << "match" << YAML::Value << entry.match << YAML::Key << "weights" << YAML::Value;
+      if (entry.weights)
+        emit(out, *entry.weights, false);
+      else
+        out << "float";
+      out << YAML::EndMap;
+    }
+    out << YAML::EndSeq;
+  }
+  out << YAML::EndMap;
+}
+
+void emit(YAML::Emitter& out, const StageSpec& stage) {
+  out << YAML::BeginMap << YAML::Key << "method" << YAML::Value << stage.method;
+  const MethodInfo* method = find_method(stage.method);
+  for (const KnobInfo& info : method ? method->knobs : std::vector<KnobInfo>{})
+    out << YAML::Key << info.name << YAML::Value << to_text(knob(stage, info.name));
+  out << YAML::EndMap;
+}
+
+std::string to_yaml_text(const Recipe& recipe, bool with_names) {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  if (with_names) {
+    out << YAML::Key << "name" << YAML::Value << recipe.name;
+    if (!recipe.description.empty()) out << YAML::Key << "description" << YAML::Value << recipe.description;
+  }
+  out << YAML::Key << "model" << YAML::Value << YAML::BeginMap;
+  out << YAML::Key << "path" << YAML::Value << recipe.model.string() << YAML::Key << "dtype" << YAML::Value << recipe.dtype << YAML::EndMap;
+  if (recipe.calibration) {
+    const SamplingSpec& sampling = recipe.calibration->sampling;
+    out << YAML::Key << "calibration" << YAML::Value << YAML::BeginMap;
+    emit(out, recipe.calibration->corpus);
+    out << YAML::Key << "sampling" << YAML::Value << sampling.sampling << YAML::Key << "samples" << YAML::Value << sampling.samples;
+    out << YAML::Key << "seq_len" << YAML::Value << sampling.seq_len << YAML::Key << "seed" << YAML::Value << std::to_string(sampling.seed);
+    out << YAML::EndMap;
+  }
+  out << YAML::Key << "scheme" << YAML::Value;
+  emit(out, recipe.scheme);
+  out << YAML::Key << "pipeline" << YAML::Value << YAML::BeginSeq;
+  for (const StageSpec& stage : recipe.pipeline) emit(out, stage);
+  out << YAML::EndSeq;
+  out << YAML::Key << "propagate_quantized" << YAML::Value << recipe.propagate_quantized;
+  out << YAML::Key << "evaluation" << YAML::Value << YAML::BeginSeq;
+  for (const EvaluationSpec& spec : recipe.evaluation) {
+    out << YAML::BeginMap;
+    emit(out, spec.corpus);
+    out << YAML::Key << "seq_len" << YAML::Value << spec.seq_len << YAML::Key << "windows" << YAML::Value << spec.windows;
+    out << YAML::Key << "dtype" << YAML::Value << spec.dtype << YAML::EndMap;
+  }
+  out << YAML::EndSeq;
+  out << YAML::Key << "evaluate_float" << YAML::Value << recipe.evaluate_float;
+  out << YAML::Key << "seed" << YAML::Value << std::to_string(recipe.seed);
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+[[noreturn]] void fail(const std::string& key, const std::string& what) { throw RecipeError("", 0, 0, key, what); }
+
+// What can be said of a quantization without knowing the matrix.
+void validate_spec(const QuantSpec& spec, const std::string& key, bool activations) {
+  QuantSpec flexible = spec;
+  // A size that the group, heads and blocks divide: leaves misfit() with what does not depend on the matrix.
+  const int64_t in = std::max<int64_t>(1, spec.group_size) * 4, out = std::max<int64_t>(1, spec.heads) * 4;
+  if (const std::string problem = misfit(flexible, out, in); !problem.empty()) {
+    const bool range = spec.range == RangeMethod::hqq;
+    fail(key + (range ? ".range" : spec.granularity == Granularity::head ? ".heads" : ".symmetric"), problem);
+  }
+  const bool for_tokens = spec.granularity == Granularity::token;
+  if (!activations && for_tokens) fail(key + ".granularity", "token is for activations; weights have channel");
+  if (activations && (spec.granularity == Granularity::channel || spec.granularity == Granularity::block))
+    fail(key + ".granularity", fmt::format("activations have token, tensor, group or head, not {}", to_text(spec.granularity)));
+  if (activations && spec.range != RangeMethod::minmax) fail(key + ".range", "dynamic activations have minmax");
+  if (activations && !spec.dynamic) fail(key + ".dynamic", "static activation ranges are not supported; expected true");
+  if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
+}
+
+}  // namespace
+
+std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
+
+void validate(const Recipe& recipe) {
+  if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
+  if (!recipe.scheme.weights && !recipe.scheme.activations && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights or activations");
+  if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
+  if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
+  for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i)
+    if (const auto& spec = recipe.scheme.overrides[i].weights) validate_spec(*spec, fmt::format("scheme.overrides[{}].weights", i), false);
+  for (size_t i = 0; i < recipe.scheme.ignore.size(); ++i) try {
+      matches(recipe.scheme.ignore[i], "");
+    } catch (const InputError& e) {
+      fail(fmt::format("scheme.ignore[{}]", i), e.what());
+    }
+  for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i) try {
+      matches(recipe.scheme.overrides[i].match, "");
+    } catch (const InputError& e) {
+      fail(fmt::format("scheme.overrides[{}].match", i), e.what());
+    }
+  bool rounded = false;
+  for (size_t i = 0; i < recipe.pipeline.size(); ++i) {
+    const std::string key = fmt::format("pipeline[{}]", i);
+    if (const std::string problem = stage_problem(recipe.pipeline[i]); !problem.empty()) fail(key, problem);
+    const MethodInfo& method = *find_method(recipe.pipeline[i].method);
+    if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
+    if (method.rounds && rounded) fail(key + ".method", fmt::format("{} rounds weights that an earlier stage rounded already", method.name));
+    rounded = rounded || method.rounds;
+  }
+}
+
+std::string recipe_hash(const Recipe& recipe) {
+  Hasher hasher;
+  hasher.update(to_yaml_text(recipe, false));
+  return hasher.hex();
+}
+
+}  // namespace qb

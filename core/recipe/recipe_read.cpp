@@ -1,0 +1,271 @@
+#include "core/recipe/recipe_read.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <limits>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+
+namespace qb {
+namespace {
+
+constexpr int64_t kLarge = int64_t{1} << 40;
+
+// A text that must be one of an enumeration's, through its parse function.
+template <class T, class Parse>
+void read_choice(YamlMap& map, const std::string& key, T& value, Parse parse, const char* expected) {
+  const auto text = map.text(key);
+  if (!text) return;
+  const auto parsed = parse(*text);
+  if (!parsed) map.fail(key, fmt::format("expected {}, found \"{}\"", expected, *text));
+  value = *parsed;
+}
+
+QuantSpec read_spec(YamlMap map, bool activations) {
+  QuantSpec spec;
+  if (activations) spec.granularity = Granularity::token;
+  if (!map.has("type")) map.fail("type", "is missing; expected int1 … int8, or a float such as e4m3");
+  read_choice(map, "type", spec.type, [](const std::string& t) { return NumberType::parse(t); }, "int1 … int8, or a float such as e4m3");
+  spec.symmetric = map.boolean("symmetric").value_or(spec.symmetric);
+  read_choice(map, "granularity", spec.granularity, parse_granularity, "tensor, channel, group, block, token or head");
+  spec.group_size = map.integer("group_size", 1, 1 << 20).value_or(spec.group_size);
+  spec.block_rows = map.integer("block_rows", 1, 1 << 20).value_or(spec.block_rows);
+  spec.block_cols = map.integer("block_cols", 1, 1 << 20).value_or(spec.block_cols);
+  spec.heads = map.integer("heads", 0, 1 << 16).value_or(spec.heads);
+  spec.round_zero_point = map.boolean("round_zero_point").value_or(spec.round_zero_point);
+  spec.narrow_range = map.boolean("narrow_range").value_or(spec.narrow_range);
+  spec.full_scale = map.boolean("full_scale").value_or(spec.full_scale);
+  read_choice(map, "scale_type", spec.scale_type, parse_scale_type, "float32, float16 or bfloat16");
+  read_choice(map, "range", spec.range, parse_range_method, "minmax, mse or hqq");
+  spec.mse_grid = map.integer("mse_grid", 1, 10000).value_or(spec.mse_grid);
+  spec.mse_max_shrink = map.real("mse_max_shrink", 0, 0.999).value_or(spec.mse_max_shrink);
+  spec.mse_norm = map.real("mse_norm", 0.1, 10).value_or(spec.mse_norm);
+  spec.hqq_norm = map.real("hqq_norm", 0.05, 1).value_or(spec.hqq_norm);
+  spec.hqq_beta = map.real("hqq_beta", 1e-6, 1e6).value_or(spec.hqq_beta);
+  spec.hqq_kappa = map.real("hqq_kappa", 1, 100).value_or(spec.hqq_kappa);
+  spec.hqq_iterations = map.integer("hqq_iterations", 0, 1000).value_or(spec.hqq_iterations);
+  if (activations) spec.dynamic = map.boolean("dynamic").value_or(spec.dynamic);
+  map.finish();
+  return spec;
+}
+
+std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, bool activations) {
+  const YAML::Node node = map.node(key);
+  if (!node.IsDefined() || node.IsNull() || (node.IsScalar() && node.Scalar() == "float")) return std::nullopt;
+  return read_spec(YamlMap(node, map.place(key)), activations);
+}
+
+KnobValue read_knob(YamlMap& map, const KnobInfo& knob) {
+  KnobValue value;
+  switch (knob.type) {
+    case KnobType::boolean: value = *map.boolean(knob.name); break;
+    case KnobType::integer: value = *map.integer(knob.name, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()); break;
+    case KnobType::real: value = *map.real(knob.name, -std::numeric_limits<double>::max(), std::numeric_limits<double>::max()); break;
+    case KnobType::choice: value = *map.text(knob.name); break;
+  }
+  if (const std::string problem = knob_problem(knob, value); !problem.empty()) map.fail(knob.name, problem);
+  return value;
+}
+
+std::filesystem::path resolve(const std::string& text, const std::filesystem::path& base) {
+  const std::filesystem::path path = text;
+  return base.empty() || path.is_absolute() || text.empty() ? path : (base / path).lexically_normal();
+}
+
+// The corpus keys stand beside the other keys of their section.
+CorpusSpec read_corpus(YamlMap& map, const std::filesystem::path& base) {
+  CorpusSpec corpus;
+  const auto path = map.text("corpus");
+  if (!path || path->empty()) map.fail("corpus", "is missing; expected a text file, a .jsonl file, or a folder of them");
+  corpus.path = resolve(*path, base);
+  corpus.name = map.text("name").value_or("");
+  corpus.field = map.text("field").value_or(corpus.field);
+  return corpus;
+}
+
+std::string read_dtype(YamlMap& map, const std::string& otherwise) {
+  const std::string dtype = map.text("dtype").value_or(otherwise);
+  if (dtype != "float32" && dtype != "bfloat16") map.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", dtype));
+  return dtype;
+}
+
+CalibrationSpec read_calibration(YamlMap map, const std::filesystem::path& base) {
+  CalibrationSpec spec;
+  spec.corpus = read_corpus(map, base);
+  if (const auto sampling = map.text("sampling")) {
+    const auto& names = sampling_names();
+    if (std::find(names.begin(), names.end(), *sampling) == names.end())
+      map.fail("sampling", fmt::format("expected one of {}, found \"{}\"", fmt::join(names, ", "), *sampling));
+    spec.sampling.sampling = *sampling;
+  }
+  spec.sampling.samples = map.integer("samples", 1, kLarge).value_or(spec.sampling.samples);
+  spec.sampling.seq_len = map.integer("seq_len", 1, kLarge).value_or(spec.sampling.seq_len);
+  spec.sampling.seed = map.unsigned_integer("seed").value_or(spec.sampling.seed);
+  map.finish();
+  return spec;
+}
+
+EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base) {
+  EvaluationSpec spec;
+  spec.corpus = read_corpus(map, base);
+  spec.seq_len = map.integer("seq_len", 2, kLarge).value_or(spec.seq_len);
+  spec.windows = map.integer("windows", 0, kLarge).value_or(spec.windows);
+  spec.dtype = read_dtype(map, spec.dtype);
+  map.finish();
+  return spec;
+}
+
+Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
+  Recipe recipe;
+  YamlMap map(root, "");
+  recipe.name = map.text("name").value_or("");
+  recipe.description = map.text("description").value_or("");
+  if (!map.has("model")) map.fail("model", "is missing; expected the path of a model folder or .gguf file");
+  if (map.node("model").IsScalar()) {
+    recipe.model = resolve(*map.text("model"), base);
+  } else {
+    YamlMap model = *map.map("model");
+    const auto path = model.text("path");
+    if (!path || path->empty()) model.fail("path", "is missing; expected a model folder or .gguf file");
+    recipe.model = resolve(*path, base);
+    recipe.dtype = read_dtype(model, recipe.dtype);
+    model.finish();
+  }
+  if (auto calibration = map.map("calibration")) recipe.calibration = read_calibration(*calibration, base);
+  if (!map.has("scheme")) map.fail("scheme", "is missing; expected what to quantize (weights, activations)");
+  recipe.scheme = read_scheme(*map.map("scheme"));
+  recipe.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
+  recipe.propagate_quantized = map.boolean("propagate_quantized").value_or(recipe.propagate_quantized);
+  const auto evaluation = map.list("evaluation");
+  for (size_t i = 0; i < evaluation.size(); ++i) recipe.evaluation.push_back(read_evaluation(YamlMap(evaluation[i], fmt::format("evaluation[{}]", i)), base));
+  recipe.evaluate_float = map.boolean("evaluate_float").value_or(recipe.evaluate_float);
+  recipe.seed = map.unsigned_integer("seed").value_or(recipe.seed);
+  map.finish();
+  validate(recipe);
+  return recipe;
+}
+
+void walk(const YAML::Node& node, const std::string& key, std::map<std::string, Position>& positions, int depth) {
+  if (depth > 32) return;
+  auto put = [&](const std::string& name, const YAML::Mark& mark) {
+    if (mark.line >= 0) positions.try_emplace(name, Position{mark.line + 1, mark.column + 1});
+  };
+  if (node.IsMap())
+    for (const auto& entry : node) {
+      if (!entry.first.IsScalar()) continue;
+      const std::string name = key.empty() ? entry.first.Scalar() : key + "." + entry.first.Scalar();
+      // The second of two equal keys is the one to point at.
+      if (positions.count(name)) positions.erase(name);
+      put(name, entry.first.Mark());
+      walk(entry.second, name, positions, depth + 1);
+    }
+  if (node.IsSequence())
+    for (size_t i = 0; i < node.size(); ++i) {
+      const std::string name = fmt::format("{}[{}]", key, i);
+      put(name, node[i].Mark());
+      walk(node[i], name, positions, depth + 1);
+    }
+}
+
+}  // namespace
+
+Scheme read_scheme(YamlMap map) {
+  Scheme scheme;
+  scheme.weights = read_optional_spec(map, "weights", false);
+  scheme.activations = read_optional_spec(map, "activations", true);
+  const auto ignore = map.list("ignore");
+  for (size_t i = 0; i < ignore.size(); ++i) {
+    if (!ignore[i].IsScalar()) fail_at(fmt::format("{}[{}]", map.place("ignore"), i), "expected a pattern such as \"*.down_proj\"");
+    scheme.ignore.push_back(ignore[i].Scalar());
+  }
+  const auto overrides = map.list("overrides");
+  for (size_t i = 0; i < overrides.size(); ++i) {
+    YamlMap entry(overrides[i], fmt::format("{}[{}]", map.place("overrides"), i));
+    SchemeOverride override;
+    const auto match = entry.text("match");
+    if (!match || match->empty()) entry.fail("match", "is missing; expected a pattern such as \"*.down_proj\"");
+    override.match = *match;
+    if (!entry.has("weights")) entry.fail("weights", "is missing; expected a quantization, or \"float\"");
+    override.weights = read_optional_spec(entry, "weights", false);
+    entry.finish();
+    scheme.overrides.push_back(std::move(override));
+  }
+  map.finish();
+  return scheme;
+}
+
+std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const std::string& place) {
+  std::vector<StageSpec> pipeline;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const std::string at = fmt::format("{}[{}]", place, i);
+    StageSpec stage;
+    if (list[i].IsScalar()) {  // "- rtn" stands for "- method: rtn"
+      stage.method = list[i].Scalar();
+      if (const std::string problem = stage_problem(stage); !problem.empty()) fail_at(at, problem);
+    } else {
+      YamlMap map(list[i], at);
+      stage.method = map.text("method").value_or("");
+      const MethodInfo* method = find_method(stage.method);
+      if (stage.method.empty()) map.fail("method", "is missing");
+      if (!method) map.fail("method", stage_problem(stage));
+      for (const KnobInfo& knob : method->knobs) {
+        if (map.has(knob.name)) stage.knobs[knob.name] = read_knob(map, knob);
+        else map.node(knob.name);
+      }
+      map.finish();
+    }
+    pipeline.push_back(std::move(stage));
+  }
+  return pipeline;
+}
+
+YAML::Node load_document(const std::string& yaml, const std::string& origin) {
+  constexpr size_t kLimit = 4 << 20;
+  if (yaml.size() > kLimit) throw RecipeError(origin, 0, 0, "", fmt::format("{} bytes, expected a recipe of at most {}", yaml.size(), kLimit));
+  // yaml-cpp's parser recurses: refuse nesting that no recipe has before it meets it.
+  int depth = 0, deepest = 0;
+  for (char c : yaml) {
+    if (c == '[' || c == '{') deepest = std::max(deepest, ++depth);
+    if (c == ']' || c == '}') --depth;
+  }
+  if (deepest > 64) throw RecipeError(origin, 0, 0, "", fmt::format("brackets nested {} deep, expected at most 64", deepest));
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
+    if (documents.size() > 1) throw RecipeError(origin, documents[1].Mark().line + 1, 1, "", fmt::format("{} YAML documents, expected one", documents.size()));
+    if (documents.empty() || documents[0].IsNull()) throw RecipeError(origin, 0, 0, "", "is empty");
+    return documents[0];
+  } catch (const YAML::Exception& e) {
+    throw RecipeError(origin, e.mark.line + 1, e.mark.column + 1, "", "not valid YAML: " + e.msg);
+  }
+}
+
+Recipe parse_recipe(const std::string& yaml, const std::string& origin, const std::filesystem::path& base) {
+  const YAML::Node root = load_document(yaml, origin);
+  return with_positions(yaml, origin, [&] { return read_recipe(root, base); });
+}
+
+Recipe load_recipe(const std::filesystem::path& path) {
+  Recipe recipe = parse_recipe(read_text(path, 4 << 20), path.string(), std::filesystem::absolute(path).parent_path());
+  if (recipe.name.empty()) recipe.name = path.stem().string();
+  return recipe;
+}
+
+Position position_of(const std::string& yaml, const std::string& key) {
+  std::map<std::string, Position> positions;
+  try {
+    walk(YAML::Load(yaml), "", positions, 0);
+  } catch (const YAML::Exception&) {
+    return {};
+  }
+  for (std::string name = key; !name.empty();) {
+    if (const auto it = positions.find(name); it != positions.end()) return it->second;
+    const size_t cut = name.find_last_of(".[");
+    if (cut == std::string::npos) break;
+    name.resize(cut);
+  }
+  return {1, 1};
+}
+
+}  // namespace qb
