@@ -1,0 +1,68 @@
+#include "core/run/run_inputs.h"
+
+#include <fmt/format.h>
+
+#include "core/base/error.h"
+#include "core/text/tokenizer.h"
+
+namespace qb {
+
+double RunText::windows(const EvaluationSpec& spec) const {
+  const auto all = static_cast<int64_t>(ids.size()) / spec.seq_len;
+  return static_cast<double>(spec.windows > 0 ? std::min(spec.windows, all) : all);
+}
+
+RunInputs load_inputs(const Recipe& recipe, const Control& control) {
+  RunInputs inputs;
+  inputs.model = Model::open(recipe.model);
+  inputs.model_hash = model_hash(recipe.model);
+  control.checkpoint();
+  if (!recipe.calibration && recipe.evaluation.empty()) return inputs;
+  const auto tokenizer = Tokenizer::load(recipe.model);
+  const int64_t vocabulary = inputs.model->architecture.vocabulary;
+  auto check_ids = [&](const std::vector<int32_t>& ids, const std::string& name) {
+    for (int32_t id : ids)
+      if (id < 0 || id >= vocabulary)
+        throw InputError(fmt::format("{}: token id {} of {} is outside the model's vocabulary of {}; tokenizer of another model?",
+                                     recipe.model.string(), id, name, vocabulary));
+  };
+  if (recipe.calibration) {
+    const Corpus corpus = load_corpus(recipe.calibration->corpus);
+    inputs.calibration = sample_tokens(corpus, *tokenizer, recipe.calibration->sampling, control);
+    for (const auto& sample : inputs.calibration.samples) check_ids(sample, corpus.name);
+  }
+  const int64_t context = inputs.model->architecture.context_length;
+  for (const EvaluationSpec& spec : recipe.evaluation) {
+    control.checkpoint();
+    if (context > 0 && spec.seq_len > context)
+      throw InputError(fmt::format("evaluation: seq_len {} is above {}'s context of {} tokens", spec.seq_len, inputs.model->info.name, context));
+    const Corpus corpus = load_corpus(spec.corpus);
+    RunText text{corpus.name, corpus.hash, tokenize_corpus(corpus, *tokenizer)};
+    check_ids(text.ids, corpus.name);
+    if (static_cast<int64_t>(text.ids.size()) < spec.seq_len)
+      throw InputError(fmt::format("evaluation: {} has {} tokens, a window needs {}", corpus.name, text.ids.size(), spec.seq_len));
+    inputs.texts.push_back(std::move(text));
+  }
+  return inputs;
+}
+
+EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptions& options, const std::filesystem::path& folder) {
+  EngineJob job;
+  job.model = inputs.model;
+  job.calibration = inputs.calibration;
+  job.scheme = recipe.scheme;
+  job.pipeline = recipe.pipeline;
+  job.dtype = recipe.dtype == "float32" ? at::kFloat : at::kBFloat16;
+  try {
+    job.device = at::Device(options.device);
+  } catch (const c10::Error&) {
+    throw InputError(fmt::format("device \"{}\": expected cpu or cuda:0, cuda:1 …", options.device));
+  }
+  job.propagate_quantized = recipe.propagate_quantized;
+  job.seed = recipe.seed;
+  job.folder = folder;
+  job.fingerprint = {{"recipe", recipe_hash(recipe)}, {"model", inputs.model_hash}, {"calibration", inputs.calibration.hash}, {"device", options.device}};
+  return job;
+}
+
+}  // namespace qb

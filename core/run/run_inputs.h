@@ -1,0 +1,33 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/engine/engine.h"
+#include "core/model/model.h"
+#include "core/recipe/recipe.h"
+#include "core/run/run.h"
+
+namespace qb {
+
+// An evaluation text, tokenized once.
+struct RunText {
+  std::string name, hash;
+  std::vector<int32_t> ids;
+  // Windows that the evaluation will take.
+  double windows(const EvaluationSpec& spec) const;
+};
+
+// What a recipe names, opened.
+struct RunInputs {
+  std::shared_ptr<const Model> model;
+  std::string model_hash;
+  TokenSet calibration;          // empty without a calibration section
+  std::vector<RunText> texts;    // one per evaluation
+};
+
+// Opens the model, tokenizes calibration and evaluation text. Throws InputError for what is missing, too short or too long.
+RunInputs load_inputs(const Recipe& recipe, const Control& control);
+EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptions& options, const std::filesystem::path& folder);
+
+}  // namespace qb
