@@ -1,1 +1,52 @@
-int main() { return 0; }
+// qbench: the engine as a command line.
+#include <iostream>
+
+#include "cli.h"
+#include "core/base/error.h"
+#include "core/engine/device.h"
+
+int main(int argc, char** argv) {
+  CLI::App app{"Post-training quantization of large language models: quantize, measure, compare.\n"
+               "Exit codes: 0 done, 2 wrong usage, 3 wrong recipe, 4 wrong input, 5 disk, memory or device, 130 cancelled, 1 anything else.",
+               "qbench"};
+  app.set_version_flag("--version", "qbench " QBENCH_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  cli::Options options;
+  app.add_flag("--json", options.json, "Print results as one JSON document");
+  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(0, 4096));
+  cli::Action action;
+  cli::add_inspect(app, options, action);
+  cli::add_run(app, options, action);
+  cli::add_eval(app, options, action);
+  cli::add_compare(app, options, action);
+  cli::add_methods(app, options, action);
+  cli::add_recipe(app, options, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? cli::ok : cli::usage;
+  }
+  try {
+    qb::initialise_compute(options.threads);
+    return action();
+  } catch (const qb::Cancelled&) {
+    std::cerr << "qbench: cancelled\n";
+    return cli::cancelled;
+  } catch (const qb::Error& e) {
+    std::cerr << "qbench: " << e.what() << '\n';
+    switch (e.kind()) {
+      case qb::ErrorKind::recipe: return cli::recipe;
+      case qb::ErrorKind::input: return cli::input;
+      case qb::ErrorKind::resource: return cli::resource;
+      default: return cli::failure;
+    }
+  } catch (const std::bad_alloc&) {
+    std::cerr << "qbench: out of memory\n";
+    return cli::resource;
+  } catch (const std::exception& e) {
+    std::cerr << "qbench: " << e.what() << '\n';
+    return cli::failure;
+  }
+}

@@ -1,0 +1,61 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/base/control.h"
+
+// What the subcommands share. Results go to stdout (one JSON document with --json), progress and errors to stderr.
+namespace cli {
+
+enum ExitCode { ok = 0, failure = 1, usage = 2, recipe = 3, input = 4, resource = 5, cancelled = 130 };
+
+struct Options {
+  bool json = false;
+  int threads = 0;
+};
+
+// Each adds its subcommand; the returned action runs when it was chosen and gives the exit code.
+using Action = std::function<int()>;
+void add_inspect(CLI::App& app, const Options& options, Action& action);
+void add_run(CLI::App& app, const Options& options, Action& action);
+void add_eval(CLI::App& app, const Options& options, Action& action);
+void add_methods(CLI::App& app, const Options& options, Action& action);
+void add_compare(CLI::App& app, const Options& options, Action& action);
+void add_recipe(CLI::App& app, const Options& options, Action& action);
+
+// Ctrl-C asks the job to stop (a second one ends the process).
+std::stop_token interrupt_token();
+
+// "1.25 GB", "3 min 20 s", "135 M"
+std::string bytes_text(double bytes);
+std::string seconds_text(double seconds);
+std::string count_text(double count);
+bool colours();  // stdout is a terminal and NO_COLOR is not set
+std::string bold(const std::string& text);
+
+// Columns aligned on what they hold; the first column left, others right. Wide rows lose the end of their first column.
+void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+
+// A bar on a terminal, a line per ten percent elsewhere; nothing when json is wanted and stderr is no terminal.
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string title);
+  ~ProgressBar();
+  void show(const qb::Progress& progress);
+  void clear();
+
+ private:
+  std::string title_;
+  bool terminal_;
+  bool drawn_ = false;
+  int decile_ = -1;
+  double last_ = -1;
+};
+
+nlohmann::json number(double value);  // null for NaN, "inf" texts for infinities
+
+}  // namespace cli

@@ -1,0 +1,116 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+
+#include "cli.h"
+#include "core/base/error.h"
+#include "core/measure/report_json.h"
+#include "core/store/workspace.h"
+
+namespace cli {
+namespace {
+
+struct Arguments {
+  std::vector<std::string> runs;
+  std::string workspace = "qbench-workspace", baseline;
+  int worst = 5;
+};
+
+// A run by id, or by name when only one has it.
+qb::RunReport find(const qb::Workspace& workspace, const std::string& wanted) {
+  std::vector<std::string> ids;
+  for (const auto& head : workspace.list()) {
+    if (head.id == wanted) return workspace.load(head.id);
+    if (head.name == wanted) ids.push_back(head.id);
+  }
+  if (ids.empty()) throw qb::InputError(fmt::format("{}: there is no run \"{}\"", workspace.folder().string(), wanted));
+  if (ids.size() > 1) throw qb::InputError(fmt::format("{}: {} runs are named \"{}\"; give an id, such as {}", workspace.folder().string(), ids.size(), wanted, ids.front()));
+  return workspace.load(ids.front());
+}
+
+const qb::PerplexityResult* quantized_figure(const qb::RunReport& run) {
+  for (const auto& p : run.perplexities)
+    if (!p.float_model) return &p;
+  return nullptr;
+}
+
+const qb::PerplexityResult* float_figure(const qb::RunReport& run) {
+  for (const auto& p : run.perplexities)
+    if (p.float_model) return &p;
+  return nullptr;
+}
+
+std::string conditions(const qb::PerplexityResult& p) { return fmt::format("{}, {} windows of {} tokens, {}", p.corpus, p.windows, p.seq_len, p.dtype); }
+
+int compare(const Arguments& arguments, const Options& options) {
+  const auto workspace = qb::Workspace::open(arguments.workspace);
+  std::vector<qb::RunReport> runs;
+  if (arguments.runs.empty()) {
+    for (const auto& head : workspace->list())
+      if (head.status == qb::RunStatus::finished) runs.push_back(workspace->load(head.id));
+    std::reverse(runs.begin(), runs.end());
+  } else {
+    for (const auto& name : arguments.runs) runs.push_back(find(*workspace, name));
+  }
+  if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished runs to compare", workspace->folder().string()));
+  double base = NAN;
+  if (!arguments.baseline.empty()) {
+    const qb::RunReport baseline = find(*workspace, arguments.baseline);
+    if (const auto* p = quantized_figure(baseline)) base = p->perplexity;
+  } else if (const auto* p = float_figure(runs.front())) {
+    base = p->perplexity;
+  }
+  if (options.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const auto& run : runs) list.push_back(nlohmann::json::parse(qb::to_json(run)));
+    std::cout << nlohmann::json{{"baseline_perplexity", number(base)}, {"runs", list}}.dump() << '\n';
+    return ok;
+  }
+  std::vector<std::vector<std::string>> rows;
+  std::string common;
+  bool same = true;
+  for (const auto& run : runs) {
+    const auto* p = quantized_figure(run);
+    if (p) {
+      if (common.empty()) common = conditions(*p);
+      same = same && common == conditions(*p);
+    }
+    rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->perplexity, p->standard_error) : "–",
+                    p && !std::isnan(base) ? fmt::format("{:+.4f}", p->perplexity - base) : "–", fmt::format("{:.3f}", run.bits_per_weight),
+                    bytes_text(static_cast<double>(run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
+  }
+  print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", "linears", "time", "peak memory"}, rows);
+  if (const auto* p = float_figure(runs.front())) std::cout << fmt::format("float model: {:.4f} ± {:.3f}\n", p->perplexity, p->standard_error);
+  std::cout << (same ? "Perplexity on " + common : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
+  if (!arguments.baseline.empty()) std::cout << "Δ against " << arguments.baseline << '\n';
+  for (const auto& run : runs) {
+    std::vector<const qb::LinearReport*> linears;
+    for (const auto& block : run.blocks)
+      for (const auto& linear : block.linears)
+        if (!std::isnan(linear.output_relative_error)) linears.push_back(&linear);
+    const size_t count = std::min<size_t>(linears.size(), static_cast<size_t>(std::max(0, arguments.worst)));
+    if (count == 0) continue;
+    std::partial_sort(linears.begin(), linears.begin() + static_cast<std::ptrdiff_t>(count), linears.end(),
+                      [](auto* a, auto* b) { return a->output_relative_error > b->output_relative_error; });
+    std::cout << '\n' << bold(run.name) << ": largest output relative errors\n";
+    for (size_t i = 0; i < count; ++i)
+      std::cout << fmt::format("  block {:<3} {:<24} {:.4f}  ({:.1f} dB)\n", linears[i]->block, linears[i]->name, linears[i]->output_relative_error, linears[i]->output_sqnr_db);
+  }
+  return ok;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, const Options& options, Action& action) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("compare", "Compare runs of a workspace");
+  command->add_option("runs", arguments->runs, "Ids or names (default: all finished runs)");
+  command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs")->capture_default_str();
+  command->add_option("--baseline", arguments->baseline, "Run that Δ refers to (default: the float model)");
+  command->add_option("--worst", arguments->worst, "How many of the worst linears to show")->capture_default_str();
+  command->callback([arguments, &options, &action] { action = [arguments, &options] { return compare(*arguments, options); }; });
+}
+
+}  // namespace cli

@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <iostream>
+
+#include "cli.h"
+#include "core/base/error.h"
+#include "core/method/method_info.h"
+
+namespace cli {
+namespace {
+
+std::string range_of(const qb::KnobInfo& knob) {
+  switch (knob.type) {
+    case qb::KnobType::boolean: return "true or false";
+    case qb::KnobType::choice: return fmt::format("{}", fmt::join(knob.choices, " | "));
+    default: return fmt::format("{} … {}{}", knob.minimum, knob.maximum, knob.unit.empty() ? "" : " " + knob.unit);
+  }
+}
+
+nlohmann::json as_json(const qb::MethodInfo& m) {
+  nlohmann::json knobs = nlohmann::json::array();
+  for (const auto& k : m.knobs)
+    knobs.push_back({{"name", k.name}, {"default", qb::to_text(k.default_value)}, {"range", range_of(k)}, {"unit", k.unit}, {"help", k.help}, {"source", k.source}});
+  return {{"name", m.name}, {"title", m.title}, {"class", qb::to_text(m.kind)}, {"help", m.help}, {"source", m.source},
+          {"needs_calibration", m.needs_calibration}, {"rounds", m.rounds}, {"knobs", knobs}};
+}
+
+int methods(const std::string& name, const Options& options) {
+  std::vector<qb::MethodInfo> chosen = qb::methods();
+  if (!name.empty()) {
+    const qb::MethodInfo* one = qb::find_method(name);
+    if (!one) throw qb::InputError(qb::stage_problem({name, {}}));
+    chosen = {*one};
+  }
+  if (options.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const auto& m : chosen) list.push_back(as_json(m));
+    std::cout << list.dump(2) << '\n';
+    return ok;
+  }
+  for (const auto& m : chosen) {
+    std::cout << bold(m.name) << fmt::format("  {} ({}){}\n    {}\n    source: {}\n", m.title, qb::to_text(m.kind),
+                                             m.needs_calibration ? ", needs calibration text" : "", m.help, m.source);
+    for (const auto& k : m.knobs)
+      std::cout << fmt::format("    {} = {}  ({})\n        {}\n", k.name, qb::to_text(k.default_value), range_of(k), k.help);
+  }
+  return ok;
+}
+
+}  // namespace
+
+void add_methods(CLI::App& app, const Options& options, Action& action) {
+  auto name = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("methods", "List the methods and their knobs");
+  command->add_option("name", *name, "Only this method");
+  command->callback([name, &options, &action] { action = [name, &options] { return methods(*name, options); }; });
+}
+
+}  // namespace cli

@@ -1,0 +1,110 @@
+#include <fmt/format.h>
+
+#include <iostream>
+
+#include "cli.h"
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/recipe/llmc.h"
+#include "core/recipe/preset.h"
+#include "core/recipe/recipe.h"
+
+namespace cli {
+namespace {
+
+struct Arguments {
+  std::string path, to = "ours", out, preset, model, calibration, evaluation;
+};
+
+void deliver(const std::string& text, const std::string& out) {
+  if (out.empty())
+    std::cout << text;
+  else
+    qb::write_atomically(out, text);
+}
+
+// An LLMC file has "quant" or "base" at its top, ours "scheme".
+bool is_llmc(const std::string& yaml) { return qb::position_of(yaml, "quant").line > 1 || yaml.rfind("quant:", 0) == 0 || yaml.find("\nquant:") != std::string::npos; }
+
+int check(const Arguments& a, const Options& options) {
+  const qb::Recipe recipe = qb::load_recipe(a.path);
+  if (options.json)
+    std::cout << nlohmann::json{{"name", recipe.name}, {"scheme", qb::describe(recipe.scheme)}, {"hash", qb::recipe_hash(recipe)}}.dump() << '\n';
+  else
+    std::cout << fmt::format("{}: {}\n", recipe.name, qb::describe(recipe.scheme));
+  return ok;
+}
+
+int convert(const Arguments& a) {
+  const std::string text = qb::read_text(a.path, 4 << 20);
+  qb::Recipe recipe;
+  std::vector<std::string> notes;
+  if (is_llmc(text)) {
+    qb::LlmcImport imported = qb::from_llmc(text, a.path);
+    recipe = std::move(imported.recipe);
+    notes = std::move(imported.notes);
+  } else {
+    recipe = qb::load_recipe(a.path);
+  }
+  if (a.to == "llmc") {
+    qb::LlmcExport exported = qb::to_llmc(recipe);
+    notes.insert(notes.end(), exported.notes.begin(), exported.notes.end());
+    deliver(exported.yaml, a.out);
+  } else {
+    deliver(qb::to_yaml(recipe), a.out);
+  }
+  for (const auto& note : notes) std::cerr << "note: " << note << '\n';
+  return ok;
+}
+
+int presets(const Arguments& a, const Options& options) {
+  const std::vector<qb::Preset> all = qb::presets();
+  if (a.preset.empty()) {
+    nlohmann::json list = nlohmann::json::array();
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& preset : all) {
+      list.push_back({{"name", preset.name}, {"description", preset.description}, {"scheme", qb::describe(preset.scheme)}});
+      rows.push_back({preset.name, qb::describe(preset.scheme), preset.description});
+    }
+    if (options.json)
+      std::cout << list.dump(2) << '\n';
+    else
+      for (const auto& row : rows) std::cout << bold(row[0]) << fmt::format("  {}\n    {}\n", row[1], row[2]);
+    return ok;
+  }
+  qb::Recipe recipe;
+  recipe.model = a.model;
+  if (!a.calibration.empty()) recipe.calibration = qb::CalibrationSpec{{"", a.calibration, "text"}, {}};
+  if (!a.evaluation.empty()) recipe.evaluation.push_back({{"", a.evaluation, "text"}, 2048, 0, "float32"});
+  qb::apply(qb::find_preset(a.preset), recipe);
+  qb::validate(recipe);
+  deliver(qb::to_yaml(recipe), a.out);
+  return ok;
+}
+
+}  // namespace
+
+void add_recipe(CLI::App& app, const Options& options, Action& action) {
+  auto a = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("recipe", "Check, convert and make recipes");
+  command->require_subcommand(1);
+  command->fallthrough();
+  CLI::App* one = command->add_subcommand("check", "Check a recipe file by itself (qbench run --check: also against model and data)");
+  one->add_option("file", a->path)->required();
+  one->callback([a, &options, &action] { action = [a, &options] { return check(*a, options); }; });
+  CLI::App* two = command->add_subcommand("convert", "Convert between our recipes and LLMC's configurations");
+  two->add_option("file", a->path, "Recipe or LLMC configuration")->required();
+  two->add_option("--to", a->to, "ours or llmc")->check(CLI::IsMember({"ours", "llmc"}))->capture_default_str();
+  two->add_option("--out,-o", a->out, "File to write (default: standard output)");
+  two->callback([a, &action] { action = [a] { return convert(*a); }; });
+  CLI::App* three = command->add_subcommand("preset", "List presets, or write a recipe from one");
+  three->add_option("name", a->preset, "Preset");
+  auto* model = three->add_option("--model,-m", a->model, "Model folder or .gguf file");
+  three->get_option("name")->needs(model);
+  three->add_option("--calibration", a->calibration, "Calibration text");
+  three->add_option("--evaluation", a->evaluation, "Evaluation text");
+  three->add_option("--out,-o", a->out, "File to write (default: standard output)");
+  three->callback([a, &options, &action] { action = [a, &options] { return presets(*a, options); }; });
+}
+
+}  // namespace cli

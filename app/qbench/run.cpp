@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+
+#include <iostream>
+
+#include "cli.h"
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/measure/report_json.h"
+#include "core/recipe/recipe.h"
+#include "core/run/run.h"
+
+namespace cli {
+namespace {
+
+struct Arguments {
+  std::vector<std::string> recipes;
+  std::string workspace = "qbench-workspace", device = "cpu", resume;
+  bool check = false, quiet = false;
+};
+
+void print_summary(const qb::RunReport& report) {
+  std::cout << bold(report.name) << fmt::format("  {}, {}  (run {})\n", report.scheme, report.pipeline, report.id);
+  std::cout << fmt::format("  {:.3f} bits a weight, {} → {} of linears\n", report.bits_per_weight, bytes_text(static_cast<double>(report.float_bytes)),
+                           bytes_text(static_cast<double>(report.quantized_bytes)));
+  for (const auto& p : report.perplexities)
+    std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({}, {} windows of {} tokens, {})\n", p.perplexity, p.standard_error,
+                             p.float_model ? " float model" : "", p.corpus, p.windows, p.seq_len, p.dtype);
+  std::cout << fmt::format("  {} quantizing, {} evaluating, peak memory {}\n", seconds_text(report.quantize_seconds), seconds_text(report.evaluate_seconds),
+                           bytes_text(static_cast<double>(report.peak_rss_bytes)));
+}
+
+int run(const Arguments& arguments, const Options& options) {
+  if (arguments.recipes.empty() == arguments.resume.empty()) {
+    std::cerr << "qbench run: give recipes, or --resume with a run's id\n";
+    return usage;
+  }
+  // All recipes are checked before the first one costs an hour.
+  std::vector<qb::Recipe> recipes;
+  for (const auto& path : arguments.recipes) recipes.push_back(qb::load_recipe(path));
+  for (const auto& recipe : recipes) qb::preflight(recipe, {arguments.device});
+  if (arguments.check) {
+    if (!options.json) std::cout << fmt::format("{} recipe{} fit{}\n", recipes.size(), recipes.size() == 1 ? "" : "s", recipes.size() == 1 ? "s" : "");
+    else std::cout << nlohmann::json{{"checked", recipes.size()}}.dump() << '\n';
+    return ok;
+  }
+  const auto workspace = qb::Workspace::open(arguments.workspace);
+  std::vector<std::string> ids;
+  for (const auto& recipe : recipes) ids.push_back(workspace->create_run(recipe));
+  if (!arguments.resume.empty()) ids.push_back(arguments.resume);
+  nlohmann::json results = nlohmann::json::array();
+  for (const auto& id : ids) {
+    const std::string name = workspace->load(id).name;
+    ProgressBar bar(name);
+    qb::Control control{interrupt_token(), nullptr, {}};
+    if (!arguments.quiet) control.on_progress = [&](const qb::Progress& p) { bar.show(p); };
+    try {
+      const qb::RunReport report = qb::carry_out(*workspace, id, {arguments.device}, control);
+      bar.clear();
+      if (options.json)
+        results.push_back(nlohmann::json::parse(qb::to_json(report)));
+      else
+        print_summary(report);
+    } catch (const qb::Cancelled&) {
+      bar.clear();
+      std::cerr << fmt::format("qbench: run {} was cancelled; go on with: qbench run --workspace {} --resume {}\n", id, arguments.workspace, id);
+      return cancelled;
+    }
+  }
+  if (options.json) std::cout << results.dump() << '\n';
+  return ok;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, const Options& options, Action& action) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("run", "Carry out recipes: quantize, measure, evaluate");
+  command->add_option("recipes", arguments->recipes, "Recipe files (YAML)");
+  command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs")->capture_default_str();
+  command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->capture_default_str();
+  command->add_option("--resume", arguments->resume, "Go on with a cancelled run (its id)");
+  command->add_flag("--check", arguments->check, "Only check recipes against model and data");
+  command->add_flag("--quiet,-q", arguments->quiet, "No progress");
+  command->callback([arguments, &options, &action] { action = [arguments, &options] { return run(*arguments, options); }; });
+}
+
+}  // namespace cli
