@@ -79,22 +79,10 @@ void normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const 
 }
 
 at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation) {
-  if (gate.is_cpu() && gate.scalar_type() == at::kFloat && activation == Activation::silu && gate.stride(1) == 1 && up.stride(1) == 1) {
-    const int64_t width = gate.size(1), gate_stride = gate.stride(0), up_stride = up.stride(0);
-    float* g = gate.mutable_data_ptr<float>();
-    const float* u = up.const_data_ptr<float>();
-    at::parallel_for(0, gate.size(0), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        float* row = g + r * gate_stride;
-        const float* other = u + r * up_stride;
-        for (int64_t i = 0; i < width; ++i) row[i] = row[i] / (1 + std::exp(-row[i])) * other[i];
-      }
-    });
-    return gate;
-  }
+  if (activation == Activation::silu) return at::silu_(gate).mul_(up);
   return activation_of(gate, activation).mul_(up);
 }
 
-at::Tensor activate(at::Tensor x, Activation activation) { return activation_of(x, activation); }
+at::Tensor activate(const at::Tensor& x, Activation activation) { return activation_of(x, activation); }
 
 }  // namespace qb

@@ -13,8 +13,8 @@ at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::T
 // Norm of every head of x [tokens, heads, head_dim] in place; weight [head_dim] or [heads, head_dim]; layer norms have no bias.
 void normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight);
 
-// act(gate) · up → gate's memory; gate, up: [tokens, width], may be column ranges of one tensor.
+// act(gate) · up, in gate's memory where it can be; gate, up: [tokens, width], may be column ranges of one tensor.
 at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation);
-at::Tensor activate(at::Tensor x, Activation activation);  // in place
+at::Tensor activate(const at::Tensor& x, Activation activation);
 
 }  // namespace qb

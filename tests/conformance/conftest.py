@@ -1,6 +1,8 @@
 """What the conformance tests share. Programs come from a build folder: QBENCH_BUILD, default build/dev."""
 import importlib.util
+import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,24 @@ def shared():
     if not SHARED.exists():
         pytest.skip("../shared is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(smollm2_gguf):
+    """The same model as a Hugging Face folder of bfloat16 weights, made once and kept in the temporary folder."""
+    folder = Path(tempfile.gettempdir()) / f"llm-qbench-smollm2-{smollm2_gguf.stat().st_size}"
+    if not (folder / "config.json").exists():
+        import torch
+        from safetensors.torch import save_file
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        folder.mkdir(exist_ok=True)
+        source = dict(pretrained_model_name_or_path=smollm2_gguf.parent, gguf_file=smollm2_gguf.name)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        save_file({k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"},
+                  folder / "model.safetensors", metadata={"format": "pt"})
+        # transformers' GGUF reader does not know these two; config.json last, as it marks the folder as whole.
+        values = {k: v for k, v in model.config.to_dict().items() if k not in ("quantization_config", "_name_or_path", "rope_parameters")}
+        values.update(architectures=["LlamaForCausalLM"], dtype="bfloat16", torch_dtype="bfloat16", rope_theta=100000.0, rms_norm_eps=1e-5)
+        (folder / "config.json").write_text(json.dumps(values, default=str))
+    return folder

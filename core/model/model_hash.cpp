@@ -1,26 +1,12 @@
 #include "core/model/model_info.h"
 
-#include <fmt/format.h>
-
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/format/gguf.h"
 #include "core/format/safetensors.h"
-#include "core/model/model.h"
 #include "core/model/model_files.h"
-#include "core/text/tokenizer.h"
 
 namespace qb {
-
-ModelInfo inspect_model(const std::filesystem::path& path) {
-  ModelInfo info = Model::open(path)->info;
-  try {
-    info.tokenizer = Tokenizer::load(path)->description();
-  } catch (const Error& error) {
-    info.tokenizer = fmt::format("none: {}", error.what());
-  }
-  return info;
-}
 
 std::string model_hash(const std::filesystem::path& path) {
   const ModelFiles files = locate_model(path);
