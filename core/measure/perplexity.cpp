@@ -13,8 +13,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Hidden states of a chunk of windows are held together so that a block is loaded once for all of them.
-constexpr int64_t kHiddenBytes = int64_t{256} << 20;
+// A block is loaded once for a chunk of windows, whose hidden states are held together. On the CPU loading is a few percent
+// of the work from about this many tokens on, and small chunks give early estimates; a GPU computes so fast that it wants
+// as many as memory allows.
+constexpr int64_t kChunkTokens = 8192;
+constexpr int64_t kHiddenBytes = int64_t{512} << 20;
 
 std::string dtype_text(at::ScalarType dtype) {
   return dtype == at::kFloat ? "float32" : dtype == at::kBFloat16 ? "bfloat16" : "float16";
@@ -59,7 +62,8 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
 
   Decoder decoder(model, std::move(source), spec.dtype, spec.device);
   const int64_t window_bytes = spec.seq_len * model->architecture.hidden_size * static_cast<int64_t>(at::elementSize(spec.dtype));
-  const int64_t chunk = std::clamp<int64_t>(kHiddenBytes / std::max<int64_t>(window_bytes, 1), 1, windows);
+  const int64_t held = spec.device.is_cpu() ? kChunkTokens / spec.seq_len : kHiddenBytes / window_bytes;
+  const int64_t chunk = std::clamp<int64_t>(held, 1, windows);
   const int blocks = decoder.blocks();
   const double steps = static_cast<double>(windows) * (blocks + 1);
   double done = 0;

@@ -73,6 +73,7 @@ at::Tensor BlockForward::attend(const at::Tensor& x) const {
   }
   const LayerSpec& layer = a_.layers[block_.index];
   if (a_.position == PositionKind::rotary) {
+    if (rotary_.size() > 64) rotary_.clear();  // texts of many lengths
     auto [it, fresh] = rotary_.try_emplace({layer.rope, seq_});
     if (fresh) it->second = rotary_table(a_.ropes[layer.rope], seq_, x.device());
     apply_rotary(q, it->second, seq_);

@@ -6,6 +6,8 @@
 #include <unordered_map>
 
 #include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/format/gguf.h"
 
 namespace qb {
 namespace {
@@ -49,19 +51,32 @@ const TensorInfo* CanonicalSource::find(const std::string& name) const {
   return it == index_.end() ? nullptr : &infos_[it->second];
 }
 
+// One expert of a stored [experts, rows, columns] without dequantizing the others.
+at::Tensor CanonicalSource::read_slice(const CanonicalTensor& entry) const {
+  const TensorInfo& stored = *base_->find(entry.stored.front());
+  if (!is_block_quantized(stored.dtype)) return base_->read(stored.name).select(0, entry.slice);
+  const uint64_t bytes = stored.bytes / static_cast<uint64_t>(stored.shape[0]);
+  const auto file = MappedFile::open(base_->files()[stored.file]);
+  at::Tensor value = at::empty({stored.shape[1], stored.shape[2]}, at::kFloat);
+  dequantize_ggml(stored.dtype, file->bytes(stored.offset + static_cast<uint64_t>(entry.slice) * bytes, bytes, stored.name),
+                  value.mutable_data_ptr<float>(), value.numel());
+  return value;
+}
+
 at::Tensor CanonicalSource::read(const std::string& name) const {
   auto it = index_.find(name);
   if (it == index_.end()) throw InputError(fmt::format("{}: tensor \"{}\" is missing", base_->files().front().string(), name));
   const CanonicalTensor& entry = tensors_[it->second];
   at::Tensor value;
-  if (entry.stored.size() == 1) {
+  if (entry.slice >= 0) {
+    value = read_slice(entry).narrow(0, entry.first_row, entry.info.shape[0]);
+  } else if (entry.stored.size() == 1) {
     value = base_->read(entry.stored.front());
   } else {
     std::vector<at::Tensor> parts;
     for (const std::string& part : entry.stored) parts.push_back(base_->read(part));
     value = at::cat(parts, 0);
   }
-  if (entry.slice >= 0) value = value.select(0, entry.slice).narrow(0, entry.first_row, entry.info.shape[0]);
   if (!entry.scale.empty()) value = apply_scale(value, base_->read(entry.scale), entry.scale_block);
   if (!entry.order.empty()) value = value.index_select(0, at::tensor(entry.order, at::kLong));
   if (entry.add != 0) value = value.to(at::kFloat) + entry.add;
@@ -101,10 +116,9 @@ void check_stored(const TensorSource& base, const std::string& origin, const Ten
       entry.info.file = stored->file;
       entry.info.offset = stored->offset;
     }
-    const int64_t part = stored->elements();
-    const int64_t used = entry.slice >= 0 ? spec.shape[0] * spec.shape[1] : part;
-    entry.info.bytes += part > 0 ? stored->bytes / static_cast<uint64_t>(part) * static_cast<uint64_t>(used) +
-                                       stored->bytes % static_cast<uint64_t>(part) * static_cast<uint64_t>(used) / static_cast<uint64_t>(part) : 0;
+    // A slice is a whole fraction of its tensor: an expert, or half of one.
+    const int64_t used = entry.slice >= 0 ? spec.shape[0] * spec.shape[1] : stored->elements();
+    if (used > 0) entry.info.bytes += stored->bytes / static_cast<uint64_t>(stored->elements() / used);
   }
 }
 

@@ -32,6 +32,7 @@ class CanonicalSource final : public TensorSource {
   at::Tensor read(const std::string& name) const override;
 
  private:
+  at::Tensor read_slice(const CanonicalTensor& entry) const;
   TensorSourcePtr base_;
   std::vector<CanonicalTensor> tensors_;
   std::vector<TensorInfo> infos_;

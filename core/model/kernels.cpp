@@ -17,30 +17,51 @@ at::Tensor activation_of(const at::Tensor& x, Activation activation) {
   return x;
 }
 
-// Rows of float32 at a time; the compiler vectorises these loops.
-void normalise_row(const float* x, float* y, int64_t size, bool layer, bool plus_one, float eps, const float* weight, const float* bias) {
-  float mean = 0;
-  if (layer) {
-    double sum = 0;
-    for (int64_t i = 0; i < size; ++i) sum += x[i];
-    mean = static_cast<float>(sum / static_cast<double>(size));
+// One norm, whatever the row. weight and bias: [size] or null.
+struct RowNorm {
+  int64_t size;
+  bool layer, plus_one;
+  float eps;
+  const float *weight, *bias;
+
+  void operator()(const float* x, float* y) const {
+    float mean = 0;
+    if (layer) {
+      double sum = 0;
+      for (int64_t i = 0; i < size; ++i) sum += x[i];
+      mean = static_cast<float>(sum / static_cast<double>(size));
+    }
+    // Eight partial sums, so that the compiler may use vectors without reordering a sum.
+    float partial[8] = {};
+    int64_t i = 0;
+    for (; i + 8 <= size; i += 8)
+      for (int64_t j = 0; j < 8; ++j) partial[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    for (; i < size; ++i) partial[0] += (x[i] - mean) * (x[i] - mean);
+    float variance = 0;
+    for (float p : partial) variance += p;
+    const float scale = 1 / std::sqrt(variance / static_cast<float>(size) + eps);
+    if (!weight) {
+      for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale;
+    } else if (bias) {
+      for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+    } else {
+      const float one = plus_one ? 1.f : 0.f;
+      for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * (weight[i] + one);
+    }
   }
-  float partial[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= size; i += 8)
-    for (int64_t j = 0; j < 8; ++j) partial[j] += (x[i + j] - mean) * (x[i + j] - mean);
-  for (; i < size; ++i) partial[0] += (x[i] - mean) * (x[i] - mean);
-  float variance = 0;
-  for (float p : partial) variance += p;
-  const float scale = 1 / std::sqrt(variance / static_cast<float>(size) + eps);
-  if (!weight) {
-    for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale;
-  } else if (bias) {
-    for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
-  } else {
-    const float one = plus_one ? 1.f : 0.f;
-    for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * (weight[i] + one);
-  }
+};
+
+template <typename T>
+void normalise_rows(const T* in, T* out, int64_t rows, const RowNorm& norm) {
+  const int64_t size = norm.size;
+  at::parallel_for(0, rows, 64, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(size);
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t i = 0; i < size; ++i) row[i] = static_cast<float>(in[r * size + i]);
+      norm(row.data(), row.data());
+      for (int64_t i = 0; i < size; ++i) out[r * size + i] = static_cast<T>(row[i]);
+    }
+  });
 }
 
 const float* data_or_null(const at::Tensor& x) { return x.defined() ? x.const_data_ptr<float>() : nullptr; }
@@ -51,14 +72,12 @@ at::Tensor as_float(const at::Tensor& x) { return x.defined() ? x.to(at::kFloat)
 at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t size = x.size(-1);
   const bool layer = kind == NormKind::layer;
-  if (x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous()) {
+  if (x.is_cpu() && x.is_contiguous()) {
     const at::Tensor w = as_float(weight), b = as_float(bias);
     at::Tensor y = at::empty_like(x);
-    const float* in = x.const_data_ptr<float>();
-    float* out = y.mutable_data_ptr<float>();
-    at::parallel_for(0, x.numel() / size, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        normalise_row(in + r * size, out + r * size, size, layer, kind == NormKind::rms_plus_one, static_cast<float>(eps), data_or_null(w), data_or_null(b));
+    const RowNorm row{size, layer, kind == NormKind::rms_plus_one, static_cast<float>(eps), data_or_null(w), data_or_null(b)};
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "normalise", [&] {
+      normalise_rows(x.const_data_ptr<scalar_t>(), y.mutable_data_ptr<scalar_t>(), x.numel() / size, row);
     });
     return y;
   }

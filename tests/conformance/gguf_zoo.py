@@ -57,7 +57,19 @@ def converted_tensors(arch, model):
     return tensors
 
 
-def write(name, model, path):
+def round_to(model, kind):
+    """Replaces every matrix that `write(…, quantize=kind)` quantizes by what its codes stand for."""
+    with torch.no_grad():
+        for value in model.parameters():
+            if quantizable(value):
+                value.copy_(torch.from_numpy(gguf.dequantize(gguf.quantize(value.numpy(), kind), kind)))
+
+
+def quantizable(value):
+    return value.dim() >= 2 and value.shape[-1] % 32 == 0
+
+
+def write(name, model, path, quantize=None):
     arch = CONVERTED[name]
     config = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -128,7 +140,11 @@ def write(name, model, path):
             key = key.removeprefix("transformer.")
         stored = names.get_name(key, try_suffixes=(".weight", ".bias"))
         assert stored, f"gguf-py has no name for {key} in {arch}"
-        writer.add_tensor(stored, numpy.ascontiguousarray(value.float().numpy()))
+        data = numpy.ascontiguousarray(value.float().numpy())
+        if quantize is not None and quantizable(value):
+            writer.add_tensor(stored, gguf.quantize(data, quantize), raw_dtype=quantize)
+        else:
+            writer.add_tensor(stored, data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -2,6 +2,7 @@
 import json
 import subprocess
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -56,6 +57,16 @@ def test_internlm2_matches_the_llama_it_is(bias, tmp_path, our_logits):
 def test_gguf_logits_match_transformers(name, tmp_path, our_logits):
     model = model_zoo.make_model(name) if name in model_zoo.MODELS else model_zoo.make_internlm2()
     gguf_zoo.write(name, model, tmp_path / "model.gguf")
+    ids = token_ids()
+    assert_close(our_logits(tmp_path / "model.gguf", ids)["logits"], model_zoo.reference_logits(model, ids))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2-moe-plain", "falcon-40b"])
+def test_quantized_gguf_is_what_its_codes_stand_for(name, tmp_path, our_logits):
+    kind = gguf.GGMLQuantizationType.Q8_0
+    model = model_zoo.make_model(name)
+    gguf_zoo.round_to(model, kind)
+    gguf_zoo.write(name, model, tmp_path / "model.gguf", quantize=kind)
     ids = token_ids()
     assert_close(our_logits(tmp_path / "model.gguf", ids)["logits"], model_zoo.reference_logits(model, ids))
 
