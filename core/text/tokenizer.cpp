@@ -1,0 +1,28 @@
+#include "core/text/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/text/json_tokenizer.h"
+
+namespace qb {
+namespace fs = std::filesystem;
+
+std::shared_ptr<const Tokenizer> Tokenizer::from_json_text(std::string_view json, const std::string& origin) {
+  return std::make_shared<PipelineTokenizer>(read_tokenizer_json(json, origin));
+}
+
+std::shared_ptr<const Tokenizer> Tokenizer::load(const fs::path& path) {
+  if (fs::is_directory(path)) {
+    for (const char* name : {"tokenizer.json", "tokenizer.model"})
+      if (fs::exists(path / name)) return load(path / name);
+    throw InputError(fmt::format("{}: no tokenizer.json and no tokenizer.model in this folder", path.string()));
+  }
+  const std::string text = read_text(path, uint64_t{1} << 30);
+  auto parts = read_tokenizer_json(text, path.string());
+  read_special_names(path.parent_path(), parts);
+  return std::make_shared<PipelineTokenizer>(std::move(parts));
+}
+
+}  // namespace qb
