@@ -4,7 +4,10 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/format/gguf.h"
+#include "core/text/gguf_tokenizer.h"
 #include "core/text/json_tokenizer.h"
+#include "core/text/sentencepiece_tokenizer.h"
 
 namespace qb {
 namespace fs = std::filesystem;
@@ -13,12 +16,18 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_json_text(std::string_view json
   return std::make_shared<PipelineTokenizer>(read_tokenizer_json(json, origin));
 }
 
+std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const GgufFile& file) {
+  return std::make_shared<PipelineTokenizer>(read_gguf_tokenizer(file));
+}
+
 std::shared_ptr<const Tokenizer> Tokenizer::load(const fs::path& path) {
   if (fs::is_directory(path)) {
     for (const char* name : {"tokenizer.json", "tokenizer.model"})
       if (fs::exists(path / name)) return load(path / name);
     throw InputError(fmt::format("{}: no tokenizer.json and no tokenizer.model in this folder", path.string()));
   }
+  if (path.extension() == ".gguf") return from_gguf(*GgufFile::open(path));
+  if (path.extension() == ".model") return load_sentencepiece(path);
   const std::string text = read_text(path, uint64_t{1} << 30);
   auto parts = read_tokenizer_json(text, path.string());
   read_special_names(path.parent_path(), parts);

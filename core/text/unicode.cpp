@@ -46,6 +46,35 @@ std::string normalize_known(std::string_view text, Form form) {
   return {reinterpret_cast<const char*>(out), static_cast<size_t>(length)};
 }
 
+// Characters newer than tokenizers' tables are starters that never combine there, so the text falls apart at them.
+void normalize_stretch(std::string_view text, Form form, std::string& out) {
+  const auto& inert = inert_in_normalization();
+  const char *begin = text.data(), *end = begin + text.size(), *from = begin;
+  for (const char* p = begin; p < end;) {
+    const auto [c, n] = utf8::decode(p);
+    if (c >= inert.front().first && contains(inert, c)) {
+      if (from < p) out += normalize_known({from, static_cast<size_t>(p - from)}, form);
+      out.append(p, static_cast<size_t>(n));
+      from = p + n;
+    }
+    p += n;
+  }
+  if (from < end) out += normalize_known({from, static_cast<size_t>(end - from)}, form);
+}
+
+// Made of nothing but common starters that are composed already and compose with none of each other.
+bool stable_in_nfc(std::string_view text) {
+  for (const char *p = text.data(), *end = p + text.size(); p < end;) {
+    const auto [c, n] = utf8::decode(p);
+    const bool stable = c < 0x300 || (c >= 0x400 && c < 0x460) || (c >= 0x2010 && c < 0x2028) || (c >= 0x2030 && c < 0x205F) ||
+                        (c >= 0x3001 && c < 0x302A) || (c >= 0x3041 && c < 0x3097) || (c >= 0x30A1 && c < 0x30FB) ||
+                        (c >= 0x4E00 && c < 0xA000) || (c >= 0xAC00 && c < 0xD7A4) || (c >= 0x1F300 && c < 0x1F700);
+    if (!stable) return false;
+    p += n;
+  }
+  return true;
+}
+
 uint32_t lower(uint32_t c) {
   const auto& ranges = lower_ranges();
   auto it = std::upper_bound(ranges.begin(), ranges.end(), c, [](uint32_t value, const LowerRange& r) { return value < r.first; });
@@ -111,21 +140,25 @@ uint32_t category_mask(std::string_view name) {
 }
 
 std::string normalize(std::string_view text, Form form) {
-  if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<signed char>(c) >= 0; })) return std::string(text);
-  // Characters newer than tokenizers' tables are starters that never combine there, so the text falls apart at them.
-  const auto& inert = inert_in_normalization();
+  // ASCII is stable, and a text falls apart before every ASCII character: only the stretches of other characters, each
+  // with the one ASCII character before it (a base for marks), are looked at.
   std::string out;
-  const char *begin = text.data(), *end = begin + text.size(), *from = begin;
+  const char *begin = text.data(), *end = begin + text.size(), *done = begin;
+  auto ascii = [](char c) { return static_cast<signed char>(c) >= 0; };
   for (const char* p = begin; p < end;) {
-    const auto [c, n] = utf8::decode(p);
-    if (c >= inert.front().first && contains(inert, c)) {
-      if (from < p) out += normalize_known({from, static_cast<size_t>(p - from)}, form);
-      out.append(p, static_cast<size_t>(n));
-      from = p + n;
+    p = std::find_if_not(p, end, ascii);
+    if (p == end) break;
+    const char* from = p > done ? p - 1 : p;
+    const char* to = std::find_if(p, end, ascii);
+    if (form != Form::nfc || !stable_in_nfc({p, static_cast<size_t>(to - p)})) {
+      out.append(done, from);
+      normalize_stretch({from, static_cast<size_t>(to - from)}, form, out);
+      done = to;
     }
-    p += n;
+    p = to;
   }
-  if (from < end) out += normalize_known({from, static_cast<size_t>(end - from)}, form);
+  if (done == begin) return std::string(text);
+  out.append(done, end);
   return out;
 }
 
