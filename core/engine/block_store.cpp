@@ -6,32 +6,52 @@
 
 #include "core/base/error.h"
 #include "core/format/safetensors.h"
+#include "core/quant/packing.h"
+#include "core/quant/units.h"
 
 namespace qb {
 namespace {
 
 constexpr const char *kCodes = ".codes", *kScale = ".scale", *kZero = ".zero", *kLayout = ".layout";
-constexpr int64_t kLayoutFields = 9;
+constexpr int64_t kLayoutFields = 11;
 
 // What dequantization needs of a spec, as numbers beside the codes: a block file stands for itself.
-at::Tensor layout_of(const QuantSpec& spec) {
+at::Tensor layout_of(const QuantizedWeight& weight) {
+  const QuantSpec& spec = weight.spec;
   return at::tensor({static_cast<int64_t>(spec.type.kind), static_cast<int64_t>(spec.type.bits), static_cast<int64_t>(spec.type.exponent_bits),
                      static_cast<int64_t>(spec.type.mantissa_bits), static_cast<int64_t>(spec.granularity), spec.group_size, spec.block_rows,
-                     spec.block_cols, spec.heads},
+                     spec.block_cols, spec.heads, weight.codes.size(0), weight.codes.size(1)},
                     at::kLong);
 }
 
-QuantSpec spec_of(const at::Tensor& layout, bool symmetric) {
-  const auto* field = layout.const_data_ptr<int64_t>();
+struct Layout {
   QuantSpec spec;
+  int64_t out_features = 0, in_features = 0;
+};
+
+// Everything is checked: a damaged file must not become a shape.
+Layout read_layout(const at::Tensor& stored, bool symmetric, const std::string& what) {
+  auto damaged = [&] { return InputError(fmt::format("{}: not a layout that a run writes", what)); };
+  if (stored.scalar_type() != at::kLong || stored.numel() != kLayoutFields) throw damaged();
+  const auto* field = stored.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < kLayoutFields; ++i)
+    if (field[i] < 0 || field[i] > (int64_t{1} << 40)) throw damaged();
+  if (field[0] > 1 || field[4] > static_cast<int64_t>(Granularity::head)) throw damaged();
+  Layout layout;
+  QuantSpec& spec = layout.spec;
   spec.type = {static_cast<NumberType::Kind>(field[0]), static_cast<int>(field[1]), static_cast<int>(field[2]), static_cast<int>(field[3])};
+  if (NumberType::parse(spec.type.text()) != spec.type) throw damaged();
   spec.granularity = static_cast<Granularity>(field[4]);
   spec.group_size = field[5];
   spec.block_rows = field[6];
   spec.block_cols = field[7];
   spec.heads = field[8];
   spec.symmetric = symmetric;
-  return spec;
+  layout.out_features = field[9];
+  layout.in_features = field[10];
+  if (const std::string problem = misfit(spec, layout.out_features, layout.in_features); !problem.empty())
+    throw InputError(fmt::format("{}: {}", what, problem));
+  return layout;
 }
 
 class BlockSource final : public TensorSource {
@@ -45,9 +65,11 @@ class BlockSource final : public TensorSource {
         const bool coded = info.name.ends_with(kCodes);
         if (coded) {
           seen.name = info.name.substr(0, info.name.size() - std::string(kCodes).size());
-          seen.dtype = DType::f32;
           for (const char* part : {kScale, kLayout})
             if (!stored->contains(seen.name + part)) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing", path.string(), seen.name, part));
+          const Layout layout = read_layout(stored->read(seen.name + kLayout), !stored->contains(seen.name + kZero), place(path, seen.name));
+          seen.dtype = DType::f32;
+          seen.shape = {layout.out_features, layout.in_features};
         }
         seen.file = static_cast<int>(files_.size());
         index_[seen.name] = {tensors_.size(), sources_.size(), coded};
@@ -69,16 +91,25 @@ class BlockSource final : public TensorSource {
     if (it == index_.end()) throw InputError(fmt::format("no tensor \"{}\" among the quantized blocks", name));
     const TensorSource& source = *sources_[it->second.source];
     if (!it->second.coded) return source.read(name);
-    const at::Tensor layout = source.read(name + kLayout);
-    if (layout.scalar_type() != at::kLong || layout.numel() != kLayoutFields)
-      throw InputError(fmt::format("{}: tensor \"{}{}\" is not a layout", source.files().front().string(), name, kLayout));
     const bool has_zero = source.contains(name + kZero);
-    const QuantizedWeight weight{spec_of(layout, !has_zero), source.read(name + kCodes),
-                                 {source.read(name + kScale), has_zero ? source.read(name + kZero) : at::Tensor()}};
-    return weight.dequantize();
+    const std::string what = place(source.files().front(), name);
+    const auto [spec, out, in] = read_layout(source.read(name + kLayout), !has_zero, what);
+    const at::Tensor scale = source.read(name + kScale), zero = has_zero ? source.read(name + kZero) : at::Tensor();
+    const auto units = unit_shape(spec, out, in);
+    for (const at::Tensor& part : {scale, zero})
+      if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
+        throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", what, units.first, units.second));
+    try {
+      return QuantizedWeight{spec, unpack_codes(source.read(name + kCodes), spec.type, out, in), {scale, zero}}.dequantize();
+    } catch (const InputError& e) {
+      throw InputError(fmt::format("{}: {}", what, e.what()));
+    }
   }
 
  private:
+  static std::string place(const std::filesystem::path& file, const std::string& tensor) {
+    return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
+  }
   struct Place {
     size_t tensor, source;
     bool coded;
@@ -91,20 +122,27 @@ class BlockSource final : public TensorSource {
 
 }  // namespace
 
-void write_block(const std::filesystem::path& path, const BlockWork& work) {
+void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const LinearWork& linear : work.linears) {
+  auto add = [&](const std::string& name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor.to(at::kCPU)); };
+  for (size_t i = 0; i < work.linears.size(); ++i) {
+    const LinearWork& linear = work.linears[i];
     const std::string& name = linear.info.tensor;
     if (linear.quantized) {
       const QuantizedWeight& q = *linear.quantized;
-      tensors.emplace_back(name + kCodes, q.codes);
-      tensors.emplace_back(name + kScale, q.grid.scale);
-      if (q.grid.zero.defined()) tensors.emplace_back(name + kZero, q.grid.zero);
-      tensors.emplace_back(name + kLayout, layout_of(q.spec));
+      add(name + kCodes, pack_codes(q.codes, q.spec.type));
+      add(name + kScale, q.grid.scale);
+      if (q.grid.zero.defined()) add(name + kZero, q.grid.zero);
+      add(name + kLayout, layout_of(q));
     } else if (!linear.weight.is_same(linear.original)) {
-      tensors.emplace_back(name, linear.weight);
+      add(name, linear.weight);
     }
+    const at::Tensor& bias = work.block.linears[i].bias;
+    if (bias.defined() && !bias.is_same(loaded.linears[i].bias)) add(linear.module + ".bias", bias);
   }
+  const std::string prefix = work.decoder.architecture().block_prefix(work.block.index);
+  for (const auto& [name, tensor] : work.block.others)
+    if (const auto it = loaded.others.find(name); it == loaded.others.end() || !tensor.is_same(it->second)) add(prefix + name, tensor);
   write_safetensors(path, tensors);
 }
 

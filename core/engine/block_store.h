@@ -7,11 +7,12 @@
 
 namespace qb {
 
-// Writes a finished block: codes, grid and layout of every rounded linear; float weights that stages changed in full.
-// Atomic and fsynced.
-void write_block(const std::filesystem::path& path, const BlockWork& work);
+// Writes a finished block: packed codes, grid and layout of every rounded linear; float weights, biases, norms and so on
+// that stages replaced, in full. `loaded` is the block before its stages. Atomic and fsynced.
+void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded);
 
 // Tensors of written blocks under the model's names, dequantized to float32 one at a time on reading.
+// Throws InputError naming file and tensor where a file is damaged.
 TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths);
 
 }  // namespace qb

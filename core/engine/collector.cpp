@@ -1,12 +1,30 @@
 #include "core/engine/collector.h"
 
 namespace qb {
+namespace {
+
+constexpr int64_t kGramColumns = 512;
+
+// gram += xᵀx, blocks on and above the diagonal only: the matrix is symmetric, half of the products are enough.
+void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
+  const int64_t in = x.size(1);
+  for (int64_t begin = 0; begin < in; begin += kGramColumns) {
+    const int64_t end = std::min(begin + kGramColumns, in);
+    at::Tensor rows = gram.slice(0, begin, end).slice(1, begin);
+    rows.addmm_(x.slice(1, begin, end).t(), x.slice(1, begin));
+  }
+}
+
+}  // namespace
 
 Collector::Collector(Statistics wanted, int64_t rows, int64_t expected_tokens)
     : wanted_(wanted), stride_(std::max<int64_t>(1, expected_tokens / std::max<int64_t>(1, rows))), rows_(rows) {}
 
-LinearTap Collector::tap() {
-  return [this](const Linear& linear, const at::Tensor& x) {
+LinearTap Collector::tap(const Control& control) {
+  last_subset_.clear();
+  last_data_ = nullptr;
+  return [this, &control](const Linear& linear, const at::Tensor& x) {
+    control.checkpoint();
     // Linears of a subset share one input: count it once a forward pass.
     if (linear.info.subset != last_subset_ || x.const_data_ptr() != last_data_) {
       last_subset_ = linear.info.subset;
@@ -42,13 +60,14 @@ void Collector::add(const std::string& subset, const at::Tensor& x) {
     // Accumulated in float32: a bfloat16 product is no longer positive definite.
     const at::Tensor wide = x.to(at::kFloat);
     if (!s.gram.defined()) s.gram = at::zeros({in, in}, wide.options());
-    s.gram.addmm_(wide.t(), wide);
+    add_upper_gram(s.gram, wide);
   }
   s.tokens += x.size(0);
 }
 
 std::map<std::string, SubsetStatistics> Collector::take() {
   for (auto& [name, s] : subsets_) {
+    if (s.gram.defined()) s.gram = s.gram.triu() + s.gram.triu(1).t();
     if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);
     if (auto it = sampled_.find(name); it != sampled_.end()) s.rows = at::cat(it->second).slice(0, 0, rows_).contiguous();
   }

@@ -11,7 +11,8 @@ class Collector {
  public:
   // rows: how many input rows to keep per subset, evenly spread over `expected_tokens`.
   Collector(Statistics wanted, int64_t rows, int64_t expected_tokens);
-  LinearTap tap();
+  // Tap of one forward pass. Sees control before every linear.
+  LinearTap tap(const Control& control);
   // Finishes means; the collector is empty afterwards.
   std::map<std::string, SubsetStatistics> take();
 

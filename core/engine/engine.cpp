@@ -10,6 +10,7 @@
 #include "core/engine/collector.h"
 #include "core/engine/hidden_states.h"
 #include "core/engine/module_name.h"
+#include "core/engine/pipeline.h"
 #include "core/engine/run_state.h"
 
 namespace qb {
@@ -19,13 +20,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr int64_t kMeasuredRows = 1024;  // input rows kept per subset for output errors
-
-std::vector<StageSpec> complete(std::vector<StageSpec> pipeline) {
-  for (const StageSpec& stage : pipeline)
-    if (const MethodInfo* method = find_method(stage.method); method && method->rounds) return pipeline;
-  pipeline.push_back({"rtn", {}});
-  return pipeline;
-}
 
 // The first samples that hold at least `tokens` tokens.
 TokenSet leading(const TokenSet& all, int64_t tokens) {
@@ -37,22 +31,41 @@ TokenSet leading(const TokenSet& all, int64_t tokens) {
   return some;
 }
 
+class Samples final : public BlockSamples {
+ public:
+  Samples(const HiddenStates& inputs, const HiddenStates& outputs) : inputs_(inputs), outputs_(outputs) {}
+  int64_t batches() const override { return static_cast<int64_t>(inputs_.batches()); }
+  at::Tensor input(int64_t batch) const override { return inputs_[static_cast<size_t>(batch)]; }
+  at::Tensor float_output(int64_t batch) const override { return outputs_[static_cast<size_t>(batch)]; }
+
+ private:
+  const HiddenStates &inputs_, &outputs_;
+};
+
 class Run {
  public:
   Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block)
       : job_(job), control_(control), on_block_(on_block), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
-    for (const StageSpec& stage : complete(job.pipeline)) {
+    for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
       methods_.push_back(make_method(stage));
       names_.push_back(stage.method);
       wanted_ |= methods_.back()->needs();
     }
-    tap_ = activation_tap(job.scheme);
+    seen_ = [this](const Linear&, const at::Tensor& x) {
+      control_.checkpoint();
+      return x;
+    };
+    tap_ = [this, quantizing = activation_tap(job.scheme)](const Linear& linear, const at::Tensor& x) {
+      control_.checkpoint();
+      return quantizing ? quantizing(linear, x) : x;
+    };
     if (job.calibration.samples.empty()) return;
     // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough.
     const TokenSet tokens = wanted_ ? job.calibration : leading(job.calibration, job.measured_tokens);
     const int64_t width = job.model->architecture.hidden_size;
     hidden_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
     float_hidden_ = std::make_unique<HiddenStates>(leading(job.calibration, job.measured_tokens), width, job.dtype, job.resident_bytes, job.folder);
+    if (wants(Statistic::block_io)) outputs_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
     for (HiddenStates* states : {hidden_.get(), float_hidden_.get()})
       for (size_t b = 0; b < states->batches(); ++b) {
         control_.checkpoint();
@@ -60,19 +73,11 @@ class Run {
       }
   }
 
-  void all() {
+  void all(int kept) {
     const int total = float_decoder_.blocks();
-    RunState state = load_state(job_.folder);
-    require_same_fingerprint(job_.folder, state, job_.fingerprint);
-    state.fingerprint = job_.fingerprint;
-    std::filesystem::create_directories(job_.folder / "blocks");
-    const int kept = std::min(finished_blocks(job_), total);
-    for (int i = 0; i < kept && kept < total; ++i) replay(i);
+    for (int i = 0; i < kept; ++i) replay(i);
     done_at_start_ = kept;
-    for (int i = kept; i < total; ++i) {
-      one(i);
-      state.blocks = i + 1;
-    }
+    for (int i = kept; i < total; ++i) one(i);
   }
 
  private:
@@ -81,7 +86,7 @@ class Run {
     report("resume", index, "", 0);
     if (!hidden_) return;
     Block block = float_decoder_.load_block(index);
-    if (!job_.propagate_quantized) pass(block, {});
+    if (!job_.propagate_quantized) pass(block, seen_);
     pass_float(block);
     if (job_.propagate_quantized) {
       const auto source = overlay(job_.model->source, open_blocks({block_path(job_.folder, index)}));
@@ -94,9 +99,12 @@ class Run {
     const auto start = Clock::now();
     report("load", index, "", 0);
     Block block = float_decoder_.load_block(index);
+    const Block loaded = block;  // shares the tensors: what a stage replaces differs from it
     BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
     if (hidden_) work.statistics = collect(block, index);
+    std::optional<Samples> samples;
+    if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_);
     pass_float(block);
     for (size_t s = 0; s < methods_.size(); ++s) {
       size_t count = 0;
@@ -116,18 +124,22 @@ class Run {
     }
     report("propagate", index, "", 0.8);
     const at::Tensor quantized_output = hidden_ ? quantized_pass(block) : at::Tensor();
-    write_block(block_path(job_.folder, index), work);
-    RunState state{job_.fingerprint, index + 1};
-    save_state(job_.folder, state);
+    if (outputs_ && !job_.propagate_quantized)
+      for (size_t b = 0; b < hidden_->batches(); ++b) (*hidden_)[b].copy_((*outputs_)[b]);
+    write_block(block_path(job_.folder, index), work, loaded);
     if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start)});
+    save_state(job_.folder, {job_.fingerprint, index + 1});
   }
+
+  bool wants(Statistic what) const { return (wanted_ & static_cast<Statistics>(what)) != 0; }
 
   LinearWork begin(const Linear& linear) const {
     LinearWork work;
     work.info = linear.info;
     work.module = module_of(linear.info);
     work.spec = job_.scheme.weights_of(work.module);
-    work.original = linear.weight.to(at::kFloat);
+    // As stored, not as rounded to the forward pass's dtype.
+    work.original = job_.model->source->read(linear.info.tensor).to(job_.device, at::kFloat);
     if (!work.original.isfinite().all().item<bool>())
       throw InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", job_.model->path.string(), linear.info.tensor));
     work.weight = work.original;
@@ -138,18 +150,18 @@ class Run {
   std::map<std::string, SubsetStatistics> collect(const Block& block, int index) {
     const auto wanted = wanted_ | static_cast<Statistics>(Statistic::rows) | static_cast<Statistics>(Statistic::abs_max);
     Collector collector(wanted, kMeasuredRows, hidden_->tokens());
-    const LinearTap tap = collector.tap();
     measured_inputs_.clear();
     int64_t measured = 0;
     for (size_t b = 0; b < hidden_->batches(); ++b) {
       control_.checkpoint();
       report("calibrate", index, "", 0.3 * static_cast<double>(b) / static_cast<double>(hidden_->batches()));
       at::Tensor& state = (*hidden_)[b];
-      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), tap);
+      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), collector.tap(control_));
+      if (outputs_) (*outputs_)[b].copy_(out);
       if (job_.propagate_quantized) continue;
       if (measured < float_hidden_->tokens()) measured_inputs_.push_back(state.clone());
       measured += state.size(0) * state.size(1);
-      state.copy_(out);
+      if (!outputs_) state.copy_(out);  // else stages still want the inputs
     }
     return collector.take();
   }
@@ -161,8 +173,10 @@ class Run {
     for (size_t b = 0; b < hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*hidden_)[b];
+      const bool measured = tokens < float_hidden_->tokens();
+      if (!measured && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
       state.copy_(float_decoder_.forward(block, state.to(job_.device), tap));
-      if (tokens < float_hidden_->tokens()) outputs.push_back(flat(state));
+      if (measured) outputs.push_back(flat(state));
       tokens += state.size(0) * state.size(1);
     }
     return at::cat(outputs).slice(0, 0, float_hidden_->tokens());
@@ -188,7 +202,7 @@ class Run {
     for (size_t b = 0; b < float_hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*float_hidden_)[b];
-      state.copy_(float_decoder_.forward(block, state.to(job_.device)));
+      state.copy_(float_decoder_.forward(block, state.to(job_.device), seen_));
       outputs.push_back(flat(state));
     }
     float_output_ = at::cat(outputs);
@@ -218,8 +232,8 @@ class Run {
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<std::string> names_;
   Statistics wanted_ = 0;
-  LinearTap tap_;
-  std::unique_ptr<HiddenStates> hidden_, float_hidden_;
+  LinearTap seen_, tap_;  // let a stop through at every linear; tap_ also quantizes activations
+  std::unique_ptr<HiddenStates> hidden_, float_hidden_, outputs_;
   at::Tensor float_output_;
   std::vector<at::Tensor> measured_inputs_;
   int done_at_start_ = 0;
@@ -232,14 +246,21 @@ int finished_blocks(const EngineJob& job) {
   const RunState state = load_state(job.folder);
   require_same_fingerprint(job.folder, state, job.fingerprint);
   int kept = 0;
-  while (kept < state.blocks && std::filesystem::exists(block_path(job.folder, kept))) ++kept;
+  const int counted = std::min(state.blocks, static_cast<int>(job.model->info.blocks.size()));
+  while (kept < counted && std::filesystem::exists(block_path(job.folder, kept))) ++kept;
   return kept;
 }
 
 void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block) {
   const at::NoGradGuard no_grad;
   preflight(job);
-  Run(job, control, on_block).all();
+  const int kept = finished_blocks(job);  // refuses another job's folder
+  if (kept == static_cast<int>(job.model->info.blocks.size())) return;
+  control.checkpoint();
+  std::error_code error;
+  std::filesystem::create_directories(job.folder / "blocks", error);
+  if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", (job.folder / "blocks").string(), error.message()));
+  Run(job, control, on_block).all(kept);
 }
 
 TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder) {

@@ -41,9 +41,16 @@ LinearTap activation_tap(const Scheme& scheme);
 // Number of leading blocks that a folder already holds for this job; InputError when its fingerprint differs, naming what.
 int finished_blocks(const EngineJob& job);
 
-// Runs the job; already finished blocks of the same fingerprint are kept. Calls on_block after each new block is durable.
+// Runs the job; already finished blocks of the same fingerprint are kept. Calls on_block when a new block's file is durable
+// and before state.json counts it as finished: after a kill a block is seen again rather than never.
 // Throws Cancelled, InputError (misfit of scheme and model: before any work), ResourceError.
 void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block);
+
+// What a job will take at most, roughly: files of its blocks (hidden states that spill included), and resident memory.
+struct EngineNeeds {
+  double disk_bytes = 0, memory_bytes = 0;
+};
+EngineNeeds estimate(const EngineJob& job);
 
 // Refuses what would fail later: group sizes, patterns that match nothing, disk and memory. Throws InputError/ResourceError.
 void preflight(const EngineJob& job);

@@ -1,7 +1,10 @@
 #include "core/engine/hidden_states.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include "core/base/error.h"
 
@@ -10,11 +13,15 @@ namespace {
 
 at::Tensor spilled(const std::filesystem::path& folder, int64_t elements, at::ScalarType dtype) {
   const auto bytes = static_cast<uint64_t>(elements) * static_cast<uint64_t>(at::elementSize(dtype));
-  std::error_code error;
-  const auto space = std::filesystem::space(folder, error);
-  if (!error && space.available < bytes)
-    throw ResourceError(fmt::format("{}: hidden states need {} MB of disk, {} MB are free", folder.string(), bytes >> 20, space.available >> 20));
   const auto path = folder / fmt::format("hidden-{}.tmp", ::getpid());
+  // Reserved on disk first: a write to a map of a full disk would kill the process.
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const int failure = fd < 0 ? errno : ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  if (fd >= 0) ::close(fd);
+  if (failure != 0) {
+    ::unlink(path.c_str());
+    throw ResourceError(fmt::format("{}: hidden states need {} MB of disk: {}", folder.string(), (bytes >> 20) + 1, std::strerror(failure)));
+  }
   at::Tensor mapped = at::from_file(path.string(), true, elements, at::TensorOptions().dtype(dtype));
   ::unlink(path.c_str());  // the map keeps it; nothing stays behind after a kill
   return mapped;

@@ -1,10 +1,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <set>
+
 #include "core/base/error.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/module_name.h"
+#include "core/engine/pipeline.h"
 
 namespace qb {
 namespace {
@@ -17,39 +21,39 @@ void require_matches(const Scheme& scheme, const std::vector<std::string>& modul
     bool found = false;
     for (const char* outside : {"lm_head", "model.embed_tokens"}) found = found || matches(pattern, outside);
     for (const auto& module : modules) found = found || matches(pattern, module);
-    if (!found)
-      throw InputError(fmt::format("scheme: pattern \"{}\" matches no linear; the first block has {}", pattern,
+    if (found) continue;
+    const std::string wider = "*" + pattern;
+    if (pattern.rfind("re:", 0) != 0 && std::any_of(modules.begin(), modules.end(), [&](const auto& m) { return matches(wider, m); }))
+      throw InputError(fmt::format("scheme: pattern \"{}\" matches no whole module name; did you mean \"{}\"?", pattern, wider));
+    throw InputError(fmt::format("scheme: pattern \"{}\" matches no linear; the first block has {}", pattern,
                                    fmt::join(modules.begin(), modules.begin() + std::min<std::ptrdiff_t>(7, std::ssize(modules)), ", ")));
   }
 }
 
-}  // namespace
-
-void preflight(const EngineJob& job) {
-  const ModelInfo& info = job.model->info;
+void require_fitting(const EngineJob& job) {
   std::vector<std::string> modules;
-  double bytes = 0;
   bool quantizes = false;
-  for (const BlockInfo& block : info.blocks)
+  for (const BlockInfo& block : job.model->info.blocks)
     for (const LinearInfo& linear : block.linears) {
       const std::string module = module_of(linear);
       modules.push_back(module);
-      const auto size = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
-      const auto spec = job.scheme.weights_of(module);
-      if (!spec) continue;
-      quantizes = true;
-      if (const std::string problem = misfit(*spec, linear.out_features, linear.in_features); !problem.empty())
-        throw InputError(fmt::format("{} [{}, {}]: {}", module, linear.out_features, linear.in_features, problem));
-      // Codes are kept as bytes (floats as float32) while a run works on them.
-      bytes += size * (spec->type.kind == NumberType::Kind::integer ? 1.0 : 4.0) + size / 8 * (bits_per_weight(*spec, linear.out_features, linear.in_features) - spec->type.bits);
+      auto require = [&](const char* what, const std::string& problem) {
+        if (!problem.empty()) throw InputError(fmt::format("{} [{}, {}]: {}{}", module, linear.out_features, linear.in_features, what, problem));
+      };
+      if (const auto spec = job.scheme.weights_of(module)) {
+        quantizes = true;
+        require("", misfit(*spec, linear.out_features, linear.in_features));
+      }
+      if (const auto spec = job.scheme.activations_of(module)) {
+        quantizes = true;
+        require("activations: ", activation_misfit(*spec, linear.in_features));
+      }
     }
   require_matches(job.scheme, modules);
-  if (!quantizes && !job.scheme.activations) throw InputError("scheme: no linear is left to quantize");
-  for (const BlockInfo& block : info.blocks)
-    for (const LinearInfo& linear : block.linears)
-      if (const auto spec = job.scheme.activations_of(module_of(linear));
-          spec && spec->granularity == Granularity::group && linear.in_features % spec->group_size != 0)
-        throw InputError(fmt::format("{}: activations: {}", module_of(linear), misfit(*spec, linear.out_features, linear.in_features)));
+  if (!quantizes) throw InputError("scheme: no linear is left to quantize");
+}
+
+void require_stages(const EngineJob& job) {
   for (const StageSpec& stage : job.pipeline) {
     if (const std::string problem = stage_problem(stage); !problem.empty()) throw InputError("pipeline: " + problem);
     if (find_method(stage.method)->needs_calibration && job.calibration.samples.empty())
@@ -58,15 +62,79 @@ void preflight(const EngineJob& job) {
   const int64_t context = job.model->architecture.context_length;
   for (const auto& sample : job.calibration.samples)
     if (context > 0 && static_cast<int64_t>(sample.size()) > context)
-      throw InputError(fmt::format("calibration: samples of {} tokens, but {} was made for at most {}", sample.size(), info.name, context));
+      throw InputError(fmt::format("calibration: samples of {} tokens, but {} was made for at most {}", sample.size(), job.model->info.name, context));
+}
+
+double element_bytes(const EngineJob& job) { return static_cast<double>(at::elementSize(job.dtype)); }
+
+}  // namespace
+
+EngineNeeds estimate(const EngineJob& job) {
+  const ModelInfo& info = job.model->info;
+  Statistics wanted = 0;
+  bool learns = false;
+  for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
+    wanted |= make_method(stage)->needs();
+    learns = learns || find_method(stage.method)->kind != MethodClass::reconstruction;
+  }
+  EngineNeeds needs;
+  double largest_block = 0, largest_linear = 0;
+  for (const BlockInfo& block : info.blocks) {
+    double weights = 0, grams = 0;
+    std::set<std::string> subsets;
+    for (const LinearInfo& linear : block.linears) {
+      const double size = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
+      weights += size;
+      largest_linear = std::max(largest_linear, size);
+      if (const auto spec = job.scheme.weights_of(module_of(linear)))
+        needs.disk_bytes += size / 8 * bits_per_weight(*spec, linear.out_features, linear.in_features) + 1024;
+      if (subsets.insert(linear.subset).second) grams += 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
+    }
+    // The float block, its weights in float32, their codes, the block that replaces it; a second float32 copy where stages transform.
+    double bytes = weights * (2 * element_bytes(job) + 5 + (learns ? 4 : 0));
+    if (wanted & static_cast<Statistics>(Statistic::gram)) bytes += 2 * grams;
+    largest_block = std::max(largest_block, bytes);
+  }
+  int64_t tokens = 0, longest = 0;
+  for (const auto& sample : job.calibration.samples) {
+    tokens += static_cast<int64_t>(sample.size());
+    longest = std::max(longest, static_cast<int64_t>(sample.size()));
+  }
+  if (wanted == 0) tokens = std::min(tokens, job.measured_tokens + longest);
+  const double width = static_cast<double>(info.hidden_size) * element_bytes(job);
+  const double hidden = static_cast<double>(tokens) * width, embedding = static_cast<double>(info.vocabulary) * width;
+  const double stores = wanted & static_cast<Statistics>(Statistic::block_io) ? 2 : 1;
+  if (hidden > static_cast<double>(job.resident_bytes))
+    needs.disk_bytes += stores * hidden;
+  else
+    needs.memory_bytes += stores * hidden;
+  needs.memory_bytes += largest_block + 4 * 4 * largest_linear + embedding;
+  return needs;
+}
+
+void preflight(const EngineJob& job) {
+  require_fitting(job);
+  require_stages(job);
   const auto known = devices();
   const std::string device = job.device.str();
-  if (std::none_of(known.begin(), known.end(), [&](const DeviceInfo& d) { return d.name == device; }))
-    throw ResourceError(fmt::format("device {} is not here; there is {}", device, known.back().name));
-  std::filesystem::create_directories(job.folder);
-  const auto space = std::filesystem::space(job.folder);
-  if (static_cast<double>(space.available) < bytes * 1.05)
-    throw ResourceError(fmt::format("{}: the quantized blocks need about {:.0f} MB, {:.0f} MB are free", job.folder.string(), bytes / 1e6,
+  const auto found = std::find_if(known.begin(), known.end(), [&](const DeviceInfo& d) { return d.name == device; });
+  if (found == known.end()) {
+    std::vector<std::string> names;
+    for (const DeviceInfo& d : known) names.push_back(d.name);
+    throw ResourceError(fmt::format("device {} is not here; there is {}", device, fmt::join(names, ", ")));
+  }
+  const EngineNeeds needs = estimate(job);
+  if (found->free_bytes > 0 && needs.memory_bytes > static_cast<double>(found->free_bytes))
+    throw ResourceError(fmt::format("{}: a block at work needs about {:.0f} MB of memory, {:.0f} MB are free; fewer calibration tokens or a lower "
+                                    "limit of resident hidden states may help", device, needs.memory_bytes / 1e6,
+                                    static_cast<double>(found->free_bytes) / 1e6));
+  // The folder may not exist yet: nothing is made before everything is known to fit.
+  std::filesystem::path existing = std::filesystem::absolute(job.folder);
+  while (!std::filesystem::exists(existing) && existing.has_parent_path() && existing != existing.parent_path()) existing = existing.parent_path();
+  std::error_code error;
+  const auto space = std::filesystem::space(existing, error);
+  if (!error && static_cast<double>(space.available) < needs.disk_bytes * 1.05)
+    throw ResourceError(fmt::format("{}: the quantized blocks need about {:.0f} MB, {:.0f} MB are free", job.folder.string(), needs.disk_bytes / 1e6,
                                     static_cast<double>(space.available) / 1e6));
 }
 

@@ -9,10 +9,17 @@
 namespace qb {
 
 // What a method can ask of the calibration pass; the engine collects the union of a pipeline's wishes in one pass.
-enum class Statistic : unsigned { gram = 1, abs_max = 2, mean_abs = 4, rows = 8, block_io = 16 };
+enum class Statistic : unsigned {
+  gram = 1,
+  abs_max = 2,
+  mean_abs = 4,
+  rows = 8,
+  block_io = 16,  // the hidden states entering and leaving the float block, of every calibration batch: BlockWork::samples
+};
 using Statistics = unsigned;  // bits of Statistic
 
-// Of one subset's shared input X [tokens, in]. Undefined where nobody asked.
+// Of one subset's shared input X [tokens, in]. Undefined where nobody asked. A stage that transforms a subset's input
+// transforms its statistics too, so that the stages after it see the truth.
 struct SubsetStatistics {
   int64_t tokens = 0;
   at::Tensor gram;      // XᵀX [in, in] float32
@@ -21,26 +28,37 @@ struct SubsetStatistics {
   at::Tensor rows;      // a fixed sample of rows of X [n, in], compute dtype
 };
 
+// Hidden states around the block at work, [samples, seq, hidden] in the compute dtype. Do not write to them.
+class BlockSamples {
+ public:
+  virtual ~BlockSamples() = default;
+  virtual int64_t batches() const = 0;
+  virtual at::Tensor input(int64_t batch) const = 0;         // what the run feeds the block
+  virtual at::Tensor float_output(int64_t batch) const = 0;  // what the float block makes of it
+};
+
 // One linear on its way through the pipeline.
 struct LinearWork {
   LinearInfo info;
   std::string module;                // full name "model.layers.0.self_attn.q_proj"
   std::optional<QuantSpec> spec;     // nullopt: stays float
-  at::Tensor original;               // [out, in] float32 as loaded
-  at::Tensor weight;                 // [out, in] float32 as transformed so far
+  at::Tensor original;               // [out, in] float32 as stored in the model; never written to
+  at::Tensor weight;                 // [out, in] float32 as transformed so far; replaced, not written in place
   std::optional<Range> range;        // set by clipping stages
   std::optional<QuantizedWeight> quantized;  // set by the stage that rounds
 };
 
 // What a stage sees of the block at work.
 struct BlockWork {
-  Block& block;
+  Block& block;  // as loaded, for forward passes. Norms (`others`) and biases that a stage replaces are stored with the run
   std::vector<LinearWork> linears;
   std::map<std::string, SubsetStatistics> statistics;  // by subset
   const Decoder& decoder;
   uint64_t seed = 0;
   const Control& control;
   std::function<void(const std::string& linear)> on_linear;  // progress, may be empty
+
+  const BlockSamples* samples = nullptr;  // when block_io was asked for
 
   // Call before work on a linear: throws Cancelled when asked to stop, reports progress.
   void begin(const LinearWork& linear) const {

@@ -37,13 +37,20 @@ std::string stage_problem(const StageSpec& stage) {
   if (!method) {
     std::vector<std::string> names;
     for (const MethodInfo& info : methods()) names.push_back(info.name);
-    return fmt::format("there is no method \"{}\"; methods: {}", stage.method, fmt::join(names, ", "));
+    const std::vector<std::string> near = similar_names(stage.method, names);
+    return near.empty() ? fmt::format("there is no method \"{}\"; methods: {}", stage.method, fmt::join(names, ", "))
+                        : fmt::format("there is no method \"{}\"; did you mean \"{}\"?", stage.method, near.front());
   }
   for (const auto& [name, value] : stage.knobs) {
     const KnobInfo* known = nullptr;
     for (const KnobInfo& info : method->knobs)
       if (info.name == name) known = &info;
-    if (!known) return fmt::format("method {} has no knob \"{}\"", stage.method, name);
+    if (!known) {
+      std::vector<std::string> names;
+      for (const KnobInfo& info : method->knobs) names.push_back(info.name);
+      return fmt::format("method {} has no knob \"{}\"; it has {}", stage.method, name,
+                         names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+    }
     if (const std::string problem = knob_problem(*known, value); !problem.empty()) return fmt::format("{}.{}: {}", stage.method, name, problem);
   }
   return {};

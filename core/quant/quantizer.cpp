@@ -26,16 +26,28 @@ at::Tensor store_scale(at::Tensor scale, const QuantSpec& spec) {
   return scale;
 }
 
+// A zero point as it is stored: a code, or a float of the scale's type.
+at::Tensor store_zero(const at::Tensor& zero, const QuantSpec& spec) {
+  if (spec.round_zero_point) {
+    const auto [low, high] = code_bounds(spec);
+    return zero.round().clamp_(low, high);
+  }
+  switch (spec.scale_type) {
+    case ScaleType::f32: break;
+    case ScaleType::f16: return zero.to(at::kHalf).to(at::kFloat);
+    case ScaleType::bf16: return zero.to(at::kBFloat16).to(at::kFloat);
+  }
+  return zero;
+}
+
 // All arguments are [units, …]: codes of x on the grid.
 at::Tensor encode(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& zero, const QuantSpec& spec) {
   if (!is_integer(spec)) return round_to_float(x / scale, spec.type);
   const auto [low, high] = code_bounds(spec);
-  // A rounded zero point is added after rounding, a float one before: ties then fall as in the reference formulas.
+  // The zero point is added before rounding: ties then fall as in compressed-tensors.
   at::Tensor q = x / scale;
-  if (zero.defined() && !spec.round_zero_point) q.add_(zero);
-  q.round_();
-  if (zero.defined() && spec.round_zero_point) q.add_(zero);
-  return q.clamp_(low, high);
+  if (zero.defined()) q.add_(zero);
+  return q.round_().clamp_(low, high);
 }
 
 at::Tensor decode(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero) {
@@ -50,21 +62,20 @@ ScaleZero grid_of(const at::Tensor& low, const at::Tensor& high, const QuantSpec
     const double steps = spec.full_scale && !spec.narrow_range ? (qmax - qmin) / 2.0 : qmax;
     return {store_scale(at::maximum(low.abs(), high.abs()) / steps, spec), {}};
   }
-  // Zero must be representable: padding, pruned weights and dead channels rely on it.
+  // The range takes in zero: pruned weights stay exact, and the zero point stays within the codes, where it can be stored.
   const at::Tensor below = low.clamp_max(0), above = high.clamp_min(0);
   const at::Tensor scale = store_scale((above - below) / static_cast<double>(qmax - qmin), spec);
-  at::Tensor zero = qmin - below / scale;
-  if (spec.round_zero_point) zero = zero.round_().clamp_(qmin, qmax);
-  return {scale, zero};
+  return {scale, store_zero(qmin - below / scale, spec)};
 }
 
 // [units, n] → the grid of the shrunk range whose Σ|error|^norm is least.
-ScaleZero mse_grid(const at::Tensor& x, const QuantSpec& spec) {
+ScaleZero mse_grid(const at::Tensor& x, const QuantSpec& spec, const Control& control) {
   const at::Tensor low = x.amin(1, true), high = x.amax(1, true);
   ScaleZero best;
   at::Tensor best_error;
   const auto steps = static_cast<int64_t>(spec.mse_max_shrink * static_cast<double>(spec.mse_grid));
   for (int64_t i = 0; i < std::max<int64_t>(steps, 1); ++i) {
+    control.checkpoint();
     const double keep = 1.0 - static_cast<double>(i) / static_cast<double>(spec.mse_grid);
     const ScaleZero grid = grid_of(low * keep, high * keep, spec);
     at::Tensor difference = decode(encode(x, grid.scale, grid.zero, spec), grid.scale, grid.zero).sub_(x).abs_();
@@ -84,24 +95,24 @@ ScaleZero mse_grid(const at::Tensor& x, const QuantSpec& spec) {
 
 // Half-quadratic quantization (Badri & Shaji 2023): zero points by alternating between a shrinkage of the error, which
 // solves the lp norm's proximal problem, and the mean that the shrunk error leaves for the zero point.
-ScaleZero hqq_grid(const at::Tensor& x, const QuantSpec& spec) {
+ScaleZero hqq_grid(const at::Tensor& x, const QuantSpec& spec, const Control& control) {
   const ScaleZero start = grid_of(x.amin(1, true), x.amax(1, true), spec);
   QuantSpec free = spec;
   free.round_zero_point = false;
-  const auto [qmin, qmax] = code_bounds(spec);
   auto error_of = [&](const at::Tensor& zero) {
     return decode(encode(x, start.scale, zero, spec), start.scale, zero).sub_(x).abs_().pow_(spec.hqq_norm).sum(1, true);
   };
   at::Tensor zero = start.zero, best = start.zero, best_error = error_of(start.zero);
   double beta = spec.hqq_beta;
   for (int64_t i = 0; i < spec.hqq_iterations; ++i) {
+    control.checkpoint();
     const at::Tensor codes = encode(x, start.scale, zero, free);
     const at::Tensor difference = x - decode(codes, start.scale, zero);
     const at::Tensor size = difference.abs();
     const at::Tensor shrunk = difference.sign() * (size - size.clamp_min(1e-8).pow(spec.hqq_norm - 1) / beta).clamp_min_(0);
     zero = (codes - (x - shrunk) / start.scale).mean(1, true);
     beta *= spec.hqq_kappa;
-    const at::Tensor candidate = spec.round_zero_point ? zero.round().clamp(qmin, qmax) : zero;
+    const at::Tensor candidate = store_zero(zero, spec);
     const at::Tensor error = error_of(candidate);
     const at::Tensor better = error < best_error;
     best = at::where(better, candidate, best);
@@ -129,7 +140,7 @@ Range min_max(const at::Tensor& weight, const QuantSpec& spec) {
 
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec) { return grid_of(range.low, range.high, spec); }
 
-ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec) {
+ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control) {
   if (spec.range == RangeMethod::minmax) return scale_zero(min_max(weight, spec), spec);
   const at::Tensor units = to_units(weight.to(at::kFloat), spec);
   refuse_non_finite(units);
@@ -138,7 +149,7 @@ ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec) {
   std::vector<at::Tensor> scales, zeros;
   for (int64_t at = 0; at < units.size(0); at += step) {
     const at::Tensor slice = units.slice(0, at, std::min(at + step, units.size(0)));
-    const ScaleZero grid = spec.range == RangeMethod::mse ? mse_grid(slice, spec) : hqq_grid(slice, spec);
+    const ScaleZero grid = spec.range == RangeMethod::mse ? mse_grid(slice, spec, control) : hqq_grid(slice, spec, control);
     scales.push_back(grid.scale);
     if (grid.zero.defined()) zeros.push_back(grid.zero);
   }
@@ -146,7 +157,9 @@ ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec) {
   return {unit_grid(at::cat(scales), spec, out, in), zeros.empty() ? at::Tensor() : unit_grid(at::cat(zeros), spec, out, in)};
 }
 
-QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec) { return quantize(weight, spec, find_grid(weight, spec)); }
+QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control) {
+  return quantize(weight, spec, find_grid(weight, spec, control));
+}
 
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const ScaleZero& grid) {
   const int64_t out = weight.size(0), in = weight.size(1);

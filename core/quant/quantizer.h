@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "core/base/control.h"
 #include "core/quant/scheme.h"
 
 namespace qb {
@@ -18,7 +19,7 @@ struct Range {
 // The grid of each unit: value = (code − zero) · scale. zero is undefined for symmetric and float types.
 struct ScaleZero {
   at::Tensor scale;  // float32 holding values already rounded to spec.scale_type
-  at::Tensor zero;   // integral when round_zero_point, in the codes' signed domain
+  at::Tensor zero;   // in the codes' signed domain: integral when round_zero_point, else rounded to spec.scale_type too
 };
 
 // A weight in codes with what it takes to read them back.
@@ -38,16 +39,18 @@ Range min_max(const at::Tensor& weight, const QuantSpec& spec);
 // Scale (rounded to spec.scale_type) and zero point of a range. Throws InputError when a scale overflows its type.
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec);
 // The grid that spec.range asks for: min–max, the shrunk range of least |error|^norm, or HQQ's zero points.
-ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec);
+// Sees control many times a second.
+ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {});
 
-// Round to nearest (ties to even) on find_grid(weight) or on the given grid.
-QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec);
+// Round to nearest (ties to even) on find_grid(weight) or on the given grid: clamp(round(w / scale + zero)).
+QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {});
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const ScaleZero& grid);
 
 // Dynamic fake quantization of activations x [tokens, features] (token, tensor, group or head granularity); keeps x's dtype.
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec);
 
-// Largest finite value of a float format (e4m3: 448, e5m2: 57344, e3m2: 28, e2m1: 6; others from their bits).
+// Largest finite value of a float format: e4m3 448 (OCP's fn variant), e3m2 28, e2m1 6; five exponent bits and more give
+// their top exponent to infinity and NaN as IEEE 754 does (e5m2 57344), fewer represent numbers with all codes.
 double float_max(const NumberType& type);
 // Rounds to the nearest representable value, saturating (ties to even).
 at::Tensor round_to_float(const at::Tensor& x, const NumberType& type);

@@ -73,12 +73,15 @@ bool glob(const char* pattern, const char* text) {
   return *pattern == 0;
 }
 
-// Sizes that divide n, largest first, of those that kernels know.
+// Sizes that divide n, largest first: multiples of 8 up to 256, which kernels know, or any where there are none.
 std::string fitting_groups(int64_t n) {
-  std::vector<int64_t> sizes;
-  for (int64_t g : {256, 128, 96, 64, 48, 32, 16, 8})
-    if (n % g == 0) sizes.push_back(g);
-  return sizes.empty() ? "none of 8 to 256" : fmt::format("{}", fmt::join(sizes, ", "));
+  std::vector<int64_t> sizes, others;
+  for (int64_t g = std::min<int64_t>(n, 256); g >= 2; --g)
+    if (n % g == 0) (g % 8 == 0 ? sizes : others).push_back(g);
+  if (sizes.empty()) sizes = others;
+  if (sizes.empty()) return "none; quantize it per channel";
+  if (sizes.size() > 10) sizes.resize(10);
+  return fmt::format("{}", fmt::join(sizes, ", "));
 }
 
 }  // namespace
@@ -121,7 +124,9 @@ std::string describe(const QuantSpec& spec) {
     case Granularity::block: text += fmt::format(" block {}×{}", spec.block_rows, spec.block_cols); break;
     default: text += " per " + to_text(spec.granularity);
   }
-  if (spec.type.kind == NumberType::Kind::integer) text += spec.symmetric ? " symmetric" : " asymmetric";
+  const bool integer = spec.type.kind == NumberType::Kind::integer;
+  if (integer) text += spec.symmetric ? " symmetric" : " asymmetric";
+  if (integer && !spec.symmetric && !spec.round_zero_point) text += " float zero";
   if (spec.range != RangeMethod::minmax) text += " " + to_text(spec.range);
   return text;
 }
@@ -158,19 +163,41 @@ double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_f
   return spec.type.bits + units * (scale_bits + zero_bits) / weights;
 }
 
-std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
+namespace {
+
+// What is wrong with a spec whatever the matrix.
+std::string range_misfit(const QuantSpec& spec) {
   const bool integer = spec.type.kind == NumberType::Kind::integer;
+  if (integer && spec.symmetric && spec.type.bits < 2) return "1-bit symmetric codes have no positive value; use asymmetric";
+  if (spec.range == RangeMethod::hqq && (!integer || spec.symmetric)) return "range hqq optimises zero points and needs an asymmetric integer type";
+  if (spec.range == RangeMethod::hqq && spec.granularity == Granularity::block) return "range hqq works per tensor, channel, group or head";
+  return {};
+}
+
+}  // namespace
+
+std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
   if (spec.granularity == Granularity::group && (spec.group_size <= 0 || in_features % spec.group_size != 0))
     return fmt::format("group_size {} does not divide in_features {}; sizes that do: {}", spec.group_size, in_features, fitting_groups(in_features));
   if (spec.granularity == Granularity::head && (spec.heads <= 0 || out_features % spec.heads != 0))
     return fmt::format("{} heads do not divide out_features {}", spec.heads, out_features);
   if (spec.granularity == Granularity::block && (spec.block_rows <= 0 || spec.block_cols <= 0))
     return fmt::format("blocks of {}×{}, expected positive sizes", spec.block_rows, spec.block_cols);
-  if (spec.granularity == Granularity::block && integer && !spec.symmetric) return "blocks are symmetric only";
-  if (integer && spec.symmetric && spec.narrow_range && spec.type.bits < 2) return "the narrow range needs at least 2 bits";
-  if (integer && spec.symmetric && !spec.full_scale && spec.type.bits < 2) return "1-bit symmetric codes have no positive value; use full_scale or asymmetric";
-  if (spec.range == RangeMethod::hqq && (!integer || spec.symmetric)) return "range hqq optimises zero points and needs an asymmetric integer type";
-  return {};
+  return range_misfit(spec);
+}
+
+std::string activation_misfit(const QuantSpec& spec, int64_t in_features) {
+  if (!spec.dynamic) return "static activation ranges are not available; use dynamic ones";
+  if (spec.granularity == Granularity::channel || spec.granularity == Granularity::block)
+    return fmt::format("activations cannot be quantized per {}; use token, tensor, group or head", to_text(spec.granularity));
+  if (spec.granularity == Granularity::group && (spec.group_size <= 0 || in_features % spec.group_size != 0))
+    return fmt::format("group_size {} does not divide the {} input features; sizes that do: {}", spec.group_size, in_features,
+                       fitting_groups(in_features));
+  if (spec.granularity == Granularity::head && (spec.heads <= 0 || in_features % spec.heads != 0))
+    return fmt::format("{} heads do not divide the {} input features", spec.heads, in_features);
+  if (spec.range != RangeMethod::minmax)
+    return fmt::format("range {} searches too long for activations; use minmax", to_text(spec.range));
+  return range_misfit(spec);
 }
 
 }  // namespace qb

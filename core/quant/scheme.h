@@ -70,6 +70,7 @@ struct Scheme {
   bool operator==(const Scheme&) const = default;
 };
 
+// Whether the whole module name matches: a glob, or "re:" + ECMAScript regular expression. Throws InputError for a bad one.
 bool matches(const std::string& pattern, const std::string& module);
 
 // "int4 g64 asymmetric"
@@ -80,5 +81,7 @@ std::string describe(const Scheme& scheme);
 double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features);
 // Empty when spec fits [out, in]; else one sentence with what was found and the sizes that would fit.
 std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features);
+// The same for dynamic activations entering a linear of in_features. token: a range per row; head: per row and head.
+std::string activation_misfit(const QuantSpec& spec, int64_t in_features);
 
 }  // namespace qb

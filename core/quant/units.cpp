@@ -33,16 +33,21 @@ at::Tensor from_units(const at::Tensor& units, const QuantSpec& spec, int64_t ou
       .contiguous();
 }
 
-at::Tensor unit_grid(const at::Tensor& per_unit, const QuantSpec& spec, int64_t out_features, int64_t in_features) {
+std::pair<int64_t, int64_t> unit_shape(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
   switch (spec.granularity) {
-    case Granularity::tensor: return per_unit.reshape({1, 1});
+    case Granularity::tensor: return {1, 1};
     case Granularity::channel:
-    case Granularity::token: return per_unit.reshape({out_features, 1});
-    case Granularity::group: return per_unit.reshape({out_features, in_features / spec.group_size});
-    case Granularity::head: return per_unit.reshape({spec.heads, 1});
+    case Granularity::token: return {out_features, 1};
+    case Granularity::group: return {out_features, in_features / spec.group_size};
+    case Granularity::head: return {spec.heads, 1};
     case Granularity::block: break;
   }
-  return per_unit.reshape({ceil_div(out_features, spec.block_rows), ceil_div(in_features, spec.block_cols)});
+  return {ceil_div(out_features, spec.block_rows), ceil_div(in_features, spec.block_cols)};
+}
+
+at::Tensor unit_grid(const at::Tensor& per_unit, const QuantSpec& spec, int64_t out_features, int64_t in_features) {
+  const auto [rows, cols] = unit_shape(spec, out_features, in_features);
+  return per_unit.reshape({rows, cols});
 }
 
 at::Tensor unit_column(const at::Tensor& grid) { return grid.reshape({-1, 1}); }

@@ -1,10 +1,14 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "core/quant/scheme.h"
 
 namespace qb {
 
+// Rows and columns of the documented per-unit tensors of a matrix [out, in].
+std::pair<int64_t, int64_t> unit_shape(const QuantSpec& spec, int64_t out_features, int64_t in_features);
 // Lays a matrix [out, in] out so that a row is a unit: [units, elements]. Blocks at a ragged edge are padded with zeros.
 at::Tensor to_units(const at::Tensor& matrix, const QuantSpec& spec);
 // Back from units to [out, in].

@@ -10,7 +10,7 @@ class Rtn final : public Method {
       if (!linear.spec) continue;
       work.begin(linear);
       linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
-                                      : quantize(linear.weight, *linear.spec);
+                                      : quantize(linear.weight, *linear.spec, work.control);
     }
   }
 };

@@ -1,0 +1,72 @@
+// core/quant on the tensors of a file: quantize_tensor MODE IN.safetensors OUT.safetensors [name=value …]
+// MODE weight: for every tensor T [out, in] writes T.codes, T.scale, T.zero, T.value (dequantized after packing and unpacking).
+//      activation: T fake-quantized. round: T rounded to the float type.
+#include <iostream>
+#include <map>
+
+#include "core/base/error.h"
+#include "core/format/safetensors.h"
+#include "core/quant/packing.h"
+#include "core/quant/quantizer.h"
+
+namespace {
+
+qb::QuantSpec spec_from(int argc, char** argv) {
+  std::map<std::string, std::string> given;
+  for (int i = 4; i < argc; ++i) {
+    const std::string pair = argv[i];
+    given[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
+  }
+  qb::QuantSpec spec;
+  spec.scale_type = qb::ScaleType::f32;
+  for (const auto& [name, value] : given) {
+    if (name == "type") spec.type = qb::NumberType::parse(value).value();
+    else if (name == "symmetric") spec.symmetric = value == "1";
+    else if (name == "granularity") spec.granularity = qb::parse_granularity(value).value();
+    else if (name == "group_size") spec.group_size = std::stoll(value);
+    else if (name == "block_rows") spec.block_rows = std::stoll(value);
+    else if (name == "block_cols") spec.block_cols = std::stoll(value);
+    else if (name == "heads") spec.heads = std::stoll(value);
+    else if (name == "round_zero_point") spec.round_zero_point = value == "1";
+    else if (name == "narrow_range") spec.narrow_range = value == "1";
+    else if (name == "full_scale") spec.full_scale = value == "1";
+    else if (name == "scale_type") spec.scale_type = qb::parse_scale_type(value).value();
+    else if (name == "range") spec.range = qb::parse_range_method(value).value();
+    else throw qb::InputError("unknown setting " + name);
+  }
+  return spec;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 4) return 2;
+  try {
+    const std::string mode = argv[1];
+    const auto source = qb::open_safetensors(argv[2]);
+    const qb::QuantSpec spec = spec_from(argc, argv);
+    std::vector<std::pair<std::string, at::Tensor>> out;
+    for (const qb::TensorInfo& info : source->tensors()) {
+      const at::Tensor x = source->read(info.name);
+      if (mode == "round") {
+        out.emplace_back(info.name, qb::round_to_float(x, spec.type));
+      } else if (mode == "activation") {
+        if (auto problem = qb::activation_misfit(spec, x.size(1)); !problem.empty()) throw qb::InputError(info.name + ": " + problem);
+        out.emplace_back(info.name, qb::fake_quantize(x, spec));
+      } else {
+        if (auto problem = qb::misfit(spec, x.size(0), x.size(1)); !problem.empty()) throw qb::InputError(info.name + ": " + problem);
+        qb::QuantizedWeight q = qb::quantize(x, spec);
+        out.emplace_back(info.name + ".codes", q.codes.to(at::kFloat));
+        out.emplace_back(info.name + ".scale", q.grid.scale);
+        if (q.grid.zero.defined()) out.emplace_back(info.name + ".zero", q.grid.zero);
+        q.codes = qb::unpack_codes(qb::pack_codes(q.codes, spec.type), spec.type, x.size(0), x.size(1));
+        out.emplace_back(info.name + ".value", q.dequantize());
+      }
+    }
+    qb::write_safetensors(argv[3], out);
+  } catch (const qb::Error& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
+  return 0;
+}
