@@ -14,24 +14,44 @@ constexpr size_t kOutliers = 32;
 
 double sum_of_squares(const at::Tensor& t) { return t.square().sum(at::kDouble).item<double>(); }
 double peak(const at::Tensor& t) { return t.numel() ? t.abs().max().item<double>() : 0; }
+double root_mean_square(const at::Tensor& t) { return std::sqrt(sum_of_squares(t) / std::max<double>(1, static_cast<double>(t.numel()))); }
 
 double sqnr_db(double signal, double noise) {
   if (noise == 0) return std::numeric_limits<double>::infinity();
+  if (signal == 0) return -std::numeric_limits<double>::infinity();
   return 10 * std::log10(signal / noise);
 }
 
-// Activations have a few huge values: show the bulk, count the rest apart.
-double shown_range(const at::Tensor& x) {
-  const double deviation = std::sqrt(sum_of_squares(x) / std::max<double>(1, static_cast<double>(x.numel())));
-  return std::min(peak(x), 12 * deviation);
+// ‖error‖/‖signal‖ from sums of squares; NaN stays NaN.
+double relative_error(double signal, double noise) {
+  if (signal == 0) return noise == 0 ? 0 : std::numeric_limits<double>::infinity();
+  return std::sqrt(noise / signal);
+}
+
+// A few huge values must not squeeze the bulk into one bin: they are counted apart. Not finite: the finite ones decide.
+double shown_range(const at::Tensor& values) {
+  constexpr double kDeviations = 12;
+  const double range = std::min(peak(values), kDeviations * root_mean_square(values));
+  if (std::isfinite(range)) return range;
+  const at::Tensor finite = values.masked_select(values.isfinite());
+  return std::min(peak(finite), kDeviations * root_mean_square(finite));
 }
 
 std::vector<OutlierChannel> outlier_channels(const at::Tensor& abs_max) {
   const at::Tensor peaks = abs_max.to(at::kCPU, at::kFloat).contiguous();
-  const double median = peaks.median().item<double>();
   const auto* values = peaks.const_data_ptr<float>();
+  std::vector<double> sorted;
   std::vector<OutlierChannel> channels;
-  for (int64_t c = 0; c < peaks.numel(); ++c) channels.push_back({c, values[c], median > 0 ? values[c] / median : 0});
+  for (int64_t c = 0; c < peaks.numel(); ++c)
+    if (!std::isnan(values[c])) {
+      sorted.push_back(values[c]);
+      channels.push_back({c, values[c], 0});
+    }
+  if (channels.empty()) return {};
+  std::sort(sorted.begin(), sorted.end());
+  const double median = 0.5 * (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]);
+  for (OutlierChannel& channel : channels)
+    if (channel.abs_max > 0) channel.ratio = median > 0 ? channel.abs_max / median : std::numeric_limits<double>::infinity();
   const size_t keep = std::min(kOutliers, channels.size());
   std::partial_sort(channels.begin(), channels.begin() + static_cast<std::ptrdiff_t>(keep), channels.end(),
                     [](const auto& a, const auto& b) { return a.abs_max > b.abs_max; });
@@ -48,40 +68,64 @@ void measure_weights(const LinearWork& work, const at::Tensor& after, LinearRepo
   report.weight_sqnr_db = sqnr_db(signal, noise);
   report.weight_kurtosis = kurtosis(before);
   report.weight_kurtosis_after = kurtosis(after);
-  const double range = std::max(peak(before), peak(after));
+  const double range = std::max(shown_range(before), shown_range(after));  // the same bins, so that both can be laid over each other
   report.weight_before = histogram(before, -range, range);
   report.weight_after = histogram(after, -range, range);
-  report.weight_error = histogram(error, -report.weight_max_error, report.weight_max_error);
+  const double error_range = shown_range(error);
+  report.weight_error = histogram(error, -error_range, error_range);
 }
 
-void measure_outputs(const LinearWork& work, const at::Tensor& after, const SubsetStatistics& statistics, const std::optional<QuantSpec>& activations,
-                     LinearReport& report) {
-  const at::Tensor x = statistics.rows.to(at::kFloat);
-  const at::Tensor seen = activations ? fake_quantize(x, *activations) : x;
+// What linears of a subset share: measured once.
+struct InputMeasure {
+  std::string subset;
+  std::optional<QuantSpec> spec;
+  at::Tensor x, seen;  // [tokens, in] float32: as it came, and as the quantized linear sees it
+  double kurtosis = 0, abs_max = 0;
+  Histogram before, after;
+  std::vector<OutlierChannel> outliers;
+};
+
+InputMeasure measure_input(const std::string& subset, const SubsetStatistics& statistics, const std::optional<QuantSpec>& activations) {
+  InputMeasure input{subset, activations};
+  // Quantized in the run's dtype, as the forward pass does it.
+  input.x = statistics.rows.to(at::kFloat);
+  input.seen = activations ? fake_quantize(statistics.rows, *activations).to(at::kFloat) : input.x;
+  input.kurtosis = kurtosis(input.x);
+  input.abs_max = peak(statistics.abs_max.defined() ? statistics.abs_max : input.x);
+  const double range = shown_range(input.x);
+  input.before = histogram(input.x, -range, range);
+  if (activations) input.after = histogram(input.seen, -range, range);
+  if (statistics.abs_max.defined()) input.outliers = outlier_channels(statistics.abs_max);
+  return input;
+}
+
+void measure_outputs(const LinearWork& work, const at::Tensor& after, const InputMeasure& input, LinearReport& report) {
+  const at::Tensor &x = input.x, &seen = input.seen;
   const at::Tensor expected = x.matmul(work.original.t()), got = seen.matmul(after.t());
   const at::Tensor error = got - expected;
   const double noise = sum_of_squares(error), signal = sum_of_squares(expected);
-  report.output_relative_error = signal > 0 ? std::sqrt(noise / signal) : (noise > 0 ? std::numeric_limits<double>::infinity() : 0);
+  report.output_relative_error = relative_error(signal, noise);
   report.output_sqnr_db = sqnr_db(signal, noise);
-  report.output_cosine = at::cosine_similarity(got, expected, 1).mean().item<double>();
-  report.input_kurtosis = kurtosis(x);
-  report.input_abs_max = statistics.abs_max.defined() ? peak(statistics.abs_max) : peak(x);
-  const double range = shown_range(x), error_range = peak(error);
-  report.input_before = histogram(x, -range, range);
-  if (activations) report.input_after = histogram(seen, -range, range);
+  report.output_cosine = at::cosine_similarity(got, expected, 1).mean(at::kDouble).item<double>();
+  const double error_range = shown_range(error);
   report.output_error = histogram(error, -error_range, error_range);
-  if (statistics.abs_max.defined()) report.outliers = outlier_channels(statistics.abs_max);
+  report.measured_tokens = x.size(0);
+  report.input_kurtosis = input.kurtosis;
+  report.input_abs_max = input.abs_max;
+  report.input_before = input.before;
+  report.input_after = input.after;
+  report.outliers = input.outliers;
 }
 
 }  // namespace
 
 Histogram histogram(const at::Tensor& values, double low, double high, int bins) {
-  if (!(high > low)) {
+  if (!(high > low) || !std::isfinite(high - low)) {
     const double middle = std::isfinite(low) ? low : 0, half = std::max(std::abs(middle) * 1e-3, 1e-12);
     low = middle - half;
     high = middle + half;
   }
-  const at::Tensor flat = values.to(at::kFloat).reshape({-1});
+  const at::Tensor flat = values.to(at::kFloat).reshape({-1});  // NaN falls into no bin and on neither side
   Histogram h;
   h.low = low;
   h.high = high;
@@ -109,9 +153,11 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
   report.peak_rss_bytes = peak_resident_bytes();
   report.output_relative_error = kNan;
   if (view.float_output.defined() && view.quantized_output.defined()) {
-    const double signal = sum_of_squares(view.float_output);
-    report.output_relative_error = signal > 0 ? std::sqrt(sum_of_squares(view.quantized_output - view.float_output) / signal) : 0;
+    const double signal = sum_of_squares(view.float_output), noise = sum_of_squares(view.quantized_output - view.float_output);
+    report.output_relative_error = relative_error(signal, noise);
+    report.measured_tokens = view.float_output.size(0);
   }
+  std::optional<InputMeasure> input;
   for (const LinearWork& work : view.work.linears) {
     view.work.control.checkpoint();
     LinearReport linear;
@@ -130,8 +176,12 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
     const at::Tensor after = work.quantized ? work.quantized->dequantize() : work.weight;
     measure_weights(work, after, linear);
     const auto statistics = view.work.statistics.find(work.info.subset);
-    if (statistics != view.work.statistics.end() && statistics->second.rows.defined() && statistics->second.rows.size(0) > 0)
-      measure_outputs(work, after, statistics->second, scheme.activations_of(work.module), linear);
+    if (statistics != view.work.statistics.end() && statistics->second.rows.defined() && statistics->second.rows.size(0) > 0) {
+      const auto activations = scheme.activations_of(work.module);
+      if (!input || input->subset != work.info.subset || input->spec != activations)
+        input = measure_input(work.info.subset, statistics->second, activations);
+      measure_outputs(work, after, *input, linear);
+    }
     report.linears.push_back(std::move(linear));
   }
   return report;

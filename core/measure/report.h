@@ -44,13 +44,15 @@ struct LinearReport {
   Histogram input_before, input_after;   // activations entering, float and (fake-)quantized or transformed
   Histogram output_error;
   std::vector<OutlierChannel> outliers;  // largest ratios first, at most 32
-  double seconds = 0;
+  int64_t measured_tokens = 0;        // size of the sample behind output errors and input histograms; 0: none, NaN then
+  double seconds = 0;                 // in the stages of the pipeline
 };
 
 struct BlockReport {
   int block = 0;
   std::vector<LinearReport> linears;
-  double output_relative_error = 0;   // of the block's output hidden states against the float model's
+  double output_relative_error = 0;   // of the block's output hidden states against the float model's (NaN: no text)
+  int64_t measured_tokens = 0;        // that this is taken on
   double seconds = 0;
   int64_t peak_rss_bytes = 0;
 };
@@ -88,7 +90,8 @@ struct RunReport {
   std::string pipeline;       // "awq → clip → gptq"
   std::string started, finished;  // ISO 8601, UTC
   uint64_t seed = 0;
-  double quantize_seconds = 0, evaluate_seconds = 0;
+  double load_seconds = 0, quantize_seconds = 0, evaluate_seconds = 0;  // open and tokenize; calibrate, quantize, measure; perplexities
+  double measure_seconds = 0;     // the part of quantize_seconds that went into block reports, not into quantization
   int64_t peak_rss_bytes = 0;
   double bits_per_weight = 0;     // of the quantized linears, scales and zeros included
   uint64_t float_bytes = 0, quantized_bytes = 0;  // of all linears in blocks

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -113,6 +114,7 @@ void fields(Ar& ar, R& l) {
   ar("input_after", l.input_after);
   ar("output_error", l.output_error);
   ar("outliers", l.outliers);
+  ar("measured_tokens", l.measured_tokens);
   ar("seconds", l.seconds);
 }
 
@@ -122,6 +124,7 @@ void fields(Ar& ar, R& b) {
   ar("block", b.block);
   ar("linears", b.linears);
   ar("output_relative_error", b.output_relative_error);
+  ar("measured_tokens", b.measured_tokens);
   ar("seconds", b.seconds);
   ar("peak_rss_bytes", b.peak_rss_bytes);
 }
@@ -172,7 +175,9 @@ void fields(Ar& ar, R& r) {
   ar("started", r.started);
   ar("finished", r.finished);
   ar("seed", r.seed);
+  ar("load_seconds", r.load_seconds);
   ar("quantize_seconds", r.quantize_seconds);
+  ar("measure_seconds", r.measure_seconds);
   ar("evaluate_seconds", r.evaluate_seconds);
   ar("peak_rss_bytes", r.peak_rss_bytes);
   ar("bits_per_weight", r.bits_per_weight);
@@ -237,7 +242,9 @@ void Reader::decode(const Json& json, T& value, const std::string& path) const {
     if (!json.is_boolean()) fail(path, "expected true or false");
     value = json.get<bool>();
   } else if constexpr (std::is_integral_v<T>) {
-    if (!json.is_number_integer()) fail(path, "expected an integer");
+    const bool fits = json.is_number_unsigned() ? std::in_range<T>(json.get<uint64_t>())
+                                                : json.is_number_integer() && std::in_range<T>(json.get<int64_t>());
+    if (!fits) fail(path, fmt::format("expected an integer of {} bits, found {}", 8 * sizeof(T), json.dump().substr(0, 40)));
     value = json.get<T>();
   } else if constexpr (std::is_same_v<T, std::string>) {
     if (!json.is_string()) fail(path, "expected a text");
@@ -261,7 +268,8 @@ std::string write(const T& value) {
   Writer writer;
   writer("format", 1);
   fields(writer, value);
-  return writer.json.dump();
+  // Messages may quote file names that are not UTF-8: a report must be written all the same.
+  return writer.json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 #include "core/run/run.h"
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
@@ -13,10 +14,12 @@
 #include "core/base/files.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
+#include "core/engine/run_state.h"
 #include "core/measure/block_measure.h"
 #include "core/measure/perplexity.h"
 #include "core/measure/report_json.h"
 #include "core/run/run_inputs.h"
+#include "core/store/run_lock.h"
 
 namespace qb {
 namespace {
@@ -46,7 +49,7 @@ class RunLog {
   RunLog(const fs::path& file, const RunObserver& observer) : observer_(observer) {
     try {
       sink_ = std::make_shared<spdlog::logger>("run", std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()));
-      sink_->set_pattern("%Y-%m-%dT%H:%M:%S %v");
+      sink_->set_pattern("%Y-%m-%dT%H:%M:%SZ %v", spdlog::pattern_time_type::utc);
       sink_->flush_on(spdlog::level::info);
     } catch (const spdlog::spdlog_ex& e) {
       throw ResourceError(fmt::format("{}: cannot write the log: {}", file.string(), e.what()));
@@ -62,15 +65,36 @@ class RunLog {
   std::shared_ptr<spdlog::logger> sink_;
 };
 
+// Seconds of each linear of the block at work, from the engine's progress: a linear has the clock until the next report.
+class LinearClock {
+ public:
+  void see(const Progress& p) {
+    const auto now = Clock::now();
+    if (!current_.empty()) seconds_[current_] += std::chrono::duration<double>(now - since_).count();
+    current_ = p.linear;
+    since_ = now;
+  }
+  double seconds(const std::string& linear) const {
+    const auto it = seconds_.find(linear);
+    return it == seconds_.end() ? 0 : it->second;
+  }
+  void clear() { seconds_.clear(); }
+
+ private:
+  std::map<std::string, double> seconds_;
+  std::string current_;
+  Clock::time_point since_;
+};
+
 // Shares of the whole job by what phases cost: tokens that pass through the model, weighted by the passes.
 class Shares {
  public:
-  Shares(const Recipe& recipe, double calibration_tokens, const std::vector<RunText>& texts, bool float_cached) {
-    const bool learns = calibration_tokens > 0;
-    quantize_ = 8192 + (learns ? 3 * calibration_tokens : 0);
+  // passes_tokens: tokens that every block sees during quantization. float_cached: per evaluation.
+  Shares(const Recipe& recipe, double passes_tokens, const std::vector<RunText>& texts, const std::vector<bool>& float_cached) {
+    quantize_ = kRoundingTokens + passes_tokens;
     for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
       const double windows = texts[i].windows(recipe.evaluation[i]);
-      evaluate_.push_back(windows * static_cast<double>(recipe.evaluation[i].seq_len) * (recipe.evaluate_float && !float_cached ? 2 : 1));
+      evaluate_.push_back(windows * static_cast<double>(recipe.evaluation[i].seq_len) * (recipe.evaluate_float && !float_cached[i] ? 2 : 1));
     }
     total_ = quantize_;
     for (double e : evaluate_) total_ += e;
@@ -84,6 +108,8 @@ class Shares {
   double evaluation(size_t i) const { return evaluate_[i] / total_; }
 
  private:
+  // Rounding and measuring a block costs about as much as passing this many tokens through it.
+  static constexpr double kRoundingTokens = 4096;
   double quantize_ = 0, total_ = 0;
   std::vector<double> evaluate_;
 };
@@ -92,7 +118,7 @@ class RecipeRun {
  public:
   RecipeRun(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer)
       : workspace_(workspace), options_(options), control_(control), observer_(observer), report_(workspace.load(id)),
-        folder_(workspace.run_folder(id)), log_(folder_ / "log.txt", observer) {}
+        folder_(workspace.run_folder(id)), lock_(folder_), log_(folder_ / "log.txt", observer) {}
 
   RunReport carry_out() {
     try {
@@ -112,20 +138,38 @@ class RecipeRun {
       save();
       log_("cancelled; finished blocks are kept and the run can be resumed");
       throw;
-    } catch (const std::exception& e) {
-      report_.status = RunStatus::failed;
-      report_.error = e.what();
-      log_(fmt::format("failed: {}", e.what()));
-      try {
-        save();
-      } catch (const Error&) {
-        // The first error says more than that it could not be written down.
-      }
+    } catch (const Error& e) {
+      fail(e);
       throw;
+    } catch (const std::bad_alloc&) {
+      throw fail(ResourceError(fmt::format("{}: out of memory", folder_.string())));
+    } catch (const c10::Error& e) {
+      const std::string what = e.what_without_backtrace();
+      const bool memory = what.find("out of memory") != std::string::npos || what.find("can't allocate memory") != std::string::npos;
+      if (memory) throw fail(ResourceError(fmt::format("{}: out of memory: {}", folder_.string(), what)));
+      throw fail(InternalError(fmt::format("{}: {}", folder_.string(), what)));
+    } catch (const fs::filesystem_error& e) {
+      throw fail(ResourceError(fmt::format("{}: {}", e.path1().string(), e.code().message())));
+    } catch (const std::exception& e) {
+      throw fail(InternalError(fmt::format("{}: {}", folder_.string(), e.what())));
     }
   }
 
  private:
+  // Writes the failure down and hands it back.
+  template <class E>
+  E fail(E error) {
+    report_.status = RunStatus::failed;
+    report_.error = error.what();
+    log_(fmt::format("failed: {}", error.what()));
+    try {
+      save();
+    } catch (const Error&) {
+      // The first error says more than that it could not be written down.
+    }
+    return error;
+  }
+
   void begin() {
     recipe_ = workspace_.recipe(report_.id);
     report_.status = RunStatus::running;
@@ -134,7 +178,9 @@ class RecipeRun {
     save();
     report("load", "model", 0);
     log_(fmt::format("recipe {}: {}, {}", report_.name, report_.scheme, report_.pipeline));
+    const auto start = Clock::now();
     inputs_ = load_inputs(recipe_, control_);
+    report_.load_seconds = seconds_since(start);
     const ModelInfo& info = inputs_.model->info;
     report_.model_name = info.name;
     report_.model_hash = inputs_.model_hash;
@@ -146,10 +192,11 @@ class RecipeRun {
                      report_.calibration_tokens));
     job_ = make_job(recipe_, inputs_, options_, folder_);
     qb::preflight(job_);
-    bool cached = true;
-    for (size_t i = 0; i < recipe_.evaluation.size(); ++i)
-      cached = cached && workspace_.cached_perplexity(float_key(i)).has_value();
-    shares_ = std::make_unique<Shares>(recipe_, learns_from_data() ? static_cast<double>(report_.calibration_tokens) : 0, inputs_.texts, cached);
+    std::vector<bool> cached;
+    for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
+    // The statistics pass and the quantized pass over all tokens (over a sample where nothing learns), the float pass over the sample.
+    const auto all = static_cast<double>(report_.calibration_tokens), sample = std::min(all, static_cast<double>(job_.measured_tokens));
+    shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample, inputs_.texts, cached);
   }
 
   bool learns_from_data() const {
@@ -160,56 +207,68 @@ class RecipeRun {
 
   void quantize() {
     const auto start = Clock::now();
-    const double before = report_.quantize_seconds;
-    const int kept = finished_blocks(job_);
-    load_block_reports(kept);
+    const int kept = load_block_reports(finished_blocks(job_));
+    // A first session starts its bill anew; a later one adds to what the kept blocks cost.
+    const double before = kept > 0 ? report_.quantize_seconds : 0;
+    if (kept == 0) report_.measure_seconds = 0;
     if (kept > 0) log_(fmt::format("resuming after {} finished blocks", kept));
+    LinearClock clock;
     Control inner = control_;
-    inner.on_progress = [this](const Progress& p) { forward(p, 0, shares_->quantize()); };
+    inner.on_progress = [&](const Progress& p) {
+      clock.see(p);
+      forward(p, 0, shares_->quantize());
+    };
     run_engine(job_, inner, [&](const BlockView& view) {
+      const auto measuring = Clock::now();
       BlockReport block = measure_block(view, recipe_.scheme);
-      const fs::path path = block_report_path(block.block);
-      write_atomically(path, to_json(block));
+      for (LinearReport& linear : block.linears) linear.seconds = clock.seconds(linear.name);
+      clock.clear();
+      write_atomically(block_report_path(folder_, block.block), to_json(block));
+      report_.measure_seconds += seconds_since(measuring);
       report_.quantize_seconds = before + seconds_since(start);
       if (observer_.on_block) observer_.on_block(block);
       log_(fmt::format("block {} done in {:.2f} s, output relative error {:.4g}", block.block, block.seconds, block.output_relative_error));
       report_.blocks.push_back(std::move(block));
-      if (Clock::now() - saved_ > std::chrono::seconds(2)) save();
+      // The block's own file is durable already; the whole report grows, so that writing it must stay a small part of the time.
+      if (Clock::now() - saved_ > std::max<Clock::duration>(std::chrono::seconds(2), 20 * save_cost_)) save();
     });
     report_.quantize_seconds = before + seconds_since(start);
     count_bits();
     save();
   }
 
-  fs::path block_report_path(int block) const {
-    fs::create_directories(folder_ / "blocks");
-    return folder_ / "blocks" / fmt::format("block-{:04}.json", block);
-  }
-
-  // Reports of blocks that an earlier session finished.
-  void load_block_reports(int kept) {
+  // Reports of blocks that an earlier session finished; how many. A block whose report is missing (killed between the two)
+  // or damaged is made again, with the same bits.
+  int load_block_reports(int kept) {
     report_.blocks.clear();
     for (int i = 0; i < kept; ++i) {
-      const fs::path path = block_report_path(i);
-      if (!fs::exists(path)) continue;  // durable block, killed before its report: figures are lost, the block is not
-      report_.blocks.push_back(block_report_from_json(read_text(path), path.string()));
+      const fs::path path = block_report_path(folder_, i);
+      try {
+        report_.blocks.push_back(block_report_from_json(read_text(path), path.string()));
+      } catch (const InputError& e) {
+        log_(fmt::format("block {} is made again: {}", i, e.what()));
+        save_state(folder_, {job_.fingerprint, i});
+        return i;
+      }
       if (observer_.on_block) observer_.on_block(report_.blocks.back());
     }
+    return kept;
   }
 
   void count_bits() {
-    double bits = 0, weights = 0, float_bytes = 0, all_bits = 0;
+    double bits = 0, weights = 0, float_bytes = 0, all_bits = 0, all_weights = 0;
     for (const BlockReport& block : report_.blocks)
       for (const LinearReport& linear : block.linears) {
         const double n = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
         all_bits += linear.bits_per_weight * n;
+        all_weights += n;
         if (linear.scheme == "float") continue;
         bits += linear.bits_per_weight * n;
         weights += n;
       }
     for (const BlockInfo& block : inputs_.model->info.blocks)
       for (const LinearInfo& linear : block.linears) float_bytes += static_cast<double>(linear.bytes);
-    report_.bits_per_weight = weights > 0 ? bits / weights : 0;
+    report_.bits_per_weight = weights > 0 ? bits / weights : all_weights > 0 ? all_bits / all_weights : 0;
     report_.quantized_bytes = static_cast<uint64_t>(all_bits / 8);
     report_.float_bytes = static_cast<uint64_t>(float_bytes);
   }
@@ -272,7 +331,12 @@ class RecipeRun {
   void forward(Progress p, double first, double share) {
     p.fraction = first + share * std::clamp(p.fraction, 0.0, 1.0);
     p.elapsed_s = seconds_since(start_);
-    if (p.fraction > 0.02) p.eta_s = p.elapsed_s / p.fraction * (1 - p.fraction);
+    p.eta_s = -1;
+    // Work of this session only: a resumed run starts far from zero, and opening the model is no measure of it.
+    if (share > 0) {
+      if (!working_) working_ = {Clock::now(), p.fraction};
+      if (const double done = p.fraction - working_->fraction; done > 0.01) p.eta_s = seconds_since(working_->time) / done * (1 - p.fraction);
+    }
     p.rss_bytes = resident_bytes();
     p.peak_rss_bytes = peak_resident_bytes();
     control_.report(p);
@@ -287,9 +351,16 @@ class RecipeRun {
 
   void save() {
     report_.peak_rss_bytes = std::max(report_.peak_rss_bytes, peak_resident_bytes());
+    const auto start = Clock::now();
     workspace_.save(report_);
     saved_ = Clock::now();
+    save_cost_ = saved_ - start;
   }
+
+  struct Work {
+    Clock::time_point time;
+    double fraction;
+  };
 
   Workspace& workspace_;
   const RunOptions& options_;
@@ -297,12 +368,15 @@ class RecipeRun {
   const RunObserver& observer_;
   RunReport report_;
   fs::path folder_;
+  RunLock lock_;
   RunLog log_;
   Recipe recipe_;
   RunInputs inputs_;
   EngineJob job_;
   std::unique_ptr<Shares> shares_;
   Clock::time_point start_ = Clock::now(), saved_ = start_;
+  Clock::duration save_cost_{};
+  std::optional<Work> working_;  // when and where this session's work began
 };
 
 }  // namespace

@@ -3,17 +3,18 @@
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <signal.h>
-#include <unistd.h>
+#include <sqlite3.h>
 
 #include <chrono>
-#include <fstream>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/measure/report_json.h"
+#include "core/store/run_lock.h"
 
 namespace qb {
 namespace {
@@ -33,30 +34,6 @@ std::string slug(const std::string& name) {
   return out.empty() ? "run" : out;
 }
 
-// "PID START": a number of a process alone can be another's by now, its start time in clock ticks cannot.
-std::string process_identity(long pid) {
-  std::ifstream stat(fmt::format("/proc/{}/stat", pid));
-  std::string text;
-  std::getline(stat, text);
-  // Fields count from behind the command's closing parenthesis, since a command may hold spaces.
-  const size_t close = text.rfind(')');
-  if (close == std::string::npos) return {};
-  size_t at = close + 1;
-  for (int field = 0; field < 20 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
-  if (at == std::string::npos) return {};
-  return fmt::format("{} {}", pid, text.substr(text.rfind(' ', at - 1) + 1, at - text.rfind(' ', at - 1) - 1));
-}
-
-bool alive(const std::string& identity) {
-  long pid = 0;
-  try {
-    pid = std::stol(identity);
-  } catch (const std::exception&) {
-    return false;
-  }
-  return process_identity(pid) == identity;
-}
-
 // Failures of the file system in our words.
 template <class F>
 auto guarded(const fs::path& path, F action) {
@@ -69,10 +46,10 @@ auto guarded(const fs::path& path, F action) {
   }
 }
 
+constexpr int kSchemaVersion = 1;
 constexpr const char* kSchema = R"(
   CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, written INTEGER NOT NULL, report TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS perplexities (key TEXT PRIMARY KEY, report TEXT NOT NULL);
-  PRAGMA user_version = 1;
 )";
 
 class FolderWorkspace final : public Workspace {
@@ -83,7 +60,10 @@ class FolderWorkspace final : public Workspace {
       open_index();
       return 0;
     });
-    reclaim();
+    guarded(folder_, [&] {
+      reclaim();
+      return 0;
+    });
   }
 
   const fs::path& folder() const override { return folder_; }
@@ -99,7 +79,7 @@ class FolderWorkspace final : public Workspace {
       // create_directory tells who was first, also across processes.
       for (int n = 2; !fs::create_directory(run_folder(id)); ++n) id = fmt::format("{}-{}", stem, n);
       write_atomically(run_folder(id) / "recipe.yaml", to_yaml(recipe));
-      RunReport report;
+      RunReport report;  // written last: until then other processes take the folder for one being made
       report.id = id;
       report.name = recipe.name.empty() ? id : recipe.name;
       report.model_path = recipe.model.string();
@@ -119,36 +99,47 @@ class FolderWorkspace final : public Workspace {
       const std::scoped_lock lock(mutex_);
       refresh();
       std::vector<RunReport> runs;
-      SQLite::Statement query(*index_, "SELECT report FROM runs ORDER BY id DESC");
-      while (query.executeStep()) runs.push_back(run_report_from_json(query.getColumn(0).getString(), index_path().string()));
+      SQLite::Statement query(*index_, "SELECT id, report FROM runs ORDER BY id DESC");
+      while (query.executeStep()) {
+        const std::string id = query.getColumn(0).getString();
+        try {
+          runs.push_back(run_report_from_json(query.getColumn(1).getString(), index_path().string()));
+        } catch (const InputError&) {
+          runs.push_back(head_of(id));  // a row of an older program
+        }
+      }
       return runs;
     });
   }
 
   RunReport load(const std::string& id) const override {
-    const fs::path path = report_path(id);
-    if (!fs::exists(path)) throw InputError(fmt::format("{}: there is no run \"{}\"", folder_.string(), id));
-    return run_report_from_json(read_text(path), path.string());
+    require_run(id);
+    RunReport report = load_report(id);
+    add_written_blocks(report);
+    return report;
   }
 
-  Recipe recipe(const std::string& id) const override { return load_recipe(run_folder(id) / "recipe.yaml"); }
+  Recipe recipe(const std::string& id) const override {
+    require_run(id);
+    return load_recipe(run_folder(id) / "recipe.yaml");
+  }
 
   void save(const RunReport& report) override {
+    require_run(report.id);
     guarded(run_folder(report.id), [&] {
-      write_atomically(report_path(report.id), to_json(report));
-      if (report.status == RunStatus::running)
-        write_atomically(run_folder(report.id) / "owner", process_identity(::getpid()));
-      else
-        fs::remove(run_folder(report.id) / "owner");
       const std::scoped_lock lock(mutex_);
-      put(report);
+      // A name given while the run works must outlive the next save of who works on it.
+      RunReport named = report;
+      named.name = name_of(report.id).value_or(report.name);
+      write_atomically(report_path(report.id), to_json(named));
+      put(named);
       return 0;
     });
   }
 
   void remove(const std::string& id) override {
-    if (id.empty() || fs::path(id).filename() != id || !fs::exists(run_folder(id)))
-      throw InputError(fmt::format("{}: there is no run \"{}\"", folder_.string(), id));
+    require_run(id);
+    if (RunLock::held(run_folder(id))) throw InputError(fmt::format("{}: the run is being carried out; cancel it first", run_folder(id).string()));
     guarded(run_folder(id), [&] {
       fs::remove_all(run_folder(id));
       const std::scoped_lock lock(mutex_);
@@ -160,9 +151,13 @@ class FolderWorkspace final : public Workspace {
   }
 
   void rename(const std::string& id, const std::string& name) override {
-    RunReport report = load(id);
-    report.name = name;
-    save(report);
+    require_run(id);
+    guarded(run_folder(id), [&] {
+      const std::scoped_lock lock(mutex_);
+      write_atomically(name_path(id), name);
+      put(load_report(id));
+      return 0;
+    });
   }
 
   std::optional<PerplexityResult> cached_perplexity(const std::string& key) const override {
@@ -192,19 +187,67 @@ class FolderWorkspace final : public Workspace {
  private:
   fs::path index_path() const { return folder_ / "index.db"; }
   fs::path report_path(const std::string& id) const { return run_folder(id) / "report.json"; }
+  fs::path name_path(const std::string& id) const { return run_folder(id) / "name"; }
+
+  void require_run(const std::string& id) const {
+    std::error_code error;
+    if (id.empty() || id == "." || id == ".." || fs::path(id).filename() != id || !fs::is_directory(run_folder(id), error))
+      throw InputError(fmt::format("{}: there is no run \"{}\"", folder_.string(), id));
+  }
+
+  // The name that rename() gave; who carries the run out never writes this file.
+  std::optional<std::string> name_of(const std::string& id) const {
+    if (!fs::exists(name_path(id))) return std::nullopt;
+    return read_text(name_path(id), 1 << 16);
+  }
+
+  RunReport load_report(const std::string& id) const {
+    RunReport report = run_report_from_json(read_text(report_path(id)), report_path(id).string());
+    report.id = id;  // the folder may be a copy of another
+    report.name = name_of(id).value_or(report.name);
+    return report;
+  }
+
+  // Without blocks; of a damaged run, what is wrong with it.
+  RunReport head_of(const std::string& id) const {
+    try {
+      RunReport report = load_report(id);
+      report.blocks.clear();
+      return report;
+    } catch (const Error& e) {
+      RunReport damaged;
+      damaged.id = damaged.name = id;
+      damaged.status = RunStatus::failed;
+      damaged.error = e.what();
+      return damaged;
+    }
+  }
+
+  // A run that was killed wrote blocks since its report was saved last.
+  void add_written_blocks(RunReport& report) const {
+    if (report.status == RunStatus::finished) return;
+    for (auto next = static_cast<int>(report.blocks.size());; ++next) {
+      const fs::path path = block_report_path(run_folder(report.id), next);
+      if (!fs::exists(path)) return;
+      report.blocks.push_back(block_report_from_json(read_text(path), path.string()));
+    }
+  }
 
   void open_index() {
     auto open = [&] {
       index_ = std::make_unique<SQLite::Database>(index_path().string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, 5000);
       index_->exec("PRAGMA journal_mode = WAL");
-      if (index_->execAndGet("PRAGMA quick_check").getString() != "ok") throw SQLite::Exception("damaged", 11);
+      if (index_->execAndGet("PRAGMA quick_check").getString() != "ok") throw SQLite::Exception("damaged", SQLITE_CORRUPT);
+      const int version = index_->execAndGet("PRAGMA user_version").getInt();
+      if (version != 0 && version != kSchemaVersion) throw SQLite::Exception("of another version", SQLITE_CORRUPT);
       index_->exec(kSchema);
+      if (version == 0) index_->exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
     };
     try {
       open();
     } catch (const SQLite::Exception& e) {
       // Not a database, or a damaged one: run folders are the truth, the index is made again from them.
-      if (e.getErrorCode() != 11 && e.getErrorCode() != 26) throw;
+      if (e.getErrorCode() != SQLITE_CORRUPT && e.getErrorCode() != SQLITE_NOTADB) throw;
       index_.reset();
       for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(index_path().string() + suffix);
       open();
@@ -222,8 +265,13 @@ class FolderWorkspace final : public Workspace {
   }
 
   int64_t written(const std::string& id) const {
-    std::error_code error;
-    return fs::last_write_time(report_path(id), error).time_since_epoch().count();
+    int64_t latest = std::numeric_limits<int64_t>::min();
+    for (const fs::path& path : {report_path(id), name_path(id)}) {
+      std::error_code error;
+      const auto time = fs::last_write_time(path, error);
+      if (!error) latest = std::max<int64_t>(latest, time.time_since_epoch().count());
+    }
+    return latest;
   }
 
   // Brings the index up to what the run folders say: other processes write them too.
@@ -238,16 +286,9 @@ class FolderWorkspace final : public Workspace {
       const bool current = it != indexed.end() && it->second == written(id);
       if (it != indexed.end()) indexed.erase(it);
       if (current) continue;
-      try {
-        if (!fs::exists(report_path(id))) continue;  // being created
-        put(load(id));
-      } catch (const Error& e) {
-        RunReport damaged;
-        damaged.id = damaged.name = id;
-        damaged.status = RunStatus::failed;
-        damaged.error = e.what();
-        put(damaged);
-      }
+      const bool fresh = fs::file_time_type::clock::now() - entry.last_write_time() < std::chrono::seconds(10);
+      if (fresh && !fs::exists(report_path(id))) continue;  // being made
+      put(head_of(id));
     }
     for (const auto& [id, time] : indexed) {
       SQLite::Statement statement(*index_, "DELETE FROM runs WHERE id = ?");
@@ -258,12 +299,10 @@ class FolderWorkspace final : public Workspace {
 
   // Runs of processes that are gone were interrupted: they can be resumed.
   void reclaim() {
-    for (RunReport& head : list()) {
-      if (head.status != RunStatus::running && head.status != RunStatus::paused && head.status != RunStatus::queued) continue;
-      const fs::path owner = run_folder(head.id) / "owner";
-      if (head.status != RunStatus::queued && fs::exists(owner) && alive(read_text(owner))) continue;
-      if (head.status == RunStatus::queued) continue;
-      RunReport report = load(head.id);
+    for (const RunReport& head : list()) {
+      if (head.status != RunStatus::running && head.status != RunStatus::paused) continue;
+      if (RunLock::held(run_folder(head.id))) continue;
+      RunReport report = load_report(head.id);
       report.status = RunStatus::cancelled;
       report.error = "the program ended before the run did; it can be resumed";
       save(report);
@@ -276,6 +315,8 @@ class FolderWorkspace final : public Workspace {
 };
 
 }  // namespace
+
+fs::path block_report_path(const fs::path& run_folder, int block) { return run_folder / "blocks" / fmt::format("block-{:04}.json", block); }
 
 std::shared_ptr<Workspace> Workspace::open(const fs::path& folder) { return std::make_shared<FolderWorkspace>(folder); }
 

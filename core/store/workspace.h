@@ -10,8 +10,12 @@
 
 namespace qb {
 
-// A folder of runs: runs/<id>/{recipe.yaml, report.json, blocks/, log.txt} and an SQLite index that can be rebuilt from them.
-// Thread-safe. Torch-free.
+// The report of one block of a run, written as soon as the block is durable.
+std::filesystem::path block_report_path(const std::filesystem::path& run_folder, int block);
+
+// A folder of runs: runs/<id>/{recipe.yaml, report.json, blocks/, log.txt} and an SQLite index that is made again from
+// them when it is missing, damaged or behind. A damaged run is listed as failed with what is wrong. Several processes may
+// open one workspace. Thread-safe. Torch-free. File system failures are ResourceErrors that name the path.
 class Workspace {
  public:
   // Creates the folder when absent. Runs that were "running" in a process that is gone become "cancelled" (resumable).
@@ -22,10 +26,10 @@ class Workspace {
   virtual std::string create_run(const Recipe& recipe) = 0;   // returns its id; status queued
   virtual std::filesystem::path run_folder(const std::string& id) const = 0;
   virtual std::vector<RunReport> list() const = 0;            // without blocks, newest first
-  virtual RunReport load(const std::string& id) const = 0;    // whole; InputError when absent or damaged
+  virtual RunReport load(const std::string& id) const = 0;    // whole, with blocks written so far; InputError when absent or damaged
   virtual Recipe recipe(const std::string& id) const = 0;
-  virtual void save(const RunReport& report) = 0;             // durable
-  virtual void remove(const std::string& id) = 0;             // deletes the folder
+  virtual void save(const RunReport& report) = 0;             // durable; a name given by rename() stays
+  virtual void remove(const std::string& id) = 0;             // deletes the folder; InputError while it is being carried out
   virtual void rename(const std::string& id, const std::string& name) = 0;
   // Perplexity of a float model, measured once per (model, corpus, seq_len, windows, dtype).
   virtual std::optional<PerplexityResult> cached_perplexity(const std::string& key) const = 0;

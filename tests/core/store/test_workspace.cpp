@@ -1,0 +1,203 @@
+#include <ATen/ATen.h>
+
+#include <QtTest/QtTest>
+#include <csignal>
+#include <fstream>
+#include <set>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/measure/report_json.h"
+#include "core/store/run_lock.h"
+#include "core/store/workspace.h"
+
+namespace fs = std::filesystem;
+
+class TestWorkspace : public QObject {
+  Q_OBJECT
+  std::unique_ptr<QTemporaryDir> place_;
+  fs::path folder() const { return fs::path(place_->path().toStdString()) / "ws"; }
+
+  static qb::Recipe recipe(const std::string& name) {
+    qb::Recipe r;
+    r.name = name;
+    r.model = "/models/tiny";
+    r.scheme.weights = qb::QuantSpec{};
+    return r;
+  }
+  template <class F>
+  static std::string error_of(F action) {
+    try {
+      action();
+    } catch (const qb::Error& e) {
+      return e.what();
+    }
+    return {};
+  }
+  static qb::RunReport marked(qb::Workspace& workspace, const std::string& id, qb::RunStatus status) {
+    qb::RunReport report = workspace.load(id);
+    report.status = status;
+    workspace.save(report);
+    return report;
+  }
+
+ private Q_SLOTS:
+  void init() { place_ = std::make_unique<QTemporaryDir>(); }
+
+  void a_run_is_made_saved_listed_and_loaded() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string id = workspace->create_run(recipe("4 bits, Größe 64!"));
+    QVERIFY2(id.ends_with("-4-bits-gr-e-64"), id.c_str());
+    QCOMPARE(workspace->recipe(id).name, std::string("4 bits, Größe 64!"));
+    qb::RunReport report = workspace->load(id);
+    QCOMPARE(report.status, qb::RunStatus::queued);
+    report.status = qb::RunStatus::finished;
+    report.blocks.resize(2);
+    workspace->save(report);
+    QCOMPARE(workspace->load(id).blocks.size(), size_t{2});
+    const auto heads = workspace->list();
+    QCOMPARE(heads.size(), size_t{1});
+    QCOMPARE(heads[0].status, qb::RunStatus::finished);
+    QVERIFY(heads[0].blocks.empty());
+  }
+  void names_may_repeat_ids_do_not() {
+    const auto workspace = qb::Workspace::open(folder());
+    std::set<std::string> ids;
+    for (int i = 0; i < 5; ++i) ids.insert(workspace->create_run(recipe("same")));
+    QCOMPARE(ids.size(), size_t{5});
+    QCOMPARE(workspace->list().size(), size_t{5});
+  }
+  void blocks_written_after_the_last_save_are_loaded() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string id = workspace->create_run(recipe("r"));
+    marked(*workspace, id, qb::RunStatus::cancelled);
+    fs::create_directories(workspace->run_folder(id) / "blocks");
+    qb::BlockReport block;
+    block.seconds = 7;
+    qb::write_atomically(qb::block_report_path(workspace->run_folder(id), 0), qb::to_json(block));
+    QCOMPARE(workspace->load(id).blocks.at(0).seconds, 7.0);
+  }
+  void a_missing_damaged_or_foreign_index_is_made_again() {
+    std::string id;
+    {
+      const auto workspace = qb::Workspace::open(folder());
+      id = workspace->create_run(recipe("r"));
+    }
+    const auto again = [&] {
+      for (const char* suffix : {"-wal", "-shm"}) fs::remove(folder() / ("index.db" + std::string(suffix)));
+      const auto list = qb::Workspace::open(folder())->list();
+      QCOMPARE(list.size(), size_t{1});
+      QCOMPARE(list[0].id, id);
+    };
+    fs::remove(folder() / "index.db");
+    again();
+    std::ofstream(folder() / "index.db", std::ios::trunc) << std::string(20000, 'x');
+    again();
+    {
+      std::fstream file(folder() / "index.db", std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(60);  // the database header's user version
+      file.write("\0\0\0\x63", 4);
+    }
+    again();
+  }
+  void what_another_process_did_to_the_folders_is_seen() {
+    const auto one = qb::Workspace::open(folder()), two = qb::Workspace::open(folder());
+    const std::string id = one->create_run(recipe("r"));
+    QCOMPARE(two->list().size(), size_t{1});
+    marked(*one, id, qb::RunStatus::finished);
+    QCOMPARE(two->list().at(0).status, qb::RunStatus::finished);
+    fs::remove_all(one->run_folder(id));
+    QVERIFY(two->list().empty());
+  }
+  void a_damaged_run_is_listed_with_its_error() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string good = workspace->create_run(recipe("good")), bad = workspace->create_run(recipe("bad"));
+    std::ofstream(workspace->run_folder(bad) / "report.json", std::ios::trunc) << "{\"format\": 1, \"id\": ";
+    QVERIFY(error_of([&] { workspace->load(bad); }).find("report.json") != std::string::npos);
+    const auto reopened = qb::Workspace::open(folder());
+    int failed = 0;
+    for (const qb::RunReport& head : reopened->list())
+      if (head.id == bad) {
+        ++failed;
+        QCOMPARE(head.status, qb::RunStatus::failed);
+        QVERIFY(head.error.find("report.json") != std::string::npos);
+      }
+    QCOMPARE(failed, 1);
+    QCOMPARE(reopened->list().size(), size_t{2});
+    QCOMPARE(reopened->load(good).name, std::string("good"));
+    reopened->remove(bad);
+    QCOMPARE(reopened->list().size(), size_t{1});
+  }
+  void a_run_whose_process_is_gone_can_be_resumed_and_a_living_one_is_left_alone() {
+    std::string dead, alive;
+    const auto workspace = qb::Workspace::open(folder());
+    dead = workspace->create_run(recipe("dead"));
+    alive = workspace->create_run(recipe("alive"));
+    marked(*workspace, dead, qb::RunStatus::running);
+    marked(*workspace, alive, qb::RunStatus::running);
+    int ready[2];
+    QCOMPARE(::pipe(ready), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      qb::RunLock lock(workspace->run_folder(alive));
+      (void)!::write(ready[1], "x", 1);
+      ::pause();
+      ::_exit(0);
+    }
+    char byte;
+    QCOMPARE(::read(ready[0], &byte, 1), ssize_t{1});
+    {
+      const auto other = qb::Workspace::open(folder());
+      QCOMPARE(other->load(dead).status, qb::RunStatus::cancelled);
+      QCOMPARE(other->load(alive).status, qb::RunStatus::running);
+      const std::string held = error_of([&] { qb::RunLock lock(other->run_folder(alive)); });
+      QVERIFY2(held.find(std::to_string(child)) != std::string::npos, held.c_str());
+      QVERIFY(error_of([&] { other->remove(alive); }).find("cancel") != std::string::npos);
+    }
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    QCOMPARE(qb::Workspace::open(folder())->load(alive).status, qb::RunStatus::cancelled);
+    qb::RunLock free(workspace->run_folder(alive));
+    QVERIFY(!error_of([&] { qb::RunLock twice(workspace->run_folder(alive)); }).empty());
+  }
+  void a_new_name_outlives_the_next_save_of_a_running_run() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string id = workspace->create_run(recipe("old"));
+    qb::RunReport held = workspace->load(id);
+    workspace->rename(id, "new");
+    QCOMPARE(workspace->list().at(0).name, std::string("new"));
+    workspace->save(held);
+    QCOMPARE(workspace->load(id).name, std::string("new"));
+    QCOMPARE(qb::Workspace::open(folder())->list().at(0).name, std::string("new"));
+  }
+  void foreign_ids_are_refused() {
+    const auto workspace = qb::Workspace::open(folder());
+    for (const char* id : {"", ".", "..", "../ws", "a/b", "none"}) {
+      QVERIFY(!error_of([&] { workspace->remove(id); }).empty());
+      QVERIFY(!error_of([&] { workspace->load(id); }).empty());
+    }
+    QVERIFY(fs::exists(folder() / "runs"));
+  }
+  void float_perplexities_are_kept_by_key() {
+    qb::PerplexityResult result;
+    result.perplexity = 20.968;
+    result.window_nll = {1, 2};
+    qb::Workspace::open(folder())->cache_perplexity("model text 2048", result);
+    const auto workspace = qb::Workspace::open(folder());
+    QVERIFY(!workspace->cached_perplexity("model text 1024"));
+    const auto found = workspace->cached_perplexity("model text 2048");
+    QVERIFY(found.has_value());
+    QCOMPARE(found->perplexity, 20.968);
+    QCOMPARE(found->window_nll.size(), size_t{2});
+  }
+  void a_place_that_cannot_be_written_is_named() {
+    std::ofstream(folder()) << "a file, not a folder";
+    const std::string what = error_of([&] { qb::Workspace::open(folder()); });
+    QVERIFY2(what.find("ws") != std::string::npos, what.c_str());
+  }
+};
+
+QTEST_GUILESS_MAIN(TestWorkspace)
+#include "test_workspace.moc"
