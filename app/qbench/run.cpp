@@ -6,14 +6,14 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/measure/report_json.h"
-#include "core/recipe/recipe.h"
+#include "core/recipe/settings.h"
 #include "core/run/run.h"
 
 namespace cli {
 namespace {
 
 struct Arguments {
-  std::vector<std::string> recipes;
+  std::vector<std::string> recipes, settings;
   std::string workspace = "qbench-workspace", device = "cpu", resume;
   bool check = false, quiet = false;
 };
@@ -34,9 +34,13 @@ int run(const Arguments& arguments, const Options& options) {
     std::cerr << "qbench run: give recipes, or --resume with a run's id\n";
     return usage;
   }
+  if (!arguments.resume.empty() && (!arguments.settings.empty() || arguments.check)) {
+    std::cerr << "qbench run: a run is resumed as it was started; --set and --check go with recipes\n";
+    return usage;
+  }
   // All recipes are checked before the first one costs an hour.
   std::vector<qb::Recipe> recipes;
-  for (const auto& path : arguments.recipes) recipes.push_back(qb::load_recipe(path));
+  for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(qb::load_recipe(path), arguments.settings, std::filesystem::current_path()));
   for (const auto& recipe : recipes) qb::preflight(recipe, {arguments.device});
   if (arguments.check) {
     if (!options.json) std::cout << fmt::format("{} recipe{} fit{}\n", recipes.size(), recipes.size() == 1 ? "" : "s", recipes.size() == 1 ? "s" : "");
@@ -79,6 +83,7 @@ void add_run(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs")->capture_default_str();
   command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->capture_default_str();
   command->add_option("--resume", arguments->resume, "Go on with a cancelled run (its id)");
+  command->add_option("--set", arguments->settings, "Change a key of every recipe: scheme.weights.group_size=64 (may be repeated)")->allow_extra_args(false);
   command->add_flag("--check", arguments->check, "Only check recipes against model and data");
   command->add_flag("--quiet,-q", arguments->quiet, "No progress");
   command->callback([arguments, &options, &action] { action = [arguments, &options] { return run(*arguments, options); }; });

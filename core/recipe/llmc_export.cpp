@@ -1,6 +1,11 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/model/model_info.h"
@@ -11,6 +16,8 @@ namespace qb {
 namespace {
 
 std::string quoted(const std::string& text) {
+  // Line ends and controls need double quotes; JSON's form is YAML's too.
+  if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; })) return nlohmann::json(text).dump(-1, ' ', true);
   std::string out = "'";
   for (char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
   return out + "'";
@@ -44,10 +51,16 @@ std::string model_type(const Recipe& recipe, std::vector<std::string>& notes) {
 }
 
 // The data set that LLMC knows a corpus by.
-std::string data_set(const CorpusSpec& corpus, const char* otherwise) {
-  const std::string text = corpus.name + " " + corpus.path.string();
-  for (const char* name : {"wikitext2", "pileval", "c4", "ptb"})
-    if (text.find(name) != std::string::npos) return name;
+std::string data_set(const CorpusSpec& corpus, std::initializer_list<const char*> known, const char* otherwise) {
+  // Its name, or its file's, whole or as a word of it: "c4" is not in "abc42.txt".
+  const std::string text = corpus.name + " " + corpus.path.filename().string();
+  for (const char* name : known) {
+    const size_t at = text.find(name), end = at + std::string(name).size();
+    if (at == std::string::npos) continue;
+    const bool starts = at == 0 || !std::isalnum(static_cast<unsigned char>(text[at - 1]));
+    const bool ends = end == text.size() || !std::isalnum(static_cast<unsigned char>(text[end]));
+    if (starts && ends) return name;
+  }
   if (text.find("wikitext-2") != std::string::npos) return "wikitext2";
   return otherwise;
 }
@@ -82,6 +95,35 @@ std::string quantizer(const std::string& indent, const QuantSpec& spec, const st
   return text;
 }
 
+// "*.4.mlp.down_proj" is block 4's; names without wildcards are whole names. LLMC has no other patterns.
+std::string ignored_layers(const std::vector<std::string>& patterns, std::vector<std::string>& notes) {
+  static const std::regex in_block(R"(\*\.(\d{1,4})\.([A-Za-z_][\w.]*))"), whole(R"([A-Za-z_][\w.]*)");
+  // LLMC's list is blocks × names: only patterns that make a full product can be written.
+  std::map<std::string, std::set<int>> blocks_of;
+  std::vector<std::string> special;
+  for (const std::string& pattern : patterns) {
+    std::smatch match;
+    if (std::regex_match(pattern, match, in_block))
+      blocks_of[match[2]].insert(std::stoi(match[1]));
+    else if (std::regex_match(pattern, whole))
+      special.push_back(pattern);
+    else
+      notes.push_back(fmt::format("scheme.ignore: LLMC has block numbers and names, not the pattern \"{}\"; not written", pattern));
+  }
+  std::set<int> blocks;
+  std::vector<std::string> names;
+  for (const auto& [name, ids] : blocks_of) {
+    if (blocks.empty()) blocks = ids;
+    if (ids == blocks)
+      names.push_back(name);
+    else
+      notes.push_back(fmt::format("scheme.ignore: LLMC keeps the same blocks for all names; {} has others and was not written", name));
+  }
+  if (names.empty() && special.empty()) return "";
+  return fmt::format("ignored_layers:\n    block_ids: [{}]\n    layer_names: [{}]\n    speical_names: [{}]\n", fmt::join(blocks, ", "), fmt::join(names, ", "),
+                     fmt::join(special, ", "));
+}
+
 }  // namespace
 
 LlmcExport to_llmc(const Recipe& recipe) {
@@ -96,33 +138,38 @@ LlmcExport to_llmc(const Recipe& recipe) {
   const bool hqq = weights.range == RangeMethod::hqq;
   std::string& y = result.yaml;
   y += fmt::format("base:\n    seed: &seed {}\n", recipe.seed);
-  y += fmt::format("model:\n    type: {}\n    path: {}\n    tokenizer_mode: fast\n    torch_dtype: auto\n", model_type(recipe, result.notes), quoted(recipe.model.string()));
+  y += fmt::format("model:\n    type: {}\n    path: {}\n    tokenizer_mode: fast\n    torch_dtype: torch.{}\n", model_type(recipe, result.notes), quoted(recipe.model.string()), recipe.dtype);
+  if (recipe.calibration && hqq) result.notes.push_back("calibration: LLMC's HQQ reads no data; not written");
   if (recipe.calibration && !hqq) {
     const CalibrationSpec& c = *recipe.calibration;
-    const std::string name = data_set(c.corpus, "custom_txt");
+    const std::string name = data_set(c.corpus, {"wikitext2", "pileval", "c4", "ptb", "ultrachat"}, "custom_txt");
     std::string preproc = c.sampling.sampling;
     if (preproc == "sequential" || preproc == "random_windows" || preproc == "documents") {
       preproc = preproc == "random_windows" ? "wikitext2_gptq" : "txt_general_preproc";
       result.notes.push_back(fmt::format("calibration.sampling: LLMC has no {}; its nearest, {}, is written", c.sampling.sampling, preproc));
     }
     if (name == "custom_txt") result.notes.push_back("calibration.corpus: LLMC reads a folder with samples.json; make one of the text");
-    y += fmt::format("calib:\n    name: {}\n    download: False\n    path: {}\n    n_samples: {}\n    bs: 1\n    seq_len: {}\n    preproc: {}\n    seed: *seed\n",
-                     name, quoted(c.corpus.path.string()), c.sampling.samples, c.sampling.seq_len, preproc);
+    y += fmt::format("calib:\n    name: {}\n    download: False\n    path: {}\n    n_samples: {}\n    bs: 1\n    seq_len: {}\n    preproc: {}\n    seed: {}\n",
+                     name, quoted(c.corpus.path.string()), c.sampling.samples, c.sampling.seq_len, preproc,
+                     c.sampling.seed == recipe.seed ? "*seed" : std::to_string(c.sampling.seed));
   }
-  if (!recipe.evaluation.empty()) {
-    const EvaluationSpec& e = recipe.evaluation.front();
-    y += fmt::format("eval:\n    eval_pos: [{}fake_quant]\n    name: {}\n    download: False\n    path: {}\n    bs: 1\n    seq_len: {}\n    inference_per_block: False\n",
-                     recipe.evaluate_float ? "pretrain, " : "", data_set(e.corpus, "custom_ppl"), quoted(e.corpus.path.string()), e.seq_len);
-    if (recipe.evaluation.size() > 1) result.notes.push_back("evaluation: only the first text is written");
-    if (e.windows > 0) result.notes.push_back(fmt::format("evaluation[0].windows: LLMC measures the whole text, not {} windows", e.windows));
+  if (!recipe.evaluation.empty()) y += "eval:\n";
+  for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
+    const EvaluationSpec& e = recipe.evaluation[i];
+    const bool several = recipe.evaluation.size() > 1;  // LLMC takes one section or a list of them
+    const std::string lead = several ? "    - " : "    ", indent = several ? "      " : "    ";
+    y += fmt::format("{1}eval_pos: [{2}fake_quant]\n{0}type: ppl\n{0}name: {3}\n{0}download: False\n{0}path: {4}\n{0}bs: 1\n{0}seq_len: {5}\n{0}inference_per_block: False\n",
+                     indent, lead, recipe.evaluate_float ? "pretrain, " : "", data_set(e.corpus, {"wikitext2", "c4", "ptb"}, "custom_ppl"),
+                     quoted(e.corpus.path.string()), e.seq_len);
+    if (e.windows > 0) result.notes.push_back(fmt::format("evaluation[{}].windows: LLMC measures the whole text, not {} windows", i, e.windows));
   }
-  y += fmt::format("quant:\n    method: {}\n    weight:\n", hqq ? "HQQ" : "RTN");
+  y += fmt::format("quant:\n    method: {}\n    quant_out: {}\n    weight:\n", hqq ? "HQQ" : "RTN", boolean(recipe.propagate_quantized));
   y += quantizer("        ", weights, "scheme.weights", result.notes);
   if (recipe.scheme.activations) y += "    act:\n" + quantizer("        ", *recipe.scheme.activations, "scheme.activations", result.notes);
   if (hqq)
     y += fmt::format("    special:\n        axis: 1\n        lp_norm: {}\n        beta: {}\n        kappa: {}\n        iters: {}\n", plain_number(weights.hqq_norm),
                      plain_number(weights.hqq_beta), plain_number(weights.hqq_kappa), weights.hqq_iterations);
-  if (!recipe.scheme.ignore.empty()) result.notes.push_back("scheme.ignore: LLMC ignores whole layers by number and name; not written");
+  y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.overrides.empty()) result.notes.push_back("scheme.overrides: LLMC has no mixed bits; not written");
   y += "save:\n    save_trans: False\n    save_fake: False\n    save_path: /path/to/save/\n";
   return result;

@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
+
 #include "core/base/error.h"
 #include "core/recipe/llmc.h"
 #include "core/recipe/recipe_read.h"
@@ -12,13 +15,77 @@ constexpr int64_t kLarge = int64_t{1} << 40;
 // "True" and "true" alike; LLMC files are Python's YAML.
 bool flag(YamlMap& map, const std::string& key, bool otherwise) { return map.boolean(key).value_or(otherwise); }
 
+// A scalar or a list of scalars, as LLMC allows for several keys.
+std::vector<std::string> texts(YamlMap& map, const std::string& key) {
+  const YAML::Node node = map.node(key);
+  if (!node.IsDefined() || node.IsNull()) return {};
+  if (node.IsScalar()) return {node.Scalar()};
+  std::vector<std::string> values;
+  for (const YAML::Node& item : map.list(key)) {
+    if (!item.IsScalar()) map.fail(key, "expected a text or a list of texts");
+    values.push_back(item.Scalar());
+  }
+  return values;
+}
+
+// What a key of ours is called in the LLMC file, so that an error points at what the user wrote.
+std::string llmc_key(std::string key) {
+  static const std::pair<const char*, const char*> names[] = {
+      {"scheme.weights", "quant.weight"}, {"scheme.activations", "quant.act"}, {"scheme.ignore", "ignored_layers"}, {"scheme", "quant"},
+      {"calibration", "calib"},           {"evaluation", "eval"},             {"pipeline", "quant.method"}};
+  for (const auto& [ours, theirs] : names)
+    if (key.rfind(ours, 0) == 0) {
+      key = theirs + key.substr(std::string(ours).size());
+      break;
+    }
+  static const std::pair<const char*, const char*> ends[] = {{".type", ".bit"}, {".heads", ".head_num"}, {".range", ".calib_algo"}, {".round_zero_point", ".round_zp"}};
+  for (const auto& [ours, theirs] : ends)
+    if (const std::string end = ours; key.size() > end.size() && key.compare(key.size() - end.size(), end.size(), end) == 0)
+      key = key.substr(0, key.size() - end.size()) + theirs;
+  return key;
+}
+
 class Import {
  public:
   LlmcImport read(const YAML::Node& root) {
     YamlMap map(root, "");
     if (auto base = map.map("base")) recipe_.seed = base->unsigned_integer("seed").value_or(recipe_.seed);
     if (map.has("sparse")) map.fail("sparse", "sparsification has no counterpart in this program yet");
-    if (map.has("token_reduction")) map.fail("token_reduction", "token reduction is for vision models, which this program does not load");
+    auto quant = map.map("quant");
+    if (!quant) map.fail("quant", "is missing; only quantization can be imported");
+    for (const char* other : {"vision", "video_gen"})
+      if (quant->has(other)) quant->fail(other, "this program quantizes language models only");
+    if (quant->has("token_reduction")) quant->fail("token_reduction", "is for vision models, which this program does not load");
+    if (auto language = quant->map("language")) {
+      leave_out(*quant);
+      quantization(*language);
+    } else {
+      quantization(*quant);
+    }
+    model(map);
+    if (auto calib = map.map("calib")) calibration(*calib);
+    evaluation(map);
+    if (auto ignored = map.map("ignored_layers")) ignored_layers(*ignored);
+    if (map.node("save").IsDefined()) note("save was left out; checkpoints are exported from a finished run");
+    leave_out(map);
+    try {
+      validate(recipe_);
+    } catch (const RecipeError& e) {
+      fail_at(llmc_key(e.key()), e.detail());
+    }
+    return {std::move(recipe_), std::move(notes_)};
+  }
+
+ private:
+  void note(const std::string& text) { notes_.push_back(text); }
+
+  // Keys that do not decide a result pass in silence; what else was not read is told.
+  void leave_out(YamlMap& map, std::initializer_list<const char*> indifferent = {}) {
+    for (const char* key : indifferent) map.node(key);
+    for (const std::string& key : map.unread()) note(fmt::format("{} was left out; it has no counterpart here", map.place(key)));
+  }
+
+  void model(YamlMap& map) {
     auto model = map.map("model");
     if (!model) map.fail("model", "is missing");
     recipe_.model = model->text("path").value_or("");
@@ -26,30 +93,20 @@ class Import {
       recipe_.model = "model path";
       note("model.path is empty; fill in the model");
     }
-    if (model->text("torch_dtype").value_or("auto") == "torch.float32") recipe_.dtype = "float32";
-    if (auto calib = map.map("calib")) calibration(*calib);
-    evaluation(map);
-    auto quant = map.map("quant");
-    if (!quant) map.fail("quant", "is missing; only quantization can be imported");
-    for (const char* other : {"vision", "video_gen"})
-      if (quant->has(other)) quant->fail(other, "this program quantizes language models only");
-    quantization(quant->has("language") ? *quant->map("language") : *quant);
-    if (map.has("ignored_layers")) note("ignored_layers was left out; write scheme.ignore patterns instead");
-    if (map.has("save")) note("save was left out; checkpoints are exported from a finished run");
-    validate(recipe_);
-    return {std::move(recipe_), std::move(notes_)};
+    const std::string dtype = model->text("torch_dtype").value_or("auto");
+    if (dtype == "torch.float32") recipe_.dtype = "float32";
+    if (dtype == "torch.float16") note("model.torch_dtype float16 became bfloat16");
+    leave_out(*model, {"type", "tokenizer_mode", "use_cpu_to_save_cuda_mem_for_catcher"});
   }
-
- private:
-  void note(const std::string& text) { notes_.push_back(text); }
 
   void calibration(YamlMap map) {
     CalibrationSpec spec;
     spec.corpus.name = map.text("name").value_or("");
-    if (spec.corpus.name == "custom_mm" || spec.corpus.name == "images" || spec.corpus.name == "t2v" || spec.corpus.name == "i2v")
-      map.fail("name", fmt::format("{} is no text", spec.corpus.name));
+    for (const char* other : {"custom_mm", "images", "t2v", "i2v", "vlm_datastes"})
+      if (spec.corpus.name == other) map.fail("name", fmt::format("{} is no text", spec.corpus.name));
     spec.corpus.path = map.text("path").value_or("");
     if (spec.corpus.path.empty()) spec.corpus.path = spec.corpus.name;
+    if (spec.corpus.path.empty()) map.fail("path", "is missing");
     spec.sampling.samples = map.integer("n_samples", 1, kLarge).value_or(128);
     spec.sampling.seq_len = map.integer("seq_len", 1, kLarge).value_or(512);
     spec.sampling.seed = map.unsigned_integer("seed").value_or(recipe_.seed);
@@ -62,27 +119,44 @@ class Import {
     }
     spec.sampling.sampling = preproc;
     note("calib.path names a Hugging Face data set folder; give a text or .jsonl file of it as calibration.corpus");
+    leave_out(map, {"download", "bs", "padding"});
     recipe_.calibration = spec;
   }
 
   void evaluation(YamlMap& map) {
     const YAML::Node node = map.node("eval");
+    recipe_.evaluate_float = false;
     if (!node.IsDefined() || node.IsNull()) return;
-    std::vector<YAML::Node> entries = node.IsSequence() ? map.list("eval") : std::vector<YAML::Node>{node};
+    const bool several = node.IsSequence();
+    const std::vector<YAML::Node> entries = several ? map.list("eval") : std::vector<YAML::Node>{node};
     for (size_t i = 0; i < entries.size(); ++i) {
-      YamlMap entry(entries[i], node.IsSequence() ? fmt::format("eval[{}]", i) : "eval");
+      YamlMap entry(entries[i], several ? fmt::format("eval[{}]", i) : "eval");
       const std::string type = entry.text("type").value_or("ppl");
       if (type != "ppl") {
-        note(fmt::format("eval of type {} was left out; only perplexity is measured here", type));
+        note(fmt::format("{} of type {} was left out; only perplexity is measured here", several ? fmt::format("eval[{}]", i) : "eval", type));
         continue;
       }
-      EvaluationSpec spec;
-      const YAML::Node name = entry.node("name");
-      spec.corpus.name = name.IsDefined() && name.IsScalar() ? name.Scalar() : "evaluation text";
-      spec.corpus.path = entry.text("path").value_or("");
-      if (spec.corpus.path.empty()) spec.corpus.path = spec.corpus.name;
-      spec.seq_len = entry.integer("seq_len", 2, kLarge).value_or(2048);
-      recipe_.evaluation.push_back(spec);
+      const std::vector<std::string> places = texts(entry, "eval_pos");
+      if (entry.has("eval_pos") && places.empty()) {
+        note("eval was left out; its eval_pos is empty");
+        continue;
+      }
+      for (const std::string& place : places) {
+        if (place == "pretrain") recipe_.evaluate_float = true;
+        if (place == "transformed") note("eval_pos transformed was left out; the float and the quantized model are measured");
+      }
+      std::vector<std::string> sets = texts(entry, "name");
+      if (sets.empty()) sets = {"evaluation text"};
+      const std::filesystem::path path = entry.text("path").value_or("");
+      const int64_t seq_len = entry.integer("seq_len", 2, kLarge).value_or(2048);
+      for (const std::string& set : sets) {
+        EvaluationSpec spec;
+        spec.corpus.name = set;
+        spec.corpus.path = path.empty() ? std::filesystem::path(set) : sets.size() > 1 ? path / set : path;
+        spec.seq_len = seq_len;
+        recipe_.evaluation.push_back(spec);
+      }
+      leave_out(entry, {"download", "bs", "inference_per_block", "num_samples"});
     }
     if (!recipe_.evaluation.empty()) note("eval.path names a Hugging Face data set folder; give a text file of it as evaluation corpus");
   }
@@ -90,20 +164,24 @@ class Import {
   void quantization(YamlMap map) {
     const std::string method = map.text("method").value_or("");
     if (method != "RTN" && method != "HQQ") map.fail("method", fmt::format("{} has no counterpart in this program yet", method.empty() ? "nothing" : method));
+    if (map.has("kvcache")) map.fail("kvcache", "quantized KV caches have no counterpart in this program yet");
+    if (map.has("mix_bits")) map.fail("mix_bits", "mixed bits are not imported; write scheme.overrides");
+    const std::string kind = map.text("quant_type").value_or("int-quant");  // older files have it here
     auto weight = map.map("weight");
     if (!weight && !map.has("act")) map.fail("weight", "is missing");
     if (weight) {
-      recipe_.scheme.weights = quantizer(*weight, map, false);
+      recipe_.scheme.weights = quantizer(*weight, kind, false);
       if (method == "HQQ") hqq(map, *recipe_.scheme.weights);
     }
-    if (auto act = map.map("act")) recipe_.scheme.activations = quantizer(*act, map, true);
-    if (map.has("kvcache")) map.fail("kvcache", "quantized KV caches have no counterpart in this program yet");
-    if (map.has("special") && method == "RTN") note("quant.special was left out; RTN has no settings");
+    if (auto act = map.map("act")) recipe_.scheme.activations = quantizer(*act, kind, true);
+    if (method == "RTN" && map.node("special").IsDefined()) note("quant.special was left out; RTN has no settings");
+    recipe_.propagate_quantized = flag(map, "quant_out", false);
+    leave_out(map, {"tp"});
     recipe_.pipeline = {{"rtn", {}}};
-    if (recipe_.name.empty()) recipe_.name = fmt::format("{} {}", method, describe(recipe_.scheme));
+    recipe_.name = fmt::format("{} {}", method, describe(recipe_.scheme));
   }
 
-  static void hqq(YamlMap& map, QuantSpec& spec) {
+  void hqq(YamlMap& map, QuantSpec& spec) {
     spec.range = RangeMethod::hqq;
     auto special = map.map("special");
     if (!special) return;
@@ -112,15 +190,17 @@ class Import {
     spec.hqq_beta = special->real("beta", 1e-6, 1e6).value_or(spec.hqq_beta);
     spec.hqq_kappa = special->real("kappa", 1, 100).value_or(spec.hqq_kappa);
     spec.hqq_iterations = special->integer("iters", 0, 1000).value_or(spec.hqq_iterations);
+    leave_out(*special);
   }
 
-  QuantSpec quantizer(YamlMap map, YamlMap& quant, bool activations) {
+  QuantSpec quantizer(YamlMap map, const std::string& otherwise, bool activations) {
     QuantSpec spec;
-    const std::string kind = map.text("quant_type").value_or(quant.text("quant_type").value_or("int-quant"));
+    const std::string kind = map.text("quant_type").value_or(otherwise);
     const std::string bit = map.text("bit").value_or("");
     const bool floating = kind.find("float") != std::string::npos || (!bit.empty() && bit[0] == 'e');
+    if (bit == "48") map.fail("bit", "4-bit groups inside 8-bit channels (48) have no counterpart in this program yet");
     const auto type = NumberType::parse(floating ? bit : "int" + bit);
-    if (!type) map.fail("bit", fmt::format("expected 1 to 8, or a float such as e4m3, found \"{}\"", bit));
+    if (!type) map.fail("bit", fmt::format("expected {}, found \"{}\"", floating ? "a float such as e4m3" : "1 to 8, or a float such as e4m3", bit));
     spec.type = *type;
     spec.symmetric = flag(map, "symmetric", true) || floating;
     std::string granularity = map.text("granularity").value_or("per_channel");
@@ -128,12 +208,15 @@ class Import {
     const auto parsed = parse_granularity(granularity);
     if (!parsed) map.fail("granularity", fmt::format("\"{}\" is not known", granularity));
     spec.granularity = *parsed;
-    if (const auto size = map.integer("group_size", -1, 1 << 20); size && *size > 0) spec.group_size = *size;
-    if (const auto size = map.integer("block_size", 1, 1 << 20)) spec.block_rows = spec.block_cols = *size;
-    if (const auto heads = map.integer("head_num", 1, 1 << 16)) spec.heads = *heads;
+    if (const auto size = map.integer("group_size", -1, 1 << 20); size && *size > 0 && spec.granularity == Granularity::group) spec.group_size = *size;
+    if (const auto size = map.integer("block_size", 1, 1 << 20); size && spec.granularity == Granularity::block) spec.block_rows = spec.block_cols = *size;
+    if (const auto heads = map.integer("head_num", 1, 1 << 16); heads && spec.granularity == Granularity::head) spec.heads = *heads;
     spec.round_zero_point = flag(map, "round_zp", true);
     spec.full_scale = false;
     spec.scale_type = ScaleType::f32;
+    if (activations && flag(map, "static", false)) map.fail("static", "static activation ranges have no counterpart in this program yet");
+    for (const char* key : {"int_range", "float_range", "bit4", "bit8", "w_1", "w_2"})
+      if (map.has(key)) map.fail(key, "has no counterpart in this program yet");
     const std::string range = map.text("calib_algo").value_or("minmax");
     if (range == "mse") {
       spec.range = RangeMethod::mse;
@@ -142,9 +225,28 @@ class Import {
     } else if (range != "minmax") {
       map.fail("calib_algo", fmt::format("{} has no counterpart in this program yet", range));
     }
-    if (activations && flag(map, "static", false)) map.fail("static", "static activation ranges have no counterpart in this program yet");
-    if (map.has("need_pack")) note("weight.need_pack was left out; packing is decided at export");
+    if (map.node("need_pack").IsDefined() || map.node("pack_version").IsDefined()) note(map.place("need_pack") + " was left out; packing is decided at export");
+    leave_out(map, {"use_qtorch", "ste", "ste_all", "pack_version", "mse_b_num", "mse_grid", "maxshrink"});
     return spec;
+  }
+
+  // block_ids × layer_names, and whole names, stay in float.
+  void ignored_layers(YamlMap map) {
+    const std::vector<std::string> names = texts(map, "layer_names");
+    for (const std::string& ids : texts(map, "block_ids")) {
+      const size_t dash = ids.find('-');
+      const std::string first = ids.substr(0, dash), last = dash == std::string::npos ? first : ids.substr(dash + 1);
+      int64_t low = 0, high = 0;
+      auto read = [&](const std::string& text, int64_t& value) {
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        return !text.empty() && error == std::errc() && end == text.data() + text.size() && value >= 0 && value < 10000;
+      };
+      if (!read(first, low) || !read(last, high) || low > high) map.fail("block_ids", fmt::format("expected a number or first-last, found \"{}\"", ids));
+      for (int64_t block = low; block <= high; ++block)
+        for (const std::string& name : names) recipe_.scheme.ignore.push_back(fmt::format("*.{}.{}", block, name));
+    }
+    for (const std::string& name : texts(map, "speical_names")) recipe_.scheme.ignore.push_back(name);  // spelled so there
+    leave_out(map);
   }
 
   Recipe recipe_;

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/recipe/recipe_read.h"
 
 namespace qb {
 namespace {
@@ -150,7 +151,7 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
 
 std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
 
-void validate(const Recipe& recipe) {
+void check_consistency(const Recipe& recipe) {
   if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
   if (!recipe.scheme.weights && !recipe.scheme.activations && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights or activations");
   if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);

@@ -143,12 +143,14 @@ Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
   recipe.evaluate_float = map.boolean("evaluate_float").value_or(recipe.evaluate_float);
   recipe.seed = map.unsigned_integer("seed").value_or(recipe.seed);
   map.finish();
-  validate(recipe);
   return recipe;
 }
 
+// Aliases let a few lines stand for billions of nodes: the walk ends where no recipe reaches.
+constexpr size_t kMostPositions = 20000;
+
 void walk(const YAML::Node& node, const std::string& key, std::map<std::string, Position>& positions, int depth) {
-  if (depth > 32) return;
+  if (depth > 32 || positions.size() > kMostPositions) return;
   auto put = [&](const std::string& name, const YAML::Mark& mark) {
     if (mark.line >= 0) positions.try_emplace(name, Position{mark.line + 1, mark.column + 1});
   };
@@ -211,8 +213,12 @@ std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const 
       if (stage.method.empty()) map.fail("method", "is missing");
       if (!method) map.fail("method", stage_problem(stage));
       for (const KnobInfo& knob : method->knobs) {
-        if (map.has(knob.name)) stage.knobs[knob.name] = read_knob(map, knob);
-        else map.node(knob.name);
+        if (!map.has(knob.name)) {
+          map.node(knob.name);
+          continue;
+        }
+        // A default written out and one left out are the same recipe.
+        if (KnobValue value = read_knob(map, knob); value != knob.default_value) stage.knobs[knob.name] = std::move(value);
       }
       map.finish();
     }
@@ -243,7 +249,18 @@ YAML::Node load_document(const std::string& yaml, const std::string& origin) {
 
 Recipe parse_recipe(const std::string& yaml, const std::string& origin, const std::filesystem::path& base) {
   const YAML::Node root = load_document(yaml, origin);
-  return with_positions(yaml, origin, [&] { return read_recipe(root, base); });
+  return with_positions(yaml, origin, [&] {
+    Recipe recipe = read_recipe(root, base);
+    check_consistency(recipe);
+    return recipe;
+  });
+}
+
+void validate(const Recipe& recipe) {
+  check_consistency(recipe);
+  // Ranges and choices stand once, where recipes are read.
+  const YAML::Node root = load_document(to_yaml(recipe), "recipe");
+  read_recipe(root, {});
 }
 
 Recipe load_recipe(const std::filesystem::path& path) {

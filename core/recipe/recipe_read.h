@@ -7,6 +7,8 @@ namespace qb {
 // Parts of a recipe, shared by recipes and presets. Errors are RecipeErrors with dotted keys, without positions.
 Scheme read_scheme(YamlMap map);
 std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const std::string& place);
+// What no key tells alone: contradictions between keys. RecipeErrors with key, without position.
+void check_consistency(const Recipe& recipe);
 // Loads a single YAML document; RecipeError with line for what is not YAML, is empty, or holds several documents.
 YAML::Node load_document(const std::string& yaml, const std::string& origin);
 // Calls read() and adds file, line and column to the RecipeErrors it throws.

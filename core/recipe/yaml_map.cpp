@@ -122,6 +122,13 @@ std::vector<std::string> YamlMap::keys() const {
   return names;
 }
 
+std::vector<std::string> YamlMap::unread() const {
+  std::vector<std::string> names;
+  for (const auto& entry : node_)
+    if (!known_.count(entry.first.Scalar())) names.push_back(entry.first.Scalar());
+  return names;
+}
+
 void YamlMap::finish() const {
   const std::vector<std::string> known(known_.begin(), known_.end());
   for (const auto& entry : node_) {

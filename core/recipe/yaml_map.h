@@ -26,6 +26,7 @@ class YamlMap {
   std::optional<YamlMap> map(const std::string& key);
   std::vector<YAML::Node> list(const std::string& key);  // error when present and no list
   std::vector<std::string> keys() const;
+  std::vector<std::string> unread() const;  // keys that nobody asked for yet
   // Throws for a key that nobody asked for.
   void finish() const;
   [[noreturn]] void fail(const std::string& key, const std::string& what) const;

@@ -1,0 +1,339 @@
+// Recipes: what is read, what is refused and where, and that writing and reading are inverse.
+#include <ATen/ATen.h>
+
+#include <QtTest/QtTest>
+#include <chrono>
+#include <fstream>
+#include <limits>
+#include <random>
+
+#include "core/base/error.h"
+#include "core/recipe/preset.h"
+#include "core/recipe/recipe.h"
+#include "core/recipe/settings.h"
+
+using namespace qb;
+
+namespace {
+
+const std::string kSmall = "model: m\nscheme:\n  weights: {type: int4}\n";
+
+struct Failure {
+  int line, column;
+  std::string key, what;
+};
+
+Failure failure(const std::string& yaml) {
+  try {
+    parse_recipe(yaml, "r.yaml");
+  } catch (const RecipeError& e) {
+    return {e.line(), e.column(), e.key(), e.what()};
+  }
+  return {-1, -1, "accepted", ""};
+}
+
+// Texts that YAML could take for something else.
+std::string awkward(std::mt19937& random) {
+  static const std::vector<std::string> texts = {"", "null", "~", "true", "0x1f", "1e3", "a: b", "# no comment", "- item", "'", "\"", "two\nlines", " edge ", "tab\there",
+                                                 "{a}", "[a]", "*alias", "&anchor", "!tag", "%x", "@x", "naïve 文 🙂", "back\\slash", "trailing:", "---", "...", "a #b"};
+  return texts[random() % texts.size()];
+}
+
+QuantSpec random_spec(std::mt19937& random, bool activations) {
+  auto pick = [&](auto... values) { return std::vector{values...}[random() % sizeof...(values)]; };
+  QuantSpec spec;
+  spec.type = *NumberType::parse(pick(std::string("int2"), std::string("int3"), std::string("int4"), std::string("int8"), std::string("e4m3"), std::string("e2m1")));
+  const bool integer = spec.type.kind == NumberType::Kind::integer;
+  spec.symmetric = !integer || random() % 2;
+  spec.granularity = activations ? pick(Granularity::token, Granularity::tensor, Granularity::group)
+                                 : pick(Granularity::tensor, Granularity::channel, Granularity::group, Granularity::head);
+  spec.group_size = pick(int64_t{32}, int64_t{64}, int64_t{128});
+  spec.block_rows = pick(int64_t{64}, int64_t{128});
+  if (spec.granularity == Granularity::head) spec.heads = pick(int64_t{2}, int64_t{9});
+  spec.round_zero_point = random() % 2;
+  spec.narrow_range = random() % 2;
+  spec.full_scale = random() % 2;
+  spec.scale_type = pick(ScaleType::f32, ScaleType::f16, ScaleType::bf16);
+  if (!activations) {
+    spec.range = pick(RangeMethod::minmax, RangeMethod::mse, RangeMethod::hqq);
+    if (spec.range == RangeMethod::hqq && (!integer || spec.symmetric)) spec.range = RangeMethod::mse;
+    spec.mse_grid = 1 + static_cast<int64_t>(random() % 200);
+    spec.mse_max_shrink = std::uniform_real_distribution(0.0, 0.9)(random);
+    spec.mse_norm = std::uniform_real_distribution(0.5, 4.0)(random);
+    spec.hqq_norm = std::uniform_real_distribution(0.1, 1.0)(random);
+    spec.hqq_beta = pick(1e-6, 10.0, 1.0 / 3.0, 123456.789);
+    spec.hqq_iterations = static_cast<int64_t>(random() % 50);
+  }
+  return spec;
+}
+
+Recipe random_recipe(std::mt19937& random) {
+  auto pick = [&](auto... values) { return std::vector{values...}[random() % sizeof...(values)]; };
+  Recipe r;
+  r.name = awkward(random);
+  r.description = awkward(random);
+  r.model = "/models/" + awkward(random) + "x";
+  r.dtype = pick(std::string("float32"), std::string("bfloat16"));
+  if (random() % 2) {
+    CalibrationSpec c;
+    c.corpus = {awkward(random), "/data/" + awkward(random) + "y", "body" + awkward(random)};
+    c.sampling.sampling = sampling_names()[random() % sampling_names().size()];
+    c.sampling.samples = 1 + static_cast<int64_t>(random() % 1000);
+    c.sampling.seq_len = 1 + static_cast<int64_t>(random() % 4096);
+    c.sampling.seed = pick(uint64_t{0}, std::numeric_limits<uint64_t>::max());
+    r.calibration = c;
+  }
+  r.scheme.weights = random_spec(random, false);
+  if (random() % 2) r.scheme.activations = random_spec(random, true);
+  for (size_t i = random() % 3; i > 0; --i) r.scheme.ignore.push_back(pick(std::string("*.down_proj"), std::string("re:.*\\.(q|k)_proj"), std::string("? #'\"")));
+  for (size_t i = random() % 3; i > 0; --i) {
+    SchemeOverride entry{pick(std::string("*"), std::string("*.0.*")), std::nullopt};
+    if (random() % 2) entry.weights = random_spec(random, false);
+    r.scheme.overrides.push_back(entry);
+  }
+  if (random() % 2) r.pipeline = {{"rtn", {}}};
+  r.propagate_quantized = random() % 2;
+  for (size_t i = random() % 3; i > 0; --i) r.evaluation.push_back({{awkward(random), "/e" + awkward(random), "text"}, 2 + static_cast<int64_t>(random() % 4096), static_cast<int64_t>(random() % 30), pick(std::string("float32"), std::string("bfloat16"))});
+  r.evaluate_float = random() % 2;
+  r.seed = random();
+  return r;
+}
+
+}  // namespace
+
+class TestRecipe : public QObject {
+  Q_OBJECT
+ private slots:
+  void written_recipes_read_back_equal() {
+    std::mt19937 random(7);
+    for (int i = 0; i < 500; ++i) {
+      const Recipe recipe = random_recipe(random);
+      const std::string yaml = to_yaml(recipe);
+      Recipe back;
+      try {
+        back = parse_recipe(yaml, "r.yaml");
+      } catch (const Error& e) {
+        QFAIL((std::string(e.what()) + "\n" + yaml).c_str());
+      }
+      QVERIFY2(back == recipe, (yaml + "\n---\n" + to_yaml(back)).c_str());
+      QCOMPARE(to_yaml(back), yaml);
+    }
+  }
+
+  void the_hash_is_of_what_decides_the_result() {
+    std::mt19937 random(3);
+    for (int i = 0; i < 20; ++i) {
+      const Recipe recipe = random_recipe(random);
+      Recipe other = recipe;
+      other.name += "x";
+      other.description += "x";
+      QCOMPARE(recipe_hash(other), recipe_hash(recipe));
+      other.seed ^= 1;
+      QVERIFY(recipe_hash(other) != recipe_hash(recipe));
+    }
+  }
+
+  void defaults_are_those_of_the_headers() {
+    const Recipe r = parse_recipe(kSmall, "r.yaml");
+    QCOMPARE(r.model.string(), std::string("m"));
+    QVERIFY(r.scheme.weights == QuantSpec{});
+    QVERIFY(!r.scheme.activations && !r.calibration && r.evaluation.empty() && r.evaluate_float && r.propagate_quantized);
+    QCOMPARE(r.seed, uint64_t{42});
+  }
+
+  void errors_name_line_column_and_key_data() {
+    QTest::addColumn<QString>("yaml");
+    QTest::addColumn<int>("line");
+    QTest::addColumn<int>("column");
+    QTest::addColumn<QString>("key");
+    QTest::addColumn<QString>("says");
+    auto row = [](const char* name, const std::string& yaml, int line, int column, const char* key, const char* says) {
+      QTest::newRow(name) << QString::fromStdString(yaml) << line << column << key << says;
+    };
+    row("unknown key", kSmall + "sede: 3\n", 4, 1, "sede", "did you mean \"seed\"?");
+    row("unknown nested key", "model: m\nscheme:\n  weights:\n    type: int4\n    gruop_size: 64\n", 5, 5, "scheme.weights.gruop_size", "did you mean \"group_size\"?");
+    row("unknown key far from any", kSmall + "zzzzzzzzzz: 3\n", 4, 1, "zzzzzzzzzz", "known are");
+    row("a key twice", kSmall + "seed: 3\nseed: 4\n", 5, 1, "seed", "twice");
+    row("a list for a number", kSmall + "seed: [3]\n", 4, 1, "seed", "found a list");
+    row("a word for a number", kSmall + "seed: three\n", 4, 1, "seed", "found \"three\"");
+    row("a fraction for an integer", kSmall + "calibration: {corpus: c, samples: 1.5}\n", 4, 26, "calibration.samples", "expected an integer, found \"1.5\"");
+    row("out of range", kSmall + "evaluation:\n  - corpus: c\n    seq_len: 1\n", 6, 5, "evaluation[0].seq_len", "found 1");
+    row("below zero", kSmall + "seed: -1\n", 4, 1, "seed", "0 or more");
+    row("more than 64 bits", kSmall + "seed: 18446744073709551616\n", 4, 1, "seed", "18446744073709551616");
+    row("yes is no boolean", kSmall + "evaluate_float: yes\n", 4, 1, "evaluate_float", "true or false");
+    row("not a number", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: .nan}\n", 3, 38, "scheme.weights.mse_norm", "expected a number");
+    row("infinite", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: inf}\n", 3, 38, "scheme.weights.mse_norm", "expected a number");
+    row("unknown type", "model: m\nscheme:\n  weights: {type: int9}\n", 3, 13, "scheme.weights.type", "found \"int9\"");
+    row("unknown sampling", kSmall + "calibration: {corpus: c, sampling: sometimes}\n", 4, 26, "calibration.sampling", "random_windows");
+    row("unknown method", kSmall + "pipeline:\n  - method: rtm\n", 5, 5, "pipeline[0].method", "rtm");
+    row("unknown knob", kSmall + "pipeline:\n  - method: rtn\n    bits: 3\n", 6, 5, "pipeline[0].bits", "unknown key");
+    row("rounds twice", kSmall + "pipeline:\n  - method: rtn\n  - method: rtn\n", 6, 5, "pipeline[1].method", "already");
+    row("a scalar for a section", "model: m\nscheme: int4\n", 2, 1, "scheme", "expected a mapping");
+    row("no model", "scheme:\n  weights: {type: int4}\n", 1, 1, "model", "is missing");
+    row("no scheme", "model: m\n", 1, 1, "scheme", "is missing");
+    row("nothing to quantize", "model: m\nscheme: {}\n", 2, 1, "scheme", "quantizes nothing");
+    row("hqq needs zero points", "model: m\nscheme:\n  weights: {type: int4, range: hqq}\n", 3, 25, "scheme.weights.range", "asymmetric");
+    row("asymmetric float", "model: m\nscheme:\n  weights: {type: e4m3, symmetric: false, granularity: channel}\n", 3, 25, "scheme.weights.symmetric", "float");
+    row("token weights", "model: m\nscheme:\n  weights: {type: int4, granularity: token}\n", 3, 25, "scheme.weights.granularity", "channel");
+    row("bad pattern", "model: m\nscheme:\n  weights: {type: int4}\n  ignore:\n    - \"*.q_proj\"\n    - \"re:(\"\n", 6, 7, "scheme.ignore[1]", "regular expression");
+    row("an empty file", "", 0, 0, "", "empty");
+    row("a comment only", "# nothing\n", 0, 0, "", "empty");
+    row("several documents", kSmall + "---\n" + kSmall, 5, 1, "", "2 YAML documents");
+    row("a tab", "model: m\nscheme:\n\tweights: {type: int4}\n", 3, 1, "", "not valid YAML");
+    row("an open bracket", "model: [m\n", 2, 1, "", "not valid YAML");
+    row("an unknown alias", "model: *m\n", 1, 8, "", "not valid YAML");
+    row("a list at the top", "- model\n", 1, 1, "", "expected a mapping");
+    row("a complex key", "? [a]\n: b\n", 1, 1, "", "key");
+  }
+  void errors_name_line_column_and_key() {
+    QFETCH(QString, yaml);
+    QFETCH(int, line);
+    QFETCH(int, column);
+    QFETCH(QString, key);
+    QFETCH(QString, says);
+    const Failure f = failure(yaml.toStdString());
+    QCOMPARE(QString::fromStdString(f.key), key);
+    QVERIFY2(QString::fromStdString(f.what).contains(says), f.what.c_str());
+    QVERIFY2(f.line == line && f.column == column, f.what.c_str());
+    QVERIFY2(f.what.rfind("r.yaml", 0) == 0, f.what.c_str());
+    QVERIFY2(f.what.find('\n') == std::string::npos, f.what.c_str());
+  }
+
+  void anchors_aliases_and_a_byte_order_mark_are_read() {
+    const Recipe r = parse_recipe("\xef\xbb\xbfmodel: m\nseed: &s 9\nscheme:\n  weights: &w {type: int3}\n  overrides:\n    - {match: \"*\", weights: *w}\ncalibration: {corpus: c, seed: *s}\n", "r");
+    QCOMPARE(r.calibration->sampling.seed, uint64_t{9});
+    QVERIFY(r.scheme.overrides.at(0).weights == r.scheme.weights);
+  }
+
+  void hostile_texts_end_quickly_with_an_error() {
+    const auto start = std::chrono::steady_clock::now();
+    std::string laughs = "a0: &a0 [x, x]\n";
+    for (int i = 1; i < 40; ++i) laughs += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [*a" + std::to_string(i - 1) + ", *a" + std::to_string(i - 1) + "]\n";
+    QCOMPARE(failure(laughs).key, std::string("a0"));
+    QVERIFY(failure("model: &a [*a]\n").line >= 0);
+    QVERIFY(failure("a: &a {b: *a, c: *a}\n").line >= 0);
+    QVERIFY(failure(std::string(100000, '[')).line >= 0);
+    QVERIFY(failure(std::string(100000, '{')).line >= 0);
+    std::string dashes;
+    for (int i = 0; i < 50000; ++i) dashes += "- ";
+    QVERIFY(failure(dashes + "x\n").line >= 0);
+    std::string stairs;
+    for (int i = 0; i < 1200; ++i) stairs += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+    QVERIFY(failure(stairs).line >= 0);
+    QVERIFY(failure(std::string(5 << 20, 'x')).line >= 0);
+    QVERIFY(failure(std::string("model: \0\x01\xff\n", 11)).line >= 0);
+    QVERIFY(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+  }
+
+  void damaged_texts_never_escape_as_other_errors() {
+    std::mt19937 random(11);
+    for (int i = 0; i < 300; ++i) {
+      std::string yaml = to_yaml(random_recipe(random));
+      for (size_t k = 1 + random() % 4; k > 0; --k) {
+        const size_t at = random() % yaml.size();
+        if (random() % 2) yaml[at] = static_cast<char>(random());
+        else yaml.erase(at, 1 + random() % 5);
+      }
+      try {
+        parse_recipe(yaml, "r.yaml");
+      } catch (const RecipeError&) {
+      }
+    }
+  }
+
+  void relative_paths_are_taken_from_the_recipes_folder() {
+    QTemporaryDir dir;
+    const std::filesystem::path file = std::filesystem::path(dir.path().toStdString()) / "first try.yaml";
+    std::ofstream(file) << "model: ../m\nscheme:\n  weights: {type: int4}\nevaluation:\n  - {corpus: /abs/t.txt}\n  - {corpus: sub/t.txt}\n";
+    const Recipe r = load_recipe(file);
+    QCOMPARE(r.model.string(), (file.parent_path().parent_path() / "m").string());
+    QCOMPARE(r.evaluation[0].corpus.path.string(), std::string("/abs/t.txt"));
+    QCOMPARE(r.evaluation[1].corpus.path.string(), (file.parent_path() / "sub/t.txt").string());
+    QCOMPARE(r.name, std::string("first try"));
+    QVERIFY_THROWS_EXCEPTION(InputError, load_recipe(file.parent_path() / "absent.yaml"));
+  }
+
+  void recipes_made_in_code_are_checked_alike() {
+    auto key_of = [](auto change) -> std::string {
+      Recipe r = parse_recipe(kSmall + "calibration: {corpus: c}\nevaluation: [{corpus: c}]\n", "r");
+      change(r);
+      try {
+        validate(r);
+      } catch (const RecipeError& e) {
+        return e.key();
+      }
+      return "accepted";
+    };
+    QCOMPARE(key_of([](Recipe&) {}), std::string("accepted"));
+    QCOMPARE(key_of([](Recipe& r) { r.model.clear(); }), std::string("model.path"));
+    QCOMPARE(key_of([](Recipe& r) { r.dtype = "half"; }), std::string("model.dtype"));
+    QCOMPARE(key_of([](Recipe& r) { r.calibration->sampling.samples = 0; }), std::string("calibration.samples"));
+    QCOMPARE(key_of([](Recipe& r) { r.calibration->sampling.sampling = "often"; }), std::string("calibration.sampling"));
+    QCOMPARE(key_of([](Recipe& r) { r.calibration->corpus.path.clear(); }), std::string("calibration.corpus"));
+    QCOMPARE(key_of([](Recipe& r) { r.evaluation[0].seq_len = 1; }), std::string("evaluation[0].seq_len"));
+    QCOMPARE(key_of([](Recipe& r) { r.scheme.weights->group_size = -1; }), std::string("scheme.weights.group_size"));
+    QCOMPARE(key_of([](Recipe& r) { r.scheme.weights->mse_norm = NAN; }), std::string("scheme.weights.mse_norm"));
+    QCOMPARE(key_of([](Recipe& r) { r.pipeline = {{"gtpq", {}}}; }), std::string("pipeline[0]"));
+  }
+
+  void positions_are_found_for_the_form() {
+    const std::string yaml = "# comment\nmodel: m\nscheme:\n  weights: {type: int4}\npipeline:\n  - method: rtn\n";
+    auto at = [&](const char* key) {
+      const Position p = position_of(yaml, key);
+      return std::pair(p.line, p.column);
+    };
+    QCOMPARE(at("scheme.weights.type"), std::pair(4, 13));
+    QCOMPARE(at("pipeline[0].method"), std::pair(6, 5));
+    QCOMPARE(at("scheme.weights.group_size"), std::pair(4, 3));  // absent: its parent
+    QCOMPARE(position_of("a: [", "a").line, 0);
+  }
+
+  void settings_change_single_keys() {
+    const Recipe r = parse_recipe(kSmall + "evaluation: [{corpus: /c}]\n", "r");
+    const Recipe s = with_settings(r, {"scheme.weights.group_size=64", "evaluation[0].windows=20", "evaluation[1].corpus=d.txt", "name=second: try", "model=/n", "calibration.corpus=/e"}, "/base");
+    QCOMPARE(s.scheme.weights->group_size, int64_t{64});
+    QCOMPARE(s.evaluation.at(0).windows, int64_t{20});
+    QCOMPARE(s.evaluation.at(1).corpus.path.string(), std::string("/base/d.txt"));
+    QCOMPARE(s.model.string(), std::string("/n"));
+    QCOMPARE(s.dtype, r.dtype);
+    QCOMPARE(s.calibration->corpus.path.string(), std::string("/e"));
+    auto key_of = [&](const std::string& setting) -> std::string {
+      try {
+        with_settings(r, {setting}, "/base");
+      } catch (const RecipeError& e) {
+        return e.key() + "|" + e.detail();
+      }
+      return "accepted";
+    };
+    QVERIFY2(key_of("scheme.weights.gruop_size=64").rfind("scheme.weights.gruop_size|", 0) == 0, key_of("scheme.weights.gruop_size=64").c_str());
+    QVERIFY(key_of("seed").find("key=value") != std::string::npos);
+    QVERIFY(key_of("evaluation[5].windows=1").find("past the end") != std::string::npos);
+    QVERIFY(key_of("seed.x=1").find("no keys") != std::string::npos);
+    QVERIFY(key_of("seed=[").find("YAML") != std::string::npos);
+    QVERIFY(key_of("evaluation[x].windows=1").find("number") != std::string::npos);
+    QVERIFY(key_of("scheme..weights=1").find("empty part") != std::string::npos);
+  }
+
+  void every_preset_makes_a_valid_recipe() {
+    const std::vector<Preset> all = presets();
+    QVERIFY(all.size() >= 10);
+    for (const Preset& preset : all) {
+      QVERIFY2(!preset.title.empty() && !preset.description.empty(), preset.name.c_str());
+      Recipe r;
+      r.model = "/m";
+      apply(preset, r);
+      validate(r);
+      QVERIFY2(parse_recipe(to_yaml(r), "r") == r, preset.name.c_str());
+    }
+    QCOMPARE(find_preset("w4-g64-asym").scheme.weights->group_size, int64_t{64});
+    try {
+      find_preset("w4-g64-asim");
+      QFAIL("accepted");
+    } catch (const InputError& e) {
+      QVERIFY(std::string(e.what()).find("w4-g64-asym") != std::string::npos);
+    }
+  }
+};
+
+QTEST_APPLESS_MAIN(TestRecipe)
+#include "test_recipe.moc"
