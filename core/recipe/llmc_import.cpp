@@ -55,6 +55,8 @@ class Import {
     if (!quant) map.fail("quant", "is missing; only quantization can be imported");
     for (const char* other : {"vision", "video_gen"})
       if (quant->has(other)) quant->fail(other, "this program quantizes language models only");
+    for (const std::string& object : texts(*quant, "quant_objects"))  // older files
+      if (object != "language") quant->fail("quant_objects", fmt::format("{} was asked for; this program quantizes language models only", object));
     if (quant->has("token_reduction")) quant->fail("token_reduction", "is for vision models, which this program does not load");
     if (auto language = quant->map("language")) {
       leave_out(*quant);

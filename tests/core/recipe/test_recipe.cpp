@@ -103,7 +103,7 @@ Recipe random_recipe(std::mt19937& random) {
 
 class TestRecipe : public QObject {
   Q_OBJECT
- private slots:
+ private Q_SLOTS:
   void written_recipes_read_back_equal() {
     std::mt19937 random(7);
     for (int i = 0; i < 500; ++i) {
@@ -335,5 +335,5 @@ class TestRecipe : public QObject {
   }
 };
 
-QTEST_APPLESS_MAIN(TestRecipe)
+QTEST_GUILESS_MAIN(TestRecipe)
 #include "test_recipe.moc"

@@ -1,0 +1,217 @@
+// LLMC's configurations: what is imported, what is refused, and that export and import agree.
+#include <ATen/ATen.h>
+
+#include <QtTest/QtTest>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/recipe/llmc.h"
+
+using namespace qb;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kHead = "base:\n    seed: &seed 7\nmodel:\n    type: Llama\n    path: /m\n    torch_dtype: auto\n";
+
+std::pair<std::string, int> refusal(const std::string& yaml) {
+  try {
+    from_llmc(yaml, "c.yml");
+  } catch (const RecipeError& e) {
+    return {e.key(), e.line()};
+  }
+  return {"imported", 0};
+}
+
+bool has_note(const std::vector<std::string>& notes, const std::string& part) {
+  return std::any_of(notes.begin(), notes.end(), [&](const std::string& n) { return n.find(part) != std::string::npos; });
+}
+
+// The first `method:` below `quant:`, by text: does not lean on our YAML reading.
+std::string method_of(const std::string& yaml) {
+  std::istringstream lines(yaml);
+  bool inside = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("quant:", 0) == 0) inside = true;
+    const size_t at = line.find("method:");
+    if (inside && at != std::string::npos && line.find_first_not_of(' ') == at) return line.substr(line.find_first_not_of(' ', at + 7));
+  }
+  return "";
+}
+
+}  // namespace
+
+class TestLlmc : public QObject {
+  Q_OBJECT
+ private Q_SLOTS:
+  void a_configuration_means_the_same_here() {
+    const LlmcImport r = from_llmc(kHead +
+                                       "calib:\n    name: pileval\n    download: False\n    path: /pile\n    n_samples: 64\n    bs: -1\n    seq_len: 256\n    preproc: pileval_awq\n    seed: *seed\n"
+                                       "eval:\n    eval_pos: [pretrain, transformed, fake_quant]\n    name: [wikitext2, c4]\n    path: /sets\n    seq_len: 1024\n"
+                                       "quant:\n    method: RTN\n    quant_out: True\n    weight:\n        bit: 3\n        symmetric: False\n        granularity: per_group\n        group_size: 64\n        calib_algo: mse\n        maxshrink: 0.5\n"
+                                       "    act:\n        bit: 8\n        symmetric: True\n        granularity: per_token\n"
+                                       "ignored_layers:\n    block_ids: [4, 15-17]\n    layer_names: [\"mlp.down_proj\", self_attn.o_proj]\n    speical_names: [lm_head]\nsave:\n    save_fake: False\n",
+                                   "c.yml");
+    const Recipe& recipe = r.recipe;
+    QCOMPARE(recipe.seed, uint64_t{7});
+    QCOMPARE(recipe.calibration->sampling.seed, uint64_t{7});
+    QCOMPARE(recipe.calibration->sampling.samples, int64_t{64});
+    QCOMPARE(recipe.calibration->sampling.seq_len, int64_t{256});
+    QCOMPARE(recipe.calibration->sampling.sampling, std::string("pileval_awq"));
+    QCOMPARE(recipe.evaluation.size(), size_t{2});
+    QCOMPARE(recipe.evaluation[1].corpus.path.string(), std::string("/sets/c4"));
+    QCOMPARE(recipe.evaluation[1].seq_len, int64_t{1024});
+    QVERIFY(recipe.evaluate_float && recipe.propagate_quantized);
+    const QuantSpec& w = *recipe.scheme.weights;
+    QVERIFY(w.type == *NumberType::parse("int3") && !w.symmetric && w.group_size == 64 && w.range == RangeMethod::mse && w.mse_max_shrink == 0.5);
+    QVERIFY(!w.full_scale && w.scale_type == ScaleType::f32);  // LLMC: absmax / (2^(b-1)-1), unrounded
+    QVERIFY(recipe.scheme.activations->granularity == Granularity::token && recipe.scheme.activations->type.bits == 8);
+    QVERIFY(!recipe.scheme.weights_of("model.layers.16.mlp.down_proj") && !recipe.scheme.weights_of("model.layers.4.self_attn.o_proj"));
+    QVERIFY(recipe.scheme.weights_of("model.layers.5.mlp.down_proj") && recipe.scheme.weights_of("model.layers.4.mlp.up_proj"));
+    QVERIFY(has_note(r.notes, "transformed") && has_note(r.notes, "save"));
+    QVERIFY(!has_note(r.notes, "download"));
+  }
+
+  void what_llmc_leaves_out_has_its_defaults() {
+    const LlmcImport r = from_llmc(kHead + "quant:\n    method: RTN\n    weight:\n        bit: e4m3\n        quant_type: float-quant\n        granularity: per_channel\n        surprise: 1\n", "c.yml");
+    QVERIFY(!r.recipe.propagate_quantized && !r.recipe.evaluate_float && !r.recipe.calibration && r.recipe.evaluation.empty());
+    QVERIFY(r.recipe.scheme.weights->symmetric);
+    QVERIFY(has_note(r.notes, "quant.weight.surprise"));
+  }
+
+  void refusals_name_llmcs_key_and_line() {
+    const std::string w = "quant:\n    method: RTN\n    weight:\n        bit: 4\n        symmetric: False\n        granularity: per_channel\n";
+    using P = std::pair<std::string, int>;
+    QCOMPARE(refusal(kHead + w), P("imported", 0));
+    QCOMPARE(refusal(kHead + "quant:\n    method: Awq\n"), P("quant.method", 8));
+    QCOMPARE(refusal(kHead + "sparse:\n    method: Wanda\n"), P("sparse", 7));
+    QCOMPARE(refusal(kHead + w + "    kvcache:\n        bit: 8\n"), P("quant.kvcache", 13));
+    QCOMPARE(refusal(kHead + w + "        calib_algo: learnable\n"), P("quant.weight.calib_algo", 13));
+    QCOMPARE(refusal(kHead + w + "        int_range: [-120, 120]\n"), P("quant.weight.int_range", 13));
+    QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_tensor\n        static: True\n"), P("quant.act.static", 16));
+    QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_channel\n"), P("quant.act.granularity", 15));
+    QCOMPARE(refusal(kHead + "quant:\n    method: RTN\n    weight:\n        bit: 12\n"), P("quant.weight.bit", 10));
+    QCOMPARE(refusal("quant:\n    method: RTN\n    weight:\n        bit: 4\n").first, std::string("model"));
+    QCOMPARE(refusal(kHead + w + "ignored_layers:\n    block_ids: [a-3]\n    layer_names: [x]\n"), P("ignored_layers.block_ids", 14));
+    QCOMPARE(refusal("").first, std::string());
+  }
+
+  void export_and_import_agree() {
+    Recipe r;
+    r.model = "/models/it's";
+    r.dtype = "float32";
+    r.seed = 5;
+    r.propagate_quantized = false;
+    r.pipeline = {{"rtn", {}}};
+    QuantSpec w;
+    w.full_scale = false;
+    w.scale_type = ScaleType::f32;
+    auto same = [](Recipe recipe) {
+      const LlmcExport out = to_llmc(recipe);
+      Recipe back = from_llmc(out.yaml, "out.yml").recipe;
+      back.name = recipe.name;
+      if (!(back == recipe)) qWarning("%s\n---\n%s\n---\n%s", out.yaml.c_str(), to_yaml(recipe).c_str(), to_yaml(back).c_str());
+      return back == recipe;
+    };
+    for (int bits : {2, 3, 4, 8})
+      for (bool symmetric : {true, false})
+        for (Granularity granularity : {Granularity::tensor, Granularity::channel, Granularity::group}) {
+          w.type.bits = bits;
+          w.symmetric = symmetric;
+          w.granularity = granularity;
+          w.group_size = granularity == Granularity::group ? 64 : 128;
+          r.scheme.weights = w;
+          QVERIFY(same(r));
+        }
+    r.evaluate_float = true;
+    r.evaluation = {{{"wikitext2", "/wiki: #2", "text"}, 2048, 0, "float32"}, {{"c4", "/c4", "text"}, 512, 0, "float32"}};
+    r.calibration = CalibrationSpec{{"pileval", "/pile", "text"}, {"pileval_awq", 64, 512, 9}};
+    r.scheme.ignore = {"*.3.mlp.down_proj", "*.4.mlp.down_proj", "lm_head"};
+    r.scheme.activations = w;
+    r.scheme.activations->type.bits = 8;
+    r.scheme.activations->granularity = Granularity::token;
+    r.scheme.activations->group_size = 128;
+    r.scheme.weights->range = RangeMethod::mse;
+    r.scheme.weights->mse_max_shrink = 0.3;
+    QVERIFY(same(r));
+    r.scheme.weights->type = *NumberType::parse("e4m3");
+    r.scheme.weights->symmetric = true;
+    QVERIFY(same(r));
+    // HQQ: LLMC's method of its own; it takes no calibration.
+    r.calibration.reset();
+    r.scheme.weights = w;
+    r.scheme.weights->symmetric = false;
+    r.scheme.weights->round_zero_point = false;
+    r.scheme.weights->range = RangeMethod::hqq;
+    r.scheme.weights->hqq_beta = 0.000001;
+    QVERIFY(same(r));
+    QVERIFY(to_llmc(r).yaml.find("e-") == std::string::npos);  // PyYAML would read a text
+  }
+
+  void what_llmc_cannot_say_is_told() {
+    Recipe r;
+    r.model = "/m";
+    r.scheme.weights = QuantSpec{};
+    r.scheme.overrides = {{"*.down_proj", std::nullopt}};
+    r.scheme.ignore = {"re:.*q_proj"};
+    r.evaluation = {{{"", "/t", "text"}, 2048, 20, "float32"}};
+    const LlmcExport out = to_llmc(r);
+    for (const char* part : {"overrides", "re:.*q_proj", "windows", "full_scale", "scale_type"}) QVERIFY2(has_note(out.notes, part), part);
+    r.scheme = {};
+    r.scheme.activations = QuantSpec{};
+    r.scheme.activations->granularity = Granularity::token;
+    QVERIFY_THROWS_EXCEPTION(RecipeError, to_llmc(r));
+  }
+
+  void every_configuration_of_llmc_is_imported_or_refused_with_its_key() {
+    const fs::path folder = fs::path(QBENCH_SOURCE_DIR).parent_path() / "shared" / "data" / "llmc-configs";
+    if (!fs::exists(folder)) QSKIP("../shared/data/llmc-configs is not here");
+    // Files of RTN and HQQ that ask for what this program does not have, by the key that asks.
+    const std::map<std::string, std::string> refused = {
+        {"methods/HQQ/hqq_w_only.yml", "quant.special.axis"},
+        {"methods/KVQuant/rtn_w_a_kivi_quant_kv.yml", "quant.kvcache"},
+        {"methods/KVQuant/rtn_w_a_naive_quant_kv.yml", "quant.kvcache"},
+        {"methods/KVQuant/rtn_w_a_pertensor_static_naive_quant_kv.yml", "quant.kvcache"},
+        {"methods/MixPrecision/rtn_w_a_static.yml", "quant.act.static"},
+        {"methods/RTN/rtn_w_a_kv.yml", "quant.kvcache"},
+        {"methods/RTN/rtn_w_a_pertensor_static.yml", "quant.act.static"},
+        {"methods/RTN/rtn_w_a_vlm.yml", "quant.quant_objects"},
+        {"methods/RTN/rtn_w_a_wint4afp8.yml", "quant.weight.bit"},
+        {"methods/RTN/rtn_w_a_wint4aint8.yml", "quant.weight.bit"}};
+    int imported = 0, all = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (entry.path().extension() != ".yml") continue;
+      ++all;
+      const std::string name = fs::relative(entry.path(), folder).string(), yaml = read_text(entry.path());
+      const std::string method = method_of(yaml);
+      std::string key = "imported";
+      try {
+        const LlmcImport r = from_llmc(yaml, name);
+        QVERIFY2(parse_recipe(to_yaml(r.recipe), name) == r.recipe, name.c_str());
+        from_llmc(to_llmc(r.recipe).yaml, name);
+        ++imported;
+      } catch (const RecipeError& e) {
+        key = e.key();
+        QVERIFY2(e.line() > 1 && e.column() > 0, e.what());
+      }
+      const bool only_text = yaml.find("vision:") == std::string::npos && yaml.find("video_gen:") == std::string::npos;
+      if (const auto it = refused.find(name); it != refused.end())
+        QCOMPARE(name + " " + key, name + " " + it->second);
+      else if (only_text && method == "RTN")
+        QCOMPARE(name + " " + key, name + " imported");
+      else if (only_text)
+        QVERIFY2(key == "quant.method" || key == "quant.language.method", (name + " " + key).c_str());
+      else
+        QVERIFY2(key == "quant.vision" || key == "quant.video_gen" || key.find("method") != std::string::npos, (name + " " + key).c_str());
+    }
+    QCOMPARE(all, 123);
+    QCOMPARE(imported, 21);
+  }
+};
+
+QTEST_GUILESS_MAIN(TestLlmc)
+#include "test_llmc.moc"
