@@ -1,0 +1,190 @@
+"""The command line, driven as a user or a program does: on the demo model, with exit codes, JSON and Ctrl-C."""
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import ROOT
+
+DEMO = ROOT / "resources" / "demo"
+RECIPE = """name: {name}
+model: {{path: {demo}, dtype: float32}}
+calibration: {{corpus: {demo}/calibration.txt, sampling: random_windows, samples: {samples}, seq_len: 128}}
+scheme:
+  weights: {{type: {type}, symmetric: false, granularity: group, group_size: 64}}
+pipeline: [rtn]
+evaluation:
+  - {{corpus: {demo}/evaluation.txt, seq_len: 128, windows: 6}}
+"""
+
+
+@pytest.fixture
+def qbench(tool, tmp_path):
+    program = tool("qbench")
+
+    def call(*arguments, code=0, **options):
+        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, timeout=300, **options)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done
+    call.program, call.folder = program, tmp_path
+    return call
+
+
+def write_recipe(folder, name, kind="int4", samples=8):
+    path = folder / f"{name}.yaml"
+    path.write_text(RECIPE.format(name=name, type=kind, demo=DEMO, samples=samples))
+    return path
+
+
+def one_line(done, *parts):
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in parts:
+        assert str(part) in done.stderr, (part, done.stderr)
+
+
+def test_inspect_tells_what_the_configuration_says(qbench):
+    told = json.loads(qbench("inspect", DEMO, "--json").stdout)
+    config = json.loads((DEMO / "config.json").read_text())
+    assert told["hidden_size"] == config["hidden_size"]
+    assert len(told["blocks"]) == config["num_hidden_layers"]
+    q = next(x for x in told["blocks"][0]["linears"] if x["name"].endswith("q_proj"))
+    assert q["shape"] == [config["hidden_size"], config["hidden_size"]]
+    shown = qbench("inspect", DEMO).stdout
+    assert "q_proj" in shown and "\033" not in shown
+
+
+def test_two_recipes_run_and_are_compared(qbench):
+    a, b = write_recipe(qbench.folder, "four"), write_recipe(qbench.folder, "two", "int2")
+    done = qbench("run", a, b, "--workspace", "w", "--json")
+    four, two = json.loads(done.stdout)
+    assert [four["status"], two["status"]] == ["finished", "finished"]
+    assert done.stderr and all(ord(c) >= 32 or c == "\n" for c in done.stderr)  # plain lines: stderr is no terminal
+
+    def figures(run):
+        return {bool(p["float_model"]): p["perplexity"] for p in run["perplexities"]}
+    assert figures(four)[True] == figures(two)[True]
+    assert figures(four)[True] < figures(four)[False] < figures(two)[False]
+    # int4 + float16 scale + 4-bit zero point in groups of 64, and likewise for 2 bits
+    assert four["bits_per_weight"] == pytest.approx(4 + 20 / 64, abs=1e-6)
+    assert two["bits_per_weight"] == pytest.approx(2 + 18 / 64, abs=1e-6)
+    compared = json.loads(qbench("compare", "--workspace", "w", "--json").stdout)
+    assert [r["name"] for r in compared["runs"]] == ["four", "two"]
+    assert compared["baseline_perplexity"] == figures(four)[True]
+    table = qbench("compare", "two", four["id"], "--workspace", "w", "--baseline", "four", "--worst", "2").stdout
+    assert f"{figures(two)[False] - figures(four)[False]:+.4f}" in table
+    assert f"{figures(two)[False]:.4f}" in table
+    assert table.count("dB") == 4
+    one_line(qbench("compare", "absent", "--workspace", "w", code=4), "absent")
+
+
+def test_eval_agrees_with_the_float_figure_of_a_run(qbench):
+    recipe = write_recipe(qbench.folder, "r")
+    (run,) = json.loads(qbench("run", recipe, "--json", "-q").stdout)
+    told = json.loads(qbench("eval", DEMO, "--text", DEMO / "evaluation.txt", "--seq-len", 128, "--windows", 6, "--json").stdout)
+    assert told["perplexity"] == pytest.approx(next(p["perplexity"] for p in run["perplexities"] if p["float_model"]), rel=1e-6)
+    assert told["windows"] == 6 and len(told["window_nll"]) == 6
+
+
+def test_set_changes_keys(qbench):
+    recipe = write_recipe(qbench.folder, "r")
+    (run,) = json.loads(qbench("run", recipe, "--json", "-q", "--set", "scheme.weights.type=int3", "--set", "name=three").stdout)
+    assert run["name"] == "three" and run["bits_per_weight"] == pytest.approx(3 + 19 / 64, abs=1e-6)
+    one_line(qbench("run", recipe, "--set", "scheme.weights.tipe=int3", code=3), "scheme.weights.tipe", 'did you mean "type"')
+
+
+@pytest.mark.parametrize("arguments, code", [
+    ([], 2), (["dance"], 2), (["run"], 2), (["inspect"], 2), (["eval", "m"], 2), (["eval", "m", "--text", "t", "--dtype", "float8"], 2),
+    (["run", "a.yaml", "--resume", "x"], 2), (["run", "absent.yaml"], 4), (["inspect", "absent"], 4), (["eval", "absent", "--text", "t"], 4),
+    (["methods", "nothing"], 4), (["recipe", "check", "absent.yaml"], 4), (["recipe", "preset", "absent", "-m", "m"], 4),
+    (["run", "--resume", "absent"], 4)])
+def test_exit_codes(qbench, arguments, code):
+    done = qbench(*arguments, code=code)
+    assert done.stderr and done.stdout == ""
+    if code == 4:
+        one_line(done)
+
+
+def test_recipe_mistakes_are_one_line_with_their_place(qbench):
+    recipe = write_recipe(qbench.folder, "r")
+    recipe.write_text(recipe.read_text().replace("pipeline: [rtn]", "pipelin: [rtn]"))
+    for command in (["run", recipe], ["recipe", "check", recipe]):
+        one_line(qbench(*command, code=3), f"{recipe}:6:1: pipelin: ", 'did you mean "pipeline"?')
+
+
+def test_a_group_that_does_not_divide_is_refused_before_any_work(qbench):
+    recipe = write_recipe(qbench.folder, "r")
+    done = qbench("run", recipe, "--set", "scheme.weights.group_size=7", "--workspace", "w", code=4)
+    one_line(done, "group_size 7", "proj", "64")
+    assert not (qbench.folder / "w" / "runs").exists() or not list((qbench.folder / "w" / "runs").iterdir())
+
+
+def test_check_reads_recipe_model_and_data_only(qbench):
+    recipe = write_recipe(qbench.folder, "r")
+    assert json.loads(qbench("run", "--check", recipe, "--json").stdout) == {"checked": 1}
+    assert not (qbench.folder / "qbench-workspace").exists()
+
+
+def test_help_version_methods_and_presets(qbench):
+    assert qbench("--version").stdout.startswith("qbench ")
+    for command in ([], ["run"], ["eval"], ["inspect"], ["compare"], ["methods"], ["recipe"]):
+        assert "--help" in qbench(*command, "--help").stdout
+    methods = json.loads(qbench("methods", "--json").stdout)
+    assert "rtn" in [m["name"] for m in methods]
+    assert "rtn" in qbench("methods", "rtn").stdout
+    names = [p["name"] for p in json.loads(qbench("recipe", "preset", "--json").stdout)]
+    assert "w4-g64-asym" in names
+    made = qbench("recipe", "preset", "w4-g64-asym", "--model", DEMO).stdout
+    (qbench.folder / "made.yaml").write_text(made)
+    assert json.loads(qbench("recipe", "check", "made.yaml", "--json").stdout)["scheme"].startswith("W4A16 g64")
+
+
+def start_long_run(qbench, workspace):
+    recipe = write_recipe(qbench.folder, "long", samples=400)
+    process = subprocess.Popen([qbench.program, "run", recipe, "--workspace", workspace, "--threads", "1"], cwd=qbench.folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while "quantize" not in process.stderr.readline():
+        assert process.poll() is None and time.time() < deadline
+    return process
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(qbench):
+    process = start_long_run(qbench, "w")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "--resume" in err and out == ""
+    (run,) = (qbench.folder / "w" / "runs").iterdir()
+    (resumed,) = json.loads(qbench("run", "--workspace", "w", "--resume", run.name, "--json", "-q").stdout)
+    assert resumed["status"] == "finished"
+    (whole,) = json.loads(qbench("run", "long.yaml", "--workspace", "w2", "--json", "-q").stdout)
+    assert [p["window_nll"] for p in resumed["perplexities"]] == [p["window_nll"] for p in whole["perplexities"]]
+
+
+def test_a_terminal_gets_a_bar_within_its_width(qbench):
+    recipe = write_recipe(qbench.folder, "r" * 60)
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    import fcntl
+    import struct
+    import termios
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    process = subprocess.Popen([qbench.program, "run", recipe, "--workspace", "w"], cwd=qbench.folder, stdout=subprocess.DEVNULL, stderr=theirs)
+    text, deadline = b"", time.time() + 120
+    while True:
+        try:
+            text += os.read(ours, 65536)
+        except BlockingIOError:
+            if process.poll() is not None or time.time() > deadline:
+                break
+            time.sleep(0.02)
+    assert process.wait(timeout=10) == 0
+    os.close(theirs)
+    os.close(ours)
+    lines = text.decode().split("\r\x1b[K")
+    assert len(lines) > 2 and max(map(len, lines)) <= 60
