@@ -257,10 +257,9 @@ Recipe parse_recipe(const std::string& yaml, const std::string& origin, const st
 }
 
 void validate(const Recipe& recipe) {
-  check_consistency(recipe);
   // Ranges and choices stand once, where recipes are read.
-  const YAML::Node root = load_document(to_yaml(recipe), "recipe");
-  read_recipe(root, {});
+  read_recipe(load_document(to_yaml(recipe), "recipe"), {});
+  check_consistency(recipe);
 }
 
 Recipe load_recipe(const std::filesystem::path& path) {

@@ -64,9 +64,12 @@ Recipe with_settings(const Recipe& recipe, const std::vector<std::string>& setti
     if (cut == std::string::npos || cut == 0) fail("", fmt::format("expected key=value, found \"{}\"", setting));
     std::string key = setting.substr(0, cut);
     if (key == "model") key = "model.path";  // the short form would put the dtype back too
-    YAML::Node value;
-    try {
-      value = YAML::Load(setting.substr(cut + 1));
+    const std::string text = setting.substr(cut + 1);
+    YAML::Node value;  // empty: null
+    // A shell's word is a text as it stands ("name=second: try", "name=#1"); lists, mappings and quoted texts are YAML.
+    if (!text.empty() && text.find_first_of("[{\"'") != 0) value = text;
+    else if (!text.empty()) try {
+      value = YAML::Load(text);
     } catch (const YAML::Exception& e) {
       fail(key, "not valid YAML: " + e.msg);
     }

@@ -1,6 +1,4 @@
 // LLMC's configurations: what is imported, what is refused, and that export and import agree.
-#include <ATen/ATen.h>
-
 #include <QtTest/QtTest>
 #include <filesystem>
 #include <fstream>
@@ -106,6 +104,7 @@ class TestLlmc : public QObject {
     r.dtype = "float32";
     r.seed = 5;
     r.propagate_quantized = false;
+    r.evaluate_float = false;  // without evaluation LLMC has no place for it
     r.pipeline = {{"rtn", {}}};
     QuantSpec w;
     w.full_scale = false;

@@ -1,6 +1,4 @@
 // Recipes: what is read, what is refused and where, and that writing and reading are inverse.
-#include <ATen/ATen.h>
-
 #include <QtTest/QtTest>
 #include <chrono>
 #include <fstream>
@@ -161,8 +159,8 @@ class TestRecipe : public QObject {
     row("below zero", kSmall + "seed: -1\n", 4, 1, "seed", "0 or more");
     row("more than 64 bits", kSmall + "seed: 18446744073709551616\n", 4, 1, "seed", "18446744073709551616");
     row("yes is no boolean", kSmall + "evaluate_float: yes\n", 4, 1, "evaluate_float", "true or false");
-    row("not a number", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: .nan}\n", 3, 38, "scheme.weights.mse_norm", "expected a number");
-    row("infinite", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: inf}\n", 3, 38, "scheme.weights.mse_norm", "expected a number");
+    row("not a number", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: .nan}\n", 3, 37, "scheme.weights.mse_norm", "expected a number");
+    row("infinite", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: inf}\n", 3, 37, "scheme.weights.mse_norm", "expected a number");
     row("unknown type", "model: m\nscheme:\n  weights: {type: int9}\n", 3, 13, "scheme.weights.type", "found \"int9\"");
     row("unknown sampling", kSmall + "calibration: {corpus: c, sampling: sometimes}\n", 4, 26, "calibration.sampling", "random_windows");
     row("unknown method", kSmall + "pipeline:\n  - method: rtm\n", 5, 5, "pipeline[0].method", "rtm");
@@ -179,7 +177,7 @@ class TestRecipe : public QObject {
     row("an empty file", "", 0, 0, "", "empty");
     row("a comment only", "# nothing\n", 0, 0, "", "empty");
     row("several documents", kSmall + "---\n" + kSmall, 5, 1, "", "2 YAML documents");
-    row("a tab", "model: m\nscheme:\n\tweights: {type: int4}\n", 3, 1, "", "not valid YAML");
+    row("a tab", "model: m\nscheme:\n\tweights: {type: int4}\n", 3, 9, "", "not valid YAML");
     row("an open bracket", "model: [m\n", 2, 1, "", "not valid YAML");
     row("an unknown alias", "model: *m\n", 1, 8, "", "not valid YAML");
     row("a list at the top", "- model\n", 1, 1, "", "expected a mapping");
@@ -209,7 +207,7 @@ class TestRecipe : public QObject {
     const auto start = std::chrono::steady_clock::now();
     std::string laughs = "a0: &a0 [x, x]\n";
     for (int i = 1; i < 40; ++i) laughs += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [*a" + std::to_string(i - 1) + ", *a" + std::to_string(i - 1) + "]\n";
-    QCOMPARE(failure(laughs).key, std::string("a0"));
+    QCOMPARE(failure(kSmall + laughs).key, std::string("a0"));
     QVERIFY(failure("model: &a [*a]\n").line >= 0);
     QVERIFY(failure("a: &a {b: *a, c: *a}\n").line >= 0);
     QVERIFY(failure(std::string(100000, '[')).line >= 0);
@@ -273,7 +271,8 @@ class TestRecipe : public QObject {
     QCOMPARE(key_of([](Recipe& r) { r.evaluation[0].seq_len = 1; }), std::string("evaluation[0].seq_len"));
     QCOMPARE(key_of([](Recipe& r) { r.scheme.weights->group_size = -1; }), std::string("scheme.weights.group_size"));
     QCOMPARE(key_of([](Recipe& r) { r.scheme.weights->mse_norm = NAN; }), std::string("scheme.weights.mse_norm"));
-    QCOMPARE(key_of([](Recipe& r) { r.pipeline = {{"gtpq", {}}}; }), std::string("pipeline[0]"));
+    QCOMPARE(key_of([](Recipe& r) { r.pipeline = {{"gtpq", {}}}; }), std::string("pipeline[0].method"));
+    QCOMPARE(key_of([](Recipe& r) { r.pipeline = {{"rtn", {{"speed", int64_t{1}}}}}; }), std::string("pipeline[0]"));
   }
 
   void positions_are_found_for_the_form() {
@@ -294,6 +293,9 @@ class TestRecipe : public QObject {
     QCOMPARE(s.scheme.weights->group_size, int64_t{64});
     QCOMPARE(s.evaluation.at(0).windows, int64_t{20});
     QCOMPARE(s.evaluation.at(1).corpus.path.string(), std::string("/base/d.txt"));
+    QCOMPARE(s.name, std::string("second: try"));
+    QCOMPARE(with_settings(s, {"calibration=", "scheme.ignore=['*.q_proj', x]", "name='quoted'"}, {}).scheme.ignore, (std::vector<std::string>{"*.q_proj", "x"}));
+    QVERIFY(!with_settings(s, {"calibration="}, {}).calibration);
     QCOMPARE(s.model.string(), std::string("/n"));
     QCOMPARE(s.dtype, r.dtype);
     QCOMPARE(s.calibration->corpus.path.string(), std::string("/e"));
