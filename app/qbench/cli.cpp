@@ -10,7 +10,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
-#include <mutex>
 #include <thread>
 
 namespace cli {
@@ -37,6 +36,8 @@ std::string cut(const std::string& text, size_t columns) {
   return out + "…";
 }
 
+std::atomic<bool> stoppable = false;  // somebody looks at the token
+
 std::stop_source& interrupts() {
   static std::stop_source source;
   return source;
@@ -44,23 +45,24 @@ std::stop_source& interrupts() {
 
 }  // namespace
 
-std::stop_token interrupt_token() {
+void watch_interrupts() {
   // A signal handler may not take locks, so a thread waits for the signal; threads made later inherit the blocked mask.
-  static std::once_flag once;
-  std::call_once(once, [] {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    std::thread([set] {
-      int signal = 0;
-      for (int count = 0; sigwait(&set, &signal) == 0; ++count) {
-        if (count > 0) std::_Exit(cancelled);
-        interrupts().request_stop();
-      }
-    }).detach();
-  });
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::thread([set] {
+    int signal = 0;
+    for (int count = 0; sigwait(&set, &signal) == 0; ++count) {
+      if (count > 0 || !stoppable) std::_Exit(cancelled);
+      interrupts().request_stop();
+    }
+  }).detach();
+}
+
+std::stop_token interrupt_token() {
+  stoppable = true;
   return interrupts().get_token();
 }
 
@@ -88,7 +90,10 @@ std::string count_text(double count) {
   return fmt::format("{:.0f}", count);
 }
 
-bool colours() { return ::isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR"); }
+bool colours() {
+  const char *no = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
+  return ::isatty(STDOUT_FILENO) && !(no && *no) && !(term && std::string_view(term) == "dumb");
+}
 std::string bold(const std::string& text) { return colours() ? "\033[1m" + text + "\033[0m" : text; }
 
 void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {

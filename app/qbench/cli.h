@@ -27,14 +27,16 @@ void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_recipe(CLI::App& app, const Options& options, Action& action);
 
-// Ctrl-C asks the job to stop (a second one ends the process).
+// Takes Ctrl-C and SIGTERM over from the system. Call before the first thread is made.
+void watch_interrupts();
+// From now on the first Ctrl-C asks the job to stop; a second one, or one before this call, ends the process with 130.
 std::stop_token interrupt_token();
 
 // "1.25 GB", "3 min 20 s", "135 M"
 std::string bytes_text(double bytes);
 std::string seconds_text(double seconds);
 std::string count_text(double count);
-bool colours();  // stdout is a terminal and NO_COLOR is not set
+bool colours();  // stdout is a terminal and NO_COLOR is not set (https://no-color.org)
 std::string bold(const std::string& text);
 
 // Columns aligned on what they hold; the first column left, others right. Wide rows lose the end of their first column.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <optional>
 
 #include "cli.h"
 #include "core/base/error.h"
@@ -44,6 +45,11 @@ const qb::PerplexityResult* float_figure(const qb::RunReport& run) {
 
 std::string conditions(const qb::PerplexityResult& p) { return fmt::format("{}, {} windows of {} tokens, {}", p.corpus, p.windows, p.seq_len, p.dtype); }
 
+// Figures are compared on identical tokens only.
+bool comparable(const qb::PerplexityResult& a, const qb::PerplexityResult& b) {
+  return a.corpus_hash == b.corpus_hash && a.seq_len == b.seq_len && a.windows == b.windows && a.dtype == b.dtype;
+}
+
 int compare(const Arguments& arguments, const Options& options) {
   const auto workspace = qb::Workspace::open(arguments.workspace);
   std::vector<qb::RunReport> runs;
@@ -55,35 +61,37 @@ int compare(const Arguments& arguments, const Options& options) {
     for (const auto& name : arguments.runs) runs.push_back(find(*workspace, name));
   }
   if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished runs to compare", workspace->folder().string()));
-  double base = NAN;
+  std::optional<qb::PerplexityResult> base;
   if (!arguments.baseline.empty()) {
     const qb::RunReport baseline = find(*workspace, arguments.baseline);
-    if (const auto* p = quantized_figure(baseline)) base = p->perplexity;
+    const auto* p = quantized_figure(baseline);
+    if (!p) throw qb::InputError(fmt::format("baseline {} has no perplexity", arguments.baseline));
+    base = *p;
   } else if (const auto* p = float_figure(runs.front())) {
-    base = p->perplexity;
+    base = *p;
   }
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
     for (const auto& run : runs) list.push_back(nlohmann::json::parse(qb::to_json(run)));
-    std::cout << nlohmann::json{{"baseline_perplexity", number(base)}, {"runs", list}}.dump() << '\n';
+    std::cout << nlohmann::json{{"baseline_perplexity", base ? number(base->perplexity) : nlohmann::json(nullptr)}, {"runs", list}}.dump() << '\n';
     return ok;
   }
   std::vector<std::vector<std::string>> rows;
-  std::string common;
+  const qb::PerplexityResult* first = nullptr;
   bool same = true;
   for (const auto& run : runs) {
     const auto* p = quantized_figure(run);
     if (p) {
-      if (common.empty()) common = conditions(*p);
-      same = same && common == conditions(*p);
+      if (!first) first = p;
+      same = same && comparable(*first, *p);
     }
     rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->perplexity, p->standard_error) : "–",
-                    p && !std::isnan(base) ? fmt::format("{:+.4f}", p->perplexity - base) : "–", fmt::format("{:.3f}", run.bits_per_weight),
+                    p && base && comparable(*p, *base) ? fmt::format("{:+.4f}", p->perplexity - base->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
                     bytes_text(static_cast<double>(run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
   }
   print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", "linears", "time", "peak memory"}, rows);
   if (const auto* p = float_figure(runs.front())) std::cout << fmt::format("float model: {:.4f} ± {:.3f}\n", p->perplexity, p->standard_error);
-  std::cout << (same ? "Perplexity on " + common : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
+  if (first) std::cout << (same ? "Perplexity on " + conditions(*first) : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
   if (!arguments.baseline.empty()) std::cout << "Δ against " << arguments.baseline << '\n';
   for (const auto& run : runs) {
     std::vector<const qb::LinearReport*> linears;

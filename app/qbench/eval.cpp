@@ -5,6 +5,7 @@
 
 #include "cli.h"
 #include "core/base/error.h"
+#include "core/engine/device.h"
 #include "core/measure/perplexity.h"
 #include "core/text/corpus.h"
 #include "core/text/tokenizer.h"
@@ -17,7 +18,17 @@ struct Arguments {
   int64_t seq_len = 2048, windows = 0;
 };
 
+void require_device(const std::string& name) {
+  std::string known;
+  for (const qb::DeviceInfo& device : qb::devices()) {
+    if (device.name == name) return;
+    known += (known.empty() ? "" : ", ") + device.name;
+  }
+  throw qb::ResourceError(fmt::format("device {} is not here; there is {}", name, known));
+}
+
 int eval(const Arguments& a, const Options& options) {
+  require_device(a.device);
   const auto model = qb::Model::open(a.model);
   const auto tokenizer = qb::Tokenizer::load(a.model);
   const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field});
@@ -49,8 +60,8 @@ void add_eval(CLI::App& app, const Options& options, Action& action) {
   command->add_option("model", a->model, "Model folder or .gguf file")->required();
   command->add_option("--text,-t", a->text, "Text file, .jsonl file, or folder of them")->required();
   command->add_option("--field", a->field, "Field of a .jsonl file that holds the text")->capture_default_str();
-  command->add_option("--seq-len", a->seq_len, "Tokens a window")->capture_default_str();
-  command->add_option("--windows", a->windows, "Windows from the start of the text; 0: all")->capture_default_str();
+  command->add_option("--seq-len", a->seq_len, "Tokens a window")->check(CLI::Range(int64_t{2}, int64_t{1} << 24))->capture_default_str();
+  command->add_option("--windows", a->windows, "Windows from the start of the text; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--dtype", a->dtype, "float32 or bfloat16")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
   command->add_option("--device,-d", a->device, "cpu, cuda:0 …")->capture_default_str();
   command->callback([a, &options, &action] { action = [a, &options] { return eval(*a, options); }; });

@@ -29,8 +29,11 @@ int main(int argc, char** argv) {
     return code == 0 ? cli::ok : cli::usage;
   }
   try {
+    cli::watch_interrupts();
     qb::initialise_compute(options.threads);
-    return action();
+    const int code = action();
+    if (!std::cout.flush()) throw qb::ResourceError("the results could not be written to standard output");
+    return code;
   } catch (const qb::Cancelled&) {
     std::cerr << "qbench: cancelled\n";
     return cli::cancelled;
@@ -46,7 +49,8 @@ int main(int argc, char** argv) {
     std::cerr << "qbench: out of memory\n";
     return cli::resource;
   } catch (const std::exception& e) {
-    std::cerr << "qbench: " << e.what() << '\n';
+    const std::string what = e.what();  // torch's errors carry a stack trace after their first line
+    std::cerr << "qbench: " << what.substr(0, what.find('\n')) << '\n';
     return cli::failure;
   }
 }
