@@ -1,0 +1,276 @@
+#include "views/pages/LayersPage.h"
+
+#include <QComboBox>
+#include <QHBoxLayout>
+#include <QHeaderView>
+#include <QLabel>
+#include <QLineEdit>
+#include <QMenu>
+#include <QSpinBox>
+#include <QSplitter>
+#include <QTableView>
+#include <QTimer>
+#include <QToolButton>
+#include <QVBoxLayout>
+#include <cmath>
+
+#include "views/models/HotSpotModel.h"
+#include "views/plots/HeatMapPlot.h"
+#include "views/plots/LinearErrorsPlot.h"
+
+namespace qb::views {
+
+LayersPage::LayersPage(Selection* selection, QWidget* parent)
+    : QWidget(parent),
+      m_selection(selection),
+      m_timer(new QTimer(this)),
+      m_plot(new LinearErrorsPlot),
+      m_heat(new HeatMapPlot),
+      m_hotSpots(new HotSpotModel(this)),
+      m_filter(new HotSpotFilter(this)) {
+  // Blocks may arrive faster than the eye follows; what changed meanwhile is drawn at once.
+  m_timer->setSingleShot(true);
+  m_timer->setInterval(40);
+  connect(m_timer, &QTimer::timeout, this, &LayersPage::updateData);
+
+  auto* lower = new QSplitter(Qt::Horizontal);
+  lower->addWidget(m_heat);
+  lower->addWidget(makeHotSpots());
+  lower->setStretchFactor(0, 5);
+  lower->setStretchFactor(1, 5);
+  lower->setSizes({350, 350});
+  auto* splitter = new QSplitter(Qt::Vertical);
+  splitter->addWidget(m_plot);
+  splitter->addWidget(lower);
+  splitter->setStretchFactor(0, 5);
+  splitter->setStretchFactor(1, 5);
+  splitter->setSizes({260, 260});
+  for (QSplitter* each : {lower, splitter}) each->setChildrenCollapsible(false);
+
+  auto* layout = new QVBoxLayout(this);
+  layout->setContentsMargins(0, 0, 0, 0);
+  layout->setSpacing(0);
+  layout->addWidget(makeControls());
+  layout->addWidget(splitter, 1);
+
+  const auto choose = [this](const LinearKey& key) { m_selection->setCurrentLinear(key); };
+  connect(m_plot, &LinearErrorsPlot::linearChosen, this, choose);
+  connect(m_heat, &HeatMapPlot::linearChosen, this, choose);
+  connect(selection, &Selection::runsChanged, this, &LayersPage::scheduleUpdate);
+  connect(selection, &Selection::runUpdated, this, &LayersPage::scheduleUpdate);
+  connect(selection, &Selection::currentRunChanged, this, &LayersPage::scheduleUpdate);
+  connect(selection, &Selection::baselineChanged, this, &LayersPage::scheduleUpdate);
+  connect(selection, &Selection::metricChanged, this, &LayersPage::metricChosen);
+  connect(selection, &Selection::currentLinearChanged, this, &LayersPage::showCurrentLinear);
+  metricChosen();
+  updateData();
+}
+
+QWidget* LayersPage::makeControls() {
+  auto* bar = new QWidget;
+  auto* layout = new QHBoxLayout(bar);
+  layout->setContentsMargins(8, 4, 8, 4);
+
+  m_metric = new QComboBox;
+  for (const Metric metric : allMetrics()) m_metric->addItem(metricLabel(metric), int(metric));
+  m_metric->setAccessibleName(tr("Figure to draw"));
+  m_metric->setToolTip(tr("Figure to draw for every linear"));
+  connect(m_metric, &QComboBox::activated, this, [this] { m_selection->setMetric(Metric(m_metric->currentData().toInt())); });
+
+  m_order = new QComboBox;
+  m_order->addItem(tr("By depth"), int(LinearOrder::Depth));
+  m_order->addItem(tr("By value, worst first"), int(LinearOrder::Value));
+  m_order->addItem(tr("By Δ to baseline"), int(LinearOrder::Delta));
+  m_order->setAccessibleName(tr("Order of linears"));
+  m_order->setToolTip(tr("Order of linears from left to right; value and Δ are of the current run"));
+  connect(m_order, &QComboBox::activated, this, &LayersPage::updateOrder);
+
+  m_subset = new QComboBox;
+  m_subset->addItem(tr("All linears"), QString());
+  m_subset->setAccessibleName(tr("Linears to show"));
+  m_subset->setToolTip(tr("Only linears that share this kind of input"));
+  connect(m_subset, &QComboBox::activated, this, &LayersPage::updateOrder);
+
+  m_log = new QToolButton;
+  m_log->setText(tr("Log"));
+  m_log->setCheckable(true);
+  m_log->setToolTip(tr("Logarithmic error axis and colours"));
+  m_log->setAccessibleName(tr("Logarithmic axis"));
+  connect(m_log, &QToolButton::toggled, this, [this](bool on) {
+    m_plot->setLogarithmic(on);
+    m_heat->setLogarithmic(on);
+  });
+  connect(m_plot->logAction(), &QAction::toggled, m_log, &QToolButton::setChecked);
+
+  m_difference = new QToolButton;
+  m_difference->setText(tr("Δ map"));
+  m_difference->setCheckable(true);
+  m_difference->setToolTip(tr("Heat map shows the difference to the baseline run"));
+  m_difference->setAccessibleName(tr("Heat map of the difference to the baseline"));
+  connect(m_difference, &QToolButton::toggled, m_heat, &HeatMapPlot::setDifference);
+  connect(m_heat->differenceAction(), &QAction::toggled, m_difference, &QToolButton::setChecked);
+  connect(m_heat->differenceAction(), &QAction::toggled, this, &LayersPage::updateOrder);
+
+  auto* more = new QToolButton;
+  more->setText(tr("Plot"));
+  more->setPopupMode(QToolButton::InstantPopup);
+  more->setAccessibleName(tr("Actions of the plots"));
+  auto* menu = new QMenu(more);
+  connect(menu, &QMenu::aboutToShow, this, [this, menu] {
+    menu->clear();
+    m_plot->fillMenu(menu->addMenu(tr("&Errors of all linears")));
+    m_heat->fillMenu(menu->addMenu(tr("&Heat map")));
+  });
+  more->setMenu(menu);
+
+  for (QComboBox* box : {m_metric, m_order, m_subset}) {
+    box->setSizeAdjustPolicy(QComboBox::AdjustToContents);
+    layout->addWidget(box);
+  }
+  layout->addWidget(m_log);
+  layout->addWidget(m_difference);
+  layout->addStretch(1);
+  layout->addWidget(more);
+  return bar;
+}
+
+QWidget* LayersPage::makeHotSpots() {
+  m_filter->setSourceModel(m_hotSpots);
+  m_table = new QTableView;
+  m_table->setModel(m_filter);
+  m_table->setSortingEnabled(true);
+  m_table->sortByColumn(HotSpotModel::Rank, Qt::AscendingOrder);
+  m_table->setSelectionBehavior(QAbstractItemView::SelectRows);
+  m_table->setSelectionMode(QAbstractItemView::SingleSelection);
+  m_table->setAlternatingRowColors(true);
+  m_table->setShowGrid(false);
+  m_table->setFrameShape(QFrame::NoFrame);
+  m_table->setWordWrap(false);
+  m_table->setTabKeyNavigation(false);
+  m_table->setAccessibleName(tr("Worst linears"));
+  m_table->verticalHeader()->hide();
+  m_table->verticalHeader()->setDefaultSectionSize(fontMetrics().height() + 6);
+  QHeaderView* header = m_table->horizontalHeader();
+  header->setHighlightSections(false);
+  header->setMinimumSectionSize(24);
+  header->setStretchLastSection(true);
+  const int digit = fontMetrics().horizontalAdvance(QLatin1Char('0'));
+  const int widths[] = {digit * 5, digit * 7, digit * 12, digit * 11, digit * 12, digit * 8};
+  for (int column = 0; column < HotSpotModel::ColumnCount; ++column) header->resizeSection(column, widths[column]);
+  connect(m_table->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& index) {
+    // Only a choice of the user: resets and re-sorting move the current row, too.
+    if (index.isValid() && m_table->hasFocus()) m_selection->setCurrentLinear(index.data(HotSpotModel::KeyRole).value<LinearKey>());
+  });
+  connect(m_table, &QTableView::clicked, this,
+          [this](const QModelIndex& index) { m_selection->setCurrentLinear(index.data(HotSpotModel::KeyRole).value<LinearKey>()); });
+
+  m_hotTitle = new QLabel(tr("Worst linears"));
+  QFont bold = m_hotTitle->font();
+  bold.setWeight(QFont::DemiBold);
+  m_hotTitle->setFont(bold);
+  m_count = new QSpinBox;
+  m_count->setRange(0, 100000);
+  m_count->setValue(20);
+  m_count->setSpecialValueText(tr("all"));
+  m_count->setPrefix(tr("top "));
+  m_count->setAccessibleName(tr("How many linears"));
+  m_count->setToolTip(tr("How many of the worst linears to list; 0: all"));
+  connect(m_count, &QSpinBox::valueChanged, m_filter, &HotSpotFilter::setCount);
+  m_filter->setCount(m_count->value());
+  m_threshold = new QLineEdit;
+  m_threshold->setPlaceholderText(tr("threshold"));
+  m_threshold->setAccessibleName(tr("Threshold"));
+  m_threshold->setToolTip(tr("List only linears at least as bad as this value"));
+  m_threshold->setClearButtonEnabled(true);
+  m_threshold->setMaximumWidth(digit * 15);
+  connect(m_threshold, &QLineEdit::textChanged, this, [this](const QString& text) {
+    bool good = false;
+    double value = QLocale().toDouble(text, &good);
+    if (!good) value = text.toDouble(&good);
+    m_filter->setThreshold(good ? value : std::nan(""));
+  });
+
+  auto* side = new QWidget;
+  side->setAutoFillBackground(true);
+  side->setBackgroundRole(QPalette::Base);
+  auto* head = new QHBoxLayout;
+  head->setContentsMargins(8, 4, 8, 0);
+  head->addWidget(m_hotTitle, 1);
+  head->addWidget(m_count);
+  head->addWidget(m_threshold);
+  auto* layout = new QVBoxLayout(side);
+  layout->setContentsMargins(0, 0, 0, 0);
+  layout->setSpacing(4);
+  layout->addLayout(head);
+  layout->addWidget(m_table, 1);
+  return side;
+}
+
+void LayersPage::scheduleUpdate() {
+  if (!m_timer->isActive()) m_timer->start();
+}
+
+void LayersPage::metricChosen() {
+  m_metric->setCurrentIndex(m_metric->findData(int(m_selection->metric())));
+  m_log->setChecked(metricIsLogarithmic(m_selection->metric()));
+  m_threshold->clear();
+  updateData();
+}
+
+void LayersPage::updateData() {
+  m_timer->stop();
+  m_errors = gatherErrors(*m_selection);
+
+  const QString subset = m_subset->currentData().toString();
+  const QStringList types = m_errors.subsetTypes();
+  QStringList listed;
+  for (int i = 1; i < m_subset->count(); ++i) listed.push_back(m_subset->itemData(i).toString());
+  if (types != listed) {
+    while (m_subset->count() > 1) m_subset->removeItem(1);
+    for (const QString& type : types) m_subset->addItem(tr("Only %1").arg(type), type);
+    m_subset->setCurrentIndex(std::max(0, m_subset->findData(subset)));
+  }
+  m_difference->setEnabled(m_errors.baseline >= 0 && m_errors.baseline != m_errors.current);
+  m_heat->differenceAction()->setEnabled(m_difference->isEnabled());
+  if (!m_difference->isEnabled()) m_difference->setChecked(false);
+  updateOrder();
+}
+
+void LayersPage::updateOrder() {
+  const auto order = LinearOrder(m_order->currentData().toInt());
+  const QString subset = m_subset->currentData().toString();
+  const QString run = m_errors.current < 0 ? QString() : m_errors.runs[m_errors.current].name;
+
+  m_plot->setCaption(tr("%1 of every linear").arg(metricTitle(m_errors.metric)), errorConditions(*m_selection));
+  m_plot->setData(m_errors, orderedRows(m_errors, order, subset), order == LinearOrder::Depth);
+  m_heat->setCaption(m_heat->isDifference()
+                         ? tr("%1 minus %2").arg(run, m_errors.runs[m_errors.baseline].name)
+                         : tr("Heat map of %1").arg(run.isEmpty() ? tr("the current run") : run));
+  m_heat->setData(m_errors);
+  m_hotSpots->setData(m_errors);
+  m_filter->setSubset(subset);
+  m_table->setColumnHidden(HotSpotModel::Delta, m_errors.baseline < 0 || m_errors.baseline == m_errors.current);
+  m_hotTitle->setText(run.isEmpty() ? tr("Worst linears") : tr("Worst of %1").arg(elide(run, 18)));
+  m_hotTitle->setToolTip(run);
+  showCurrentLinear();
+}
+
+void LayersPage::showCurrentLinear() {
+  const LinearKey key = m_selection->currentLinear();
+  m_plot->setCurrent(key);
+  m_heat->setCurrent(key);
+  const int row = m_hotSpots->rowOf(key);
+  const QModelIndex index = row < 0 ? QModelIndex() : m_filter->mapFromSource(m_hotSpots->index(row, 0));
+  if (!index.isValid()) {
+    m_table->clearSelection();
+    return;
+  }
+  if (m_table->currentIndex().row() == index.row()) {
+    m_table->selectRow(index.row());
+    return;
+  }
+  m_table->selectRow(index.row());
+  m_table->scrollTo(index);
+}
+
+}  // namespace qb::views

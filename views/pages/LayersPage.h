@@ -1,0 +1,52 @@
+#pragma once
+#include <QWidget>
+
+#include "views/models/LinearErrors.h"
+
+class QAction;
+class QComboBox;
+class QLabel;
+class QLineEdit;
+class QSpinBox;
+class QTableView;
+class QTimer;
+class QToolButton;
+
+namespace qb::views {
+
+class HeatMapPlot;
+class HotSpotFilter;
+class HotSpotModel;
+class LinearErrorsPlot;
+
+// Where does it hurt? Errors of every linear across runs, a heat map of the current run, its worst linears.
+class LayersPage : public QWidget {
+  Q_OBJECT
+ public:
+  explicit LayersPage(Selection* selection, QWidget* parent = nullptr);
+
+ private:
+  QWidget* makeControls();
+  QWidget* makeHotSpots();
+  void scheduleUpdate();
+  void updateData();
+  void updateOrder();
+  void showCurrentLinear();
+  void metricChosen();
+
+  Selection* m_selection;
+  LinearErrors m_errors;
+  QTimer* m_timer;
+  QComboBox *m_metric, *m_order, *m_subset;
+  QToolButton *m_log, *m_difference;
+  QLabel* m_hotTitle;
+  QSpinBox* m_count;
+  QLineEdit* m_threshold;
+  QTableView* m_table;
+  LinearErrorsPlot* m_plot;
+  HeatMapPlot* m_heat;
+  HotSpotModel* m_hotSpots;
+  HotSpotFilter* m_filter;
+};
+
+}  // namespace qb::views

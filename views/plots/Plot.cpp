@@ -1,0 +1,232 @@
+#include "views/plots/Plot.h"
+
+#include <QApplication>
+#include <QClipboard>
+#include <QContextMenuEvent>
+#include <QMenu>
+#include <QStyle>
+#include <QStyleOption>
+#include <QToolTip>
+#include <cmath>
+
+namespace qb::views {
+
+Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
+  setFocusPolicy(Qt::StrongFocus);
+  setMouseTracking(true);
+  setInteractions(QCP::iRangeDrag | QCP::iRangeZoom);
+  setSelectionTolerance(8);
+  setNoAntialiasingOnDrag(true);
+  axisRect()->setRangeZoomFactor(0.85);
+
+  m_caption = new PlotCaption(this);
+  plotLayout()->insertRow(0);
+  plotLayout()->addElement(0, 0, m_caption);
+  plotLayout()->insertRow(1);
+  plotLayout()->addElement(1, 0, legend);  // above the axes rather than over the data
+  plotLayout()->setRowStretchFactor(0, 0.001);
+  plotLayout()->setRowStretchFactor(1, 0.001);
+  plotLayout()->setRowSpacing(2);
+  legend->setFillOrder(QCPLayoutGrid::foColumnsFirst);
+  legend->setMargins(QMargins(8, 0, 8, 0));
+  legend->setRowSpacing(0);
+  legend->setColumnSpacing(12);
+  legend->setBorderPen(Qt::NoPen);
+  legend->setBrush(Qt::NoBrush);
+  legend->setIconSize(22, 12);
+  legend->setMaximumSize(QWIDGETSIZE_MAX, QWIDGETSIZE_MAX);
+
+  m_emptyLabel = new QLabel(this);
+  m_emptyLabel->setAlignment(Qt::AlignCenter);
+  m_emptyLabel->setWordWrap(true);
+  m_emptyLabel->setMargin(24);
+  m_emptyLabel->setAutoFillBackground(true);
+  m_emptyLabel->setBackgroundRole(QPalette::Base);
+  m_emptyLabel->setForegroundRole(QPalette::PlaceholderText);
+  m_emptyLabel->setAttribute(Qt::WA_TransparentForMouseEvents);
+
+  m_resetAction = addPlotAction(tr("&Reset view"), Qt::Key_Home);
+  connect(m_resetAction, &QAction::triggered, this, &Plot::resetView);
+  m_zoomInAction = addPlotAction(tr("Zoom &in"), Qt::Key_Plus);
+  connect(m_zoomInAction, &QAction::triggered, this, [this] { zoom(0.7); });
+  m_zoomOutAction = addPlotAction(tr("Zoom &out"), Qt::Key_Minus);
+  connect(m_zoomOutAction, &QAction::triggered, this, [this] { zoom(1 / 0.7); });
+  m_rectangleAction = addPlotAction(tr("Zoom by &rectangle (or Shift and drag)"), Qt::Key_R);
+  m_rectangleAction->setCheckable(true);
+  m_logAction = addPlotAction(tr("&Logarithmic axis"), Qt::Key_L);
+  m_logAction->setCheckable(true);
+  connect(m_logAction, &QAction::toggled, this, [this] {
+    applyScale();
+    m_userView = false;
+    refresh(m_empty);
+  });
+  m_legendAction = addPlotAction(tr("Le&gend"), Qt::Key_G);
+  m_legendAction->setCheckable(true);
+  connect(m_legendAction, &QAction::toggled, this, [this](bool on) {
+    legend->setVisible(on);
+    refresh(m_empty);
+  });
+  legend->setVisible(false);
+  m_copyImageAction = addPlotAction(tr("&Copy image"), QKeySequence::Copy);
+  connect(m_copyImageAction, &QAction::triggered, this, [this] { QApplication::clipboard()->setImage(image(2)); });
+  m_copyDataAction = addPlotAction(tr("Copy &data as CSV"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_C));
+  connect(m_copyDataAction, &QAction::triggered, this, [this] { QApplication::clipboard()->setText(toCsv(table())); });
+  m_exportAction = addPlotAction(tr("&Export picture or data…"), QKeySequence(Qt::CTRL | Qt::Key_E));
+  connect(m_exportAction, &QAction::triggered, this, &Plot::exportWithDialog);
+
+  connect(selectionRect(), &QCPSelectionRect::accepted, this, [this] { m_userView = true; });
+  m_colours = plotColours(palette());
+  // Virtual functions of the picture are out of reach here; the first event or setData() styles it.
+}
+
+QAction* Plot::addPlotAction(const QString& text, const QKeySequence& key) {
+  auto* action = new QAction(text, this);
+  action->setShortcut(key);
+  action->setShortcutContext(Qt::WidgetShortcut);
+  addAction(action);
+  return action;
+}
+
+void Plot::setCaption(const QString& title, const QString& conditions) {
+  m_caption->setText(title, conditions);
+  setAccessibleName(title);
+  setAccessibleDescription(conditions);
+  if (m_ready) replot(rpQueuedReplot);
+}
+
+void Plot::setEmptyText(const QString& text) { m_emptyLabel->setText(text); }
+
+void Plot::setLogarithmic(bool on) { m_logAction->setChecked(on); }
+
+void Plot::setLegendShown(bool on) { m_legendAction->setChecked(on); }
+
+void Plot::applyScale() {
+  QCPAxis* axis = valueAxis();
+  if (isLogarithmic()) {
+    axis->setScaleType(QCPAxis::stLogarithmic);
+    axis->setTicker(QSharedPointer<LogTicker>::create());
+    axis->setNumberFormat(QStringLiteral("gbc"));
+    axis->setNumberPrecision(3);
+  } else {
+    axis->setScaleType(QCPAxis::stLinear);
+    axis->setTicker(QSharedPointer<QCPAxisTicker>::create());
+    axis->setNumberFormat(QStringLiteral("gbc"));
+    axis->setNumberPrecision(4);
+  }
+}
+
+void Plot::refresh(bool empty) {
+  m_empty = empty;
+  m_emptyLabel->setVisible(empty && !m_emptyLabel->text().isEmpty());
+  m_emptyLabel->setGeometry(rect());
+  if (!m_ready) {
+    m_ready = true;
+    m_colours = plotColours(palette());
+    restyle(m_colours);
+  }
+  rebuild();
+  if (!m_userView) fitView();
+  laidOut();
+  replot(rpQueuedReplot);
+}
+
+void Plot::resetView() {
+  m_userView = false;
+  fitView();
+  replot(rpQueuedReplot);
+}
+
+void Plot::zoom(double factor) {
+  m_userView = true;
+  for (QCPAxisRect* rect : axisRects())
+    for (QCPAxis* axis : rect->rangeZoomAxes(Qt::Horizontal) + rect->rangeZoomAxes(Qt::Vertical)) axis->scaleRange(factor);
+  replot(rpQueuedReplot);
+}
+
+void Plot::pan(double x, double y) {
+  m_userView = true;
+  const auto move = [](QCPAxis* axis, double share) {
+    const QCPRange range = axis->range();
+    if (axis->scaleType() == QCPAxis::stLogarithmic)
+      axis->setRange(range.lower * std::pow(range.upper / range.lower, share), range.upper * std::pow(range.upper / range.lower, share));
+    else
+      axis->setRange(range.lower + share * range.size(), range.upper + share * range.size());
+  };
+  for (QCPAxisRect* rect : axisRects()) {
+    for (QCPAxis* axis : rect->rangeDragAxes(Qt::Horizontal)) move(axis, x);
+    for (QCPAxis* axis : rect->rangeDragAxes(Qt::Vertical)) move(axis, y);
+  }
+  replot(rpQueuedReplot);
+}
+
+QFont Plot::smallFont() const {
+  QFont small = font();
+  if (small.pointSizeF() > 0) small.setPointSizeF(small.pointSizeF() * 0.9);
+  return small;
+}
+
+void Plot::styleAxisRect(QCPAxisRect* rect, const PlotColours& look) const {
+  for (QCPAxis* axis : rect->axes()) {
+    axis->setBasePen(QPen(look.faint, 1));
+    axis->setTickPen(QPen(look.faint, 1));
+    axis->setSubTickPen(QPen(look.faint, 0.6));
+    axis->setLabelColor(look.text);
+    axis->setTickLabelColor(look.text);
+    axis->setLabelFont(smallFont());
+    axis->setTickLabelFont(smallFont());
+    axis->setLabelPadding(3);
+    axis->setTickLabelPadding(4);
+    axis->grid()->setPen(QPen(look.grid, 1));
+    axis->grid()->setSubGridVisible(false);
+    axis->grid()->setZeroLinePen(QPen(look.grid, 1));
+  }
+}
+
+void Plot::restyle(const PlotColours& look) {
+  setBackground(QBrush(look.background));
+  m_caption->setLook(font(), look.text, look.faint);
+  for (QCPAxisRect* rect : axisRects()) styleAxisRect(rect, look);
+  legend->setFont(smallFont());
+  legend->setTextColor(look.text);
+  selectionRect()->setPen(QPen(look.highlight, 1));
+  QColor fill = look.highlight;
+  fill.setAlphaF(0.15f);
+  selectionRect()->setBrush(fill);
+}
+
+QCPRange Plot::limits(const QVector<double>& values, bool logarithmic, bool fromZero) {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  for (const double value : values) {
+    if (!std::isfinite(value) || (logarithmic && !(value > 0))) continue;
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  if (low > high) return logarithmic ? QCPRange(0.1, 1) : QCPRange(0, 1);
+  if (logarithmic) {
+    const double room = std::max(std::pow(high / low, 0.06), 1.08);
+    return {low / room, high * room};
+  }
+  if (fromZero) low = std::min(0.0, low), high = std::max(0.0, high);
+  double room = (high - low) * 0.06;
+  if (!(room > 0)) room = high == 0 ? 1 : std::abs(high) * 0.05;
+  return {fromZero && low == 0 ? 0 : low - room, high + room};
+}
+
+void Plot::fillMenu(QMenu* menu) const {
+  menu->addActions({m_resetAction, m_zoomInAction, m_zoomOutAction, m_rectangleAction});
+  menu->addSeparator();
+  menu->addActions({m_logAction, m_legendAction});
+  // What a picture adds of its own.
+  const QList<QAction*> known = {m_resetAction, m_zoomInAction, m_zoomOutAction,   m_rectangleAction, m_logAction,
+                                 m_legendAction, m_exportAction, m_copyImageAction, m_copyDataAction};
+  for (QAction* action : actions())
+    if (!known.contains(action)) menu->addAction(action);
+  menu->addSeparator();
+  menu->addActions({m_exportAction, m_copyImageAction, m_copyDataAction});
+}
+
+QString Plot::describe(const QPointF&) const { return {}; }
+
+void Plot::activate(const QPointF&) {}
+
+}  // namespace qb::views
