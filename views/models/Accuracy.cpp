@@ -1,0 +1,102 @@
+#include "views/models/Accuracy.h"
+
+#include <QCoreApplication>
+#include <QLocale>
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "views/models/LinearErrors.h"
+
+namespace qb::views {
+namespace {
+QString tr(const char* text) { return QCoreApplication::translate("Accuracy", text); }
+}  // namespace
+
+QString conditionsKey(const PerplexityResult& result) {
+  return QStringLiteral("%1|%2|%3|%4|%5")
+      .arg(QString::fromStdString(result.corpus), QString::fromStdString(result.corpus_hash))
+      .arg(result.seq_len)
+      .arg(result.windows)
+      .arg(QString::fromStdString(result.dtype));
+}
+
+QString conditionsText(const PerplexityResult& result) {
+  const QString windows = result.windows_total > result.windows
+                              ? tr("%1 of %2 windows").arg(result.windows).arg(result.windows_total)
+                              : tr("%1 windows").arg(result.windows);
+  return tr("%1, %2 of %3 tokens, %4")
+      .arg(QString::fromStdString(result.corpus), windows)
+      .arg(result.seq_len)
+      .arg(QString::fromStdString(result.dtype));
+}
+
+QVector<ConditionsChoice> allConditions(const Selection& selection) {
+  QVector<ConditionsChoice> choices;
+  for (const RunEntry& run : drawnRuns(selection))
+    for (const PerplexityResult& result : run.report->perplexities) {
+      const ConditionsChoice choice{conditionsKey(result), conditionsText(result)};
+      if (!choices.contains(choice)) choices.push_back(choice);
+    }
+  return choices;
+}
+
+Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
+  Accuracy accuracy;
+  const QVector<ConditionsChoice> choices = allConditions(selection);
+  const auto chosen = std::find_if(choices.begin(), choices.end(), [&](const ConditionsChoice& choice) { return choice.key == wanted; });
+  const ConditionsChoice choice = chosen != choices.end() ? *chosen : choices.value(0);
+  accuracy.conditions = choice.text;
+  const auto find = [&choice](const RunReport& report, bool floatModel) -> const PerplexityResult* {
+    for (const PerplexityResult& result : report.perplexities)
+      if (result.float_model == floatModel && conditionsKey(result) == choice.key) return &result;
+    return nullptr;
+  };
+  const auto take = [&](const RunEntry& run) {
+    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, run.report, find(*run.report, false)};
+  };
+  bool severalModels = false;
+  for (const RunEntry& run : drawnRuns(selection)) {
+    accuracy.runs.push_back(take(run));
+    if (accuracy.runs.front().report->model_hash != run.report->model_hash) severalModels = true;
+    if (accuracy.floatModel) continue;
+    accuracy.floatModel = find(*run.report, true);
+    if (accuracy.floatModel) accuracy.floatOwner = run.report;
+  }
+  if (severalModels) {  // which have no float line in common
+    accuracy.floatModel = nullptr;
+    accuracy.floatOwner.reset();
+  }
+  if (const RunEntry* run = selection.find(selection.baseline())) {
+    const Accuracy::Run baseline = take(*run);
+    if (baseline.result) accuracy.baseline = baseline;
+  }
+  return accuracy;
+}
+
+PairedDifference pairedDifference(const PerplexityResult& run, const PerplexityResult& reference) {
+  PairedDifference difference;
+  const size_t windows = std::min(run.window_nll.size(), reference.window_nll.size());
+  for (size_t i = 0; i < windows; ++i) difference.windows.push_back(run.window_nll[i] - reference.window_nll[i]);
+  if (windows == 0) return difference;
+  const double n = double(windows);
+  difference.mean = std::accumulate(difference.windows.begin(), difference.windows.end(), 0.0) / n;
+  if (windows < 2) return difference;
+  double squares = 0;
+  for (const double value : difference.windows) squares += (value - difference.mean) * (value - difference.mean);
+  difference.standardError = std::sqrt(squares / (n - 1) / n);
+  return difference;
+}
+
+QVector<int> paretoFrontier(const QVector<double>& x, const QVector<double>& y) {
+  QVector<int> order;
+  for (int i = 0; i < int(x.size()); ++i)
+    if (std::isfinite(x[i]) && std::isfinite(y[i])) order.push_back(i);
+  std::sort(order.begin(), order.end(), [&](int a, int b) { return x[a] != x[b] ? x[a] < x[b] : y[a] < y[b]; });
+  QVector<int> frontier;
+  for (const int i : order)
+    if (frontier.isEmpty() || y[i] < y[frontier.back()]) frontier.push_back(i);
+  return frontier;
+}
+
+}  // namespace qb::views

@@ -1,0 +1,46 @@
+#pragma once
+#include <QVector>
+#include <optional>
+
+#include "views/models/Selection.h"
+
+namespace qb::views {
+
+// What runs give and cost, gathered from their reports: what the Accuracy page draws.
+struct Accuracy {
+  struct Run {
+    QString id, name;
+    QColor colour;
+    int marker = 0;
+    RunPtr report;
+    const PerplexityResult* result = nullptr;  // under the chosen conditions, of the quantized model; nullptr: not measured
+  };
+  QString conditions;                  // "wikitext2, 20 of 141 windows of 2048 tokens, float32"; empty: nothing measured
+  QVector<Run> runs;                   // drawn ones, in the order of the list of runs
+  RunPtr floatOwner;                   // keeps floatModel alive
+  const PerplexityResult* floatModel = nullptr;  // the unquantized model, identical tokens
+  std::optional<Run> baseline;         // the baseline run, when it was measured under these conditions
+};
+
+// Results are comparable only under equal conditions: corpus, seq_len, windows, dtype.
+QString conditionsKey(const PerplexityResult& result);
+QString conditionsText(const PerplexityResult& result);
+struct ConditionsChoice {
+  QString key, text;
+  bool operator==(const ConditionsChoice&) const = default;
+};
+QVector<ConditionsChoice> allConditions(const Selection& selection);
+// `key` empty or unknown: the first conditions there are.
+Accuracy gatherAccuracy(const Selection& selection, const QString& key);
+
+// Differences of window means run − reference, nats per token, paired window by window.
+struct PairedDifference {
+  QVector<double> windows;
+  double mean = 0, standardError = 0;  // of the mean; 0 with fewer than two windows
+};
+PairedDifference pairedDifference(const PerplexityResult& run, const PerplexityResult& reference);
+
+// Indexes of the points that no other point beats in both (smaller is better), by ascending x.
+QVector<int> paretoFrontier(const QVector<double>& x, const QVector<double>& y);
+
+}  // namespace qb::views

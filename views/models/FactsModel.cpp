@@ -1,0 +1,148 @@
+#include "views/models/FactsModel.h"
+
+#include <QCoreApplication>
+#include <QLocale>
+
+#include "views/models/Accuracy.h"
+#include "views/models/Format.h"
+#include "views/models/LinearErrors.h"
+#include "views/models/RunList.h"
+#include "views/plots/PlotStyle.h"
+
+namespace qb::views {
+namespace {
+
+QString tr(const char* text) { return QCoreApplication::translate("FactsModel", text); }
+
+QString text(const std::string& value) { return QString::fromStdString(value); }
+
+}  // namespace
+
+QVector<Fact> runFacts(const RunReport& report) {
+  QVector<Fact> facts;
+  const auto add = [&facts](const QString& name, const QString& value, const QString& toolTip = {}) {
+    if (!value.isEmpty()) facts.push_back({name, value, toolTip});
+  };
+  add(tr("Status"), runStatusText(report.status));
+  add(tr("Error"), text(report.error));
+  add(tr("Model"), text(report.model_name), text(report.model_path));
+  add(tr("Scheme"), text(report.scheme));
+  add(tr("Pipeline"), text(report.pipeline));
+  for (const PerplexityResult& result : report.perplexities)
+    add(result.float_model ? tr("Perplexity, float") : tr("Perplexity"),
+        tr("%1 ± %2\n%3").arg(formatPerplexity(result.perplexity), formatNumber(result.standard_error, 2), conditionsText(result)),
+        tr("± one standard error, from the spread of the windows' means"));
+  if (report.bits_per_weight > 0)
+    add(tr("Bits per weight"), formatNumber(report.bits_per_weight), tr("Of the quantized linears, scales and zero points included"));
+  if (report.quantized_bytes > 0) {
+    QString size = formatBytes(double(report.quantized_bytes));
+    if (report.float_bytes > 0)
+      size = tr("%1 of %2 (%3×)").arg(size, formatBytes(double(report.float_bytes)),
+                                      formatNumber(double(report.float_bytes) / double(report.quantized_bytes), 3));
+    add(tr("Size of linears"), size, tr("All linears in blocks, quantized and as float"));
+  }
+  if (report.quantize_seconds > 0) add(tr("Quantize time"), formatDuration(report.quantize_seconds));
+  if (report.evaluate_seconds > 0) add(tr("Evaluate time"), formatDuration(report.evaluate_seconds));
+  if (report.peak_rss_bytes > 0) add(tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
+  if (report.calibration_tokens > 0) add(tr("Calibration"), tr("%1 tokens").arg(QLocale().toString(qlonglong(report.calibration_tokens))));
+  if (!report.blocks.empty()) add(tr("Blocks measured"), QString::number(report.blocks.size()));
+  add(tr("Seed"), QString::number(report.seed));
+  add(tr("Started"), text(report.started));
+  add(tr("Finished"), text(report.finished));
+  const Environment& machine = report.environment;
+  if (!machine.device.empty() || !machine.cpu.empty())
+    add(tr("Hardware"), tr("%1\n%2, %3 threads").arg(text(machine.device), text(machine.cpu)).arg(machine.threads), text(machine.host));
+  if (!machine.program_version.empty())
+    add(tr("Versions"), tr("LLM-QBench %1, libtorch %2").arg(text(machine.program_version), text(machine.torch_version)));
+  const auto hash = [&add](const QString& name, const std::string& value) { add(name, text(value).left(12), text(value)); };
+  hash(tr("Model hash"), report.model_hash);
+  hash(tr("Data hash"), report.calibration_hash);
+  hash(tr("Recipe hash"), report.recipe_hash);
+  return facts;
+}
+
+QVector<Fact> linearFacts(const LinearReport& linear) {
+  QVector<Fact> facts;
+  facts.push_back({tr("Shape"), tr("%1 × %2").arg(linear.out_features).arg(linear.in_features), tr("Output features × input features")});
+  if (!linear.subset.empty()) facts.push_back({tr("Subset"), text(linear.subset), tr("Linears that share one input")});
+  facts.push_back({tr("Scheme"), text(linear.scheme), {}});
+  if (linear.bits_per_weight > 0) facts.push_back({tr("Bits per weight"), formatNumber(linear.bits_per_weight), tr("Scales and zero points included")});
+  return facts;
+}
+
+void FactsModel::setFacts(const QVector<Fact>& facts) {
+  if (facts == m_facts) return;
+  if (facts.size() == m_facts.size()) {
+    m_facts = facts;
+    if (!facts.isEmpty()) Q_EMIT dataChanged(index(0, 0), index(int(facts.size()) - 1, 1));
+    return;
+  }
+  beginResetModel();
+  m_facts = facts;
+  endResetModel();
+}
+
+int FactsModel::rowCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : int(m_facts.size()); }
+
+int FactsModel::columnCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : 2; }
+
+QVariant FactsModel::data(const QModelIndex& index, int role) const {
+  if (!index.isValid()) return {};
+  const Fact& fact = m_facts[index.row()];
+  if (role == Qt::DisplayRole) return index.column() == 0 ? fact.name : fact.value;
+  if (role == Qt::ToolTipRole && !fact.toolTip.isEmpty()) return fact.toolTip;
+  if (role == Qt::TextAlignmentRole) return int(Qt::AlignLeft | Qt::AlignTop);
+  return {};
+}
+
+QVariant FactsModel::headerData(int section, Qt::Orientation orientation, int role) const {
+  if (orientation != Qt::Horizontal || role != Qt::DisplayRole) return {};
+  return section == 0 ? tr("Fact") : tr("Value");
+}
+
+void LinearNumbersModel::setRuns(const QVector<RunEntry>& runs, const LinearKey& key) {
+  const bool same = runs.size() == m_runs.size();
+  if (!same) beginResetModel();
+  m_runs = runs;
+  m_linears.clear();
+  for (const RunEntry& run : runs) m_linears.push_back(findLinear(*run.report, key));
+  if (!same) {
+    endResetModel();
+  } else if (!runs.isEmpty()) {
+    Q_EMIT dataChanged(index(0, 0), index(rowCount() - 1, columnCount() - 1));
+    Q_EMIT headerDataChanged(Qt::Horizontal, 0, columnCount() - 1);
+  }
+}
+
+int LinearNumbersModel::rowCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : int(allMetrics().size()) + 1; }
+
+int LinearNumbersModel::columnCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : int(m_runs.size()); }
+
+QVariant LinearNumbersModel::data(const QModelIndex& index, int role) const {
+  if (!index.isValid()) return {};
+  const LinearReport* linear = m_linears[index.column()];
+  if (role == Qt::TextAlignmentRole) return int(Qt::AlignRight | Qt::AlignVCenter);
+  if (role == Qt::ToolTipRole)
+    return QStringLiteral("%1, %2: %3").arg(headerData(index.column(), Qt::Horizontal, Qt::ToolTipRole).toString(),
+                                            headerData(index.row(), Qt::Vertical, Qt::DisplayRole).toString(),
+                                            data(index, Qt::DisplayRole).toString());
+  if (role != Qt::DisplayRole) return {};
+  if (!linear) return QStringLiteral("–");
+  if (index.row() == 0) return formatNumber(linear->bits_per_weight);
+  return formatNumber(metricValue(*linear, allMetrics()[index.row() - 1]));
+}
+
+QVariant LinearNumbersModel::headerData(int section, Qt::Orientation orientation, int role) const {
+  if (orientation == Qt::Vertical) {
+    if (role != Qt::DisplayRole || section < 0 || section >= rowCount()) return {};
+    return section == 0 ? tr("Bits per weight") : metricLabel(allMetrics()[section - 1]);
+  }
+  if (section < 0 || section >= m_runs.size()) return {};
+  const RunEntry& run = m_runs[section];
+  if (role == Qt::DisplayRole) return elide(runName(*run.report), 14);
+  if (role == Qt::ToolTipRole || role == Qt::AccessibleTextRole) return runName(*run.report);
+  if (role == Qt::DecorationRole) return markerPixmap(run.colour, markerOf(run.colour, run.marker), 12, 2);
+  return {};
+}
+
+}  // namespace qb::views

@@ -1,0 +1,132 @@
+#include "views/pages/AccuracyPage.h"
+
+#include <QComboBox>
+#include <QHBoxLayout>
+#include <QLabel>
+#include <QMenu>
+#include <QScrollArea>
+#include <QSplitter>
+#include <QTimer>
+#include <QToolButton>
+#include <QVBoxLayout>
+
+#include "views/plots/CostPlot.h"
+#include "views/plots/ParetoPlot.h"
+#include "views/plots/PerplexityPlot.h"
+#include "views/plots/WindowDeltaPlot.h"
+
+namespace qb::views {
+
+AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
+    : QWidget(parent),
+      m_selection(selection),
+      m_timer(new QTimer(this)),
+      m_perplexity(new PerplexityPlot),
+      m_pareto(new ParetoPlot),
+      m_windows(new WindowDeltaPlot),
+      m_cost(new CostPlot) {
+  m_timer->setSingleShot(true);
+  m_timer->setInterval(40);
+  connect(m_timer, &QTimer::timeout, this, &AccuracyPage::updateData);
+
+  const auto pair = [](QWidget* left, QWidget* right) {
+    auto* splitter = new QSplitter(Qt::Horizontal);
+    splitter->addWidget(left);
+    splitter->addWidget(right);
+    splitter->setSizes({1000, 1000});
+    splitter->setChildrenCollapsible(false);
+    return splitter;
+  };
+  auto* grid = new QSplitter(Qt::Vertical);
+  grid->addWidget(pair(m_perplexity, m_pareto));
+  grid->addWidget(pair(m_windows, m_cost));
+  grid->setSizes({1000, 1000});
+  grid->setChildrenCollapsible(false);
+  for (QWidget* plot : std::initializer_list<QWidget*>{m_perplexity, m_pareto, m_windows, m_cost}) plot->setMinimumHeight(210);
+  auto* scroll = new QScrollArea;
+  scroll->setWidgetResizable(true);
+  scroll->setFrameShape(QFrame::NoFrame);
+  scroll->setWidget(grid);
+
+  auto* layout = new QVBoxLayout(this);
+  layout->setContentsMargins(0, 0, 0, 0);
+  layout->setSpacing(0);
+  layout->addWidget(makeControls());
+  layout->addWidget(scroll, 1);
+
+  const auto choose = [this](const QString& id) { m_selection->setCurrentRun(id); };
+  connect(m_perplexity, &PerplexityPlot::runChosen, this, choose);
+  connect(m_pareto, &ParetoPlot::runChosen, this, choose);
+  connect(m_cost, &CostPlot::runChosen, this, choose);
+  connect(selection, &Selection::runsChanged, this, &AccuracyPage::scheduleUpdate);
+  connect(selection, &Selection::runUpdated, this, &AccuracyPage::scheduleUpdate);
+  connect(selection, &Selection::baselineChanged, this, &AccuracyPage::scheduleUpdate);
+  connect(selection, &Selection::currentRunChanged, this, &AccuracyPage::scheduleUpdate);
+  updateData();
+}
+
+QWidget* AccuracyPage::makeControls() {
+  auto* bar = new QWidget;
+  auto* layout = new QHBoxLayout(bar);
+  layout->setContentsMargins(8, 4, 8, 4);
+  auto* label = new QLabel(tr("&Text:"));
+  m_conditions = new QComboBox;
+  m_conditions->setAccessibleName(tr("Text and conditions of the perplexity"));
+  m_conditions->setToolTip(tr("Runs are compared under equal conditions only: text, sequence length, windows and dtype"));
+  m_conditions->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+  m_conditions->setMinimumContentsLength(30);
+  label->setBuddy(m_conditions);
+  connect(m_conditions, &QComboBox::activated, this, &AccuracyPage::updateData);
+  m_missing = new QLabel;
+  m_missing->setForegroundRole(QPalette::PlaceholderText);
+  auto* more = new QToolButton;
+  more->setText(tr("Plot"));
+  more->setPopupMode(QToolButton::InstantPopup);
+  more->setAccessibleName(tr("Actions of the plots"));
+  auto* menu = new QMenu(more);
+  connect(menu, &QMenu::aboutToShow, this, [this, menu] {
+    menu->clear();
+    m_perplexity->fillMenu(menu->addMenu(tr("&Perplexity")));
+    m_pareto->fillMenu(menu->addMenu(tr("&Size and perplexity")));
+    m_windows->fillMenu(menu->addMenu(tr("Difference per &window")));
+    m_cost->fillMenu(menu->addMenu(tr("&Cost")));
+  });
+  more->setMenu(menu);
+  layout->addWidget(label);
+  layout->addWidget(m_conditions, 1);
+  layout->addWidget(m_missing);
+  layout->addWidget(more);
+  return bar;
+}
+
+void AccuracyPage::scheduleUpdate() {
+  if (!m_timer->isActive()) m_timer->start();
+}
+
+void AccuracyPage::updateData() {
+  m_timer->stop();
+  const QString chosen = m_conditions->currentData().toString();
+  const QVector<ConditionsChoice> choices = allConditions(*m_selection);
+  m_conditions->clear();
+  for (const ConditionsChoice& choice : choices) m_conditions->addItem(choice.text, choice.key);
+  m_conditions->setCurrentIndex(choices.isEmpty() ? -1 : std::max(0, m_conditions->findData(chosen)));
+  m_conditions->setPlaceholderText(tr("nothing evaluated yet"));
+  m_conditions->setEnabled(!choices.isEmpty());
+
+  const Accuracy accuracy = gatherAccuracy(*m_selection, m_conditions->currentData().toString());
+  int missing = 0;
+  for (const Accuracy::Run& run : accuracy.runs) missing += run.result == nullptr;
+  m_missing->setText(missing > 0 && !choices.isEmpty() ? tr("%n run(s) not evaluated so", nullptr, missing) : QString());
+  m_missing->setToolTip(tr("These runs have no perplexity under these conditions and are left out"));
+
+  m_perplexity->setCaption(tr("Perplexity ± standard error"), accuracy.conditions);
+  m_perplexity->setData(accuracy);
+  m_pareto->setCaption(tr("Size and perplexity"), accuracy.conditions);
+  m_pareto->setData(accuracy);
+  m_windows->setCaption(tr("Difference per window, mean ± standard error"), accuracy.conditions);
+  m_windows->setData(accuracy);
+  m_cost->setCaption(tr("Time and memory"));
+  m_cost->setData(accuracy);
+}
+
+}  // namespace qb::views

@@ -1,0 +1,196 @@
+#include "views/plots/ParetoPlot.h"
+
+#include <cmath>
+
+#include "views/models/Format.h"
+
+namespace qb::views {
+
+ParetoPlot::ParetoPlot(QWidget* parent) : Plot(parent) {
+  setEmptyText(tr("Run several recipes to see which gives the most accuracy for its size."));
+  m_bytes = new QAction(tr("Size in &GiB instead of bits per weight"), this);
+  m_bytes->setCheckable(true);
+  addAction(m_bytes);
+  connect(m_bytes, &QAction::toggled, this, [this] {
+    setData(m_accuracy);
+    resetView();
+  });
+  yAxis->setLabel(tr("Perplexity"));
+  axisRect()->setMinimumMargins(QMargins(4, 4, 12, 4));
+  m_floatLine = new QCPItemStraightLine(this);
+  m_floatText = new QCPItemText(this);
+  m_floatLine->setSelectable(false);
+  m_floatText->setSelectable(false);
+  connect(this, &QCustomPlot::afterLayout, this, &ParetoPlot::placeLabels);  // also after zooming and before exporting
+  legendAction()->setVisible(false);
+  legendAction()->setEnabled(false);
+}
+
+QString ParetoPlot::unit() const { return m_bytes->isChecked() ? tr("GiB") : tr("bits per weight"); }
+
+void ParetoPlot::setData(const Accuracy& accuracy) {
+  m_accuracy = accuracy;
+  m_points.clear();
+  for (const Accuracy::Run& run : accuracy.runs) {
+    const double size = m_bytes->isChecked() ? double(run.report->quantized_bytes) / (1024.0 * 1024 * 1024) : run.report->bits_per_weight;
+    if (!run.result || !(size > 0)) continue;
+    m_points.push_back({run.id, run.name, size, run.result->perplexity, run.result->standard_error, run.colour, run.marker});
+  }
+  QVector<double> x, y;
+  for (const Point& point : m_points) {
+    x.push_back(point.x);
+    y.push_back(point.y);
+  }
+  m_frontier = paretoFrontier(x, y);
+  xAxis->setLabel(m_bytes->isChecked() ? tr("Size of the quantized linears (GiB)") : tr("Bits per weight, scales and zeros included"));
+  refresh(m_points.isEmpty());
+}
+
+void ParetoPlot::rebuild() {
+  clearPlottables();
+  for (QCPItemText* label : m_labels) removeItem(label);
+  m_labels.clear();
+  m_line = addGraph();
+  m_line->setLineStyle(QCPGraph::lsStepLeft);
+  QVector<double> x, y;
+  for (const int i : m_frontier) {
+    x.push_back(m_points[i].x);
+    y.push_back(m_points[i].y);
+  }
+  m_line->setData(x, y, true);
+  for (const Point& point : m_points) {
+    QCPGraph* graph = addGraph();
+    graph->setLineStyle(QCPGraph::lsNone);
+    graph->setData({point.x}, {point.y}, true);
+    graph->setScatterStyle(markerStyle(markerOf(point.colour, point.marker), point.colour, 9));
+    auto* label = new QCPItemText(this);
+    label->setSelectable(false);
+    label->setText(elide(point.name, 26));
+    label->position->setCoords(point.x, point.y);
+    m_labels.push_back(label);
+  }
+  const PerplexityResult* model = m_accuracy.floatModel;
+  m_floatLine->setVisible(model);
+  m_floatText->setVisible(model);
+  if (model) {
+    m_floatLine->point1->setCoords(0, model->perplexity);
+    m_floatLine->point2->setCoords(1, model->perplexity);
+    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->perplexity)));
+    m_floatText->position->setTypeX(QCPItemPosition::ptAxisRectRatio);
+    m_floatText->position->setCoords(1, model->perplexity);
+    m_floatText->setPositionAlignment(Qt::AlignRight | Qt::AlignBottom);
+    m_floatText->setPadding(QMargins(4, 2, 4, 2));
+  }
+  restyle(colours());
+}
+
+void ParetoPlot::restyle(const PlotColours& look) {
+  Plot::restyle(look);
+  if (m_line) m_line->setPen(QPen(look.faint, 1.4));
+  m_floatLine->setPen(QPen(look.text, 1.2, Qt::DashLine));
+  for (QCPItemText* label : m_labels + QVector<QCPItemText*>{m_floatText}) {
+    label->setFont(smallFont());
+    label->setColor(look.text);
+  }
+}
+
+// Labels go to the right of their point, else left, above or below: the first place free of other labels and points.
+void ParetoPlot::placeLabels() {
+  if (m_labels.isEmpty()) return;
+  const QFontMetrics metrics(smallFont());
+  const QRectF space = axisRect()->rect();
+  QVector<QRectF> taken;
+  QVector<QPointF> at;
+  for (const Point& point : m_points) {
+    at.push_back({xAxis->coordToPixel(point.x), yAxis->coordToPixel(point.y)});
+    taken.push_back(QRectF(at.back() - QPointF(6, 6), QSizeF(12, 12)));
+  }
+  if (m_accuracy.floatModel) {
+    const double y = yAxis->coordToPixel(m_accuracy.floatModel->perplexity);
+    const double width = metrics.horizontalAdvance(m_floatText->text()) + 8;
+    taken.push_back(QRectF(space.right() - width, y - metrics.height() - 4, width, metrics.height() + 5));
+  }
+  for (int i = 0; i < int(m_labels.size()); ++i) {
+    const QSizeF size(metrics.horizontalAdvance(m_labels[i]->text()) + 4, metrics.height());
+    struct Side {
+      Qt::Alignment alignment;
+      QPointF offset;
+      QMargins padding;
+    };
+    const double w = size.width(), h = size.height();
+    const Side sides[] = {{Qt::AlignLeft | Qt::AlignVCenter, {8, -h / 2}, {8, 0, 0, 0}},
+                          {Qt::AlignRight | Qt::AlignVCenter, {-8 - w, -h / 2}, {0, 0, 8, 0}},
+                          {Qt::AlignHCenter | Qt::AlignBottom, {-w / 2, -8 - h}, {0, 0, 0, 8}},
+                          {Qt::AlignHCenter | Qt::AlignTop, {-w / 2, 8}, {0, 8, 0, 0}},
+                          {Qt::AlignLeft | Qt::AlignBottom, {5, -5 - h}, {5, 0, 0, 5}},
+                          {Qt::AlignLeft | Qt::AlignTop, {5, 5}, {5, 5, 0, 0}},
+                          {Qt::AlignRight | Qt::AlignBottom, {-5 - w, -5 - h}, {0, 0, 5, 5}},
+                          {Qt::AlignRight | Qt::AlignTop, {-5 - w, 5}, {0, 5, 5, 0}}};
+    bool placed = false;
+    for (const Side& side : sides) {
+      const QRectF box(at[i] + side.offset, size);
+      if (!space.contains(box)) continue;
+      bool free = true;
+      for (int other = 0; other < int(taken.size()) && free; ++other) free = other == i || !taken[other].intersects(box);
+      if (!free) continue;
+      m_labels[i]->setPositionAlignment(side.alignment);
+      m_labels[i]->setPadding(side.padding);
+      taken.push_back(box);
+      placed = true;
+      break;
+    }
+    m_labels[i]->setVisible(placed);  // a name without room stays in the tooltip
+  }
+}
+
+void ParetoPlot::fitView() {
+  QVector<double> x, y;
+  for (const Point& point : m_points) {
+    x.push_back(point.x);
+    y.push_back(point.y);
+  }
+  if (m_accuracy.floatModel) y.push_back(m_accuracy.floatModel->perplexity);
+  QCPRange range = limits(x, false);
+  xAxis->setRange(range.lower - range.size() * 0.06, range.upper + range.size() * 0.06);
+  range = limits(y, isLogarithmic());
+  if (!isLogarithmic()) range.upper += range.size() * 0.06;
+  yAxis->setRange(range);
+}
+
+int ParetoPlot::pointAt(const QPointF& pixel) const {
+  int best = -1;
+  double nearest = 14 * 14;
+  for (int i = 0; i < int(m_points.size()); ++i) {
+    const QPointF away = QPointF(xAxis->coordToPixel(m_points[i].x), yAxis->coordToPixel(m_points[i].y)) - pixel;
+    const double distance = QPointF::dotProduct(away, away);
+    if (distance < nearest) {
+      nearest = distance;
+      best = i;
+    }
+  }
+  return best;
+}
+
+QString ParetoPlot::describe(const QPointF& pixel) const {
+  const int at = pointAt(pixel);
+  if (at < 0) return {};
+  const Point& point = m_points[at];
+  return tr("%1\n%2 %3\nperplexity %4 ± %5\n%6%7")
+      .arg(point.name, formatNumber(point.x), unit(), formatPerplexity(point.y), formatNumber(point.error, 2), m_accuracy.conditions,
+           m_frontier.contains(at) ? tr("\non the frontier: no shown run is smaller and better") : QString());
+}
+
+void ParetoPlot::activate(const QPointF& pixel) {
+  const int at = pointAt(pixel);
+  if (at >= 0) Q_EMIT runChosen(m_points[at].id);
+}
+
+PlotTable ParetoPlot::table() const {
+  PlotTable table{{tr("run"), tr("size (%1)").arg(unit()), tr("perplexity"), tr("standard error"), tr("on the frontier"), tr("conditions")}, {}};
+  for (int i = 0; i < int(m_points.size()); ++i)
+    table.rows.push_back({m_points[i].name, m_points[i].x, m_points[i].y, m_points[i].error, m_frontier.contains(i) ? tr("yes") : tr("no"),
+                          m_accuracy.conditions});
+  return table;
+}
+
+}  // namespace qb::views

@@ -1,0 +1,147 @@
+#include "views/plots/PerplexityPlot.h"
+
+#include <cmath>
+
+#include "views/models/Format.h"
+
+namespace qb::views {
+
+QVector<PlaceTicker::Place> nameTicks(const QStringList& names, const QFont& font, int room) {
+  QVector<PlaceTicker::Place> places;
+  const QFontMetrics metrics(font);
+  for (int i = 0; i < int(names.size()); ++i) places.push_back({double(i), metrics.elidedText(names[i], Qt::ElideMiddle, room)});
+  return places;
+}
+
+PerplexityPlot::PerplexityPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
+  setEmptyText(tr("No perplexity yet. Run a recipe with an evaluation text to see what its bits cost."));
+  yAxis->setTicker(m_names);
+  yAxis->setRangeReversed(true);
+  xAxis->setLabel(tr("Perplexity (lower is better)"));
+  axisRect()->setMinimumMargins(QMargins(4, 4, 14, 4));
+  m_floatBand = new QCPItemRect(this);
+  m_floatLine = new QCPItemStraightLine(this);
+  m_floatText = new QCPItemText(this);
+  for (QCPAbstractItem* item : std::initializer_list<QCPAbstractItem*>{m_floatBand, m_floatLine, m_floatText}) {
+    item->setSelectable(false);
+    item->setVisible(false);
+  }
+  m_floatBand->setLayer(QStringLiteral("grid"));
+  legendAction()->setVisible(false);
+  legendAction()->setEnabled(false);
+}
+
+void PerplexityPlot::setData(const Accuracy& accuracy) {
+  m_accuracy = accuracy;
+  m_runs.clear();
+  for (const Accuracy::Run& run : accuracy.runs)
+    if (run.result) m_runs.push_back(run);
+  refresh(m_runs.isEmpty() && !accuracy.floatModel);
+}
+
+void PerplexityPlot::rebuild() {
+  clearPlottables();
+  m_bars.clear();
+  for (int i = 0; i < int(m_runs.size()); ++i) {
+    const auto& run = m_runs[i];
+    QCPGraph* graph = addGraph(yAxis, xAxis);
+    graph->setLineStyle(QCPGraph::lsNone);
+    graph->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 9));
+    graph->setData({double(i)}, {run.result->perplexity}, true);
+    graph->setName(run.name);
+    auto* bars = new QCPErrorBars(yAxis, xAxis);
+    bars->removeFromLegend();
+    bars->setDataPlottable(graph);
+    bars->setErrorType(QCPErrorBars::etValueError);
+    bars->setWhiskerWidth(9);
+    bars->setSymbolGap(0);
+    bars->setPen(QPen(run.colour, 1.6));
+    bars->setData({run.result->standard_error});
+    m_bars.push_back(bars);
+  }
+  const PerplexityResult* model = m_accuracy.floatModel;
+  for (QCPAbstractItem* item : std::initializer_list<QCPAbstractItem*>{m_floatBand, m_floatLine, m_floatText}) item->setVisible(model);
+  if (model) {
+    m_floatLine->point1->setCoords(model->perplexity, 0);
+    m_floatLine->point2->setCoords(model->perplexity, 1);
+    m_floatBand->topLeft->setTypeX(QCPItemPosition::ptPlotCoords);
+    m_floatBand->topLeft->setTypeY(QCPItemPosition::ptAxisRectRatio);
+    m_floatBand->bottomRight->setTypeY(QCPItemPosition::ptAxisRectRatio);
+    const double low = model->perplexity - model->standard_error;
+    m_floatBand->topLeft->setCoords(isLogarithmic() && low <= 0 ? model->perplexity : low, 0);
+    m_floatBand->bottomRight->setCoords(model->perplexity + model->standard_error, 1);
+    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->perplexity)));
+    m_floatText->position->setTypeY(QCPItemPosition::ptAxisRectRatio);
+    m_floatText->setPositionAlignment(Qt::AlignLeft | Qt::AlignTop);
+    m_floatText->position->setCoords(model->perplexity, 0);
+    m_floatText->setPadding(QMargins(6, 2, 6, 2));
+  }
+  restyle(colours());
+}
+
+void PerplexityPlot::restyle(const PlotColours& look) {
+  Plot::restyle(look);
+  m_floatLine->setPen(QPen(look.text, 1.4, Qt::DashLine));
+  QColor band = look.text;
+  band.setAlphaF(0.10f);
+  m_floatBand->setBrush(band);
+  m_floatBand->setPen(Qt::NoPen);
+  m_floatText->setColor(look.text);
+  m_floatText->setFont(smallFont());
+  yAxis->grid()->setVisible(false);
+}
+
+void PerplexityPlot::laidOut() {
+  QStringList names;
+  for (const auto& run : m_runs) names.push_back(run.name);
+  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.32))));
+  m_names->setMost(std::max(2, axisRect()->height() / std::max(1, fontMetrics().height())));
+}
+
+void PerplexityPlot::fitView() {
+  yAxis->setRange(-0.9, std::max<double>(1, double(m_runs.size())) - 0.3);
+  QVector<double> values;
+  const auto add = [&values](const PerplexityResult& result) {
+    values << result.perplexity - result.standard_error << result.perplexity + result.standard_error << result.perplexity;
+  };
+  for (const auto& run : m_runs) add(*run.result);
+  if (m_accuracy.floatModel) add(*m_accuracy.floatModel);
+  xAxis->setRange(limits(values, isLogarithmic()));
+}
+
+int PerplexityPlot::runAt(const QPointF& pixel) const {
+  const auto at = std::lround(yAxis->pixelToCoord(pixel.y()));
+  return axisRect()->rect().adjusted(-width(), 0, 0, 0).contains(pixel.toPoint()) && at >= 0 && at < m_runs.size() ? int(at) : -1;
+}
+
+QString PerplexityPlot::describe(const QPointF& pixel) const {
+  const int at = runAt(pixel);
+  if (at < 0) return {};
+  const auto& run = m_runs[at];
+  QString text = tr("%1\nperplexity %2 ± %3 (standard error)\n%4")
+                     .arg(run.name, formatPerplexity(run.result->perplexity), formatNumber(run.result->standard_error, 2), m_accuracy.conditions);
+  if (const PerplexityResult* model = m_accuracy.floatModel)
+    text += tr("\n%1 % above the float model (%2)")
+                .arg(formatNumber(100 * (run.result->perplexity / model->perplexity - 1), 3), formatPerplexity(model->perplexity));
+  return text;
+}
+
+void PerplexityPlot::activate(const QPointF& pixel) {
+  const int at = runAt(pixel);
+  if (at >= 0) Q_EMIT runChosen(m_runs[at].id);
+}
+
+PlotTable PerplexityPlot::table() const {
+  PlotTable table{{tr("run"), tr("perplexity"), tr("standard error"), tr("mean NLL (nats/token)"), tr("corpus"), tr("seq_len (tokens)"),
+                   tr("windows"), tr("dtype")},
+                  {}};
+  const auto add = [&table](const QString& name, const PerplexityResult& result) {
+    table.rows.push_back({name, result.perplexity, result.standard_error, result.mean_nll, QString::fromStdString(result.corpus),
+                          qlonglong(result.seq_len), qlonglong(result.windows), QString::fromStdString(result.dtype)});
+  };
+  if (m_accuracy.floatModel) add(tr("float model"), *m_accuracy.floatModel);
+  for (const auto& run : m_runs) add(run.name, *run.result);
+  return table;
+}
+
+}  // namespace qb::views

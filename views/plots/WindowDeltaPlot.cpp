@@ -1,0 +1,118 @@
+#include "views/plots/WindowDeltaPlot.h"
+
+#include <cmath>
+
+namespace qb::views {
+
+WindowDeltaPlot::WindowDeltaPlot(QWidget* parent) : Plot(parent) {
+  setEmptyText(tr("Choose a baseline in the list of runs, or evaluate the float model, to compare window by window."));
+  xAxis->setLabel(tr("Window of the text"));
+  yAxis->setLabel(tr("Δ NLL (nats/token)"));
+  auto ticker = QSharedPointer<QCPAxisTickerFixed>::create();
+  ticker->setTickStep(1);
+  ticker->setScaleStrategy(QCPAxisTickerFixed::ssMultiples);
+  xAxis->setTicker(ticker);
+  m_zero = new QCPItemStraightLine(this);
+  m_zero->point1->setCoords(0, 0);
+  m_zero->point2->setCoords(1, 0);
+  m_zero->setSelectable(false);
+  axisRect()->setMinimumMargins(QMargins(4, 4, 12, 4));
+  // Differences have both signs.
+  logAction()->setVisible(false);
+  logAction()->setEnabled(false);
+  setLegendShown(true);
+}
+
+void WindowDeltaPlot::setData(const Accuracy& accuracy) {
+  m_accuracy = accuracy;
+  m_series.clear();
+  const PerplexityResult* reference = accuracy.baseline ? accuracy.baseline->result : accuracy.floatModel;
+  m_reference = accuracy.baseline ? accuracy.baseline->name : tr("the float model");
+  if (reference)
+    for (const Accuracy::Run& run : accuracy.runs) {
+      if (!run.result || (accuracy.baseline && run.id == accuracy.baseline->id)) continue;
+      const PairedDifference difference = pairedDifference(*run.result, *reference);
+      if (!difference.windows.isEmpty()) m_series.push_back({run, difference});
+    }
+  if (!m_series.isEmpty()) yAxis->setLabel(tr("Δ NLL to %1 (nats/token)").arg(elide(m_reference, 18)));
+  refresh(m_series.isEmpty());
+}
+
+void WindowDeltaPlot::rebuild() {
+  clearGraphs();
+  m_graphs.clear();
+  for (const Series& series : m_series) {
+    QVector<double> x, y;
+    for (int i = 0; i < int(series.difference.windows.size()); ++i) {
+      x.push_back(i + 1);
+      y.push_back(series.difference.windows[i]);
+    }
+    QCPGraph* graph = addGraph();
+    graph->setData(x, y, true);
+    graph->setName(tr("%1: %2 ± %3").arg(elide(series.run.name, 20), formatNumber(series.difference.mean, 3),
+                                         formatNumber(series.difference.standardError, 2)));
+    m_graphs.push_back(graph);
+  }
+  restyle(colours());
+}
+
+void WindowDeltaPlot::restyle(const PlotColours& look) {
+  Plot::restyle(look);
+  m_zero->setPen(QPen(look.text, 1.2, Qt::DashLine));
+  for (int i = 0; i < int(m_graphs.size()); ++i) {
+    QColor line = m_series[i].run.colour;
+    const bool few = m_series[i].difference.windows.size() * 6 < std::max(100, axisRect()->width());
+    m_graphs[i]->setScatterStyle(few ? markerStyle(markerOf(line, m_series[i].run.marker), line, 6) : QCPScatterStyle());
+    line.setAlphaF(few ? 0.45f : 0.9f);
+    m_graphs[i]->setPen(QPen(line, 1.2));
+  }
+}
+
+void WindowDeltaPlot::laidOut() {
+  int widest = 60;
+  for (const QCPGraph* graph : m_graphs) widest = std::max(widest, QFontMetrics(smallFont()).horizontalAdvance(graph->name()));
+  legend->setWrap(std::max(1, (width() - 16) / (widest + 44)));
+}
+
+void WindowDeltaPlot::fitView() {
+  QVector<double> values{0};
+  qsizetype windows = 1;
+  for (const Series& series : m_series) {
+    values += series.difference.windows;
+    windows = std::max(windows, series.difference.windows.size());
+  }
+  xAxis->setRange(0.3, double(windows) + 0.7);
+  yAxis->setRange(limits(values, false));
+}
+
+QString WindowDeltaPlot::describe(const QPointF& pixel) const {
+  if (!axisRect()->rect().contains(pixel.toPoint())) return {};
+  const auto window = std::lround(xAxis->pixelToCoord(pixel.x()));
+  QStringList lines;
+  for (const Series& series : m_series)
+    if (window >= 1 && window <= series.difference.windows.size())
+      lines.push_back(tr("%1: %2 nats/token (mean of all %3 ± %4)")
+                          .arg(series.run.name, formatNumber(series.difference.windows[window - 1], 3),
+                               formatNumber(series.difference.mean, 3), formatNumber(series.difference.standardError, 2)));
+  if (lines.isEmpty()) return {};
+  lines.prepend(tr("Window %1, against %2").arg(window).arg(m_reference));
+  return lines.join(QLatin1Char('\n'));
+}
+
+PlotTable WindowDeltaPlot::table() const {
+  PlotTable table{{tr("window")}, {}};
+  qsizetype windows = 0;
+  for (const Series& series : m_series) {
+    table.headers.push_back(tr("%1: Δ NLL to %2 (nats/token)").arg(series.run.name, m_reference));
+    windows = std::max(windows, series.difference.windows.size());
+  }
+  for (int i = 0; i < int(windows); ++i) {
+    QVector<QVariant> row{i + 1};
+    for (const Series& series : m_series)
+      row.push_back(i < series.difference.windows.size() ? QVariant(series.difference.windows[i]) : QVariant());
+    table.rows.push_back(row);
+  }
+  return table;
+}
+
+}  // namespace qb::views
