@@ -83,12 +83,14 @@ void RecipeDocument::setRecipe(const Recipe& recipe, const QString& key, const Q
   next.recipe = recipe;
   const QString before = QString::fromStdString(to_yaml(m_state.recipe)), after = QString::fromStdString(to_yaml(recipe));
   next.text = after;
+  Recipe canonical;
+  if (!read(after, canonical)) next.recipe = canonical;
   // Comments and order of a text written by hand stay, where the change can be carried over for certain.
   if (m_state.text != before)
     if (const auto merged = mergeLines(before, after, m_state.text)) {
       Recipe said;
       const auto wrong = read(*merged, said);
-      if (!wrong ? said == recipe : m_problem.has_value()) next.text = *merged;
+      if (!wrong ? said == next.recipe : m_problem.has_value()) next.text = *merged;
     }
   push(std::move(next), what, kField, key);
 }

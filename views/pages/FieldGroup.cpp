@@ -1,0 +1,358 @@
+#include "views/pages/FieldGroup.h"
+
+#include <QCheckBox>
+#include <QComboBox>
+#include <QCompleter>
+#include <QDoubleValidator>
+#include <QFileDialog>
+#include <QLineEdit>
+#include <QLocale>
+#include <QMenu>
+#include <QMimeData>
+#include <QDropEvent>
+#include <QSpinBox>
+#include <QStringListModel>
+#include <QToolButton>
+#include <QVBoxLayout>
+#include <algorithm>
+#include <limits>
+
+#include "views/Icons.h"
+#include "views/Theme.h"
+
+namespace qb::views {
+namespace {
+
+// Turning the wheel over a form must scroll it, not change what happens to lie under the pointer.
+class WheelGuard : public QObject {
+ public:
+  using QObject::QObject;
+  bool eventFilter(QObject* object, QEvent* event) override {
+    if (event->type() != QEvent::Wheel || static_cast<QWidget*>(object)->hasFocus()) return false;
+    event->ignore();
+    return true;
+  }
+};
+
+QWidget* guarded(QWidget* editor) {
+  static WheelGuard guard;
+  editor->setFocusPolicy(Qt::StrongFocus);
+  editor->installEventFilter(&guard);
+  return editor;
+}
+
+// A line for a path that takes a dropped file as its path.
+class PathLine : public QLineEdit {
+ public:
+  using QLineEdit::QLineEdit;
+
+ protected:
+  void dragEnterEvent(QDragEnterEvent* event) override {
+    if (event->mimeData()->hasUrls())
+      event->acceptProposedAction();
+    else
+      QLineEdit::dragEnterEvent(event);
+  }
+  void dropEvent(QDropEvent* event) override {
+    const auto urls = event->mimeData()->urls();
+    if (urls.isEmpty() || !urls.front().isLocalFile()) return QLineEdit::dropEvent(event);
+    setText(urls.front().toLocalFile());
+    event->acceptProposedAction();
+    Q_EMIT editingFinished();
+  }
+};
+
+QString realText(double value) { return QLocale::c().toString(value, 'g', 10); }
+
+}  // namespace
+
+bool keyConcerns(const QString& problemKey, const QString& fieldKey) {
+  if (problemKey.isEmpty()) return false;
+  if (problemKey == fieldKey) return true;
+  const auto inside = [](const QString& inner, const QString& outer) {
+    return inner.startsWith(outer) && inner.size() > outer.size() && (inner[outer.size()] == QLatin1Char('.') || inner[outer.size()] == QLatin1Char('['));
+  };
+  return inside(problemKey, fieldKey);
+}
+
+FieldGroup::FieldGroup(QWidget* parent) : QWidget(parent) {
+  m_layout = new QFormLayout(this);
+  m_layout->setContentsMargins(0, 0, 0, 0);
+  m_layout->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
+  m_layout->setRowWrapPolicy(QFormLayout::DontWrapRows);
+  m_layout->setLabelAlignment(Qt::AlignLeft | Qt::AlignVCenter);
+  m_layout->setHorizontalSpacing(12);
+  m_layout->setVerticalSpacing(6);
+}
+
+void FieldGroup::add(const FieldText& text, QWidget* editor, QWidget* box, std::function<void(const Recipe&)> show) {
+  const QString help = text.help.isEmpty() ? QString() : QStringLiteral("<p>%1</p><p><code>%2</code></p>").arg(text.help.toHtmlEscaped(), text.key.toHtmlEscaped());
+  editor->setToolTip(help);
+  editor->setAccessibleName(text.label);
+  editor->setAccessibleDescription(text.help);
+  editor->setObjectName(text.key);
+  auto* caption = new QLabel(text.label);
+  caption->setToolTip(help);
+  caption->setBuddy(editor);
+  caption->setMinimumWidth(fontMetrics().horizontalAdvance(QLatin1Char('n')) * 13);
+  auto* column = new QWidget;
+  auto* stack = new QVBoxLayout(column);
+  stack->setContentsMargins(0, 0, 0, 0);
+  stack->setSpacing(2);
+  stack->addWidget(box);
+  auto* problem = new QLabel;
+  problem->setWordWrap(true);
+  problem->setTextFormat(Qt::PlainText);
+  problem->hide();
+  stack->addWidget(problem);
+  m_layout->addRow(caption, column);
+  m_fields.push_back({text, editor, column, problem, std::move(show)});
+}
+
+void FieldGroup::integer(const FieldText& text, qint64 minimum, qint64 maximum, std::function<qint64(const Recipe&)> get,
+                         std::function<void(Recipe&, qint64)> set, const QString& zeroText) {
+  auto* box = new QSpinBox;
+  box->setRange(int(std::max<qint64>(minimum, std::numeric_limits<int>::min())), int(std::min<qint64>(maximum, std::numeric_limits<int>::max())));
+  box->setKeyboardTracking(false);
+  box->setGroupSeparatorShown(false);
+  if (!text.unit.isEmpty()) box->setSuffix(QLatin1Char(' ') + text.unit);
+  if (!zeroText.isEmpty()) box->setSpecialValueText(zeroText);
+  add(text, guarded(box), box, [box, get](const Recipe& recipe) {
+    const QSignalBlocker quiet(box);
+    box->setValue(int(get(recipe)));
+  });
+  connect(box, &QSpinBox::valueChanged, this,
+          [this, text, set](int value) { Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); }); });
+}
+
+void FieldGroup::real(const FieldText& text, double minimum, double maximum, std::function<double(const Recipe&)> get, std::function<void(Recipe&, double)> set) {
+  auto* box = new QLineEdit;
+  add(text, box, box, [box, get](const Recipe& recipe) {
+    const double value = get(recipe);
+    bool ok = false;
+    if (QLocale::c().toDouble(box->text(), &ok) == value && ok) return;
+    box->setText(realText(value));
+  });
+  connect(box, &QLineEdit::editingFinished, this, [this, text, box, minimum, maximum, set] {
+    if (!box->isModified()) return;
+    box->setModified(false);
+    bool ok = false;
+    const double value = QLocale::c().toDouble(box->text().trimmed(), &ok);
+    if (!ok || value < minimum || value > maximum) {
+      tellProblem(*fieldOf(box), tr("A number from %1 to %2, please").arg(realText(minimum), realText(maximum)));
+      return;
+    }
+    Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); });
+  });
+}
+
+void FieldGroup::boolean(const FieldText& text, std::function<bool(const Recipe&)> get, std::function<void(Recipe&, bool)> set) {
+  auto* box = new QCheckBox;
+  add(text, box, box, [box, get](const Recipe& recipe) {
+    const QSignalBlocker quiet(box);
+    box->setChecked(get(recipe));
+  });
+  connect(box, &QCheckBox::toggled, this,
+          [this, text, set](bool value) { Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); }); });
+}
+
+void FieldGroup::choice(const FieldText& text, const QStringList& values, const QStringList& titles, std::function<QString(const Recipe&)> get,
+                        std::function<bool(Recipe&, const QString&)> set, bool editable) {
+  auto* box = new QComboBox;
+  box->setEditable(editable);
+  box->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+  box->setMinimumContentsLength(8);
+  for (int i = 0; i < values.size(); ++i) box->addItem(i < titles.size() ? titles[i] : values[i], values[i]);
+  add(text, guarded(box), box, [box, get, editable](const Recipe& recipe) {
+    const QSignalBlocker quiet(box);
+    const QString value = get(recipe);
+    const int index = box->findData(value);
+    if (index >= 0) box->setCurrentIndex(index);
+    if (editable && index < 0) box->setEditText(value);
+    if (!editable && index < 0) box->setCurrentIndex(-1);
+  });
+  const auto commit = [this, text, set, box](const QString& value) {
+    Recipe trial = m_recipe;
+    if (!set(trial, value)) return tellProblem(*fieldOf(box), tr("“%1” is not known here").arg(value));
+    Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); });
+  };
+  connect(box, &QComboBox::activated, this, [box, commit](int index) { commit(box->itemData(index).toString()); });
+  if (editable)
+    connect(box->lineEdit(), &QLineEdit::editingFinished, this, [box, commit] {
+      if (!box->lineEdit()->isModified()) return;
+      box->lineEdit()->setModified(false);
+      const int index = box->findText(box->currentText());
+      commit(index >= 0 ? box->itemData(index).toString() : box->currentText().trimmed());
+    });
+}
+
+void FieldGroup::line(const FieldText& text, const QString& placeholder, std::function<QString(const Recipe&)> get,
+                      std::function<void(Recipe&, const QString&)> set) {
+  auto* box = new QLineEdit;
+  box->setPlaceholderText(placeholder);
+  add(text, box, box, [box, get](const Recipe& recipe) {
+    if (box->text() != get(recipe)) box->setText(get(recipe));
+  });
+  connect(box, &QLineEdit::editingFinished, this, [this, text, box, set] {
+    if (!box->isModified()) return;
+    box->setModified(false);
+    Q_EMIT edited(text.key, text.label, [set, value = box->text().trimmed()](Recipe& recipe) { set(recipe, value); });
+  });
+}
+
+void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QString(const Recipe&)> get, std::function<void(Recipe&, const QString&)> set,
+                      std::function<QStringList()> suggestions) {
+  auto* row = new QWidget;
+  auto* layout = new QHBoxLayout(row);
+  layout->setContentsMargins(0, 0, 0, 0);
+  layout->setSpacing(4);
+  auto* box = new PathLine;
+  box->setMinimumWidth(60);
+  box->setPlaceholderText(kind == ModelPath ? tr("Model folder or GGUF file") : tr("Text file, .jsonl file or folder"));
+  auto* browse = new QToolButton;
+  browse->setIcon(icon(QStringLiteral("open")));
+  browse->setPopupMode(QToolButton::InstantPopup);
+  browse->setToolTip(tr("Browse…"));
+  browse->setAccessibleName(tr("Browse for %1").arg(text.label));
+  auto* menu = new QMenu(browse);
+  browse->setMenu(menu);
+  layout->addWidget(box, 1);
+  layout->addWidget(browse);
+  add(text, box, row, [box, get](const Recipe& recipe) {
+    const QString value = get(recipe);
+    if (box->text() != value) {
+      box->setText(value);
+      box->setCursorPosition(int(value.size()));
+    }
+  });
+  const auto commit = [this, text, set](const QString& value) {
+    Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); });
+  };
+  connect(box, &QLineEdit::editingFinished, this, [box, commit, shown = QString()]() mutable {
+    const QString value = box->text().trimmed();
+    if (!box->isModified() && shown == value) return;
+    box->setModified(false);
+    shown = value;
+    commit(value);
+  });
+  connect(menu, &QMenu::aboutToShow, this, [this, menu, box, kind, commit, suggestions] {
+    menu->clear();
+    const QStringList known = suggestions ? suggestions() : QStringList();
+    for (const QString& path : known) menu->addAction(path, this, [commit, path] { commit(path); });
+    if (!known.isEmpty()) menu->addSeparator();
+    const auto ask = [this, box, commit](QFileDialog::FileMode mode, const QString& title, const QString& filter) {
+      auto* dialog = new QFileDialog(this, title, box->text(), filter);
+      dialog->setFileMode(mode);
+      if (mode == QFileDialog::Directory) dialog->setOption(QFileDialog::ShowDirsOnly);
+      dialog->setAttribute(Qt::WA_DeleteOnClose);
+      connect(dialog, &QFileDialog::fileSelected, this, commit);
+      dialog->open();
+    };
+    if (kind == ModelPath) {
+      menu->addAction(tr("Model folder…"), this, [ask] { ask(QFileDialog::Directory, tr("Choose a model folder"), {}); });
+      menu->addAction(tr("GGUF file…"), this, [ask] { ask(QFileDialog::ExistingFile, tr("Choose a GGUF file"), tr("GGUF files (*.gguf)")); });
+    } else {
+      menu->addAction(tr("Text or JSONL file…"), this,
+                      [ask] { ask(QFileDialog::ExistingFile, tr("Choose a text"), tr("Texts (*.txt *.jsonl *.raw *.md);;All files (*)")); });
+      menu->addAction(tr("Folder of texts…"), this, [ask] { ask(QFileDialog::Directory, tr("Choose a folder of texts"), {}); });
+    }
+  });
+}
+
+void FieldGroup::knob(const KnobInfo& info, size_t stage, const QString& key) {
+  const auto text = [](const std::string& value) { return QString::fromStdString(value); };
+  QString label = text(info.name);
+  label.replace(QLatin1Char('_'), QLatin1Char(' '));
+  label[0] = label[0].toUpper();
+  QString help = text(info.help);
+  if (!info.source.empty()) help += QLatin1Char(' ') + tr("Default %1 (%2).").arg(text(to_text(info.default_value)), text(info.source));
+  const FieldText field{key, label, help, text(info.unit)};
+  const auto get = [stage, name = info.name, fallback = info.default_value](const Recipe& recipe) {
+    if (stage >= recipe.pipeline.size()) return fallback;
+    const auto& knobs = recipe.pipeline[stage].knobs;
+    const auto it = knobs.find(name);
+    return it == knobs.end() ? fallback : it->second;
+  };
+  const auto set = [stage, name = info.name](Recipe& recipe, KnobValue value) {
+    if (stage < recipe.pipeline.size()) recipe.pipeline[stage].knobs[name] = std::move(value);
+  };
+  switch (info.type) {
+    case KnobType::boolean:
+      boolean(field, [get](const Recipe& r) { const auto v = get(r); return std::get_if<bool>(&v) && std::get<bool>(v); },
+              [set](Recipe& r, bool v) { set(r, v); });
+      break;
+    case KnobType::integer:
+      integer(field, qint64(info.minimum), qint64(info.maximum),
+              [get](const Recipe& r) { const auto v = get(r); const auto* n = std::get_if<int64_t>(&v); return qint64(n ? *n : 0); },
+              [set](Recipe& r, qint64 v) { set(r, int64_t(v)); });
+      break;
+    case KnobType::real:
+      real(field, info.minimum, info.maximum,
+           [get](const Recipe& r) {
+             const auto v = get(r);
+             if (const auto* n = std::get_if<int64_t>(&v)) return double(*n);
+             const auto* d = std::get_if<double>(&v);
+             return d ? *d : 0.0;
+           },
+           [set](Recipe& r, double v) { set(r, v); });
+      break;
+    case KnobType::choice: {
+      QStringList values;
+      for (const std::string& value : info.choices) values << text(value);
+      choice(field, values, {},
+             [get](const Recipe& r) { const auto v = get(r); const auto* s = std::get_if<std::string>(&v); return s ? QString::fromStdString(*s) : QString(); },
+             [set](Recipe& r, const QString& v) { set(r, v.toStdString()); return true; });
+      break;
+    }
+  }
+}
+
+void FieldGroup::show(const Recipe& recipe) {
+  m_recipe = recipe;
+  for (Field& field : m_fields) {
+    const bool visible = !field.text.visible || field.text.visible(recipe);
+    m_layout->setRowVisible(field.box, visible);
+    if (visible) field.show(recipe);
+  }
+}
+
+void FieldGroup::tellProblem(Field& field, const QString& message) {
+  field.problem->setText(message);
+  field.problem->setVisible(!message.isEmpty());
+  QPalette colours = field.problem->palette();
+  colours.setColor(QPalette::WindowText, Theme::error());
+  field.problem->setPalette(colours);
+  QPalette edge = field.editor->parentWidget()->palette();
+  if (!message.isEmpty()) edge.setColor(QPalette::Text, Theme::error());
+  field.editor->setPalette(message.isEmpty() ? QPalette() : edge);
+}
+
+bool FieldGroup::showProblem(const RecipeProblem* problem) {
+  Field* best = nullptr;
+  if (problem)
+    for (Field& field : m_fields)
+      if (keyConcerns(problem->key, field.text.key) && (!best || field.text.key.size() > best->text.key.size())) best = &field;
+  for (Field& field : m_fields)
+    if (&field == best)
+      tellProblem(field, problem->message);
+    else if (!field.problem->text().isEmpty())
+      tellProblem(field, {});
+  return best != nullptr;
+}
+
+bool FieldGroup::hasKey(const QString& key) const {
+  return std::any_of(m_fields.begin(), m_fields.end(), [&](const Field& field) { return field.text.key == key; });
+}
+
+void FieldGroup::focusKey(const QString& key) {
+  for (Field& field : m_fields)
+    if (keyConcerns(key, field.text.key)) field.editor->setFocus();
+}
+
+FieldGroup::Field* FieldGroup::fieldOf(QWidget* editor) {
+  for (Field& field : m_fields)
+    if (field.editor == editor) return &field;
+  return nullptr;
+}
+
+}  // namespace qb::views
