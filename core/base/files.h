@@ -10,6 +10,7 @@
 namespace qb {
 
 // A read-only memory map of a whole file. Throws InputError naming the path. Shared: views keep it alive.
+// The file must not be shortened while it is mapped (replacing it by rename, as AtomicWriter does, is harmless).
 class MappedFile {
  public:
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
@@ -40,6 +41,7 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
 // 64-bit content hash as 16 hex digits (FNV-1a based, not cryptographic): identifies models, texts, recipes.
 class Hasher {
  public:
+  // Eight bytes a step, so the cut between calls matters unless every call but the last gives a multiple of eight.
   void update(std::span<const std::byte> bytes);
   void update(std::string_view text);
   void update(int64_t value);

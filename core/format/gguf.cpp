@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <unordered_map>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/utf8.h"
 #include "core/format/mapped_tensor.h"
 
 namespace qb {
@@ -67,10 +69,19 @@ class Cursor {
 
   std::string text(std::string_view what) {
     const auto length = number<uint64_t>(what);
-    if (length > remaining()) throw damaged(fmt::format("{} is {} bytes long, but {} are left", what, length, remaining()));
+    if (length > remaining()) throw damaged(fmt::format("{} is {} bytes long, but {} are left", printable(what), length, remaining()));
     const auto bytes = file_.bytes(at_, length, what);
     at_ += length;
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  // A name: UTF-8 without control characters, 1 to `limit` bytes, as it goes into messages, JSON and files.
+  std::string name(std::string_view what, size_t limit) {
+    std::string name = text(what);
+    if (name.empty() || name.size() > limit) throw damaged(fmt::format("{} of {} bytes, expected 1 to {}: {}", what, name.size(), limit, qb::quoted(name)));
+    if (!is_utf8(name) || std::any_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20; }))
+      throw damaged(fmt::format("{} is not plain UTF-8 text: {}", what, qb::quoted(name)));
+    return name;
   }
 
   InputError damaged(const std::string& what) const {
@@ -93,7 +104,7 @@ int64_t integer_value(Cursor& cursor, uint32_t type, const std::string& key) {
     case kI64: return cursor.number<int64_t>(key);
     default: {
       const auto value = cursor.number<uint64_t>(key);
-      if (value > uint64_t{INT64_MAX}) throw cursor.damaged(fmt::format("key \"{}\" is {}, above 2^63", key, value));
+      if (value > uint64_t{INT64_MAX}) throw cursor.damaged(fmt::format("key {} is {}, above 2^63", qb::quoted(key), value));
       return static_cast<int64_t>(value);
     }
   }
@@ -101,7 +112,7 @@ int64_t integer_value(Cursor& cursor, uint32_t type, const std::string& key) {
 
 bool bool_value(Cursor& cursor, const std::string& key) {
   const auto value = cursor.number<uint8_t>(key);
-  if (value > 1) throw cursor.damaged(fmt::format("key \"{}\" is a bool with value {}", key, value));
+  if (value > 1) throw cursor.damaged(fmt::format("key {} is a bool with value {}", qb::quoted(key), value));
   return value != 0;
 }
 
@@ -118,9 +129,9 @@ uint64_t smallest_bytes(uint32_t type) {
 GgufValue array_value(Cursor& cursor, const std::string& key) {
   const auto type = cursor.number<uint32_t>(key);
   const auto count = cursor.number<uint64_t>(key);
-  if (type == kArray || type > kF64) throw cursor.damaged(fmt::format("key \"{}\" is an array of type {}, which is not supported", key, type));
+  if (type == kArray || type > kF64) throw cursor.damaged(fmt::format("key {} is an array of type {}, which is not supported", qb::quoted(key), type));
   if (count > cursor.remaining() / smallest_bytes(type))
-    throw cursor.damaged(fmt::format("key \"{}\" has {} elements, more than the {} bytes left can hold", key, count, cursor.remaining()));
+    throw cursor.damaged(fmt::format("key {} has {} elements, more than the {} bytes left can hold", qb::quoted(key), count, cursor.remaining()));
   auto collect = [&](auto read) {
     std::vector<decltype(read())> values;
     values.reserve(count);
@@ -143,16 +154,14 @@ GgufValue read_value(Cursor& cursor, const std::string& key) {
     case kBool: return {bool_value(cursor, key)};
     case kString: return {cursor.text(key)};
     case kArray: return array_value(cursor, key);
-    default: throw cursor.damaged(fmt::format("key \"{}\" has unknown type {}", key, type));
+    default: throw cursor.damaged(fmt::format("key {} has unknown type {}", qb::quoted(key), type));
   }
 }
 
 TensorInfo read_tensor_info(Cursor& cursor) {
   TensorInfo info;
-  info.name = cursor.text("a tensor's name");
-  if (info.name.empty() || info.name.size() > 64)
-    throw cursor.damaged(fmt::format("tensor name of {} bytes, expected 1 to 64", info.name.size()));
-  auto fail = [&](const std::string& what) { return cursor.damaged(fmt::format("tensor \"{}\": {}", info.name, what)); };
+  info.name = cursor.name("a tensor's name", 64);
+  auto fail = [&](const std::string& what) { return cursor.damaged(fmt::format("tensor {}: {}", qb::quoted(info.name), what)); };
   const auto dimensions = cursor.number<uint32_t>(info.name);
   if (dimensions > 4) throw fail(fmt::format("{} dimensions, expected at most 4", dimensions));
   for (uint32_t d = 0; d < dimensions; ++d) {
@@ -174,13 +183,40 @@ TensorInfo read_tensor_info(Cursor& cursor) {
   return info;
 }
 
+// Turns offsets from the start of the data into offsets in the file. Tensors must follow each other, to the end, with no
+// more between them than padding, as ggml writes them: so a wrong count, size, offset or alignment cannot pass unseen.
+// The order in which the header lists them is free.
+void place_data(std::vector<TensorInfo>& tensors, const MappedFile& file, uint64_t header_end, uint64_t alignment) {
+  const auto padded = [&](uint64_t at) { return (at + alignment - 1) / alignment * alignment; };
+  const uint64_t data_start = padded(header_end);
+  const uint64_t data_bytes = file.size() > data_start ? file.size() - data_start : 0;
+  std::vector<TensorInfo*> order;
+  order.reserve(tensors.size());
+  for (TensorInfo& info : tensors) order.push_back(&info);
+  std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->offset != b->offset ? a->offset < b->offset : a->bytes < b->bytes; });
+  uint64_t expected = 0;
+  for (TensorInfo* info : order) {
+    const auto fail = [&](const std::string& what) { return InputError(fmt::format("{}: tensor {}: {}", file.path().string(), qb::quoted(info->name), what)); };
+    if (info->offset % alignment != 0) throw fail(fmt::format("offset {} is not a multiple of {}", info->offset, alignment));
+    if (info->offset > data_bytes || info->bytes > data_bytes - info->offset)
+      throw fail(fmt::format("needs {} bytes at {} of the data, but there are {} bytes of data (truncated?)", info->bytes, info->offset, data_bytes));
+    if (info->offset != expected)
+      throw fail(fmt::format("offset {}, expected {} where the data before it end ({})", info->offset, expected,
+                             info->offset < expected ? "they overlap" : "a hole lies between"));
+    expected = padded(info->offset + info->bytes);
+    info->offset += data_start;
+  }
+  if (data_bytes > expected)
+    throw InputError(fmt::format("{}: {} bytes of data, but its {} tensors take {}", file.path().string(), data_bytes, tensors.size(), expected));
+}
+
 // The named metadata value if it holds a T; nullptr when absent, an error when it holds something else.
 template <class T>
 const T* value_of(const GgufFile& file, const std::string& key, const char* expected) {
   const auto it = file.metadata().find(key);
   if (it == file.metadata().end()) return nullptr;
   if (const T* value = std::get_if<T>(&it->second.value)) return value;
-  throw InputError(fmt::format("{}: key \"{}\" is not {}", file.files().front().string(), key, expected));
+  throw InputError(fmt::format("{}: key {} is not {}", file.files().front().string(), qb::quoted(key), expected));
 }
 
 template <class T>
@@ -211,29 +247,22 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::filesystem::path& path
   if (tensor_count > cursor.remaining() / 24) throw cursor.damaged(fmt::format("{} tensors do not fit into the file", tensor_count));
   if (key_count > cursor.remaining() / 13) throw cursor.damaged(fmt::format("{} keys do not fit into the file", key_count));
   for (uint64_t i = 0; i < key_count; ++i) {
-    std::string key = cursor.text("a metadata key");
+    std::string key = cursor.name("a metadata key", 65535);
     GgufValue value = read_value(cursor, key);
-    if (!content.metadata.emplace(key, std::move(value)).second) throw cursor.damaged(fmt::format("key \"{}\" appears twice", key));
+    if (!content.metadata.emplace(key, std::move(value)).second) throw cursor.damaged(fmt::format("key {} appears twice", qb::quoted(key)));
   }
   content.tensors.reserve(tensor_count);
   for (uint64_t i = 0; i < tensor_count; ++i) {
     content.tensors.push_back(read_tensor_info(cursor));
     if (!content.index.emplace(content.tensors.back().name, i).second)
-      throw cursor.damaged(fmt::format("tensor \"{}\" appears twice", content.tensors.back().name));
+      throw cursor.damaged(fmt::format("tensor {} appears twice", qb::quoted(content.tensors.back().name)));
   }
+  if (const auto parts = file->integer("split.count").value_or(1); parts > 1)
+    throw InputError(fmt::format("{}: one of the {} parts of a split model; merge them into one file first", path.string(), parts));
   const int64_t alignment = file->integer("general.alignment").value_or(32);
   if (alignment <= 0 || alignment > (1 << 20) || !std::has_single_bit(static_cast<uint64_t>(alignment)))
     throw InputError(fmt::format("{}: general.alignment is {}, expected a power of two", path.string(), alignment));
-  const auto step = static_cast<uint64_t>(alignment);
-  const uint64_t data_start = (cursor.position() + step - 1) / step * step;
-  for (TensorInfo& info : content.tensors) {
-    if (info.offset % step != 0)
-      throw InputError(fmt::format("{}: tensor \"{}\": offset {} is not a multiple of {}", path.string(), info.name, info.offset, alignment));
-    if (__builtin_add_overflow(info.offset, data_start, &info.offset) || info.offset > content.map->size() ||
-        info.bytes > content.map->size() - info.offset)
-      throw InputError(fmt::format("{}: tensor \"{}\" needs {} bytes at {}, but the file ends at {} (truncated?)", path.string(), info.name,
-                                   info.bytes, info.offset, content.map->size()));
-  }
+  place_data(content.tensors, *content.map, cursor.position(), static_cast<uint64_t>(alignment));
   return file;
 }
 
@@ -268,7 +297,7 @@ const TensorInfo* GgufFile::find(const std::string& name) const {
 
 at::Tensor GgufFile::read(const std::string& name) const {
   const TensorInfo* info = find(name);
-  if (!info) throw InputError(fmt::format("{}: no tensor \"{}\"", content_->files.front().string(), name));
+  if (!info) throw InputError(fmt::format("{}: no tensor {}", content_->files.front().string(), qb::quoted(name)));
   if (!is_block_quantized(info->dtype)) return view_mapped(content_->map, *info);
   at::Tensor out = at::empty(info->shape, at::kFloat);
   if (info->elements() > 0)

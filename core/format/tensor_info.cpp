@@ -15,11 +15,14 @@ struct Row {
 };
 
 // Block sizes: ggml-common.h (every block format also checked against gguf-py in the conformance tests).
-constexpr std::array<Row, 22> kRows = {{
+constexpr std::array<Row, 29> kRows = {{
     {DType::f64, "F64", 1, 8},        {DType::f32, "F32", 1, 4},         {DType::f16, "F16", 1, 2},
     {DType::bf16, "BF16", 1, 2},      {DType::f8_e4m3, "F8_E4M3", 1, 1}, {DType::f8_e5m2, "F8_E5M2", 1, 1},
     {DType::i64, "I64", 1, 8},        {DType::i32, "I32", 1, 4},         {DType::i16, "I16", 1, 2},
     {DType::i8, "I8", 1, 1},          {DType::u8, "U8", 1, 1},           {DType::boolean, "BOOL", 1, 1},
+    {DType::u64, "U64", 1, 8},        {DType::u32, "U32", 1, 4},         {DType::u16, "U16", 1, 2},
+    {DType::c64, "C64", 1, 8},        {DType::f8_e8m0, "F8_E8M0", 1, 1}, {DType::f8_e4m3fnuz, "F8_E4M3FNUZ", 1, 1},
+    {DType::f8_e5m2fnuz, "F8_E5M2FNUZ", 1, 1},
     {DType::q4_0, "Q4_0", 32, 18},    {DType::q4_1, "Q4_1", 32, 20},     {DType::q5_0, "Q5_0", 32, 22},
     {DType::q5_1, "Q5_1", 32, 24},    {DType::q8_0, "Q8_0", 32, 34},     {DType::q2_k, "Q2_K", 256, 84},
     {DType::q3_k, "Q3_K", 256, 110},  {DType::q4_k, "Q4_K", 256, 144},   {DType::q5_k, "Q5_K", 256, 176},
@@ -45,9 +48,12 @@ double bits_per_element(DType dtype) { return 8.0 * static_cast<double>(row(dtyp
 
 std::optional<int64_t> element_count(const std::vector<int64_t>& shape) {
   int64_t n = 1;
-  for (int64_t d : shape)
-    if (d < 0 || __builtin_mul_overflow(n, d, &n)) return std::nullopt;
-  return n;
+  bool empty = false;
+  for (int64_t d : shape) {
+    if (d < 0 || (d > 0 && __builtin_mul_overflow(n, d, &n))) return std::nullopt;
+    empty = empty || d == 0;
+  }
+  return empty ? 0 : n;
 }
 
 }  // namespace qb

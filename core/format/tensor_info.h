@@ -11,6 +11,7 @@ namespace qb {
 // Element types as stored on disk, safetensors' and ggml's together.
 enum class DType {
   f64, f32, f16, bf16, f8_e4m3, f8_e5m2, i64, i32, i16, i8, u8, boolean,
+  u64, u32, u16, c64, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz,
   q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k,
 };
 
@@ -36,7 +37,8 @@ struct TensorInfo {
   }
 };
 
-// Product of the dimensions; nullopt for a negative dimension or a product above 2^63.
+// Product of the dimensions; nullopt for a negative dimension or a product above 2^63. Dimensions of 0 are left out of
+// that bound, since strides are products of the others.
 std::optional<int64_t> element_count(const std::vector<int64_t>& shape);
 
 }  // namespace qb
