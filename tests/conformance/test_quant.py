@@ -239,7 +239,7 @@ def test_hqq_finds_the_papers_zero_points(quantize, bits):
     start, best = hqq_reference(x, bits)
     ours = (np.abs(got["w.value"].numpy().astype(np.float64).reshape(-1, 64) - x) ** 0.7).sum(1)
     assert (ours <= start * (1 + 1e-4)).all()
-    assert best.sum() < start.sum() * 0.99          # the reference itself gains something
+    assert best.sum() < start.sum() * 0.995        # the reference itself gains something
     assert abs(ours.sum() / best.sum() - 1) < 5e-3  # single groups may differ where float32 breaks a tie
     assert np.median(np.abs(ours / best - 1)) < 1e-3
 
