@@ -51,7 +51,6 @@ QVariant HotSpotModel::data(const QModelIndex& index, int role) const {
           const double delta = m_errors.delta(row);
           return (delta > 0 ? QStringLiteral("+") : QString()) + formatNumber(delta, 3);
         }
-        case Subset: return m_errors.subsets[row];
       }
       break;
     case SortRole:
@@ -61,14 +60,13 @@ QVariant HotSpotModel::data(const QModelIndex& index, int role) const {
         case Linear: return index.column() == Block ? QVariant(key.block) : QVariant(key.name);
         case Value: return m_errors.currentValue(row);
         case Delta: return m_errors.delta(row);
-        case Subset: return m_errors.subsets[row];
       }
       break;
     case KeyRole: return QVariant::fromValue(key);
     case Qt::ToolTipRole:
     case Qt::AccessibleTextRole: {
-      QString text = tr("%1, rank %2: %3 %4")
-                         .arg(linearTitle(key))
+      QString text = tr("%1 (%2), rank %3: %4 %5")
+                         .arg(linearTitle(key), m_errors.subsets[row])
                          .arg(m_ranks[index.row()])
                          .arg(metricTitle(m_errors.metric), formatWithUnit(m_errors.currentValue(row), metricUnit(m_errors.metric)));
       const double delta = m_errors.delta(row);
@@ -78,14 +76,14 @@ QVariant HotSpotModel::data(const QModelIndex& index, int role) const {
       return text;
     }
     case Qt::TextAlignmentRole:
-      return int((index.column() == Linear || index.column() == Subset ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
+      return int((index.column() == Linear ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
   }
   return {};
 }
 
 QVariant HotSpotModel::headerData(int section, Qt::Orientation orientation, int role) const {
   if (orientation != Qt::Horizontal) return {};
-  if (role == Qt::TextAlignmentRole) return int((section == Linear || section == Subset ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
+  if (role == Qt::TextAlignmentRole) return int((section == Linear ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
   if (role == Qt::ToolTipRole) {
     if (section == Value) return metricLabel(m_errors.metric);
     if (section == Delta) return tr("%1: this run minus the baseline").arg(metricLabel(m_errors.metric));
@@ -100,7 +98,6 @@ QVariant HotSpotModel::headerData(int section, Qt::Orientation orientation, int 
     case Linear: return tr("Linear");
     case Value: return unit.isEmpty() ? tr("Value") : tr("Value (%1)").arg(unit);
     case Delta: return unit.isEmpty() ? tr("Δ baseline") : tr("Δ base (%1)").arg(unit);
-    case Subset: return tr("Subset");
   }
   return {};
 }

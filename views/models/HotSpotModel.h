@@ -10,7 +10,7 @@ namespace qb::views {
 class HotSpotModel : public QAbstractTableModel {
   Q_OBJECT
  public:
-  enum Column { Rank, Block, Linear, Value, Delta, Subset, ColumnCount };
+  enum Column { Rank, Block, Linear, Value, Delta, ColumnCount };
   enum Role { KeyRole = Qt::UserRole + 1, SortRole };
 
   using QAbstractTableModel::QAbstractTableModel;

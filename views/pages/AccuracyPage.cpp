@@ -116,15 +116,16 @@ void AccuracyPage::updateData() {
   const Accuracy accuracy = gatherAccuracy(*m_selection, m_conditions->currentData().toString());
   int missing = 0;
   for (const Accuracy::Run& run : accuracy.runs) missing += run.result == nullptr;
-  m_missing->setText(missing > 0 && !choices.isEmpty() ? tr("%n run(s) not evaluated so", nullptr, missing) : QString());
+  m_missing->setText(missing > 0 && !choices.isEmpty() ? (missing == 1 ? tr("1 run not evaluated so") : tr("%1 runs not evaluated so").arg(missing)) : QString());
   m_missing->setToolTip(tr("These runs have no perplexity under these conditions and are left out"));
 
   m_perplexity->setCaption(tr("Perplexity ± standard error"), accuracy.conditions);
   m_perplexity->setData(accuracy);
   m_pareto->setCaption(tr("Size and perplexity"), accuracy.conditions);
   m_pareto->setData(accuracy);
-  m_windows->setCaption(tr("Difference per window, mean ± standard error"), accuracy.conditions);
   m_windows->setData(accuracy);
+  m_windows->setCaption(m_windows->isEmpty() ? tr("Window by window") : tr("Window by window against %1").arg(m_windows->reference()),
+                        m_windows->isEmpty() ? QString() : tr("%1; legend: mean ± standard error").arg(accuracy.conditions));
   m_cost->setCaption(tr("Time and memory"));
   m_cost->setData(accuracy);
 }

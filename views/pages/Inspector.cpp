@@ -8,6 +8,8 @@
 #include <QTableView>
 #include <QTimer>
 #include <QVBoxLayout>
+#include <algorithm>
+#include <cmath>
 
 #include "views/models/FactsModel.h"
 #include "views/models/LinearErrors.h"
@@ -57,7 +59,7 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   m_linearFactsTable = makeTable(m_linearFacts, tr("Facts of the linear"));
   m_numbersTable = makeTable(m_numbers, tr("Figures of the linear in each run"));
   m_numbersTable->horizontalHeader()->show();
-  m_numbersTable->horizontalHeader()->setSectionResizeMode(QHeaderView::ResizeToContents);
+  m_numbersTable->horizontalHeader()->setDefaultSectionSize(fontMetrics().horizontalAdvance(QStringLiteral("0.000e-00")) + 16);
   m_numbersTable->horizontalHeader()->setStretchLastSection(false);
   m_numbersTable->verticalHeader()->show();
   m_numbersTable->setHorizontalScrollBarPolicy(Qt::ScrollBarAsNeeded);
@@ -72,11 +74,11 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   linear->addWidget(m_linearFactsTable);
   for (HistogramPlot* plot : {m_weights, m_weightError, m_outputError, m_input}) {
     plot->setEmptyText(noHistogram);
-    plot->setFixedHeight(200);
+    plot->setFixedHeight(230);
     plot->setWheelNeedsFocus(true);
     linear->addWidget(plot);
   }
-  m_outliers->setFixedHeight(190);
+  m_outliers->setFixedHeight(210);
   m_outliers->setWheelNeedsFocus(true);
   linear->addWidget(m_outliers);
   linear->addWidget(m_numbersTable);
@@ -138,6 +140,13 @@ QTableView* Inspector::makeTable(QAbstractItemModel* model, const QString& name)
 }
 
 bool Inspector::eventFilter(QObject* object, QEvent* event) {
+  if (event->type() == QEvent::Resize) {
+    const auto* resize = static_cast<QResizeEvent*>(event);
+    auto* table = qobject_cast<QTableView*>(object->parent());
+    // The rows' heights follow from the width, which the header has only after this event.
+    if (table && resize->size().width() != resize->oldSize().width())
+      QMetaObject::invokeMethod(this, [this, table] { fitTable(table); }, Qt::QueuedConnection);
+  }
   if (event->type() == QEvent::Wheel) {
     auto* table = qobject_cast<QTableView*>(object->parent());
     const auto* wheel = static_cast<QWheelEvent*>(event);
@@ -149,28 +158,14 @@ bool Inspector::eventFilter(QObject* object, QEvent* event) {
   return QWidget::eventFilter(object, event);
 }
 
-void Inspector::fitTables() {
-  for (QTableView* table : {m_linearFactsTable, m_runFactsTable}) {
-    if (table->model()->rowCount() == 0) continue;
-    table->resizeColumnToContents(0);
-    table->setColumnWidth(0, std::min(table->columnWidth(0) + 4, width() * 2 / 5));
-    table->horizontalHeader()->resizeSection(1, std::max(40, width() - 16 - table->columnWidth(0)));
-  }
-  for (QTableView* table : {m_linearFactsTable, m_runFactsTable, m_numbersTable}) {
-    table->resizeRowsToContents();
-    int height = 2;
-    for (int row = 0; row < table->model()->rowCount(); ++row) height += table->rowHeight(row);
-    if (!table->horizontalHeader()->isHidden()) height += table->horizontalHeader()->sizeHint().height();
-    if (table->horizontalScrollBarPolicy() == Qt::ScrollBarAsNeeded &&
-        table->horizontalHeader()->length() + table->verticalHeader()->sizeHint().width() > width() - 16)
-      height += table->horizontalScrollBar()->sizeHint().height();
-    table->setFixedHeight(height);
-  }
-}
-
-void Inspector::resizeEvent(QResizeEvent* event) {
-  QWidget::resizeEvent(event);
-  fitTables();
+void Inspector::fitTable(QTableView* table) {
+  table->resizeRowsToContents();
+  int height = 2;
+  for (int row = 0; row < table->model()->rowCount(); ++row) height += table->rowHeight(row);
+  if (!table->horizontalHeader()->isHidden()) height += table->horizontalHeader()->sizeHint().height();
+  if (table->horizontalScrollBarPolicy() == Qt::ScrollBarAsNeeded && table->horizontalHeader()->length() > table->viewport()->width())
+    height += table->horizontalScrollBar()->sizeHint().height();
+  table->setFixedHeight(height);
 }
 
 void Inspector::scheduleUpdate() {
@@ -187,7 +182,11 @@ void Inspector::updateData() {
     m_runTitle->setText(tr("Run: %1").arg(runName(*run->report)));
     m_runFacts->setFacts(runFacts(*run->report));
   }
-  fitTables();
+  for (QTableView* table : {m_linearFactsTable, m_runFactsTable}) {
+    table->resizeColumnToContents(0);
+    table->setColumnWidth(0, std::min(table->columnWidth(0) + 4, std::max(90, width() * 2 / 5)));
+  }
+  for (QTableView* table : {m_linearFactsTable, m_runFactsTable, m_numbersTable}) fitTable(table);
 }
 
 void Inspector::updateLinear(const RunEntry* run) {
@@ -200,6 +199,8 @@ void Inspector::updateLinear(const RunEntry* run) {
   for (QWidget* each : std::initializer_list<QWidget*>{m_linearFactsTable, m_weights, m_input, m_outliers}) each->setVisible(linear);
 
   QVector<RunEntry> runs = drawnRuns(*m_selection);
+  // The current run's figures first: the inspector is narrow.
+  std::stable_partition(runs.begin(), runs.end(), [run](const RunEntry& each) { return each.id == run->id; });
   m_numbers->setRuns(runs, key);
   QVector<HistogramSeries> weightErrors, outputErrors;
   for (const RunEntry& each : runs)

@@ -3,6 +3,7 @@
 
 #include "views/models/Selection.h"
 
+class QAbstractItemModel;
 class QLabel;
 class QTableView;
 class QTimer;
@@ -21,12 +22,11 @@ class Inspector : public QWidget {
   explicit Inspector(Selection* selection, QWidget* parent = nullptr);
 
  protected:
-  void resizeEvent(QResizeEvent* event) override;
   bool eventFilter(QObject* object, QEvent* event) override;
 
  private:
   QTableView* makeTable(QAbstractItemModel* model, const QString& name);
-  void fitTables();
+  void fitTable(QTableView* table);
   void scheduleUpdate();
   void updateData();
   void updateLinear(const RunEntry* run);

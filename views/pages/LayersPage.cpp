@@ -153,9 +153,9 @@ QWidget* LayersPage::makeHotSpots() {
   QHeaderView* header = m_table->horizontalHeader();
   header->setHighlightSections(false);
   header->setMinimumSectionSize(24);
-  header->setStretchLastSection(true);
+  header->setSectionResizeMode(HotSpotModel::Linear, QHeaderView::Stretch);
   const int digit = fontMetrics().horizontalAdvance(QLatin1Char('0'));
-  const int widths[] = {digit * 5, digit * 7, digit * 12, digit * 11, digit * 12, digit * 8};
+  const int widths[] = {digit * 6, digit * 8, digit * 12, digit * 11, digit * 12};
   for (int column = 0; column < HotSpotModel::ColumnCount; ++column) header->resizeSection(column, widths[column]);
   connect(m_table->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& index) {
     // Only a choice of the user: resets and re-sorting move the current row, too.

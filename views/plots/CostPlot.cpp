@@ -37,7 +37,6 @@ CostPlot::CostPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
     axis->grid()->setVisible(false);
   }
   m_memoryRect->axis(QCPAxis::atBottom)->setLabel(tr("Peak memory (GiB)"));
-  m_memoryRect->axis(QCPAxis::atBottom)->ticker()->setTickCount(3);
   m_memoryRect->setRangeZoomFactor(0.85);
   // Both halves show the same runs.
   connect(yAxis, qOverload<const QCPRange&>(&QCPAxis::rangeChanged), memoryY, qOverload<const QCPRange&>(&QCPAxis::setRange));
@@ -104,9 +103,8 @@ void CostPlot::restyle(const PlotColours& look) {
 void CostPlot::laidOut() {
   QStringList names;
   for (const auto& run : m_runs) names.push_back(run.name);
-  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.26))));
+  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.30))));
   m_names->setMost(std::max(2, axisRect()->height() / std::max(1, fontMetrics().height())));
-  legend->setWrap(4);
 }
 
 void CostPlot::fitView() {

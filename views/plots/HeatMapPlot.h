@@ -24,6 +24,7 @@ class HeatMapPlot : public Plot {
   void linearChosen(const qb::views::LinearKey& key);
 
  protected:
+  QCPAxis* valueAxis() const override { return m_scale->axis(); }
   void fitView() override;
   void rebuild() override;
   void restyle(const PlotColours& colours) override;

@@ -62,7 +62,7 @@ void HistogramPlot::rebuild() {
     x.push_back(histogram.high);
     y.push_back(ground);
     QCPGraph* graph = addGraph();
-    graph->setName(elide(series.name, 26));
+    graph->setName(series.name);
     graph->setLineStyle(QCPGraph::lsStepLeft);
     graph->setData(x, y, true);
     m_graphs.push_back(graph);
@@ -81,13 +81,6 @@ void HistogramPlot::restyle(const PlotColours& look) {
     fill.setAlphaF(0.16f);
     m_graphs[i]->setBrush(series.filled ? QBrush(fill) : QBrush(Qt::NoBrush));
   }
-}
-
-void HistogramPlot::laidOut() {
-  int widest = 60;
-  for (const HistogramSeries& series : m_series)
-    widest = std::max(widest, QFontMetrics(smallFont()).horizontalAdvance(elide(series.name, 26)));
-  legend->setWrap(std::max(1, (width() - 16) / (widest + 44)));
 }
 
 void HistogramPlot::fitView() {

@@ -29,7 +29,6 @@ class HistogramPlot : public Plot {
   void fitView() override;
   void rebuild() override;
   void restyle(const PlotColours& colours) override;
-  void laidOut() override;
 
  private:
   QVector<HistogramSeries> m_series;

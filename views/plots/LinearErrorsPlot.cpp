@@ -65,14 +65,14 @@ void LinearErrorsPlot::rebuild() {
     for (int place = 0; place < int(m_rows.size()); ++place) {
       const double value = run.values[m_rows[place]];
       x[place] = place;
-      y[place] = std::isnan(value) ? value : drawn(value, isLogarithmic(), m_floor);
+      y[place] = !std::isfinite(value) ? std::nan("") : drawn(value, isLogarithmic(), m_floor);
       if (isLogarithmic() && value <= 0) {
         zeroX.push_back(place);
         zeroY.push_back(m_floor);
       }
     }
     QCPGraph* graph = addGraph();
-    graph->setName(elide(run.name, 28));
+    graph->setName(run.name);
     graph->setData(x, y, true);
     m_graphs.push_back(graph);
   }
@@ -95,7 +95,7 @@ void LinearErrorsPlot::rebuild() {
 
 void LinearErrorsPlot::laidOut() {
   m_ticker->setMost(std::max(2, axisRect()->width() / std::max(1, fontMetrics().horizontalAdvance(QStringLiteral("000"))) / 2));
-  // Markers only where they have room; a bare line redraws fast however many linears there are.
+  // Every marker only where they have room, else one in 40 pixels: a line redraws fast however many linears there are.
   const bool roomy = m_rows.size() * 4 < std::max(100, axisRect()->width());
   int i = 0;
   for (const auto& run : m_errors.runs) {
@@ -103,14 +103,12 @@ void LinearErrorsPlot::laidOut() {
     QColor line = run.colour;
     line.setAlphaF(roomy ? 0.55f : 0.9f);
     m_graphs[i]->setPen(QPen(line, roomy ? 1.4 : 1));
-    m_graphs[i]->setScatterStyle(roomy || m_rows.size() == 1 ? markerStyle(markerOf(run.colour, run.marker), run.colour, 6)
-                                                           : QCPScatterStyle(QCPScatterStyle::ssNone));
+    m_graphs[i]->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 6));
+    m_graphs[i]->setScatterSkip(roomy ? 0 : int(m_rows.size()) * 40 / std::max(100, axisRect()->width()));
     m_graphs[i]->setAntialiased(m_rows.size() < 2000);
     if (i < m_marks.size()) m_marks[i]->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 11));
     ++i;
   }
-  const int column = fontMetrics().averageCharWidth() * 20 + 50;
-  legend->setWrap(std::max(1, width() / column));
 }
 
 void LinearErrorsPlot::restyle(const PlotColours& look) {

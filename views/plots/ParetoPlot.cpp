@@ -65,7 +65,7 @@ void ParetoPlot::rebuild() {
     graph->setScatterStyle(markerStyle(markerOf(point.colour, point.marker), point.colour, 9));
     auto* label = new QCPItemText(this);
     label->setSelectable(false);
-    label->setText(elide(point.name, 26));
+    label->setText(elide(point.name, 30));
     label->position->setCoords(point.x, point.y);
     m_labels.push_back(label);
   }
@@ -77,8 +77,9 @@ void ParetoPlot::rebuild() {
     m_floatLine->point2->setCoords(1, model->perplexity);
     m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->perplexity)));
     m_floatText->position->setTypeX(QCPItemPosition::ptAxisRectRatio);
-    m_floatText->position->setCoords(1, model->perplexity);
-    m_floatText->setPositionAlignment(Qt::AlignRight | Qt::AlignBottom);
+    // On the left, where small models are far from the float one, so that the label covers no point.
+    m_floatText->position->setCoords(0, model->perplexity);
+    m_floatText->setPositionAlignment(Qt::AlignLeft | Qt::AlignBottom);
     m_floatText->setPadding(QMargins(4, 2, 4, 2));
   }
   restyle(colours());
@@ -108,7 +109,12 @@ void ParetoPlot::placeLabels() {
   if (m_accuracy.floatModel) {
     const double y = yAxis->coordToPixel(m_accuracy.floatModel->perplexity);
     const double width = metrics.horizontalAdvance(m_floatText->text()) + 8;
-    taken.push_back(QRectF(space.right() - width, y - metrics.height() - 4, width, metrics.height() + 5));
+    taken.push_back(QRectF(space.left(), y - metrics.height() - 4, width, metrics.height() + 5));
+  }
+  for (qsizetype i = 1; i < m_frontier.size(); ++i) {  // the frontier's steps
+    const QPointF from = at[m_frontier[i - 1]], to = at[m_frontier[i]];
+    taken.push_back(QRectF(from.x(), from.y() - 1, to.x() - from.x(), 2));
+    taken.push_back(QRectF(to.x() - 1, std::min(from.y(), to.y()), 2, std::abs(to.y() - from.y())));
   }
   for (int i = 0; i < int(m_labels.size()); ++i) {
     const QSizeF size(metrics.horizontalAdvance(m_labels[i]->text()) + 4, metrics.height());
@@ -125,7 +131,11 @@ void ParetoPlot::placeLabels() {
                           {Qt::AlignLeft | Qt::AlignBottom, {5, -5 - h}, {5, 0, 0, 5}},
                           {Qt::AlignLeft | Qt::AlignTop, {5, 5}, {5, 5, 0, 0}},
                           {Qt::AlignRight | Qt::AlignBottom, {-5 - w, -5 - h}, {0, 0, 5, 5}},
-                          {Qt::AlignRight | Qt::AlignTop, {-5 - w, 5}, {0, 5, 5, 0}}};
+                          {Qt::AlignRight | Qt::AlignTop, {-5 - w, 5}, {0, 5, 5, 0}},
+                          {Qt::AlignLeft | Qt::AlignBottom, {8, -16 - h}, {8, 0, 0, 16}},
+                          {Qt::AlignRight | Qt::AlignBottom, {-8 - w, -16 - h}, {0, 0, 8, 16}},
+                          {Qt::AlignLeft | Qt::AlignTop, {8, 16}, {8, 16, 0, 0}},
+                          {Qt::AlignRight | Qt::AlignTop, {-8 - w, 16}, {0, 16, 8, 0}}};
     bool placed = false;
     for (const Side& side : sides) {
       const QRectF box(at[i] + side.offset, size);

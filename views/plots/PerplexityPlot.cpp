@@ -94,7 +94,7 @@ void PerplexityPlot::restyle(const PlotColours& look) {
 void PerplexityPlot::laidOut() {
   QStringList names;
   for (const auto& run : m_runs) names.push_back(run.name);
-  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.32))));
+  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.38))));
   m_names->setMost(std::max(2, axisRect()->height() / std::max(1, fontMetrics().height())));
 }
 

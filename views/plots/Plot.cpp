@@ -28,7 +28,6 @@ Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
   plotLayout()->setRowStretchFactor(1, 0.001);
   plotLayout()->setRowSpacing(2);
   legend->setFillOrder(QCPLayoutGrid::foColumnsFirst);
-  legend->setMargins(QMargins(8, 0, 8, 0));
   legend->setRowSpacing(0);
   legend->setColumnSpacing(12);
   legend->setBorderPen(Qt::NoPen);
@@ -63,10 +62,10 @@ Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
   m_legendAction = addPlotAction(tr("Le&gend"), Qt::Key_G);
   m_legendAction->setCheckable(true);
   connect(m_legendAction, &QAction::toggled, this, [this](bool on) {
-    legend->setVisible(on);
+    showLegend(on);
     refresh(m_empty);
   });
-  legend->setVisible(false);
+  showLegend(false);
   m_copyImageAction = addPlotAction(tr("&Copy image"), QKeySequence::Copy);
   connect(m_copyImageAction, &QAction::triggered, this, [this] { QApplication::clipboard()->setImage(image(2)); });
   m_copyDataAction = addPlotAction(tr("Copy &data as CSV"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_C));
@@ -74,6 +73,7 @@ Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
   m_exportAction = addPlotAction(tr("&Export picture or data…"), QKeySequence(Qt::CTRL | Qt::Key_E));
   connect(m_exportAction, &QAction::triggered, this, &Plot::exportWithDialog);
 
+  connect(this, &QCustomPlot::afterLayout, this, &Plot::fitTicks);
   connect(selectionRect(), &QCPSelectionRect::accepted, this, [this] { m_userView = true; });
   m_colours = plotColours(palette());
   // Virtual functions of the picture are out of reach here; the first event or setData() styles it.
@@ -126,6 +126,7 @@ void Plot::refresh(bool empty) {
   }
   rebuild();
   if (!m_userView) fitView();
+  fitLegend();
   laidOut();
   replot(rpQueuedReplot);
 }
@@ -157,6 +158,52 @@ void Plot::pan(double x, double y) {
     for (QCPAxis* axis : rect->rangeDragAxes(Qt::Vertical)) move(axis, y);
   }
   replot(rpQueuedReplot);
+}
+
+// A hidden legend keeps no room.
+void Plot::showLegend(bool on) {
+  legend->setVisible(on);
+  legend->setMargins(on ? QMargins(8, 0, 8, 0) : QMargins(0, 0, 0, 0));
+  legend->setSizeConstraintRect(QCPLayoutElement::scrOuterRect);
+  legend->setMinimumSize(on ? QSize(0, 0) : QSize(1, 1));
+  legend->setMaximumSize(QWIDGETSIZE_MAX, on ? QWIDGETSIZE_MAX : 1);
+}
+
+void Plot::fitLegend() {
+  if (!legend->visible() || legend->itemCount() == 0) return;
+  constexpr int kBeside = 22 + 7 + 14;  // icon, its padding, space between columns
+  const QFontMetrics metrics(smallFont());
+  int widest = 20;
+  QVector<QCPAbstractPlottable*> named;
+  for (int i = 0; i < legend->itemCount(); ++i) {
+    auto* item = qobject_cast<QCPPlottableLegendItem*>(legend->item(i));
+    if (!item) continue;
+    QCPAbstractPlottable* plottable = item->plottable();
+    if (!plottable->property("fullName").isValid()) plottable->setProperty("fullName", plottable->name());
+    widest = std::max(widest, metrics.horizontalAdvance(plottable->property("fullName").toString()));
+    named.push_back(plottable);
+  }
+  const int room = std::max(80, width() - 16);
+  const int columns = std::clamp(room / (std::min(widest, 150) + kBeside), 1, int(std::max<qsizetype>(1, named.size())));
+  for (QCPAbstractPlottable* plottable : named)
+    plottable->setName(metrics.elidedText(plottable->property("fullName").toString(), Qt::ElideMiddle, room / columns - kBeside));
+  if (legend->wrap() == columns) return;
+  legend->setWrap(columns);
+  legend->setFillOrder(QCPLayoutGrid::foColumnsFirst, true);
+}
+
+// As many ticks as labels have room for.
+void Plot::fitTicks() {
+  bool changed = false;
+  for (QCPAxisRect* rect : axisRects())
+    for (QCPAxis* axis : rect->axes()) {
+      const bool horizontal = axis->orientation() == Qt::Horizontal;
+      const int count = std::clamp(horizontal ? rect->width() / 70 : rect->height() / 36, 2, 8);
+      if (axis->ticker()->tickCount() == count) continue;
+      axis->ticker()->setTickCount(count);
+      changed = true;
+    }
+  if (changed) replot(rpQueuedReplot);
 }
 
 QFont Plot::smallFont() const {

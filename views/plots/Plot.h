@@ -73,6 +73,8 @@ class Plot : public QCustomPlot {
   virtual bool step(int) { return false; }              // arrow left / right; true: something was chosen
   virtual void laidOut() {}                             // sizes changed: labels may need thinning
 
+  // Arranges the legend in as many columns as names have room for, and elides names that are still too long.
+  void fitLegend();
   // After new data: rebuilds, keeps the user's zoom, redraws soon.
   void refresh(bool empty);
   const PlotColours& colours() const { return m_colours; }
@@ -103,6 +105,8 @@ class Plot : public QCustomPlot {
   QAction* addPlotAction(const QString& text, const QKeySequence& key);
   void exportWithDialog();
   void applyScale();
+  void showLegend(bool on);
+  void fitTicks();
   void pan(double x, double y);  // shares of the visible range
 
   QLabel* m_emptyLabel;

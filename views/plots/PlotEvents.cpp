@@ -106,6 +106,7 @@ void Plot::resizeEvent(QResizeEvent* event) {
   QCustomPlot::resizeEvent(event);
   m_emptyLabel->setGeometry(rect());
   if (!m_ready) return;
+  fitLegend();
   laidOut();
   replot(rpQueuedReplot);
 }

@@ -34,7 +34,6 @@ void WindowDeltaPlot::setData(const Accuracy& accuracy) {
       const PairedDifference difference = pairedDifference(*run.result, *reference);
       if (!difference.windows.isEmpty()) m_series.push_back({run, difference});
     }
-  if (!m_series.isEmpty()) yAxis->setLabel(tr("Δ NLL to %1 (nats/token)").arg(elide(m_reference, 18)));
   refresh(m_series.isEmpty());
 }
 
@@ -49,7 +48,7 @@ void WindowDeltaPlot::rebuild() {
     }
     QCPGraph* graph = addGraph();
     graph->setData(x, y, true);
-    graph->setName(tr("%1: %2 ± %3").arg(elide(series.run.name, 20), formatNumber(series.difference.mean, 3),
+    graph->setName(tr("%1: %2 ± %3").arg(series.run.name, formatNumber(series.difference.mean, 3),
                                          formatNumber(series.difference.standardError, 2)));
     m_graphs.push_back(graph);
   }
@@ -66,12 +65,6 @@ void WindowDeltaPlot::restyle(const PlotColours& look) {
     line.setAlphaF(few ? 0.45f : 0.9f);
     m_graphs[i]->setPen(QPen(line, 1.2));
   }
-}
-
-void WindowDeltaPlot::laidOut() {
-  int widest = 60;
-  for (const QCPGraph* graph : m_graphs) widest = std::max(widest, QFontMetrics(smallFont()).horizontalAdvance(graph->name()));
-  legend->setWrap(std::max(1, (width() - 16) / (widest + 44)));
 }
 
 void WindowDeltaPlot::fitView() {

@@ -10,6 +10,8 @@ class WindowDeltaPlot : public Plot {
  public:
   explicit WindowDeltaPlot(QWidget* parent = nullptr);
   void setData(const Accuracy& accuracy);
+  // What the differences are to.
+  const QString& reference() const { return m_reference; }
   PlotTable table() const override;
   QString describe(const QPointF& pixel) const override;
 
@@ -17,7 +19,6 @@ class WindowDeltaPlot : public Plot {
   void fitView() override;
   void rebuild() override;
   void restyle(const PlotColours& colours) override;
-  void laidOut() override;
 
  private:
   struct Series {
