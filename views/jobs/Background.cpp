@@ -2,7 +2,7 @@
 
 namespace qb::views {
 
-Background::Background(QObject* parent) : QObject(parent) { m_pool.setMaxThreadCount(2); }
+Background::Background(QObject* parent) : QObject(parent) { m_pool.setMaxThreadCount(3); }
 
 Background::~Background() {
   for (auto& [serial, stop] : m_stops) stop.request_stop();

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "views/jobs/Priority.h"
 
 namespace qb::views {
 
@@ -30,6 +31,7 @@ class Background : public QObject {
     const quint64 serial = begin(slot);
     const std::stop_token stop = m_stops[serial].get_token();
     m_pool.start([this, slot, serial, stop, work = std::move(work), done = std::move(done), failed = std::move(failed)]() mutable {
+      yieldToInterface();
       std::shared_ptr<Result> result;
       QString problem;
       try {

@@ -105,9 +105,9 @@ void RecipeDocument::open(const QString& text, const QString& path, const QStrin
   Q_EMIT modifiedChanged();
 }
 
-void RecipeDocument::markSaved(const QString& path) {
+void RecipeDocument::markSaved(const QString& path, const QString& text) {
   m_state.path = path;
-  m_savedText = m_state.text;
+  m_savedText = text;
   Q_EMIT modifiedChanged();
 }
 

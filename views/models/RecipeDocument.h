@@ -41,7 +41,7 @@ class RecipeDocument : public QObject {
   void setRecipe(const Recipe& recipe, const QString& key, const QString& what);
   // Another recipe altogether; can be undone like any edit. `path` empty: not on disk yet.
   void open(const QString& text, const QString& path, const QString& what);
-  void markSaved(const QString& path);
+  void markSaved(const QString& path, const QString& text);  // what was written there
 
  Q_SIGNALS:
   void textChanged();

@@ -138,10 +138,12 @@ void RecipeForm::buildGeneral() {
   auto* fields = group();
   fields->line({"name", tr("Name"), tr("How the run is called in lists and plots.")}, tr("for example W4 g64 + GPTQ"),
                [](const Recipe& r) { return QString::fromStdString(r.name); }, [](Recipe& r, const QString& v) { r.name = v.toStdString(); });
-  fields->path({"model", tr("Model"), tr("A Hugging Face folder with config.json and safetensors, or a GGUF file.")}, FieldGroup::ModelPath,
+  fields->line({"description", tr("Note"), tr("One line for people: what this recipe tries.")}, {}, [](const Recipe& r) { return QString::fromStdString(r.description); },
+               [](Recipe& r, const QString& v) { r.description = v.toStdString(); });
+  fields->path({"model.path", tr("Model"), tr("A Hugging Face folder with config.json and safetensors, or a GGUF file.")}, FieldGroup::ModelPath,
                [](const Recipe& r) { return text(r.model); }, [](Recipe& r, const QString& v) { r.model = v.toStdString(); },
                [this] { return m_modelSuggestions ? m_modelSuggestions() : QStringList(); });
-  fields->choice({"dtype", tr("Compute in"), tr("Number type of the calibration's forward passes.")}, {"bfloat16", "float32"}, {},
+  fields->choice({"model.dtype", tr("Compute in"), tr("Number type of the calibration's forward passes.")}, {"bfloat16", "float32"}, {},
                  [](const Recipe& r) { return QString::fromStdString(r.dtype); }, [](Recipe& r, const QString& v) { r.dtype = v.toStdString(); return true; });
   fields->integer({"seed", tr("Seed"), tr("The same seed gives the same result.")}, 0, std::numeric_limits<int>::max(), [](const Recipe& r) { return qint64(r.seed); },
                   [](Recipe& r, qint64 v) { r.seed = uint64_t(v); });
@@ -230,7 +232,7 @@ void RecipeForm::buildCalibration() {
   fields->boolean({"calibration", tr("Use a text"), tr("Methods that look at activations need one; without it, output errors are not measured.")}, used,
                   [](Recipe& r, bool on) { r.calibration = on ? std::optional(CalibrationSpec{}) : std::nullopt; });
   const auto get = [](auto pick) { return [pick](const Recipe& r) { return r.calibration ? pick(*r.calibration) : decltype(pick(*r.calibration)){}; }; };
-  fields->path({"calibration.path", tr("Text"), tr("A text file, a .jsonl file, or a folder of them."), {}, used}, FieldGroup::TextFile,
+  fields->path({"calibration.corpus", tr("Text"), tr("A text file, a .jsonl file, or a folder of them."), {}, used}, FieldGroup::TextFile,
                get([](const CalibrationSpec& c) { return text(c.corpus.path); }), [](Recipe& r, const QString& v) { if (r.calibration) r.calibration->corpus.path = v.toStdString(); });
   fields->line({"calibration.field", tr("JSONL field"), tr("Which field of each line holds the text."), {},
                 [](const Recipe& r) { return r.calibration && r.calibration->corpus.path.extension() == ".jsonl"; }},
@@ -351,7 +353,7 @@ void RecipeForm::fillEvaluations() {
     const QString key = itemKey(QStringLiteral("evaluation"), i);
     const auto at = [i](auto& r) { return i < r.evaluation.size() ? &r.evaluation[i] : nullptr; };
     auto* fields = group();
-    fields->path({key + QStringLiteral(".path"), tr("Text"), tr("A text file, a .jsonl file, or a folder of them.")}, FieldGroup::TextFile,
+    fields->path({key + QStringLiteral(".corpus"), tr("Text"), tr("A text file, a .jsonl file, or a folder of them.")}, FieldGroup::TextFile,
                  [at](const Recipe& r) { const auto* e = at(r); return e ? text(e->corpus.path) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.path = v.toStdString(); });
     fields->line({key + QStringLiteral(".field"), tr("JSONL field"), tr("Which field of each line holds the text."), {},

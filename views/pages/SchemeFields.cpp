@@ -51,8 +51,8 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
     values.removeAt(4);
     titles.removeAt(4);
   } else {
-    values = QStringList{"tensor", "token", "group"};
-    titles = QStringList{tr("One per tensor"), tr("One per token"), tr("One per group of channels")};
+    values = QStringList{"tensor", "token", "group", "head"};
+    titles = QStringList{tr("One per tensor"), tr("One per token"), tr("One per group of channels"), tr("One per head")};
   }
   group.choice({key + QStringLiteral(".granularity"), tr("Scales"), tr("How many weights share one scale."), {}, when(always)}, values, titles,
                [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(to_text(s->granularity)) : QString(); },
@@ -80,7 +80,7 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  when(symmetricIntegers)},
                 get(&QuantSpec::full_scale), set(&QuantSpec::full_scale));
   group.choice({key + QStringLiteral(".scale_type"), tr("Scale format"), tr("How the target format stores scales; what is evaluated is rounded the same way."), {}, when(always)},
-               {"f32", "f16", "bf16"}, {"float32", "float16", "bfloat16"},
+               {"float32", "float16", "bfloat16"}, {},
                [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(to_text(s->scale_type)) : QString(); },
                [access](Recipe& r, const QString& v) {
                  const auto type = parse_scale_type(v.toStdString());
@@ -101,13 +101,13 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                });
   const auto ranged = [](RangeMethod m) { return [m](const QuantSpec& s) { return s.range == m; }; };
   group.integer({key + QStringLiteral(".mse_grid"), tr("Grid steps"), tr("Shrink steps tried."), {}, when(ranged(RangeMethod::mse))}, 1, 10000, get(&QuantSpec::mse_grid), set(&QuantSpec::mse_grid));
-  group.real({key + QStringLiteral(".mse_max_shrink"), tr("Largest shrink"), tr("Largest shrink tried, as a part of the range."), {}, when(ranged(RangeMethod::mse))}, 0, 1, get(&QuantSpec::mse_max_shrink),
+  group.real({key + QStringLiteral(".mse_max_shrink"), tr("Largest shrink"), tr("Largest shrink tried, as a part of the range."), {}, when(ranged(RangeMethod::mse))}, 0, 0.999, get(&QuantSpec::mse_max_shrink),
              set(&QuantSpec::mse_max_shrink));
   group.real({key + QStringLiteral(".mse_norm"), tr("Norm"), tr("The error counts to this power."), {}, when(ranged(RangeMethod::mse))}, 0.1, 10, get(&QuantSpec::mse_norm), set(&QuantSpec::mse_norm));
-  group.real({key + QStringLiteral(".hqq_norm"), tr("Norm p"), tr("The sparse norm of the error."), {}, when(ranged(RangeMethod::hqq))}, 0.01, 1, get(&QuantSpec::hqq_norm), set(&QuantSpec::hqq_norm));
-  group.real({key + QStringLiteral(".hqq_beta"), tr("Beta"), tr("Weight of the quadratic term at the start."), {}, when(ranged(RangeMethod::hqq))}, 0, 1e6, get(&QuantSpec::hqq_beta), set(&QuantSpec::hqq_beta));
+  group.real({key + QStringLiteral(".hqq_norm"), tr("Norm p"), tr("The sparse norm of the error."), {}, when(ranged(RangeMethod::hqq))}, 0.05, 1, get(&QuantSpec::hqq_norm), set(&QuantSpec::hqq_norm));
+  group.real({key + QStringLiteral(".hqq_beta"), tr("Beta"), tr("Weight of the quadratic term at the start."), {}, when(ranged(RangeMethod::hqq))}, 1e-6, 1e6, get(&QuantSpec::hqq_beta), set(&QuantSpec::hqq_beta));
   group.real({key + QStringLiteral(".hqq_kappa"), tr("Kappa"), tr("Growth of beta per iteration."), {}, when(ranged(RangeMethod::hqq))}, 1, 100, get(&QuantSpec::hqq_kappa), set(&QuantSpec::hqq_kappa));
-  group.integer({key + QStringLiteral(".hqq_iterations"), tr("Iterations"), {}, {}, when(ranged(RangeMethod::hqq))}, 1, 10000, get(&QuantSpec::hqq_iterations), set(&QuantSpec::hqq_iterations));
+  group.integer({key + QStringLiteral(".hqq_iterations"), tr("Iterations"), {}, {}, when(ranged(RangeMethod::hqq))}, 0, 1000, get(&QuantSpec::hqq_iterations), set(&QuantSpec::hqq_iterations));
 }
 
 }  // namespace qb::views

@@ -1,0 +1,284 @@
+#include "views/MainWindow.h"
+
+#include <QApplication>
+#include <QCloseEvent>
+#include <QComboBox>
+#include <QDir>
+#include <QDockWidget>
+#include <QFileInfo>
+#include <QMessageBox>
+#include <QMimeData>
+#include <QSplitter>
+#include <QPushButton>
+#include <QStatusBar>
+#include <QUrl>
+#include <algorithm>
+#include <QTabWidget>
+#include <QTimer>
+#include <QToolBar>
+#include <QVBoxLayout>
+
+#include "core/base/error.h"
+#include "views/Icons.h"
+#include "views/pages/AccuracyPage.h"
+#include "views/pages/Explorer.h"
+#include "views/pages/Inspector.h"
+#include "views/pages/LayersPage.h"
+#include "views/pages/NoticeBar.h"
+#include "views/pages/QueuePanel.h"
+#include "views/pages/RecipePage.h"
+#include "views/pages/WelcomePage.h"
+
+namespace qb::views {
+namespace {
+
+constexpr int kStateVersion = 1;
+const QStringList kPageNames{"welcome", "recipe", "layers", "accuracy"};
+
+NoticeBar::Kind barKind(Workbench::Kind kind) {
+  return kind == Workbench::Kind::Info ? NoticeBar::Info : kind == Workbench::Kind::Warning ? NoticeBar::Warning : NoticeBar::Error;
+}
+
+}  // namespace
+
+MainWindow::MainWindow(Workbench* workbench, Settings* settings, Theme* theme, QWidget* parent)
+    : QMainWindow(parent), m_workbench(workbench), m_settings(settings), m_theme(theme) {
+  setObjectName(QStringLiteral("MainWindow"));
+  setWindowTitle(tr("LLM-QBench Workbench"));
+  setAcceptDrops(true);
+  setDockOptions(AnimatedDocks | AllowNestedDocks | AllowTabbedDocks);
+  setCorner(Qt::BottomLeftCorner, Qt::LeftDockWidgetArea);
+  setCorner(Qt::BottomRightCorner, Qt::RightDockWidgetArea);
+  buildPages();
+  buildDocks();
+  buildActions();
+  buildToolBar();
+  connectWorkbench();
+  resize(1280, 800);
+  resizeDocks({m_explorerDock, m_inspectorDock}, {330, 300}, Qt::Horizontal);
+  resizeDocks({m_queueDock}, {150}, Qt::Vertical);
+  pageChanged();
+  statusBar()->setSizeGripEnabled(true);
+}
+
+MainWindow::~MainWindow() {
+  // Pages outlive parts of the window while children go; nothing may call back by then.
+  m_workbench->disconnect(this);
+  m_pages->disconnect(this);
+}
+
+void MainWindow::buildPages() {
+  m_welcome = new WelcomePage;
+  m_recipe = new RecipePage(m_workbench->document(), m_workbench->background());
+  m_recipe->setModels(m_workbench->models());
+  m_layers = new LayersPage(m_workbench->selection());
+  m_accuracy = new AccuracyPage(m_workbench->selection());
+  m_pages = new QTabWidget;
+  m_pages->setDocumentMode(true);
+  m_pages->addTab(m_welcome, icon(QStringLiteral("home")), tr("Welcome"));
+  m_pages->addTab(m_recipe, icon(QStringLiteral("recipe")), tr("Recipe"));
+  m_pages->addTab(m_layers, icon(QStringLiteral("layers")), tr("Layers"));
+  m_pages->addTab(m_accuracy, icon(QStringLiteral("chart")), tr("Accuracy"));
+  m_pages->setTabToolTip(Recipe, tr("What will I try?"));
+  m_pages->setTabToolTip(Layers, tr("Where does it hurt?"));
+  m_pages->setTabToolTip(Accuracy, tr("What does it cost, what does it give?"));
+  m_notices = new NoticeBar;
+  auto* centre = new QWidget;
+  auto* column = new QVBoxLayout(centre);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->setSpacing(0);
+  column->addWidget(m_notices);
+  column->addWidget(m_pages, 1);
+  setCentralWidget(centre);
+  connect(m_pages, &QTabWidget::currentChanged, this, &MainWindow::pageChanged);
+  connect(m_welcome, &WelcomePage::openModelRequested, this, &MainWindow::openModelFolder);
+  connect(m_welcome, &WelcomePage::openWorkspaceRequested, this, &MainWindow::openWorkspace);
+  connect(m_welcome, &WelcomePage::demoRequested, this, &MainWindow::tryDemo);
+  connect(m_welcome, &WelcomePage::recentRequested, m_workbench, &Workbench::openPath);
+}
+
+void MainWindow::buildDocks() {
+  const auto dock = [this](const QString& title, const QString& name, QWidget* content, Qt::DockWidgetArea area) {
+    auto* made = new QDockWidget(title);
+    made->setObjectName(name);
+    made->setWidget(content);
+    addDockWidget(area, made);
+    return made;
+  };
+  m_explorer = new Explorer(m_workbench);
+  m_queuePanel = new QueuePanel(m_workbench->queue());
+  m_explorerDock = dock(tr("Explorer"), QStringLiteral("explorer"), m_explorer, Qt::LeftDockWidgetArea);
+  m_inspectorDock = dock(tr("Inspector"), QStringLiteral("inspector"), new Inspector(m_workbench->selection()), Qt::RightDockWidgetArea);
+  m_queueDock = dock(tr("Queue"), QStringLiteral("queue"), m_queuePanel, Qt::BottomDockWidgetArea);
+  connect(m_explorer, &Explorer::openModelRequested, this, &MainWindow::openModelFolder);
+  connect(m_explorer, &Explorer::compareRequested, this, &MainWindow::compare);
+  connect(m_explorer, &Explorer::pageRequested, this, &MainWindow::showPage);
+  connect(m_inspectorDock, &QDockWidget::visibilityChanged, this, [this] {
+    if (!m_switchingPage && isVisible() && m_pages->currentIndex() >= Layers) m_inspectorWanted = !m_inspectorDock->isHidden();
+  });
+}
+
+void MainWindow::connectWorkbench() {
+  connect(m_workbench, &Workbench::notice, this, [this](Workbench::Place place, Workbench::Kind kind, const QString& text) {
+    const bool recipe = place == Workbench::Place::Recipe;
+    if (recipe) showPage(QStringLiteral("recipe"));
+    (recipe ? m_recipe->notices() : m_notices)->tell(barKind(kind), text);
+  });
+  connect(m_workbench, &Workbench::status, this, [this](const QString& text) { statusBar()->showMessage(text, 8000); });
+  connect(m_workbench, &Workbench::opened, this, [this](const QString& kind, const QString& path) {
+    m_settings->addRecent(path);
+    if (kind == QLatin1String("workspace")) m_settings->setWorkspace(path);
+    fillRecent();
+    if (kind == QLatin1String("model") && page() == QLatin1String("welcome") && m_restored) showPage(QStringLiteral("recipe"));
+  });
+  connect(m_workbench, &Workbench::recipeShown, this, [this] {
+    if (m_restored) showPage(QStringLiteral("recipe"));
+  });
+  connect(m_workbench, &Workbench::presetsChanged, this, [this] { m_recipe->setPresets(m_workbench->presets()); });
+  connect(m_workbench, &Workbench::workspaceChanged, this, [this] {
+    m_workspaceButton->setText(QFileInfo(m_workbench->workspacePath()).fileName());
+    m_workspaceButton->setToolTip(tr("Workspace: %1\nClick to open another one").arg(m_workbench->workspacePath()));
+  });
+  connect(m_workbench, &Workbench::started, this, [this] {
+    m_queueDock->show();
+    m_queueDock->raise();
+  });
+  connect(m_workbench, &Workbench::demoStarted, this, [this] { showPage(QStringLiteral("layers")); });
+  connect(m_recipe, &RecipePage::startRequested, m_workbench, &Workbench::start);
+  connect(m_recipe, &RecipePage::saveRequested, this, [this] { saveRecipe(false); });
+  connect(m_recipe, &RecipePage::obstacleChanged, this, [this] { m_start->setEnabled(m_recipe->obstacle().isEmpty()); });
+  m_start->setEnabled(m_recipe->obstacle().isEmpty());
+  connect(m_workbench->queue(), &RunQueue::ended, this, [this](int id) {
+    const Job* job = m_workbench->queue()->job(id);
+    if (!job || m_closing) return;
+    if (job->state == JobState::Failed)
+      m_notices->tell(NoticeBar::Error, tr("%1 failed: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
+    if (job->state == JobState::Finished) {
+      const PerplexityResult* result = job->report ? mainPerplexity(*job->report) : nullptr;
+      statusBar()->showMessage(result ? tr("%1 is done: %2").arg(job->name, perplexityText(*result)) : tr("%1 is done").arg(job->name), 15000);
+      if (!isActiveWindow()) QApplication::alert(this);
+    }
+  });
+  connect(m_workbench->queue(), &RunQueue::idle, this, [this] {
+    if (m_closing) close();
+  });
+}
+
+void MainWindow::showPage(const QString& name) {
+  if (const auto index = kPageNames.indexOf(name); index >= 0) m_pages->setCurrentIndex(int(index));
+}
+
+QString MainWindow::page() const { return kPageNames.value(m_pages->currentIndex()); }
+
+void MainWindow::pageChanged() {
+  // There is nothing to inspect while a recipe is written; the room is better spent on it.
+  m_switchingPage = true;
+  m_inspectorDock->setVisible(m_pages->currentIndex() >= Layers && m_inspectorWanted);
+  m_switchingPage = false;
+}
+
+void MainWindow::tryDemo() { m_workbench->startDemo(); }
+
+void MainWindow::compare() {
+  const QStringList chosen = m_explorer->selectedRuns();
+  if (chosen.isEmpty()) {
+    m_notices->tell(NoticeBar::Info, tr("Choose the runs to compare in the list on the left: click one, then Ctrl+click others."));
+    return;
+  }
+  m_workbench->showOnly(chosen);
+  if (page() != QLatin1String("accuracy")) showPage(QStringLiteral("layers"));
+}
+
+void MainWindow::restoreSession(const QStringList& paths, const QString& workspace) {
+  restoreGeometry(m_settings->bytes(QStringLiteral("geometry")));
+  restoreState(m_settings->bytes(QStringLiteral("state")), kStateVersion);
+  m_inspectorWanted = m_settings->bytes(QStringLiteral("inspector")) != "0";
+  for (QSplitter* splitter : findChildren<QSplitter*>())
+    if (!splitter->objectName().isEmpty()) splitter->restoreState(m_settings->bytes(QStringLiteral("splitter/") + splitter->objectName()));
+  fillRecent();
+  if (const QString text = m_settings->recipeText(); !text.isEmpty()) m_workbench->document()->open(text, m_settings->recipePath(), tr("Last session"));
+  m_workbench->openWorkspace(workspace.isEmpty() ? m_settings->workspace() : workspace, m_settings->shownRuns());
+  for (const QString& model : m_settings->models())
+    if (QFileInfo::exists(model)) m_workbench->openModel(model);
+  const bool first = m_settings->recent().isEmpty();
+  m_pages->setCurrentIndex(first ? Welcome : std::clamp(m_settings->page(), 0, m_pages->count() - 1));
+  for (const QString& path : paths) m_workbench->openPath(path);
+  pageChanged();
+  m_restored = true;
+}
+
+void MainWindow::saveSession() {
+  if (!m_restored) return;
+  m_settings->setBytes(QStringLiteral("geometry"), saveGeometry());
+  m_settings->setBytes(QStringLiteral("state"), saveState(kStateVersion));
+  m_settings->setBytes(QStringLiteral("inspector"), m_inspectorWanted ? "1" : "0");
+  for (QSplitter* splitter : findChildren<QSplitter*>())
+    if (!splitter->objectName().isEmpty()) m_settings->setBytes(QStringLiteral("splitter/") + splitter->objectName(), splitter->saveState());
+  QStringList models, shown;
+  for (const ModelPtr& model : m_workbench->models()->models()) models << QString::fromStdString(model->path.string());
+  if (const QString current = m_workbench->selection()->currentRun(); !current.isEmpty() && m_workbench->selection()->find(current)->shown) shown << current;
+  for (const RunEntry& run : m_workbench->selection()->shownRuns())
+    if (!shown.contains(run.id)) shown << run.id;
+  m_settings->setModels(models);
+  m_settings->setShownRuns(shown);
+  m_settings->setRecipe(m_workbench->document()->text(), m_workbench->document()->path());
+  m_settings->setPage(m_pages->currentIndex());
+  m_settings->sync();
+}
+
+void MainWindow::closeEvent(QCloseEvent* event) {
+  RunQueue* queue = m_workbench->queue();
+  if (!queue->isBusy()) {
+    saveSession();
+    event->accept();
+    return;
+  }
+  event->ignore();
+  if (m_closing || m_question) return;
+  auto* question = new QMessageBox(QMessageBox::Question, tr("Runs are going on"), tr("Stop the runs that are going on and close?"), QMessageBox::NoButton, this);
+  question->setInformativeText(tr("Their finished blocks are kept: resume them next time, and they go on where they stopped."));
+  QAbstractButton* stop = question->addButton(tr("Stop and close"), QMessageBox::AcceptRole);
+  QPushButton* stay = question->addButton(tr("Keep running"), QMessageBox::RejectRole);
+  question->setDefaultButton(stay);
+  question->setEscapeButton(stay);
+  question->setAttribute(Qt::WA_DeleteOnClose);
+  m_question = question;
+  connect(question, &QMessageBox::buttonClicked, this, [this, stop](QAbstractButton* pressed) {
+    if (pressed != stop) return;
+    m_closing = true;
+    statusBar()->showMessage(tr("Stopping the runs…"));
+    m_workbench->queue()->cancelAll();
+    if (!m_workbench->queue()->isBusy()) QTimer::singleShot(0, this, &QWidget::close);
+  });
+  question->open();
+}
+
+void MainWindow::dragEnterEvent(QDragEnterEvent* event) {
+  const auto urls = event->mimeData()->urls();
+  if (std::any_of(urls.begin(), urls.end(), [](const QUrl& url) { return url.isLocalFile(); })) event->acceptProposedAction();
+}
+
+void MainWindow::dropEvent(QDropEvent* event) {
+  for (const QUrl& url : event->mimeData()->urls())
+    if (url.isLocalFile()) m_workbench->openPath(url.toLocalFile());
+  event->acceptProposedAction();
+}
+
+QStringList MainWindow::exportPictures(const QString& folder) {
+  if (!QDir().mkpath(folder)) throw ResourceError("cannot make the folder " + folder.toStdString());
+  QStringList paths;
+  for (const auto& [page, name] : {std::pair(m_layers, "layers"), std::pair(m_accuracy, "accuracy")}) {
+    m_pages->setCurrentWidget(page);
+    page->resize(1200, 760);
+    // Pages draw what changed a moment later; let them.
+    QEventLoop wait;
+    QTimer::singleShot(600, &wait, &QEventLoop::quit);
+    wait.exec();
+    const QString path = QDir(folder).filePath(QLatin1String(name) + QStringLiteral(".png"));
+    if (!page->grab().save(path)) throw ResourceError("cannot write " + path.toStdString());
+    paths << path;
+  }
+  return paths;
+}
+
+}  // namespace qb::views

@@ -1,0 +1,474 @@
+#include "views/Workbench.h"
+
+#include <QDir>
+#include <QFileInfo>
+#include <QRegularExpression>
+#include <QSet>
+#include <algorithm>
+
+#include "core/base/files.h"
+#include "core/base/resources.h"
+#include "core/recipe/llmc.h"
+#include "views/models/Format.h"
+
+namespace qb::views {
+namespace {
+
+std::filesystem::path native(const QString& path) { return std::filesystem::path(path.toStdString()).lexically_normal(); }
+
+// Without the slash at the end that a folder's path may have, so that one folder has one name.
+std::filesystem::path tidy(const std::filesystem::path& path) {
+  auto normal = std::filesystem::absolute(path).lexically_normal();
+  return normal.filename().empty() ? normal.parent_path() : normal;
+}
+
+QString text(const std::filesystem::path& path) { return QString::fromStdString(path.string()); }
+
+QString shellQuoted(const QString& argument) {
+  static const QRegularExpression plain(QStringLiteral("^[\\w@%+=:,./-]+$"));
+  if (plain.match(argument).hasMatch()) return argument;
+  return QLatin1Char('\'') + QString(argument).replace(QLatin1Char('\''), QStringLiteral("'\\''")) + QLatin1Char('\'');
+}
+
+// LLMC's recipes have these at the top; ours never.
+bool looksLikeLlmc(const QString& yaml) {
+  static const QRegularExpression section(QStringLiteral("^(base|calib|quant|sparse|save)\\s*:"), QRegularExpression::MultilineOption);
+  return section.match(yaml).hasMatch();
+}
+
+struct ReadRecipe {
+  QString text, path, notes;
+};
+
+ReadRecipe readRecipe(const std::filesystem::path& path) {
+  const std::string yaml = read_text(path, 4 << 20);
+  ReadRecipe result{QString::fromStdString(yaml), text(path), {}};
+  if (!looksLikeLlmc(result.text)) return result;
+  const LlmcImport import = from_llmc(yaml, path.string());
+  result.text = QString::fromStdString(to_yaml(import.recipe));
+  result.path.clear();
+  QStringList notes{Workbench::tr("Made from the LLMC file %1.").arg(text(path))};
+  for (const std::string& note : import.notes) notes << QString::fromStdString(note);
+  result.notes = notes.join(QLatin1Char('\n'));
+  return result;
+}
+
+enum class PathKind { Model, Workspace, Recipe, Nothing };
+
+PathKind kindOf(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) {
+    if (std::filesystem::exists(path / "config.json")) return PathKind::Model;
+    if (std::filesystem::is_directory(path / "runs")) return PathKind::Workspace;
+    throw InputError("This folder is neither a model (no config.json) nor a workspace (no runs): " + path.string());
+  }
+  if (!std::filesystem::exists(path)) throw InputError("There is no " + path.string());
+  std::string ending = path.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  if (ending == ".gguf") return PathKind::Model;
+  if (ending == ".yaml" || ending == ".yml") return PathKind::Recipe;
+  if (path.filename() == "config.json" || ending == ".safetensors") return PathKind::Model;
+  throw InputError("Cannot open " + path.string() + "; expected a model folder, a .gguf file, a recipe (.yaml) or a workspace");
+}
+
+}  // namespace
+
+Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut) {
+  connect(&m_queue, &RunQueue::reported, &m_selection, &Selection::putRun);
+  connect(&m_queue, &RunQueue::changed, this, [this](int row) {
+    const Job& job = m_queue.jobs()[row];
+    QString activity;
+    if (job.isWaiting()) activity = jobStateText(job.state);
+    if (job.isActive()) activity = QStringLiteral("%1 · %2 %").arg(jobStateText(job.state)).arg(int(job.progress.fraction * 100));
+    m_runList.setActivity(job.runId, activity);
+  });
+  connect(&m_runList, &RunList::showRequested, this, &Workbench::show);
+  connect(&m_runList, &RunList::renameRequested, this, &Workbench::rename);
+}
+
+Workbench::~Workbench() { m_queue.disconnect(this); }
+
+QString Workbench::workspacePath() const { return m_workspace ? text(m_workspace->folder()) : QString(); }
+
+void Workbench::prepare(int threads) {
+  m_queue.setReady(false);
+  m_background.run(
+      QStringLiteral("initialise"), [initialise = m_services.initialise, threads](const std::stop_token&) { return initialise(threads); },
+      [this](const std::vector<DeviceInfo>& devices) {
+        m_devices = devices;
+        m_queue.setReady(true);
+        Q_EMIT devicesChanged();
+      },
+      [this](const QString& error) { fail(Place::Window, tr("The compute library does not work: %1").arg(error)); });
+  m_background.run(
+      QStringLiteral("presets"), [](const std::stop_token&) { return qb::presets(); },
+      [this](const std::vector<Preset>& presets) {
+        m_presets = presets;
+        if (m_document.text().isEmpty()) newRecipe();
+        Q_EMIT presetsChanged();
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::openPath(const QString& path) {
+  m_background.run(
+      {}, [file = native(path)](const std::stop_token&) { return kindOf(file); },
+      [this, path](PathKind kind) {
+        if (kind == PathKind::Model) {
+          const QFileInfo info(path);
+          openModel(info.suffix() == QLatin1String("gguf") || !info.fileName().contains(QLatin1Char('.')) || info.isDir() ? path : info.path());
+        } else if (kind == PathKind::Workspace) {
+          openWorkspace(path);
+        } else {
+          openRecipe(path);
+        }
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::openModel(const QString& path) {
+  Q_EMIT status(tr("Opening %1…").arg(path));
+  m_background.run(
+      {},
+      [inspect = m_services.inspectModel, file = native(path)](const std::stop_token&) {
+        auto info = std::make_shared<ModelInfo>(inspect(tidy(file)));
+        info->path = tidy(file);
+        return ModelPtr(info);
+      },
+      [this](const ModelPtr& model) {
+        m_models.put(model);
+        Q_EMIT status(tr("Opened %1").arg(QString::fromStdString(model->name)));
+        Q_EMIT opened(QStringLiteral("model"), text(model->path));
+        if (!m_document.recipe().model.empty()) return;
+        Recipe next = m_document.recipe();
+        next.model = model->path;
+        m_document.setRecipe(next, QStringLiteral("model.path"), tr("Model %1").arg(QString::fromStdString(model->name)));
+      },
+      [this](const QString& error) {
+        Q_EMIT status({});
+        fail(Place::Window, error);
+      });
+}
+
+void Workbench::openRecipe(const QString& path) {
+  m_background.run(
+      QStringLiteral("recipe"), [file = tidy(native(path))](const std::stop_token&) { return readRecipe(file); },
+      [this, path](const ReadRecipe& read) {
+        m_document.open(read.text, read.path, tr("Open %1").arg(QFileInfo(path).fileName()));
+        Q_EMIT opened(QStringLiteral("recipe"), QFileInfo(path).absoluteFilePath());
+        Q_EMIT recipeShown();
+        if (!read.notes.isEmpty()) Q_EMIT notice(Place::Recipe, Kind::Info, read.notes);
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::newRecipe() {
+  Recipe fresh;
+  // What stays the same from recipe to recipe is the model and the texts.
+  fresh.model = m_document.recipe().model;
+  fresh.calibration = m_document.recipe().calibration;
+  fresh.evaluation = m_document.recipe().evaluation;
+  if (fresh.model.empty() && !m_models.models().empty()) fresh.model = m_models.models().back()->path;
+  const auto standard = std::find_if(m_presets.begin(), m_presets.end(), [](const Preset& preset) { return preset.name == "w4-g64-asym"; });
+  if (standard != m_presets.end())
+    apply(*standard, fresh);
+  else
+    fresh.scheme.weights = QuantSpec{};
+  m_document.open(QString::fromStdString(to_yaml(fresh)), {}, tr("New recipe"));
+  Q_EMIT recipeShown();
+}
+
+void Workbench::whenOpen(std::function<void()> action) {
+  if (m_workspace)
+    action();
+  else
+    m_whenOpen.push_back(std::move(action));
+}
+
+void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
+  if (m_queue.isBusy()) return fail(Place::Window, tr("Runs are going on in this workspace. Stop them, or wait, before opening another one."));
+  struct Opened {
+    WorkspacePtr workspace;
+    std::vector<RunReport> runs;
+  };
+  m_background.run(
+      QStringLiteral("workspace"),
+      [open = m_services.openWorkspace, folder = tidy(native(path))](const std::stop_token&) {
+        const WorkspacePtr workspace = open(folder);
+        return Opened{workspace, workspace->list()};
+      },
+      [this, shown](const Opened& found) {
+        QStringList old;
+        for (const RunEntry& run : m_selection.runs()) old << run.id;
+        for (const QString& id : old) m_selection.removeRun(id);
+        m_queue.removeFinished();
+        m_workspace = found.workspace;
+        // Oldest first: the same run then has the same colour each time.
+        for (auto run = found.runs.rbegin(); run != found.runs.rend(); ++run) m_selection.putRun(std::make_shared<const RunReport>(*run));
+        for (const QString& id : shown)
+          if (m_selection.find(id)) show(id, true);
+        if (!shown.isEmpty() && m_selection.find(shown.front())) makeCurrent(shown.front());
+        Q_EMIT workspaceChanged();
+        Q_EMIT opened(QStringLiteral("workspace"), workspacePath());
+        for (const auto& action : std::exchange(m_whenOpen, {})) action();
+      },
+      [this](const QString& error) { fail(Place::Window, tr("The workspace does not open: %1").arg(error)); });
+}
+
+QString Workbench::freshName(const std::string& name) const {
+  const QString wanted = name.empty() ? tr("Run") : QString::fromStdString(name);
+  QSet<QString> taken;
+  for (const RunEntry& run : m_selection.runs()) taken.insert(QString::fromStdString(run.report->name));
+  QString fresh = wanted;
+  for (int number = 2; taken.contains(fresh); ++number) fresh = QStringLiteral("%1 #%2").arg(wanted).arg(number);
+  return fresh;
+}
+
+void Workbench::launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then) {
+  Q_EMIT status(tr("Checking the recipe against model and texts…"));
+  std::vector<Recipe> named = recipes;
+  for (Recipe& recipe : named) recipe.name = freshName(recipe.name).toStdString();
+  m_background.run(
+      {},
+      [named, workspace = m_workspace, device = m_device.toStdString(), check = m_services.preflight](const std::stop_token&) {
+        for (const Recipe& recipe : named) check(recipe, RunOptions{device});
+        std::vector<RunPtr> reports;
+        for (const Recipe& recipe : named) reports.push_back(std::make_shared<const RunReport>(workspace->load(workspace->create_run(recipe))));
+        return reports;
+      },
+      [this, then, workspace = m_workspace](const std::vector<RunPtr>& reports) {
+        for (const RunPtr& report : reports) {
+          const QString id = QString::fromStdString(report->id);
+          m_selection.putRun(report);
+          m_selection.setShown(id, true);
+          m_queue.enqueue(workspace, id, QString::fromStdString(report->name), m_device, report);
+          Q_EMIT started(id);
+        }
+        Q_EMIT status(tr("%n run(s) in the queue", nullptr, int(reports.size())));
+        if (!reports.empty()) m_selection.setCurrentRun(QString::fromStdString(reports.front()->id));
+        if (then) then();
+      },
+      [this, place](const QString& error) {
+        Q_EMIT status({});
+        fail(place, error);
+      });
+}
+
+void Workbench::start() {
+  try {
+    const Recipe recipe = m_document.resolved();
+    whenOpen([this, recipe] { launch({recipe}, Place::Recipe); });
+  } catch (const Error& error) {
+    fail(Place::Recipe, QString::fromUtf8(error.what()));
+  }
+}
+
+void Workbench::startDemo() {
+  whenOpen([this] {
+    struct Demo {
+      std::vector<Recipe> recipes;
+      ModelPtr model;
+      QString text, path;
+    };
+    m_background.run(
+        QStringLiteral("demo"),
+        [inspect = m_services.inspectModel](const std::stop_token&) {
+          Demo demo;
+          std::vector<std::filesystem::path> files;
+          for (const auto& entry : std::filesystem::directory_iterator(resource("demo") / "recipes"))
+            if (entry.path().extension() == ".yaml") files.push_back(entry.path());
+          std::sort(files.rbegin(), files.rend());  // the gentler one first
+          for (const auto& file : files) demo.recipes.push_back(load_recipe(file));
+          demo.text = QString::fromStdString(read_text(files.front()));
+          demo.path = text(files.front());
+          auto info = std::make_shared<ModelInfo>(inspect(tidy(resource("demo"))));
+          info->path = tidy(resource("demo"));
+          demo.model = info;
+          return demo;
+        },
+        [this](const Demo& demo) {
+          m_models.put(demo.model);
+          m_document.open(demo.text, demo.path, tr("Open the demo recipe"));
+          launch(demo.recipes, Place::Window, [this] { Q_EMIT demoStarted(); });
+        },
+        [this](const QString& error) { fail(Place::Window, error); });
+  });
+}
+
+// Lists of runs come without blocks; they are read when a run is looked at.
+void Workbench::withReport(const QString& run, std::function<void()> then) {
+  const RunEntry* entry = m_selection.find(run);
+  if (!entry) return;
+  const Job* job = m_queue.jobOfRun(run);
+  if (!entry->report->blocks.empty() || !m_workspace || (job && (job->isActive() || job->isWaiting()))) return then();
+  m_background.run(
+      {}, [workspace = m_workspace, id = run.toStdString()](const std::stop_token&) { return std::make_shared<const RunReport>(workspace->load(id)); },
+      [this, run, then, workspace = m_workspace](const RunPtr& report) {
+        const RunEntry* known = m_selection.find(run);
+        if (!known || workspace != m_workspace) return;
+        if (known->report->blocks.empty()) m_selection.putRun(report);
+        then();
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::show(const QString& run, bool shown) {
+  if (!shown) return m_selection.setShown(run, false);
+  withReport(run, [this, run] { m_selection.setShown(run, true); });
+}
+
+void Workbench::makeCurrent(const QString& run) {
+  if (run.isEmpty()) return m_selection.setCurrentRun({});
+  withReport(run, [this, run] { m_selection.setCurrentRun(run); });
+}
+
+void Workbench::showOnly(const QStringList& runs) {
+  QStringList all;
+  for (const RunEntry& run : m_selection.runs()) all << run.id;
+  for (const QString& id : all) show(id, runs.contains(id));
+}
+
+void Workbench::resume(const QString& run) {
+  if (const Job* job = m_queue.jobOfRun(run)) {
+    if (job->canResume()) m_queue.resume(job->id);
+    return;
+  }
+  if (!m_workspace) return;
+  m_background.run(
+      {}, [workspace = m_workspace, id = run.toStdString()](const std::stop_token&) { return std::make_shared<const RunReport>(workspace->load(id)); },
+      [this, run, workspace = m_workspace](const RunPtr& report) {
+        m_selection.putRun(report);
+        m_queue.enqueue(workspace, run, QString::fromStdString(report->name), m_device, report);
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::rename(const QString& run, const QString& name) {
+  if (!m_workspace) return;
+  m_background.run(
+      {},
+      [workspace = m_workspace, id = run.toStdString(), name](const std::stop_token&) {
+        workspace->rename(id, name.toStdString());
+        return true;
+      },
+      [this, run, name](bool) {
+        const RunEntry* entry = m_selection.find(run);
+        if (!entry) return;
+        auto report = std::make_shared<RunReport>(*entry->report);
+        report->name = name.toStdString();
+        m_selection.putRun(report);
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::remove(const QString& run) {
+  if (!m_workspace) return;
+  if (const Job* job = m_queue.jobOfRun(run)) {
+    if (job->isActive()) return fail(Place::Window, tr("%1 is at work. Stop it first.").arg(job->name));
+    m_queue.cancel(job->id);
+    m_queue.remove(job->id);
+  }
+  m_background.run(
+      {},
+      [workspace = m_workspace, id = run.toStdString()](const std::stop_token&) {
+        workspace->remove(id);
+        return true;
+      },
+      [this, run](bool) { m_selection.removeRun(run); }, [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::openRecipeOf(const QString& run) {
+  if (!m_workspace) return;
+  m_background.run(
+      QStringLiteral("recipe"), [workspace = m_workspace, id = run.toStdString()](const std::stop_token&) { return QString::fromStdString(to_yaml(workspace->recipe(id))); },
+      [this](const QString& yaml) {
+        m_document.open(yaml, {}, tr("Open the run's recipe"));
+        Q_EMIT recipeShown();
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::saveRecipe(const QString& path) {
+  m_background.run(
+      {},
+      [path, content = m_document.text()](const std::stop_token&) {
+        write_atomically(native(path), content.toStdString());
+        return content;
+      },
+      [this, path](const QString& content) {
+        m_document.markSaved(path, content);
+        Q_EMIT opened(QStringLiteral("recipe"), path);
+        Q_EMIT status(tr("Saved %1").arg(path));
+      },
+      [this](const QString& error) { fail(Place::Recipe, error); });
+}
+
+void Workbench::saveLlmc(const QString& path) {
+  try {
+    const LlmcExport llmc = to_llmc(m_document.resolved());
+    QStringList notes{tr("Saved for LLMC: %1").arg(path)};
+    for (const std::string& note : llmc.notes) notes << QString::fromStdString(note);
+    m_background.run(
+        {},
+        [path, yaml = llmc.yaml](const std::stop_token&) {
+          write_atomically(native(path), yaml);
+          return true;
+        },
+        [this, notes](bool) { Q_EMIT notice(Place::Recipe, notes.size() > 1 ? Kind::Warning : Kind::Info, notes.join(QLatin1Char('\n'))); },
+        [this](const QString& error) { fail(Place::Recipe, error); });
+  } catch (const Error& error) {
+    fail(Place::Recipe, QString::fromUtf8(error.what()));
+  }
+}
+
+QString Workbench::bestRun() const {
+  const RunEntry* best = nullptr;
+  const bool anyShown = !m_selection.shownRuns().isEmpty();
+  for (const RunEntry& run : m_selection.runs()) {
+    const PerplexityResult* result = mainPerplexity(*run.report);
+    if (!result || run.report->status != RunStatus::finished || (anyShown && !run.shown)) continue;
+    if (!best || result->perplexity < mainPerplexity(*best->report)->perplexity) best = &run;
+  }
+  return best ? best->id : QString();
+}
+
+void Workbench::saveBestRecipe(const QString& path) {
+  const RunEntry* best = m_selection.find(bestRun());
+  if (!best || !m_workspace) return fail(Place::Window, tr("No finished run with a perplexity yet: start a run with an evaluation text first."));
+  const PerplexityResult& winner = *mainPerplexity(*best->report);
+  const QString summary = tr("Saved the recipe of %1 as %2: %3").arg(QString::fromStdString(best->report->name), path, perplexityText(winner));
+  // Perplexities of different texts or windows do not compare; say so rather than pretend.
+  const bool anyShown = !m_selection.shownRuns().isEmpty();
+  const bool mixed = std::any_of(m_selection.runs().begin(), m_selection.runs().end(), [&](const RunEntry& run) {
+    const PerplexityResult* other = mainPerplexity(*run.report);
+    return other && (run.shown || !anyShown) && (other->corpus_hash != winner.corpus_hash || other->seq_len != winner.seq_len || other->windows != winner.windows);
+  });
+  m_background.run(
+      {},
+      [workspace = m_workspace, id = best->id.toStdString(), path](const std::stop_token&) {
+        write_atomically(native(path), to_yaml(workspace->recipe(id)));
+        return true;
+      },
+      [this, summary, mixed](bool) {
+        Q_EMIT notice(Place::Window, mixed ? Kind::Warning : Kind::Info,
+                      mixed ? summary + tr("\nThe compared runs were measured on different texts or windows, so “best” is not certain.") : summary);
+      },
+      [this](const QString& error) { fail(Place::Window, error); });
+}
+
+QString Workbench::commandLine() const {
+  const QString options = QStringLiteral(" --workspace %1 --device %2").arg(shellQuoted(workspacePath()), shellQuoted(m_device));
+  if (!m_document.path().isEmpty() && !m_document.isModified()) return QStringLiteral("qbench run ") + shellQuoted(m_document.path()) + options;
+  // Not on disk as it stands: the command brings the recipe along.
+  QString file = m_document.title().toLower();
+  file.replace(QRegularExpression(QStringLiteral("[^a-z0-9]+")), QStringLiteral("-"));
+  file = (file.isEmpty() ? QStringLiteral("recipe") : file) + QStringLiteral(".yaml");
+  return QStringLiteral("cat > %1 <<'END_OF_RECIPE'\n%2END_OF_RECIPE\nqbench run %1%3").arg(shellQuoted(file), m_document.text(), options);
+}
+
+QString Workbench::commandLineOf(const QString& run) const {
+  if (!m_workspace) return {};
+  return QStringLiteral("qbench run %1 --workspace %2 --device %3")
+      .arg(shellQuoted(text(m_workspace->run_folder(run.toStdString()) / "recipe.yaml")), shellQuoted(workspacePath()), shellQuoted(m_device));
+}
+
+}  // namespace qb::views

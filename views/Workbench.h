@@ -1,0 +1,96 @@
+#pragma once
+#include <QObject>
+#include <functional>
+#include <vector>
+
+#include "core/recipe/preset.h"
+#include "views/jobs/Background.h"
+#include "views/jobs/RunQueue.h"
+#include "views/models/ModelTree.h"
+#include "views/models/RecipeDocument.h"
+#include "views/models/RunList.h"
+#include "views/models/Selection.h"
+
+namespace qb::views {
+
+// What the program does, without a window: models, workspace, runs and the recipe being edited. Every slow step runs on a
+// worker thread; what goes wrong is told by notice() with the place it concerns.
+class Workbench : public QObject {
+  Q_OBJECT
+ public:
+  enum class Place { Window, Recipe };  // where a notice belongs
+  enum class Kind { Info, Warning, Error };
+
+  explicit Workbench(Services services, QObject* parent = nullptr);
+  ~Workbench() override;
+
+  Selection* selection() { return &m_selection; }
+  ModelTree* models() { return &m_models; }
+  RunList* runList() { return &m_runList; }
+  RunQueue* queue() { return &m_queue; }
+  RecipeDocument* document() { return &m_document; }
+  Background* background() { return &m_background; }
+  const WorkspacePtr& workspace() const { return m_workspace; }
+  QString workspacePath() const;
+  const std::vector<DeviceInfo>& devices() const { return m_devices; }
+  QString device() const { return m_device; }
+  void setDevice(const QString& device) { m_device = device; }
+  const std::vector<Preset>& presets() const { return m_presets; }
+
+  void prepare(int threads);  // loads the compute library and presets; runs wait for it
+  // A model folder, a GGUF file, a recipe (ours or LLMC's) or a workspace: found out on a worker thread.
+  void openPath(const QString& path);
+  void openModel(const QString& path);
+  void openRecipe(const QString& path);
+  void openWorkspace(const QString& path, const QStringList& shown = {});
+  void newRecipe();
+  void start();                        // the recipe being edited
+  void startDemo();
+  void show(const QString& run, bool shown);
+  void makeCurrent(const QString& run);
+  void showOnly(const QStringList& runs);
+  void resume(const QString& run);
+  void rename(const QString& run, const QString& name);
+  void remove(const QString& run);
+  void openRecipeOf(const QString& run);
+  void saveRecipe(const QString& path);
+  void saveLlmc(const QString& path);
+  void saveBestRecipe(const QString& path);
+  QString bestRun() const;             // lowest perplexity of the shown runs (of all, when none is shown); empty: none measured
+  QString commandLine() const;         // does in a terminal what start() does
+  QString commandLineOf(const QString& run) const;
+
+ Q_SIGNALS:
+  void notice(qb::views::Workbench::Place place, qb::views::Workbench::Kind kind, const QString& text);
+  void status(const QString& text);
+  void opened(const QString& kind, const QString& path);  // "model", "recipe", "workspace": for recent files
+  void recipeShown();                                     // another recipe is being edited
+  void workspaceChanged();
+  void devicesChanged();
+  void presetsChanged();
+  void started(const QString& run);
+  void demoStarted();
+
+ private:
+  void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {});
+  void withReport(const QString& run, std::function<void()> then);  // after its blocks are loaded
+  void whenOpen(std::function<void()> action);
+  QString freshName(const std::string& name) const;
+  void fail(Place place, const QString& text) { Q_EMIT notice(place, Kind::Error, text); }
+
+  Services m_services;
+  Selection m_selection;
+  ModelTree m_models;
+  RunList m_runList{&m_selection};
+  RecipeDocument m_document;
+  WorkspacePtr m_workspace;
+  std::vector<std::function<void()>> m_whenOpen;
+  std::vector<DeviceInfo> m_devices;
+  std::vector<Preset> m_presets;
+  QString m_device = QStringLiteral("cpu");
+  // Last: their destructors wait for work that may touch what stands above.
+  RunQueue m_queue;
+  Background m_background;
+};
+
+}  // namespace qb::views

@@ -1,0 +1,307 @@
+#include "views/pages/Explorer.h"
+
+#include <QClipboard>
+#include <QGuiApplication>
+#include <QHeaderView>
+#include <QLabel>
+#include <QLineEdit>
+#include <QMenu>
+#include <QMessageBox>
+#include <QSplitter>
+#include <QTableView>
+#include <QTimer>
+#include <QToolButton>
+#include <QTreeView>
+#include <QVBoxLayout>
+
+#include "views/Icons.h"
+#include "views/Workbench.h"
+#include "views/pages/Delegates.h"
+
+namespace qb::views {
+namespace {
+
+QLabel* hint(const QString& text) {
+  auto* label = new QLabel(text);
+  label->setWordWrap(true);
+  label->setForegroundRole(QPalette::PlaceholderText);
+  label->setMargin(10);
+  label->setAlignment(Qt::AlignTop | Qt::AlignLeft);
+  return label;
+}
+
+QLabel* heading(const QString& text) {
+  auto* label = new QLabel(QStringLiteral("<b>%1</b>").arg(text));
+  label->setContentsMargins(8, 4, 0, 2);
+  return label;
+}
+
+}  // namespace
+
+Explorer::Explorer(Workbench* workbench, QWidget* parent) : QWidget(parent), m_workbench(workbench) {
+  auto* splitter = new QSplitter(Qt::Vertical);
+  splitter->setObjectName(QStringLiteral("explorerSplitter"));
+  splitter->addWidget(makeModels());
+  splitter->addWidget(makeRuns());
+  splitter->setChildrenCollapsible(false);
+  splitter->setSizes({320, 260});
+  auto* column = new QVBoxLayout(this);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->addWidget(splitter);
+  connect(m_workbench->selection(), &Selection::currentRunChanged, this, &Explorer::followSelection);
+  connect(m_workbench->selection(), &Selection::currentLinearChanged, this, &Explorer::followSelection);
+  connect(m_workbench->selection(), &Selection::runsChanged, this, &Explorer::showEmpty);
+  connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::showEmpty);
+  connect(m_workbench->models(), &QAbstractItemModel::modelReset, this, &Explorer::showEmpty);
+  showEmpty();
+}
+
+QWidget* Explorer::makeModels() {
+  m_search = new QLineEdit;
+  m_search->setPlaceholderText(tr("Search layers, shapes, types (Ctrl+F)"));
+  m_search->setAccessibleName(tr("Search in the open models"));
+  m_search->setClearButtonEnabled(true);
+  m_search->addAction(icon(QStringLiteral("search")), QLineEdit::LeadingPosition);
+  m_filter = new ModelFilter(this);
+  m_filter->setSourceModel(m_workbench->models());
+  m_tree = new QTreeView;
+  m_tree->setModel(m_filter);
+  m_tree->setUniformRowHeights(true);
+  m_tree->setAlternatingRowColors(true);
+  m_tree->setContextMenuPolicy(Qt::CustomContextMenu);
+  m_tree->setAccessibleName(tr("Open models"));
+  m_tree->setFrameShape(QFrame::NoFrame);
+  m_tree->setIndentation(14);
+  m_tree->header()->setStretchLastSection(false);
+  m_tree->header()->setSectionResizeMode(ModelTree::Name, QHeaderView::Stretch);
+  for (int column : {ModelTree::Shape, ModelTree::Type, ModelTree::Size}) m_tree->header()->setSectionResizeMode(column, QHeaderView::ResizeToContents);
+  m_tree->header()->setMinimumSectionSize(40);
+  m_noModels = hint(tr("No model is open. Open a folder with config.json and safetensors, or a GGUF file; or drop one here."));
+
+  auto* timer = new QTimer(this);
+  timer->setSingleShot(true);
+  timer->setInterval(120);
+  connect(m_search, &QLineEdit::textChanged, timer, qOverload<>(&QTimer::start));
+  connect(timer, &QTimer::timeout, this, [this] { search(m_search->text()); });
+  connect(m_search, &QLineEdit::returnPressed, m_tree, qOverload<>(&QWidget::setFocus));
+  connect(m_tree, &QWidget::customContextMenuRequested, this, &Explorer::modelMenu);
+  connect(m_tree->selectionModel(), &QItemSelectionModel::currentChanged, this, [this](const QModelIndex& index) {
+    const auto key = index.data(ModelTree::LinearRole).value<LinearKey>();
+    if (key.isValid()) m_workbench->selection()->setCurrentLinear(key);
+  });
+  connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, [this](const QModelIndex& parent, int first, int last) {
+    if (!parent.isValid())
+      for (int row = first; row <= last; ++row) m_tree->expand(m_filter->mapFromSource(m_workbench->models()->index(row, 0)));
+  });
+
+  auto* box = new QWidget;
+  auto* column = new QVBoxLayout(box);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->setSpacing(2);
+  column->addWidget(heading(tr("Models")));
+  auto* line = new QHBoxLayout;
+  line->setContentsMargins(6, 0, 6, 2);
+  line->addWidget(m_search);
+  column->addLayout(line);
+  column->addWidget(m_noModels, 1);
+  column->addWidget(m_tree, 1);
+  return box;
+}
+
+QWidget* Explorer::makeRuns() {
+  m_sorted = new QSortFilterProxyModel(this);
+  m_sorted->setSourceModel(m_workbench->runList());
+  m_sorted->setSortRole(RunList::SortRole);
+  m_runs = new QTableView;
+  m_runs->setModel(m_sorted);
+  m_runs->setItemDelegateForColumn(RunList::Shown, new EyeDelegate(m_runs));
+  m_runs->setSelectionBehavior(QAbstractItemView::SelectRows);
+  m_runs->setSelectionMode(QAbstractItemView::ExtendedSelection);
+  m_runs->setSortingEnabled(true);
+  m_runs->sortByColumn(-1, Qt::AscendingOrder);
+  m_runs->setShowGrid(false);
+  m_runs->setAlternatingRowColors(true);
+  m_runs->setWordWrap(false);
+  m_runs->setTabKeyNavigation(false);
+  m_runs->setFrameShape(QFrame::NoFrame);
+  m_runs->setAccessibleName(tr("Runs of the workspace"));
+  m_runs->setContextMenuPolicy(Qt::CustomContextMenu);
+  m_runs->setEditTriggers(QAbstractItemView::EditKeyPressed);
+  m_runs->verticalHeader()->hide();
+  m_runs->verticalHeader()->setDefaultSectionSize(m_runs->fontMetrics().height() + 8);
+  QHeaderView* header = m_runs->horizontalHeader();
+  header->setHighlightSections(false);
+  header->setMinimumSectionSize(36);
+  header->setSectionResizeMode(RunList::Name, QHeaderView::Stretch);
+  for (int column : {RunList::Shown, RunList::Perplexity, RunList::Bits, RunList::Status}) header->setSectionResizeMode(column, QHeaderView::ResizeToContents);
+  m_noRuns = hint(tr("No runs yet. Write a recipe and press Start run; each run appears here as it goes."));
+
+  connect(m_runs, &QWidget::customContextMenuRequested, this, &Explorer::runMenu);
+  connect(m_runs->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& index) {
+    if (index.isValid()) m_workbench->makeCurrent(index.data(RunList::IdRole).toString());
+  });
+  connect(m_runs, &QTableView::doubleClicked, this, [this](const QModelIndex& index) {
+    if (index.column() == RunList::Shown) return;
+    m_workbench->show(index.data(RunList::IdRole).toString(), true);
+    Q_EMIT pageRequested(QStringLiteral("layers"));
+  });
+
+  auto* compare = new QToolButton;
+  compare->setIcon(icon(QStringLiteral("compare")));
+  compare->setText(tr("Compare"));
+  compare->setToolButtonStyle(Qt::ToolButtonTextBesideIcon);
+  compare->setAutoRaise(true);
+  compare->setToolTip(tr("Show the selected runs, and no others, side by side (Ctrl+K)"));
+  connect(compare, &QToolButton::clicked, this, &Explorer::compareRequested);
+
+  auto* box = new QWidget;
+  auto* column = new QVBoxLayout(box);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->setSpacing(2);
+  auto* head = new QHBoxLayout;
+  head->addWidget(heading(tr("Runs")), 1);
+  head->addWidget(compare);
+  column->addLayout(head);
+  column->addWidget(m_noRuns, 1);
+  column->addWidget(m_runs, 1);
+  return box;
+}
+
+void Explorer::search(const QString& text) {
+  m_filter->search(text);
+  if (text.trimmed().isEmpty()) {
+    m_tree->collapseAll();
+    for (int row = 0; row < m_filter->rowCount(); ++row) m_tree->expand(m_filter->index(row, 0));
+    return;
+  }
+  // Opening thousands of rows takes a while and helps nobody.
+  int found = 0;
+  for (int model = 0; model < m_filter->rowCount(); ++model) {
+    const QModelIndex top = m_filter->index(model, 0);
+    m_tree->expand(top);
+    for (int block = 0; block < m_filter->rowCount(top) && found < 400; ++block) {
+      const QModelIndex index = m_filter->index(block, 0, top);
+      found += m_filter->rowCount(index);
+      m_tree->expand(index);
+    }
+  }
+}
+
+void Explorer::focusSearch() {
+  m_search->setFocus();
+  m_search->selectAll();
+}
+
+QStringList Explorer::selectedRuns() const {
+  QStringList ids;
+  for (const QModelIndex& index : m_runs->selectionModel()->selectedRows()) ids << index.data(RunList::IdRole).toString();
+  return ids;
+}
+
+void Explorer::modelMenu(const QPoint& place) {
+  const QModelIndex index = m_tree->indexAt(place);
+  QMenu menu(this);
+  if (index.isValid()) {
+    const QString path = index.data(ModelTree::PathRole).toString();
+    menu.addAction(tr("New recipe for this model"), this, [this, path] {
+      m_workbench->newRecipe();
+      Recipe recipe = m_workbench->document()->recipe();
+      recipe.model = path.toStdString();
+      m_workbench->document()->setRecipe(recipe, QStringLiteral("model.path"), tr("Model"));
+    });
+    const QString name = index.siblingAtColumn(ModelTree::Name).data().toString();
+    menu.addAction(tr("Copy name"), this, [name] { QGuiApplication::clipboard()->setText(name); });
+    menu.addAction(tr("Copy path"), this, [path] { QGuiApplication::clipboard()->setText(path); });
+    menu.addSeparator();
+    menu.addAction(tr("Close model"), this, [this, path] {
+      const auto& models = m_workbench->models()->models();
+      for (size_t row = 0; row < models.size(); ++row)
+        if (QString::fromStdString(models[row]->path.string()) == path) return m_workbench->models()->removeAt(int(row));
+    });
+    menu.addSeparator();
+  }
+  menu.addAction(icon(QStringLiteral("open")), tr("Open model…"), this, &Explorer::openModelRequested);
+  menu.exec(m_tree->viewport()->mapToGlobal(place));
+}
+
+void Explorer::runMenu(const QPoint& place) {
+  const QModelIndex index = m_runs->indexAt(place);
+  if (!index.isValid()) return;
+  const QString id = index.data(RunList::IdRole).toString();
+  const QStringList ids = selectedRuns();
+  const RunEntry* run = m_workbench->selection()->find(id);
+  if (!run) return;
+  const Job* job = m_workbench->queue()->jobOfRun(id);
+  QMenu menu(this);
+  menu.addAction(icon(QStringLiteral("compare")), tr("Show only the selected runs"), this, &Explorer::compareRequested);
+  menu.addAction(run->shown ? tr("Hide in plots") : tr("Show in plots"), this, [this, id, shown = !run->shown] { m_workbench->show(id, shown); });
+  QAction* baseline = menu.addAction(tr("Baseline of comparisons"));
+  baseline->setCheckable(true);
+  baseline->setChecked(m_workbench->selection()->baseline() == id);
+  connect(baseline, &QAction::toggled, this, [this, id](bool on) {
+    if (on) m_workbench->show(id, true);
+    m_workbench->selection()->setBaseline(on ? id : QString());
+  });
+  menu.addSeparator();
+  QAction* resume = menu.addAction(icon(QStringLiteral("resume")), tr("Resume"), this, [this, id] { m_workbench->resume(id); });
+  resume->setEnabled(job ? job->canResume() : run->report->status != RunStatus::finished);
+  menu.addAction(icon(QStringLiteral("recipe")), tr("Open its recipe"), this, [this, id] { m_workbench->openRecipeOf(id); });
+  menu.addAction(icon(QStringLiteral("copy")), tr("Copy as command line"), this, [this, id] { QGuiApplication::clipboard()->setText(m_workbench->commandLineOf(id)); });
+  menu.addSeparator();
+  menu.addAction(tr("Rename"), this, [this, index] { m_runs->edit(index.siblingAtColumn(RunList::Name)); });
+  menu.addAction(icon(QStringLiteral("delete")), tr("Delete…"), this, [this, ids] { removeRuns(ids); });
+  menu.exec(m_runs->viewport()->mapToGlobal(place));
+}
+
+void Explorer::removeRuns(const QStringList& ids) {
+  QStringList names;
+  for (const QString& id : ids)
+    if (const RunEntry* run = m_workbench->selection()->find(id)) names << QString::fromStdString(run->report->name);
+  auto* question = new QMessageBox(QMessageBox::Question, tr("Delete runs"),
+                                   tr("Delete %n run(s) with their results from disk? This cannot be undone.", nullptr, int(names.size())), QMessageBox::NoButton, this);
+  question->setInformativeText(names.join(QLatin1Char('\n')));
+  QAbstractButton* yes = question->addButton(tr("Delete"), QMessageBox::DestructiveRole);
+  question->addButton(QMessageBox::Cancel);
+  question->setDefaultButton(QMessageBox::Cancel);
+  question->setAttribute(Qt::WA_DeleteOnClose);
+  connect(question, &QMessageBox::buttonClicked, this, [this, yes, ids](QAbstractButton* pressed) {
+    if (pressed != yes) return;
+    for (const QString& id : ids) m_workbench->remove(id);
+  });
+  question->open();
+}
+
+// What was chosen elsewhere is marked here too.
+void Explorer::followSelection() {
+  const Selection* selection = m_workbench->selection();
+  const int row = m_workbench->runList()->rowOf(selection->currentRun());
+  const QModelIndex run = m_sorted->mapFromSource(m_workbench->runList()->index(row, RunList::Name));
+  if (run.isValid() && m_runs->currentIndex().row() != run.row()) {
+    const QSignalBlocker quiet(m_runs->selectionModel());
+    m_runs->setCurrentIndex(run);
+    m_runs->viewport()->update();
+  }
+  const LinearKey key = selection->currentLinear();
+  if (!key.isValid() || m_tree->currentIndex().data(ModelTree::LinearRole).value<LinearKey>() == key) return;
+  const RunEntry* current = selection->find(selection->currentRun());
+  const auto& models = m_workbench->models()->models();
+  for (int m = 0; m < int(models.size()); ++m) {
+    if (current && models[size_t(m)]->path.string() != current->report->model_path && models.size() > 1) continue;
+    const QModelIndex index = m_filter->mapFromSource(m_workbench->models()->indexOf(m, key));
+    if (!index.isValid()) continue;
+    m_tree->setCurrentIndex(index);
+    m_tree->scrollTo(index);
+    return;
+  }
+}
+
+void Explorer::showEmpty() {
+  const bool models = !m_workbench->models()->models().empty(), runs = !m_workbench->selection()->runs().isEmpty();
+  m_noModels->setVisible(!models);
+  m_tree->setVisible(models);
+  m_search->setEnabled(models);
+  m_noRuns->setVisible(!runs);
+  m_runs->setVisible(runs);
+}
+
+}  // namespace qb::views

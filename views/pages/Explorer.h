@@ -1,0 +1,51 @@
+#pragma once
+#include <QSortFilterProxyModel>
+#include <QWidget>
+
+class QLabel;
+class QLineEdit;
+class QTreeView;
+class QToolButton;
+class QTableView;
+
+namespace qb::views {
+
+class ModelFilter;
+class Workbench;
+
+// Left side: the open models with a search, and below them the runs of the workspace.
+class Explorer : public QWidget {
+  Q_OBJECT
+ public:
+  explicit Explorer(Workbench* workbench, QWidget* parent = nullptr);
+
+  QTreeView* modelView() { return m_tree; }
+  QTableView* runView() { return m_runs; }
+  QStringList selectedRuns() const;
+  void focusSearch();
+
+ Q_SIGNALS:
+  void openModelRequested();
+  void compareRequested();
+  void pageRequested(const QString& page);
+
+ private:
+  QWidget* makeModels();
+  QWidget* makeRuns();
+  void search(const QString& text);
+  void modelMenu(const QPoint& place);
+  void runMenu(const QPoint& place);
+  void removeRuns(const QStringList& ids);
+  void followSelection();
+  void showEmpty();
+
+  Workbench* m_workbench;
+  QLineEdit* m_search;
+  QTreeView* m_tree;
+  ModelFilter* m_filter;
+  QTableView* m_runs;
+  QSortFilterProxyModel* m_sorted;
+  QLabel *m_noModels, *m_noRuns;
+};
+
+}  // namespace qb::views

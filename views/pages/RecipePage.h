@@ -1,0 +1,64 @@
+#pragma once
+#include <QWidget>
+#include <functional>
+
+#include "core/recipe/preset.h"
+#include "views/jobs/Background.h"
+#include "views/models/ModelTree.h"
+#include "views/models/RecipeDocument.h"
+
+class QLabel;
+class QPushButton;
+class QToolButton;
+
+namespace qb::views {
+
+class NoticeBar;
+class RecipeForm;
+class YamlEditor;
+
+// What will I try? The recipe as a form and as YAML beside it; each follows the other.
+class RecipePage : public QWidget {
+  Q_OBJECT
+ public:
+  RecipePage(RecipeDocument* document, Background* background, QWidget* parent = nullptr);
+
+  void setModels(const ModelTree* models);  // open models: suggestions, and the fit of the scheme
+  void setPresets(const std::vector<Preset>& presets);
+  NoticeBar* notices() { return m_notices; }
+  RecipeForm* form() { return m_form; }
+  YamlEditor* editor() { return m_editor; }
+  // Why the recipe cannot be started now; empty: it can.
+  QString obstacle() const;
+
+ Q_SIGNALS:
+  void startRequested();
+  void saveRequested();
+  void obstacleChanged();
+
+ private:
+  void showDocument();
+  void checkFit();
+  void showHead();
+  void applyPreset(const Preset& preset);
+
+  RecipeDocument* m_document;
+  Background* m_background;
+  const ModelTree* m_models = nullptr;
+  NoticeBar *m_notices, *m_problemBar;
+  QLabel *m_title, *m_path;
+  QToolButton* m_presetButton;
+  QPushButton *m_save, *m_start;
+  RecipeForm* m_form;
+  YamlEditor* m_editor;
+  std::optional<RecipeProblem> m_misfit;  // of scheme and model
+};
+
+// How a scheme sits on a model: one line to show, and the first layer it does not fit. Pure, for a worker thread.
+struct SchemeFit {
+  QString summary;
+  std::optional<RecipeProblem> problem;
+};
+SchemeFit fitScheme(const Scheme& scheme, const ModelInfo* model);
+
+}  // namespace qb::views
