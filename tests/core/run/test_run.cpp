@@ -165,6 +165,16 @@ class TestRun : public QObject {
     expect_same_blocks(straight.id, id);
     QCOMPARE(QByteArray::fromStdString(result_of(resumed).dump()), QByteArray::fromStdString(result_of(straight).dump()));
   }
+  void a_block_whose_report_is_damaged_is_made_again() {
+    const qb::RunReport straight = whole(small("w4.yaml"));
+    const fs::path folder = workspace_->run_folder(straight.id);
+    qb::write_atomically(qb::block_report_path(folder, 2), "{");
+    const auto untouched = fs::last_write_time(qb::block_path(folder, 1)), made_again = fs::last_write_time(qb::block_path(folder, 2));
+    const qb::RunReport again = qb::carry_out(*workspace_, straight.id, {}, {});
+    QVERIFY(fs::last_write_time(qb::block_path(folder, 1)) == untouched);
+    QVERIFY(fs::last_write_time(qb::block_path(folder, 2)) != made_again);
+    QCOMPARE(QByteArray::fromStdString(result_of(again).dump()), QByteArray::fromStdString(result_of(straight).dump()));
+  }
   void a_failure_is_written_down_and_thrown() {
     qb::Recipe recipe = small("w4.yaml");
     recipe.scheme.weights->group_size = 48;
