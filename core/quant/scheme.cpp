@@ -113,8 +113,11 @@ std::optional<QuantSpec> Scheme::weights_of(const std::string& module) const {
 }
 
 std::optional<QuantSpec> Scheme::activations_of(const std::string& module) const {
-  // An activation is quantized where its linear's weight is: kernels have no other combination.
-  return weights && !weights_of(module) ? std::nullopt : activations;
+  // What enters a linear is quantized where its weight is, kernels have no other combination; or, where no weights are, unless
+  // the linear is kept in float.
+  Scheme any = *this;
+  if (!weights) any.weights = QuantSpec{};
+  return any.weights_of(module) ? activations : std::nullopt;
 }
 
 std::string describe(const QuantSpec& spec) {

@@ -249,7 +249,7 @@ def test_invalid_utf8_is_replaced(saved, tool):
 
 BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
 PATTERNS = [" ", "-", Regex(r"\s+"), Regex(r"[\p{P}&&[^'_]]"), Regex(r"\w+|[^\w\s]+"), Regex(r"\b"), Regex(r"(?m:^.*$)"), Regex(r"[^\S\n]+|\h+"),
-            Regex(r"(?i:straße|İ|k)"), Regex(r"\p{Han}|\p{^L}+"), Regex(r"(?<=[a-z])(?=[A-Z])|x*"), Regex(r"[a[0-9]\]]++|\A.|.\Z")]
+            Regex(r"(?i:k|'s|é)"), Regex(r"\p{Han}|\p{^L}+"), Regex(r"(?<=[a-z])(?=[A-Z])|x*"), Regex(r"[a[0-9]\]]++|\A.|.\Z")]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=range(len(PATTERNS)))
@@ -364,8 +364,8 @@ def spm(tmp_path_factory):
         prefix = folder / kind / "tokenizer"
         prefix.parent.mkdir()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter("\n".join(CORPUS).split("\n")), model_prefix=str(prefix), vocab_size=700 if kind == "bpe" else 500,
-            model_type=kind, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=0.98,
+            sentence_iterator=iter("\n".join(CORPUS).split("\n")), model_prefix=str(prefix), vocab_size=650,
+            model_type=kind, byte_fallback=True, hard_vocab_limit=False, normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=0.98,
             split_digits=True, allow_whitespace_only_pieces=True, user_defined_symbols=["<|x|>"], minloglevel=2)
         made[kind] = prefix.with_suffix(".model")
     return made

@@ -53,7 +53,7 @@ class TestQuantizer : public QObject {
           // One step of the largest scale bounds every error: half a step of rounding, and what a shifted zero point adds.
           const double step = q.grid.scale.max().item<double>();
           const double worst = (q.dequantize() - w).abs().max().item<double>();
-          const double allowed = symmetric ? 0.5 : bits == 1 ? 1.0 : 1.0;
+          const double allowed = symmetric ? 0.5 : 1.0;
           QVERIFY2(worst <= step * (allowed + 1e-5), qPrintable(QString("%1 of a step").arg(worst / step)));
         }
   }
@@ -124,7 +124,7 @@ class TestQuantizer : public QObject {
           const at::Tensor value = quantize(w, s).dequantize();
           QVERIFY(value.isfinite().all().item<bool>());
           QVERIFY(at::equal(value[0], w[0]));
-          QVERIFY(at::allclose(value[1], w[1], 0.04, 0));  // absmax / 7.5 is what the symmetric convention clips to
+          QVERIFY(at::allclose(value[1], w[1], 0.07, 0));  // absmax / 7.5 keeps 7 / 7.5 of a lone value
           QVERIFY((value[3].abs() <= 1e-6).all().item<bool>());
         }
   }

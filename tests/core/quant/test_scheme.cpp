@@ -82,7 +82,8 @@ class TestScheme : public QObject {
     QVERIFY2(holds(text, "128") && holds(text, "576") && holds(text, "192") && holds(text, "64") && holds(text, "32"), text.c_str());
     QVERIFY(!holds(text.substr(text.find("do: ")), "128"));
     QVERIFY(misfit(group(4, 64, true), 576, 576).empty());
-    QVERIFY(holds(misfit(group(4, 64, true), 8, 97), "per channel"));  // a prime: nothing fits
+    QVERIFY(holds(misfit(group(4, 64, true), 8, 97), "do: 97"));  // a prime: the whole row is the only group
+    QVERIFY(holds(misfit(group(4, 64, true), 8, 1031), "per channel"));
     QVERIFY(!misfit(group(4, 0, true), 8, 64).empty());
     QVERIFY(!misfit(group(4, -1, true), 8, 64).empty());
     QVERIFY(!misfit(group(1, 64, true), 8, 64).empty());
