@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packaging/setup.sh
 packaging/build.sh qbench qbench-workbench
 if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; then
-  exec build/dev/app/qbench-workbench "$@"
+  exec build/dev/app/qbench-workbench "${@:---demo}"
 fi
 workspace=results/demo
 build/dev/app/qbench run resources/demo/recipes/*.yaml --workspace "$workspace"
