@@ -1,6 +1,7 @@
 #include "views/models/FactsModel.h"
 
 #include <QCoreApplication>
+#include <QDateTime>
 #include <QLocale>
 
 #include "views/models/Accuracy.h"
@@ -47,8 +48,12 @@ QVector<Fact> runFacts(const RunReport& report) {
   if (report.calibration_tokens > 0) add(tr("Calibration"), tr("%1 tokens").arg(QLocale().toString(qlonglong(report.calibration_tokens))));
   if (!report.blocks.empty()) add(tr("Blocks measured"), QString::number(report.blocks.size()));
   add(tr("Seed"), QString::number(report.seed));
-  add(tr("Started"), text(report.started));
-  add(tr("Finished"), text(report.finished));
+  const auto time = [&add](const QString& name, const std::string& iso) {
+    const QDateTime moment = QDateTime::fromString(text(iso), Qt::ISODate);
+    add(name, moment.isValid() ? tr("%1 UTC").arg(moment.toUTC().toString(QStringLiteral("yyyy-MM-dd HH:mm"))) : text(iso), text(iso));
+  };
+  time(tr("Started"), report.started);
+  time(tr("Finished"), report.finished);
   const Environment& machine = report.environment;
   if (!machine.device.empty() || !machine.cpu.empty())
     add(tr("Hardware"), tr("%1\n%2, %3 threads").arg(text(machine.device), text(machine.cpu)).arg(machine.threads), text(machine.host));
@@ -139,7 +144,7 @@ QVariant LinearNumbersModel::headerData(int section, Qt::Orientation orientation
   }
   if (section < 0 || section >= m_runs.size()) return {};
   const RunEntry& run = m_runs[section];
-  if (role == Qt::DisplayRole) return elide(runName(*run.report), 14);
+  if (role == Qt::DisplayRole) return elide(runName(*run.report), 9);
   if (role == Qt::ToolTipRole || role == Qt::AccessibleTextRole) return runName(*run.report);
   if (role == Qt::DecorationRole) return markerPixmap(run.colour, markerOf(run.colour, run.marker), 12, 2);
   return {};

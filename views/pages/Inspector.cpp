@@ -210,9 +210,9 @@ void Inspector::updateLinear(const RunEntry* run) {
       outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id});
     }
   m_weightError->setCaption(tr("Weight error"));
-  m_weightError->setData(weightErrors, tr("Ŵ − W"));
+  m_weightError->setData(weightErrors, tr("Weight, quantized − float"));
   m_outputError->setCaption(tr("Output error"), errorConditions(*m_selection));
-  m_outputError->setData(outputErrors, tr("Ŵx̂ − Wx"));
+  m_outputError->setData(outputErrors, tr("Output, quantized − float"));
   if (!linear) return;
   m_linearFacts->setFacts(linearFacts(*linear));
   m_weights->setCaption(tr("Weights before and after"));

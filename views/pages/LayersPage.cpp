@@ -100,7 +100,7 @@ QWidget* LayersPage::makeControls() {
     m_plot->setLogarithmic(on);
     m_heat->setLogarithmic(on);
   });
-  connect(m_plot->logAction(), &QAction::toggled, m_log, &QToolButton::setChecked);
+  for (Plot* plot : std::initializer_list<Plot*>{m_plot, m_heat}) connect(plot->logAction(), &QAction::toggled, m_log, &QToolButton::setChecked);
 
   m_difference = new QToolButton;
   m_difference->setText(tr("Δ map"));

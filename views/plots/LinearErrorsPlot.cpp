@@ -96,7 +96,7 @@ void LinearErrorsPlot::rebuild() {
 void LinearErrorsPlot::laidOut() {
   m_ticker->setMost(std::max(2, axisRect()->width() / std::max(1, fontMetrics().horizontalAdvance(QStringLiteral("000"))) / 2));
   // Every marker only where they have room, else one in 40 pixels: a line redraws fast however many linears there are.
-  const bool roomy = m_rows.size() * 4 < std::max(100, axisRect()->width());
+  const bool roomy = m_rows.size() * 8 < std::max(100, axisRect()->width());
   int i = 0;
   for (const auto& run : m_errors.runs) {
     if (!run.drawn || i >= m_graphs.size()) continue;

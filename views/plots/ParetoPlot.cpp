@@ -42,6 +42,7 @@ void ParetoPlot::setData(const Accuracy& accuracy) {
     y.push_back(point.y);
   }
   m_frontier = paretoFrontier(x, y);
+  chooseScale(y);
   xAxis->setLabel(m_bytes->isChecked() ? tr("Size of the quantized linears (GiB)") : tr("Bits per weight, scales and zeros included"));
   refresh(m_points.isEmpty());
 }

@@ -36,6 +36,9 @@ void PerplexityPlot::setData(const Accuracy& accuracy) {
   m_runs.clear();
   for (const Accuracy::Run& run : accuracy.runs)
     if (run.result) m_runs.push_back(run);
+  QVector<double> values;
+  for (const Accuracy::Run& run : m_runs) values.push_back(run.result->perplexity);
+  chooseScale(values);
   refresh(m_runs.isEmpty() && !accuracy.floatModel);
 }
 

@@ -241,6 +241,13 @@ void Plot::restyle(const PlotColours& look) {
   selectionRect()->setBrush(fill);
 }
 
+void Plot::chooseScale(const QVector<double>& values) {
+  const QCPRange range = limits(values, true);
+  if (m_scaleChosen || range.upper < 20 * range.lower) return;
+  m_scaleChosen = true;
+  setLogarithmic(true);
+}
+
 QCPRange Plot::limits(const QVector<double>& values, bool logarithmic, bool fromZero) {
   double low = std::numeric_limits<double>::infinity(), high = -low;
   for (const double value : values) {

@@ -82,6 +82,8 @@ class Plot : public QCustomPlot {
   QFont smallFont() const;
   // Value as drawn: on a logarithmic axis zero and below stand at its lower edge, `floor`.
   static double drawn(double value, bool logarithmic, double floor) { return logarithmic && !(value > floor) ? floor : value; }
+  // Far apart values (a run that broke down beside good ones) get a logarithmic axis, once; the user may take it back.
+  void chooseScale(const QVector<double>& values);
   // Limits of `values` with room; ignores what is not finite; in a logarithmic view also what is not positive.
   static QCPRange limits(const QVector<double>& values, bool logarithmic, bool fromZero = false);
 
@@ -116,6 +118,7 @@ class Plot : public QCustomPlot {
   QPointF m_pressed;
   bool m_empty = true;
   bool m_userView = false;  // zoomed or panned: new data keeps the ranges
+  bool m_scaleChosen = false;
   bool m_wheelNeedsFocus = false;
   bool m_ready = false;     // constructed, so that virtual functions may be called
 };

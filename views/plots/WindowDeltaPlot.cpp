@@ -60,7 +60,7 @@ void WindowDeltaPlot::restyle(const PlotColours& look) {
   m_zero->setPen(QPen(look.text, 1.2, Qt::DashLine));
   for (int i = 0; i < int(m_graphs.size()); ++i) {
     QColor line = m_series[i].run.colour;
-    const bool few = m_series[i].difference.windows.size() * 6 < std::max(100, axisRect()->width());
+    const bool few = m_series[i].difference.windows.size() <= 60;
     m_graphs[i]->setScatterStyle(few ? markerStyle(markerOf(line, m_series[i].run.marker), line, 6) : QCPScatterStyle());
     line.setAlphaF(few ? 0.45f : 0.9f);
     m_graphs[i]->setPen(QPen(line, 1.2));
