@@ -28,6 +28,13 @@ std::string newer_members(uint32_t mask) {
   return out;
 }
 
+std::string newer_members_of_script(const std::string& script) {
+  std::string out;
+  for (const auto& r : unicode::scripts_since_unicode_14())
+    if (script == r.script) out += range_text(r.first, r.last);
+  return out;
+}
+
 std::string word_members() {
   std::string out = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
   uint32_t mask = 0;
@@ -114,7 +121,7 @@ class Translator {
         for (const auto& [full, brief] : long_names)
           if (name == full) name = brief;
         if (name == "Alpha" || name == "Alphabetic") fail("the property Alphabetic is not supported");
-        members.inside = fmt::format("\\p{{{}}}", name) + newer_members(unicode::category_mask(name));
+        members.inside = fmt::format("\\p{{{}}}", name) + newer_members(unicode::category_mask(name)) + newer_members_of_script(name);
         at_ = begin == at_ + 3 ? end + 1 : end;
         return true;
       }

@@ -350,6 +350,18 @@ const std::vector<CategoryRange>& since_unicode_14() {
   return table;
 }
 
+// Code points that scripts gained since Unicode 14.
+const std::vector<ScriptRange>& scripts_since_unicode_14() {
+  static const std::vector<ScriptRange> table = {
+      {"Arabic", 0x897, 0x897}, {"Arabic", 0x10ec2, 0x10ec4}, {"Arabic", 0x10efc, 0x10eff}, {"Cyrillic", 0x1c89, 0x1c8a},
+      {"Cyrillic", 0x1e030, 0x1e06d}, {"Cyrillic", 0x1e08f, 0x1e08f}, {"Devanagari", 0x11b00, 0x11b09}, {"Han", 0x2b739, 0x2b739},
+      {"Han", 0x2ebf0, 0x2ee5d}, {"Han", 0x31350, 0x323af}, {"Hiragana", 0x1b132, 0x1b132}, {"Kannada", 0xcf3, 0xcf3},
+      {"Katakana", 0x1b155, 0x1b155}, {"Lao", 0xece, 0xece}, {"Latin", 0xa7cb, 0xa7cd}, {"Latin", 0xa7da, 0xa7dc},
+      {"Latin", 0x1df25, 0x1df2a}, {"Myanmar", 0x116d0, 0x116e3},
+  };
+  return table;
+}
+
 // Rust's char::is_numeric beyond category N.
 const std::vector<CodePointRange>& extra_numeric() {
   static const std::vector<CodePointRange> table = {

@@ -12,6 +12,10 @@ struct CategoryRange {
   uint32_t first, last;
   int category;
 };
+struct ScriptRange {
+  const char* script;
+  uint32_t first, last;
+};
 struct LowerRange {
   uint32_t first, last;
   int step, difference;
@@ -20,6 +24,7 @@ struct LowerRange {
 const std::vector<uint32_t>& category_changes();
 const std::vector<CodePointRange>& extra_word();
 const std::vector<CategoryRange>& since_unicode_14();
+const std::vector<ScriptRange>& scripts_since_unicode_14();
 const std::vector<CodePointRange>& extra_numeric();
 const std::vector<CodePointRange>& extra_punctuation();
 const std::vector<CodePointRange>& not_punctuation();

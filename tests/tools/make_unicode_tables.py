@@ -72,6 +72,11 @@ newer = {c: category[c] for c in points if unicodedata.category(chr(c)) != CATEG
 assert unicodedata.unidata_version == "14.0.0"
 write("CategoryRange", "since_unicode_14", "Code points whose category is not that of Unicode 14 (the oldest PCRE2 we meet).",
       [f"{{{a:#x}, {b:#x}, {k}}}" for k in sorted(set(newer.values())) for a, b in runs([c for c in newer if newer[c] == k])])
+scripts = ("Arabic Armenian Bengali Bopomofo Cyrillic Devanagari Ethiopic Georgian Greek Gujarati Gurmukhi Han Hangul Hebrew Hiragana Kannada "
+           "Katakana Khmer Lao Latin Malayalam Myanmar Sinhala Tamil Telugu Thai Tibetan").split()
+write("ScriptRange", "scripts_since_unicode_14", "Code points that scripts gained since Unicode 14.",
+      [f'{{"{s}", {a:#x}, {b:#x}}}' for s in scripts
+       for a, b in runs([c for c in matching(r"\p{%s}" % s) if unicodedata.category(chr(c)) == "Cn"])])
 write_runs("extra_numeric", "Rust's char::is_numeric beyond category N.", singled_out(pre_tokenizers.Digits(True)) - groups["N"])
 punctuation = singled_out(pre_tokenizers.Punctuation())
 write_runs("extra_punctuation", "Punctuation of the pre-tokenizers beyond category P.", punctuation - groups["P"])
