@@ -3,7 +3,7 @@
 #include <QtTest/QtTest>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
+#include <set>
 #include <sys/resource.h>
 #include <sys/stat.h>
 

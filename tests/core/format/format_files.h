@@ -1,10 +1,13 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,8 +50,13 @@ class FileBytes {
   size_t header_end = 0;
 };
 
+// In place: emptying a file first would make ext4 flush it on every close, and tests write thousands.
 inline void write_file(const std::filesystem::path& path, std::string_view bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  const bool written = fd >= 0 && ::pwrite(fd, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()) &&
+                       ::ftruncate(fd, static_cast<off_t>(bytes.size())) == 0;
+  if (fd >= 0) ::close(fd);
+  if (!written) throw std::runtime_error("the test cannot write " + path.string());
 }
 
 // Data that differ from byte to byte, yet are finite as half floats.

@@ -86,7 +86,7 @@ class TestGguf : public QObject {
     QCOMPARE(std::string(static_cast<const char*>(x.const_data_ptr()), 8), pattern(8, 9));
   }
 
-  void tensors_may_be_listed_in_another_order_than_their_data() {
+  void tensors_may_be_listed_in_another_order_than_they_lie() {
     auto file = gguf_file({{"x", {8}, 0, pattern(32, 1)}, {"y", {8}, 0, pattern(32, 2)}});
     for (auto [name, offset] : {std::pair{"offset of x", uint64_t{32}}, {"offset of y", uint64_t{0}}})
       for (const auto& field : file.fields)

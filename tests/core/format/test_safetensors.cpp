@@ -197,7 +197,7 @@ class TestSafetensors : public QObject {
     QCOMPARE(qb::open_safetensors(path())->tensors().size(), tensors.size());  // refused before the old file was touched
   }
 
-  void opening_reads_no_data() {
+  void opening_touches_headers_only() {
     const uint64_t size = uint64_t{100} << 30;
     write_file(path(), safetensors_file(fmt::format(R"({{"x":{{"dtype":"U8","shape":[{}],"data_offsets":[0,{}]}}}})", size, size), 0).bytes);
     std::error_code error;
