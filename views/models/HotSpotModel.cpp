@@ -97,7 +97,7 @@ QVariant HotSpotModel::headerData(int section, Qt::Orientation orientation, int 
     case Block: return tr("Block");
     case Linear: return tr("Linear");
     case Value: return unit.isEmpty() ? tr("Value") : tr("Value (%1)").arg(unit);
-    case Delta: return unit.isEmpty() ? tr("Δ baseline") : tr("Δ base (%1)").arg(unit);
+    case Delta: return unit.isEmpty() ? tr("Δ base") : tr("Δ base (%1)").arg(unit);
   }
   return {};
 }

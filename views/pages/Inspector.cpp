@@ -59,7 +59,7 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   m_linearFactsTable = makeTable(m_linearFacts, tr("Facts of the linear"));
   m_numbersTable = makeTable(m_numbers, tr("Figures of the linear in each run"));
   m_numbersTable->horizontalHeader()->show();
-  m_numbersTable->horizontalHeader()->setDefaultSectionSize(fontMetrics().horizontalAdvance(QStringLiteral("0.000e-00")) + 16);
+  m_numbersTable->horizontalHeader()->setDefaultSectionSize(fontMetrics().horizontalAdvance(QStringLiteral("0.000e-00")) + 22);
   m_numbersTable->horizontalHeader()->setStretchLastSection(false);
   m_numbersTable->verticalHeader()->show();
   m_numbersTable->setHorizontalScrollBarPolicy(Qt::ScrollBarAsNeeded);
@@ -213,6 +213,8 @@ void Inspector::updateLinear(const RunEntry* run) {
   m_weightError->setData(weightErrors, tr("Weight, quantized − float"));
   m_outputError->setCaption(tr("Output error"), errorConditions(*m_selection));
   m_outputError->setData(outputErrors, tr("Output, quantized − float"));
+  // Many runs need a high legend; the axes keep their height.
+  for (HistogramPlot* plot : {m_weightError, m_outputError}) plot->setFixedHeight(205 + plot->legend->minimumOuterSizeHint().height());
   if (!linear) return;
   m_linearFacts->setFacts(linearFacts(*linear));
   m_weights->setCaption(tr("Weights before and after"));

@@ -155,7 +155,7 @@ QWidget* LayersPage::makeHotSpots() {
   header->setMinimumSectionSize(24);
   header->setSectionResizeMode(HotSpotModel::Linear, QHeaderView::Stretch);
   const int digit = fontMetrics().horizontalAdvance(QLatin1Char('0'));
-  const int widths[] = {digit * 6, digit * 8, digit * 12, digit * 11, digit * 12};
+  const int widths[] = {digit * 5, digit * 7, digit * 12, digit * 9, digit * 10};
   for (int column = 0; column < HotSpotModel::ColumnCount; ++column) header->resizeSection(column, widths[column]);
   connect(m_table->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& index) {
     // Only a choice of the user: resets and re-sorting move the current row, too.

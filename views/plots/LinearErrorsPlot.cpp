@@ -102,7 +102,9 @@ void LinearErrorsPlot::laidOut() {
     if (!run.drawn || i >= m_graphs.size()) continue;
     QColor line = run.colour;
     line.setAlphaF(roomy ? 0.55f : 0.9f);
-    m_graphs[i]->setPen(QPen(line, roomy ? 1.4 : 1));
+    // The current run stands out.
+    const bool current = m_errors.current >= 0 && m_errors.runs[m_errors.current].id == run.id;
+    m_graphs[i]->setPen(QPen(line, current ? 2 : roomy ? 1.4 : 1));
     m_graphs[i]->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 6));
     m_graphs[i]->setScatterSkip(roomy ? 0 : int(m_rows.size()) * 40 / std::max(100, axisRect()->width()));
     m_graphs[i]->setAntialiased(m_rows.size() < 2000);

@@ -117,41 +117,39 @@ void ParetoPlot::placeLabels() {
     taken.push_back(QRectF(from.x(), from.y() - 1, to.x() - from.x(), 2));
     taken.push_back(QRectF(to.x() - 1, std::min(from.y(), to.y()), 2, std::abs(to.y() - from.y())));
   }
-  for (int i = 0; i < int(m_labels.size()); ++i) {
-    const QSizeF size(metrics.horizontalAdvance(m_labels[i]->text()) + 4, metrics.height());
-    struct Side {
-      Qt::Alignment alignment;
-      QPointF offset;
-      QMargins padding;
-    };
-    const double w = size.width(), h = size.height();
-    const Side sides[] = {{Qt::AlignLeft | Qt::AlignVCenter, {8, -h / 2}, {8, 0, 0, 0}},
-                          {Qt::AlignRight | Qt::AlignVCenter, {-8 - w, -h / 2}, {0, 0, 8, 0}},
-                          {Qt::AlignHCenter | Qt::AlignBottom, {-w / 2, -8 - h}, {0, 0, 0, 8}},
-                          {Qt::AlignHCenter | Qt::AlignTop, {-w / 2, 8}, {0, 8, 0, 0}},
-                          {Qt::AlignLeft | Qt::AlignBottom, {5, -5 - h}, {5, 0, 0, 5}},
-                          {Qt::AlignLeft | Qt::AlignTop, {5, 5}, {5, 5, 0, 0}},
-                          {Qt::AlignRight | Qt::AlignBottom, {-5 - w, -5 - h}, {0, 0, 5, 5}},
-                          {Qt::AlignRight | Qt::AlignTop, {-5 - w, 5}, {0, 5, 5, 0}},
-                          {Qt::AlignLeft | Qt::AlignBottom, {8, -16 - h}, {8, 0, 0, 16}},
-                          {Qt::AlignRight | Qt::AlignBottom, {-8 - w, -16 - h}, {0, 0, 8, 16}},
-                          {Qt::AlignLeft | Qt::AlignTop, {8, 16}, {8, 16, 0, 0}},
-                          {Qt::AlignRight | Qt::AlignTop, {-8 - w, 16}, {0, 16, 8, 0}}};
-    bool placed = false;
-    for (const Side& side : sides) {
-      const QRectF box(at[i] + side.offset, size);
-      if (!space.contains(box)) continue;
-      bool free = true;
-      for (int other = 0; other < int(taken.size()) && free; ++other) free = other == i || !taken[other].intersects(box);
-      if (!free) continue;
-      m_labels[i]->setPositionAlignment(side.alignment);
-      m_labels[i]->setPadding(side.padding);
-      taken.push_back(box);
-      placed = true;
-      break;
+  struct Side {
+    Qt::Alignment alignment;
+    int x, y;  // of the label's box from the point: −1 left or above, 0 centred, 1 right or below
+    int gapX, gapY;
+  };
+  static const Side sides[] = {
+      {Qt::AlignLeft | Qt::AlignVCenter, 1, 0, 8, 0},    {Qt::AlignRight | Qt::AlignVCenter, -1, 0, 8, 0},
+      {Qt::AlignHCenter | Qt::AlignBottom, 0, -1, 0, 8}, {Qt::AlignHCenter | Qt::AlignTop, 0, 1, 0, 8},
+      {Qt::AlignLeft | Qt::AlignBottom, 1, -1, 5, 5},    {Qt::AlignLeft | Qt::AlignTop, 1, 1, 5, 5},
+      {Qt::AlignRight | Qt::AlignBottom, -1, -1, 5, 5},  {Qt::AlignRight | Qt::AlignTop, -1, 1, 5, 5},
+      {Qt::AlignLeft | Qt::AlignBottom, 1, -1, 8, 16},   {Qt::AlignRight | Qt::AlignBottom, -1, -1, 8, 16},
+      {Qt::AlignLeft | Qt::AlignTop, 1, 1, 8, 16},       {Qt::AlignRight | Qt::AlignTop, -1, 1, 8, 16}};
+  // Near places for all first, then far ones for those left over.
+  QVector<bool> placed(m_labels.size(), false);
+  for (const auto& [first, last] : {std::pair(0, 8), std::pair(8, 12)})
+    for (int i = 0; i < int(m_labels.size()); ++i) {
+      const QSizeF size(metrics.horizontalAdvance(m_labels[i]->text()) + 4, metrics.height());
+      for (int s = first; s < last && !placed[i]; ++s) {
+        const Side& side = sides[s];
+        const double x = side.x < 0 ? -side.gapX - size.width() : side.x > 0 ? side.gapX : -size.width() / 2;
+        const double y = side.y < 0 ? -side.gapY - size.height() : side.y > 0 ? side.gapY : -size.height() / 2;
+        const QRectF box(at[i] + QPointF(x, y), size);
+        if (!space.contains(box)) continue;
+        bool free = true;
+        for (int other = 0; other < int(taken.size()) && free; ++other) free = other == i || !taken[other].intersects(box);
+        if (!free) continue;
+        m_labels[i]->setPositionAlignment(side.alignment);
+        m_labels[i]->setPadding(QMargins(side.x > 0 ? side.gapX : 0, side.y > 0 ? side.gapY : 0, side.x < 0 ? side.gapX : 0, side.y < 0 ? side.gapY : 0));
+        taken.push_back(box);
+        placed[i] = true;
+      }
     }
-    m_labels[i]->setVisible(placed);  // a name without room stays in the tooltip
-  }
+  for (int i = 0; i < int(m_labels.size()); ++i) m_labels[i]->setVisible(placed[i]);  // a name without room stays in the tooltip
 }
 
 void ParetoPlot::fitView() {
@@ -162,7 +160,7 @@ void ParetoPlot::fitView() {
   }
   if (m_accuracy.floatModel) y.push_back(m_accuracy.floatModel->perplexity);
   QCPRange range = limits(x, false);
-  xAxis->setRange(range.lower - range.size() * 0.06, range.upper + range.size() * 0.06);
+  xAxis->setRange(range.lower - range.size() * 0.06, range.upper + range.size() * 0.3);  // names stand on the right
   range = limits(y, isLogarithmic());
   if (!isLogarithmic()) range.upper += range.size() * 0.06;
   yAxis->setRange(range);

@@ -184,7 +184,10 @@ void Plot::fitLegend() {
     named.push_back(plottable);
   }
   const int room = std::max(80, width() - 16);
-  const int columns = std::clamp(room / (std::min(widest, 150) + kBeside), 1, int(std::max<qsizetype>(1, named.size())));
+  const int items = std::max(1, int(named.size()));
+  int columns = std::clamp(room / (std::min(widest, 150) + kBeside), 1, items);
+  const int rows = (items + columns - 1) / columns;
+  columns = (items + rows - 1) / rows;  // rows of equal length
   for (QCPAbstractPlottable* plottable : named)
     plottable->setName(metrics.elidedText(plottable->property("fullName").toString(), Qt::ElideMiddle, room / columns - kBeside));
   if (legend->wrap() == columns) return;
@@ -198,7 +201,7 @@ void Plot::fitTicks() {
   for (QCPAxisRect* rect : axisRects())
     for (QCPAxis* axis : rect->axes()) {
       const bool horizontal = axis->orientation() == Qt::Horizontal;
-      const int count = std::clamp(horizontal ? rect->width() / 70 : rect->height() / 36, 2, 8);
+      const int count = std::clamp(horizontal ? rect->width() / 60 : rect->height() / 30, horizontal && rect->width() < 130 ? 2 : 3, 8);
       if (axis->ticker()->tickCount() == count) continue;
       axis->ticker()->setTickCount(count);
       changed = true;
