@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/text/byte_alphabet.h"
@@ -58,7 +58,10 @@ std::string Bpe::kind() const {
 // Where no merge joins a token that ends otherwise with one that begins with ▁, a text falls apart before every ▁ that
 // follows something else, and each part can be merged (and remembered) alone.
 void Bpe::find_safe_cut() {
-  cut_before_space_ = !options_.byte_level && options_.continuing_prefix.empty() && options_.end_suffix.empty() && vocabulary_.find(blank);
+  // A character that leaves no symbol would bring the spaces around it together.
+  const bool nothing_dropped = options_.unknown || (options_.byte_fallback && std::ranges::all_of(fallback_ids_, [](int32_t id) { return id >= 0; }));
+  const bool plain = !options_.byte_level && options_.continuing_prefix.empty() && options_.end_suffix.empty();
+  cut_before_space_ = plain && nothing_dropped && vocabulary_.find(blank);
   merges_.each([&](int32_t left, int32_t right, MergeTable::Merge) {
     if (vocabulary_.token(right).starts_with(blank) && !vocabulary_.token(left).ends_with(blank)) cut_before_space_ = false;
   });

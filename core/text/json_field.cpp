@@ -31,7 +31,10 @@ JsonField JsonField::at(const std::string& key) const {
   return {*it, origin_, path_.empty() ? key : path_ + "." + key};
 }
 
-JsonField JsonField::at(size_t index) const { return {(*value_)[index], origin_, fmt::format("{}[{}]", path_, index)}; }
+JsonField JsonField::at(size_t index) const {
+  if (path_.size() > 2000) fail("nested too deeply");  // what reads it recurses
+  return {(*value_)[index], origin_, fmt::format("{}[{}]", path_, index)};
+}
 
 JsonField JsonField::object() const {
   if (!value_->is_object()) fail_type("an object");

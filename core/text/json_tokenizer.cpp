@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <unordered_map>
+
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/text/bpe.h"
@@ -21,7 +23,7 @@ Vocabulary read_vocabulary(const JsonField& f) {
   const std::string where = f.object().where();
   for (const auto& [token, id] : f.value().items()) {
     if (!id.is_number_integer()) f.at(token).fail_type("an integer");
-    vocabulary.add(token, f.value().is_object() && id.is_number_unsigned() && id.get<uint64_t>() > INT32_MAX ? INT32_MAX : id.get<int64_t>(), where);
+    vocabulary.add(token, id.is_number_unsigned() && id.get<uint64_t>() > INT64_MAX ? INT64_MAX : id.get<int64_t>(), where);
   }
   return vocabulary;
 }
@@ -107,6 +109,7 @@ AddedTokens read_added(const JsonField& f, const Vocabulary& vocabulary, const s
   if (f.value().is_null()) return AddedTokens(tokens, normalizers);
   const JsonField list = f.array();
   auto next = static_cast<int32_t>(vocabulary.count());
+  std::unordered_map<std::string, size_t> places;
   for (size_t i = 0; i < list.size(); ++i) {
     const JsonField item = list.at(i).object();
     AddedToken t;
@@ -118,21 +121,22 @@ AddedTokens read_added(const JsonField& f, const Vocabulary& vocabulary, const s
     t.normalized = item.at("normalized").boolean();
     t.special = item.at("special").boolean();
     if (t.content.empty()) continue;
-    const auto same = std::find_if(tokens.begin(), tokens.end(), [&](const AddedToken& o) { return o.content == t.content; });
+    const auto same = places.find(t.content);
     const auto known = vocabulary.find(t.content);
-    const int32_t expected = same != tokens.end() ? same->id : known ? *known : next;
+    const int32_t expected = same != places.end() ? tokens[same->second].id : known ? *known : next;
     if (t.id != expected) {
       item.at("id").fail(known ? fmt::format("'{}' has the id {}, but {} in model.vocab", t.content, t.id, expected)
                                : fmt::format("'{}' has the id {}, expected {} (ids of added tokens follow the vocabulary's without holes)",
                                              t.content, t.id, expected));
     }
-    if (same != tokens.end()) {
-      *same = t;
+    if (same != places.end()) {
+      tokens[same->second] = t;
     } else {
       if (!known) {
         if (vocabulary.has(t.id)) item.at("id").fail(fmt::format("{} is also the id of '{}' in model.vocab", t.id, vocabulary.token(t.id)));
         ++next;
       }
+      places[t.content] = tokens.size();
       tokens.push_back(std::move(t));
     }
   }

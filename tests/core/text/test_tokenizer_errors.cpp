@@ -93,6 +93,14 @@ class TestTokenizerErrors : public QObject {
     }
   }
 
+  void deep_nesting_is_refused() {
+    json nested = {{"type", "NFC"}};
+    for (int i = 0; i < 5000; ++i) nested = {{"type", "Sequence"}, {"normalizers", json::array({std::move(nested)})}};
+    json document = sample();
+    document["normalizer"] = std::move(nested);
+    QVERIFY(message_of(document).find("nested too deeply") != std::string::npos);
+  }
+
   void text_that_is_no_json_names_the_byte() {
     for (const std::string& text : {std::string("{\"model\": "), std::string("[1,2"), std::string(), std::string("{\"a\": \"\xFF\"}")}) {
       try {
