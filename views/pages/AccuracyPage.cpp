@@ -125,7 +125,7 @@ void AccuracyPage::updateData() {
   m_pareto->setData(accuracy);
   m_windows->setData(accuracy);
   m_windows->setCaption(m_windows->isEmpty() ? tr("Window by window") : tr("Window by window against %1").arg(m_windows->reference()),
-                        m_windows->isEmpty() ? QString() : tr("%1; legend: mean ± standard error").arg(accuracy.conditions));
+                        m_windows->isEmpty() ? QString() : tr("%1; mean ± standard error").arg(accuracy.conditions));
   m_cost->setCaption(tr("Time and memory"));
   m_cost->setData(accuracy);
 }

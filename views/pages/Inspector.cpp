@@ -74,7 +74,7 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   linear->addWidget(m_linearFactsTable);
   for (HistogramPlot* plot : {m_weights, m_weightError, m_outputError, m_input}) {
     plot->setEmptyText(noHistogram);
-    plot->setFixedHeight(230);
+    plot->installEventFilter(this);
     plot->setWheelNeedsFocus(true);
     linear->addWidget(plot);
   }
@@ -140,7 +140,9 @@ QTableView* Inspector::makeTable(QAbstractItemModel* model, const QString& name)
 }
 
 bool Inspector::eventFilter(QObject* object, QEvent* event) {
-  if (event->type() == QEvent::Resize) {
+  if (event->type() == QEvent::Resize && qobject_cast<HistogramPlot*>(object))
+    QMetaObject::invokeMethod(this, &Inspector::fitHistograms, Qt::QueuedConnection);
+  else if (event->type() == QEvent::Resize) {
     const auto* resize = static_cast<QResizeEvent*>(event);
     auto* table = qobject_cast<QTableView*>(object->parent());
     // The rows' heights follow from the width, which the header has only after this event.
@@ -168,6 +170,11 @@ void Inspector::fitTable(QTableView* table) {
   table->setFixedHeight(height);
 }
 
+// Narrow plots of many runs need high captions and legends; their axes keep their height.
+void Inspector::fitHistograms() {
+  for (HistogramPlot* plot : {m_weights, m_weightError, m_outputError, m_input}) plot->setFixedHeight(170 + plot->headHeight());
+}
+
 void Inspector::scheduleUpdate() {
   if (!m_timer->isActive()) m_timer->start();
 }
@@ -187,6 +194,7 @@ void Inspector::updateData() {
     table->setColumnWidth(0, std::min(table->columnWidth(0) + 4, std::max(90, width() * 2 / 5)));
   }
   for (QTableView* table : {m_linearFactsTable, m_runFactsTable, m_numbersTable}) fitTable(table);
+  fitHistograms();
 }
 
 void Inspector::updateLinear(const RunEntry* run) {
@@ -206,15 +214,13 @@ void Inspector::updateLinear(const RunEntry* run) {
   for (const RunEntry& each : runs)
     if (const LinearReport* other = findLinear(*each.report, key)) {
       const QString name = runName(*each.report);
-      weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id});
-      outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id});
+      weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id, markerOf(each.colour, each.marker)});
+      outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id, markerOf(each.colour, each.marker)});
     }
   m_weightError->setCaption(tr("Weight error"));
   m_weightError->setData(weightErrors, tr("Weight, quantized − float"));
   m_outputError->setCaption(tr("Output error"), errorConditions(*m_selection));
   m_outputError->setData(outputErrors, tr("Output, quantized − float"));
-  // Many runs need a high legend; the axes keep their height.
-  for (HistogramPlot* plot : {m_weightError, m_outputError}) plot->setFixedHeight(205 + plot->legend->minimumOuterSizeHint().height());
   if (!linear) return;
   m_linearFacts->setFacts(linearFacts(*linear));
   m_weights->setCaption(tr("Weights before and after"));

@@ -27,6 +27,7 @@ class Inspector : public QWidget {
  private:
   QTableView* makeTable(QAbstractItemModel* model, const QString& name);
   void fitTable(QTableView* table);
+  void fitHistograms();
   void scheduleUpdate();
   void updateData();
   void updateLinear(const RunEntry* run);

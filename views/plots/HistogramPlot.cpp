@@ -77,6 +77,10 @@ void HistogramPlot::restyle(const PlotColours& look) {
     // An invalid colour stands for the float model, which has the colour of text.
     const QColor colour = series.colour.isValid() ? series.colour : look.faint;
     m_graphs[i]->setPen(QPen(colour, 1.4, series.dashed ? Qt::DashLine : Qt::SolidLine));
+    if (series.marker >= 0) {
+      m_graphs[i]->setScatterStyle(markerStyle(series.marker, colour, 5));
+      m_graphs[i]->setScatterSkip(int(series.histogram.counts.size()) / 8);
+    }
     QColor fill = colour;
     fill.setAlphaF(0.16f);
     m_graphs[i]->setBrush(series.filled ? QBrush(fill) : QBrush(Qt::NoBrush));

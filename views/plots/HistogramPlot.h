@@ -11,6 +11,7 @@ struct HistogramSeries {
   Histogram histogram;
   bool dashed = false;
   bool filled = false;
+  int marker = -1;  // shape that stands on the line here and there; -1: none
 };
 
 // Distributions over one another. y: density (share of values per unit of x), so that histograms with other bins compare.

@@ -160,7 +160,12 @@ void ParetoPlot::fitView() {
   }
   if (m_accuracy.floatModel) y.push_back(m_accuracy.floatModel->perplexity);
   QCPRange range = limits(x, false);
-  xAxis->setRange(range.lower - range.size() * 0.06, range.upper + range.size() * 0.3);  // names stand on the right
+  // Names stand on the right of their points.
+  double name = 0;
+  for (const QCPItemText* label : m_labels) name = std::max(name, double(QFontMetrics(smallFont()).horizontalAdvance(label->text())));
+  const double space = std::max(200, axisRect()->width());
+  const double right = std::min(0.35 * space, name + 14) / space;
+  xAxis->setRange(range.lower - range.size() * 0.06, range.upper + range.size() * right / (1 - right));
   range = limits(y, isLogarithmic());
   if (!isLogarithmic()) range.upper += range.size() * 0.06;
   yAxis->setRange(range);

@@ -169,6 +169,10 @@ void Plot::showLegend(bool on) {
   legend->setMaximumSize(QWIDGETSIZE_MAX, on ? QWIDGETSIZE_MAX : 1);
 }
 
+int Plot::headHeight() const {
+  return m_caption->minimumOuterSizeHint().height() + (legend->visible() ? legend->minimumOuterSizeHint().height() : 0);
+}
+
 void Plot::fitLegend() {
   if (!legend->visible() || legend->itemCount() == 0) return;
   constexpr int kBeside = 22 + 7 + 14;  // icon, its padding, space between columns

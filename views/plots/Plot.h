@@ -55,6 +55,8 @@ class Plot : public QCustomPlot {
   // All of them, for a context menu or a menu button.
   void fillMenu(QMenu* menu) const;
 
+  // Of caption and legend, which stand above the axes.
+  int headHeight() const;
   QSize minimumSizeHint() const override { return {160, 110}; }
   QSize sizeHint() const override { return {360, 240}; }
   // Text of the tooltip at a place in pixels; empty where there is nothing. Public for tests and assistive tools.

@@ -106,6 +106,7 @@ void Plot::resizeEvent(QResizeEvent* event) {
   QCustomPlot::resizeEvent(event);
   m_emptyLabel->setGeometry(rect());
   if (!m_ready) return;
+  if (!m_userView) fitView();  // room for labels depends on the size
   fitLegend();
   laidOut();
   replot(rpQueuedReplot);
