@@ -47,8 +47,8 @@ MainWindow::MainWindow(Workbench* workbench, Settings* settings, Theme* theme, Q
   setWindowTitle(tr("LLM-QBench Workbench"));
   setAcceptDrops(true);
   setDockOptions(AnimatedDocks | AllowNestedDocks | AllowTabbedDocks);
-  setCorner(Qt::BottomLeftCorner, Qt::LeftDockWidgetArea);
-  setCorner(Qt::BottomRightCorner, Qt::RightDockWidgetArea);
+  setCorner(Qt::BottomLeftCorner, Qt::BottomDockWidgetArea);
+  setCorner(Qt::BottomRightCorner, Qt::BottomDockWidgetArea);
   buildPages();
   buildDocks();
   buildActions();
@@ -126,8 +126,11 @@ void MainWindow::connectWorkbench() {
   });
   connect(m_workbench, &Workbench::status, this, [this](const QString& text) { statusBar()->showMessage(text, 8000); });
   connect(m_workbench, &Workbench::opened, this, [this](const QString& kind, const QString& path) {
+    if (kind == QLatin1String("workspace")) {
+      if (path == m_settings->workspace()) return;  // the one that opens by itself
+      m_settings->setWorkspace(path);
+    }
     m_settings->addRecent(path);
-    if (kind == QLatin1String("workspace")) m_settings->setWorkspace(path);
     fillRecent();
     if (kind == QLatin1String("model") && page() == QLatin1String("welcome") && m_restored) showPage(QStringLiteral("recipe"));
   });
@@ -196,10 +199,13 @@ void MainWindow::restoreSession(const QStringList& paths, const QString& workspa
   for (QSplitter* splitter : findChildren<QSplitter*>())
     if (!splitter->objectName().isEmpty()) splitter->restoreState(m_settings->bytes(QStringLiteral("splitter/") + splitter->objectName()));
   fillRecent();
-  if (const QString text = m_settings->recipeText(); !text.isEmpty()) m_workbench->document()->open(text, m_settings->recipePath(), tr("Last session"));
+  if (const QString text = m_settings->recipeText(); !text.isEmpty()) {
+    m_workbench->document()->open(text, m_settings->recipePath(), tr("Last session"));
+    if (m_settings->recipeModified()) m_workbench->document()->markSaved(m_settings->recipePath(), {});  // the file says something else
+    m_workbench->document()->forgetHistory();
+  }
   m_workbench->openWorkspace(workspace.isEmpty() ? m_settings->workspace() : workspace, m_settings->shownRuns());
-  for (const QString& model : m_settings->models())
-    if (QFileInfo::exists(model)) m_workbench->openModel(model);
+  for (const QString& model : m_settings->models()) m_workbench->openModel(model);
   const bool first = m_settings->recent().isEmpty();
   m_pages->setCurrentIndex(first ? Welcome : std::clamp(m_settings->page(), 0, m_pages->count() - 1));
   for (const QString& path : paths) m_workbench->openPath(path);
@@ -221,7 +227,7 @@ void MainWindow::saveSession() {
     if (!shown.contains(run.id)) shown << run.id;
   m_settings->setModels(models);
   m_settings->setShownRuns(shown);
-  m_settings->setRecipe(m_workbench->document()->text(), m_workbench->document()->path());
+  m_settings->setRecipe(m_workbench->document()->text(), m_workbench->document()->path(), m_workbench->document()->isModified());
   m_settings->setPage(m_pages->currentIndex());
   m_settings->sync();
 }

@@ -19,9 +19,10 @@ QString Settings::workspace() const {
   return m_store.value("workspace", standard).toString();
 }
 
-void Settings::setRecipe(const QString& text, const QString& path) {
+void Settings::setRecipe(const QString& text, const QString& path, bool modified) {
   m_store.setValue("recipe/text", text);
   m_store.setValue("recipe/path", path);
+  m_store.setValue("recipe/modified", modified);
 }
 
 }  // namespace qb::views

@@ -34,7 +34,8 @@ class Settings {
   void setShownRuns(const QStringList& ids) { m_store.setValue("shownRuns", ids); }
   QString recipeText() const { return m_store.value("recipe/text").toString(); }
   QString recipePath() const { return m_store.value("recipe/path").toString(); }
-  void setRecipe(const QString& text, const QString& path);
+  bool recipeModified() const { return m_store.value("recipe/modified").toBool(); }  // against its file
+  void setRecipe(const QString& text, const QString& path, bool modified);
   QByteArray bytes(const QString& key) const { return m_store.value(key).toByteArray(); }
   void setBytes(const QString& key, const QByteArray& value) { m_store.setValue(key, value); }
   int page() const { return m_store.value("page", 0).toInt(); }

@@ -53,20 +53,25 @@ ReadRecipe readRecipe(const std::filesystem::path& path) {
   return result;
 }
 
-enum class PathKind { Model, Workspace, Recipe, Nothing };
+enum class PathKind { Model, Workspace, Recipe };
 
-PathKind kindOf(const std::filesystem::path& path) {
+struct Found {
+  PathKind kind;
+  std::filesystem::path path;
+};
+
+Found kindOf(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) {
-    if (std::filesystem::exists(path / "config.json")) return PathKind::Model;
-    if (std::filesystem::is_directory(path / "runs")) return PathKind::Workspace;
+    if (std::filesystem::exists(path / "config.json")) return {PathKind::Model, path};
+    if (std::filesystem::is_directory(path / "runs")) return {PathKind::Workspace, path};
     throw InputError("This folder is neither a model (no config.json) nor a workspace (no runs): " + path.string());
   }
   if (!std::filesystem::exists(path)) throw InputError("There is no " + path.string());
   std::string ending = path.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  if (ending == ".gguf") return PathKind::Model;
-  if (ending == ".yaml" || ending == ".yml") return PathKind::Recipe;
-  if (path.filename() == "config.json" || ending == ".safetensors") return PathKind::Model;
+  if (ending == ".gguf") return {PathKind::Model, path};
+  if (ending == ".yaml" || ending == ".yml") return {PathKind::Recipe, path};
+  if (path.filename() == "config.json" || ending == ".safetensors") return {PathKind::Model, path.parent_path()};
   throw InputError("Cannot open " + path.string() + "; expected a model folder, a .gguf file, a recipe (.yaml) or a workspace");
 }
 
@@ -78,7 +83,8 @@ Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_se
     const Job& job = m_queue.jobs()[row];
     QString activity;
     if (job.isWaiting()) activity = jobStateText(job.state);
-    if (job.isActive()) activity = QStringLiteral("%1 · %2 %").arg(jobStateText(job.state)).arg(int(job.progress.fraction * 100));
+    if (job.state == JobState::Running) activity = tr("%1 % done").arg(int(job.progress.fraction * 100));
+    if (job.state == JobState::Paused || job.state == JobState::Stopping) activity = jobStateText(job.state);
     m_runList.setActivity(job.runId, activity);
   });
   connect(&m_runList, &RunList::showRequested, this, &Workbench::show);
@@ -103,7 +109,10 @@ void Workbench::prepare(int threads) {
       QStringLiteral("presets"), [](const std::stop_token&) { return qb::presets(); },
       [this](const std::vector<Preset>& presets) {
         m_presets = presets;
-        if (m_document.text().isEmpty()) newRecipe();
+        if (m_document.text().isEmpty()) {
+          m_document.open(freshRecipe(), tr("New recipe"));
+          m_document.forgetHistory();
+        }
         Q_EMIT presetsChanged();
       },
       [this](const QString& error) { fail(Place::Window, error); });
@@ -111,15 +120,12 @@ void Workbench::prepare(int threads) {
 
 void Workbench::openPath(const QString& path) {
   m_background.run(
-      {}, [file = native(path)](const std::stop_token&) { return kindOf(file); },
-      [this, path](PathKind kind) {
-        if (kind == PathKind::Model) {
-          const QFileInfo info(path);
-          openModel(info.suffix() == QLatin1String("gguf") || !info.fileName().contains(QLatin1Char('.')) || info.isDir() ? path : info.path());
-        } else if (kind == PathKind::Workspace) {
-          openWorkspace(path);
-        } else {
-          openRecipe(path);
+      {}, [file = tidy(native(path))](const std::stop_token&) { return kindOf(file); },
+      [this](const Found& found) {
+        switch (found.kind) {
+          case PathKind::Model: return openModel(text(found.path));
+          case PathKind::Workspace: return openWorkspace(text(found.path));
+          case PathKind::Recipe: return openRecipe(text(found.path));
         }
       },
       [this](const QString& error) { fail(Place::Window, error); });
@@ -161,7 +167,7 @@ void Workbench::openRecipe(const QString& path) {
       [this](const QString& error) { fail(Place::Window, error); });
 }
 
-void Workbench::newRecipe() {
+Recipe Workbench::freshRecipe() const {
   Recipe fresh;
   // What stays the same from recipe to recipe is the model and the texts.
   fresh.model = m_document.recipe().model;
@@ -173,7 +179,11 @@ void Workbench::newRecipe() {
     apply(*standard, fresh);
   else
     fresh.scheme.weights = QuantSpec{};
-  m_document.open(QString::fromStdString(to_yaml(fresh)), {}, tr("New recipe"));
+  return fresh;
+}
+
+void Workbench::newRecipe() {
+  m_document.open(freshRecipe(), tr("New recipe"));
   Q_EMIT recipeShown();
 }
 
@@ -243,7 +253,7 @@ void Workbench::launch(const std::vector<Recipe>& recipes, Place place, std::fun
           m_queue.enqueue(workspace, id, QString::fromStdString(report->name), m_device, report);
           Q_EMIT started(id);
         }
-        Q_EMIT status(tr("%n run(s) in the queue", nullptr, int(reports.size())));
+        Q_EMIT status(reports.size() == 1 ? tr("1 run put into the queue") : tr("%1 runs put into the queue").arg(reports.size()));
         if (!reports.empty()) m_selection.setCurrentRun(QString::fromStdString(reports.front()->id));
         if (then) then();
       },
@@ -267,7 +277,6 @@ void Workbench::startDemo() {
     struct Demo {
       std::vector<Recipe> recipes;
       ModelPtr model;
-      QString text, path;
     };
     m_background.run(
         QStringLiteral("demo"),
@@ -278,8 +287,6 @@ void Workbench::startDemo() {
             if (entry.path().extension() == ".yaml") files.push_back(entry.path());
           std::sort(files.rbegin(), files.rend());  // the gentler one first
           for (const auto& file : files) demo.recipes.push_back(load_recipe(file));
-          demo.text = QString::fromStdString(read_text(files.front()));
-          demo.path = text(files.front());
           auto info = std::make_shared<ModelInfo>(inspect(tidy(resource("demo"))));
           info->path = tidy(resource("demo"));
           demo.model = info;
@@ -287,7 +294,7 @@ void Workbench::startDemo() {
         },
         [this](const Demo& demo) {
           m_models.put(demo.model);
-          m_document.open(demo.text, demo.path, tr("Open the demo recipe"));
+          m_document.open(demo.recipes.front(), tr("Open the demo recipe"));
           launch(demo.recipes, Place::Window, [this] { Q_EMIT demoStarted(); });
         },
         [this](const QString& error) { fail(Place::Window, error); });

@@ -141,7 +141,7 @@ QVariant ModelTree::data(const QModelIndex& index, int role) const {
   if (at.linear < 0) {
     if (role == Qt::DisplayRole) switch (index.column()) {
         case Name: return tr("Block %1").arg(block.index);
-        case Shape: return tr("%n linear(s)", nullptr, int(block.linears.size()));
+        case Shape: return tr("%1 linears").arg(block.linears.size());
         case Size: return blockSummary(block);
       }
     return {};

@@ -105,6 +105,17 @@ void RecipeDocument::open(const QString& text, const QString& path, const QStrin
   Q_EMIT modifiedChanged();
 }
 
+void RecipeDocument::open(const Recipe& recipe, const QString& what) {
+  State next{QString::fromStdString(to_yaml(recipe)), recipe, {}};
+  Recipe canonical;
+  if (!read(next.text, canonical)) next.recipe = canonical;
+  m_savedText.clear();
+  push(std::move(next), what, -1, {});
+  Q_EMIT modifiedChanged();
+}
+
+void RecipeDocument::forgetHistory() { m_undo.clear(); }
+
 void RecipeDocument::markSaved(const QString& path, const QString& text) {
   m_state.path = path;
   m_savedText = text;

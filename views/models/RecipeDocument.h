@@ -41,6 +41,9 @@ class RecipeDocument : public QObject {
   void setRecipe(const Recipe& recipe, const QString& key, const QString& what);
   // Another recipe altogether; can be undone like any edit. `path` empty: not on disk yet.
   void open(const QString& text, const QString& path, const QString& what);
+  // The same for a recipe made in code, which may lack what only the user can give (a model).
+  void open(const Recipe& recipe, const QString& what);
+  void forgetHistory();  // what stands is the start
   void markSaved(const QString& path, const QString& text);  // what was written there
 
  Q_SIGNALS:

@@ -38,7 +38,12 @@ void EyeDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option, c
   painter->setRenderHint(QPainter::Antialiasing);
   const QRectF dot(eye.right() + 5, box.center().y() - 5, 11, 11);
   // Filled: in the plots; a ring: known, but not drawn.
-  painter->setPen(QPen(selected ? QColor(Qt::white) : colour, shown && selected ? 1.2 : 2));
+  if (selected) {  // the colour may be close to the highlight's
+    painter->setPen(Qt::NoPen);
+    painter->setBrush(Qt::white);
+    painter->drawEllipse(dot.adjusted(-1, -1, 1, 1));
+  }
+  painter->setPen(QPen(colour, 2));
   painter->setBrush(shown ? QBrush(colour) : Qt::NoBrush);
   painter->drawEllipse(dot.adjusted(1, 1, -1, -1));
   painter->restore();
@@ -59,6 +64,10 @@ bool EyeDelegate::editorEvent(QEvent* event, QAbstractItemModel* model, const QS
   if (!toggles) return false;
   const bool shown = index.data(Qt::CheckStateRole).toInt() == Qt::Checked;
   return model->setData(index, shown ? Qt::Unchecked : Qt::Checked, Qt::CheckStateRole);
+}
+
+QSize RoomyDelegate::sizeHint(const QStyleOptionViewItem& option, const QModelIndex& index) const {
+  return QStyledItemDelegate::sizeHint(option, index) + QSize(0, 5);
 }
 
 void ProgressDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option, const QModelIndex& index) const {

@@ -15,6 +15,14 @@ class EyeDelegate : public QStyledItemDelegate {
   bool editorEvent(QEvent* event, QAbstractItemModel* model, const QStyleOptionViewItem& option, const QModelIndex& index) override;
 };
 
+// Plain items with a little air between the rows.
+class RoomyDelegate : public QStyledItemDelegate {
+  Q_OBJECT
+ public:
+  using QStyledItemDelegate::QStyledItemDelegate;
+  QSize sizeHint(const QStyleOptionViewItem& option, const QModelIndex& index) const override;
+};
+
 // A progress bar with its percentage.
 class ProgressDelegate : public QStyledItemDelegate {
   Q_OBJECT

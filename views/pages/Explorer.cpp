@@ -72,10 +72,13 @@ QWidget* Explorer::makeModels() {
   m_tree->setAccessibleName(tr("Open models"));
   m_tree->setFrameShape(QFrame::NoFrame);
   m_tree->setIndentation(14);
+  m_tree->setItemDelegate(new RoomyDelegate(m_tree));
   m_tree->header()->setStretchLastSection(false);
   m_tree->header()->setSectionResizeMode(ModelTree::Name, QHeaderView::Stretch);
   for (int column : {ModelTree::Shape, ModelTree::Type, ModelTree::Size}) m_tree->header()->setSectionResizeMode(column, QHeaderView::ResizeToContents);
   m_tree->header()->setMinimumSectionSize(40);
+  m_noneFound = hint(tr("No layer matches. Words are looked for in names, shapes and types; a number means a block or a size."));
+  m_noneFound->hide();
   m_noModels = hint(tr("No model is open. Open a folder with config.json and safetensors, or a GGUF file; or drop one here."));
 
   auto* timer = new QTimer(this);
@@ -104,6 +107,7 @@ QWidget* Explorer::makeModels() {
   line->addWidget(m_search);
   column->addLayout(line);
   column->addWidget(m_noModels, 1);
+  column->addWidget(m_noneFound);
   column->addWidget(m_tree, 1);
   return box;
 }
@@ -169,6 +173,7 @@ QWidget* Explorer::makeRuns() {
 
 void Explorer::search(const QString& text) {
   m_filter->search(text);
+  m_noneFound->setVisible(m_filter->rowCount() == 0 && !m_workbench->models()->models().empty());
   if (text.trimmed().isEmpty()) {
     m_tree->collapseAll();
     for (int row = 0; row < m_filter->rowCount(); ++row) m_tree->expand(m_filter->index(row, 0));
@@ -258,7 +263,8 @@ void Explorer::removeRuns(const QStringList& ids) {
   for (const QString& id : ids)
     if (const RunEntry* run = m_workbench->selection()->find(id)) names << QString::fromStdString(run->report->name);
   auto* question = new QMessageBox(QMessageBox::Question, tr("Delete runs"),
-                                   tr("Delete %n run(s) with their results from disk? This cannot be undone.", nullptr, int(names.size())), QMessageBox::NoButton, this);
+                                   names.size() == 1 ? tr("Delete this run with its results from disk? This cannot be undone.")
+                                                     : tr("Delete these %1 runs with their results from disk? This cannot be undone.").arg(names.size()), QMessageBox::NoButton, this);
   question->setInformativeText(names.join(QLatin1Char('\n')));
   QAbstractButton* yes = question->addButton(tr("Delete"), QMessageBox::DestructiveRole);
   question->addButton(QMessageBox::Cancel);

@@ -45,7 +45,7 @@ class Explorer : public QWidget {
   ModelFilter* m_filter;
   QTableView* m_runs;
   QSortFilterProxyModel* m_sorted;
-  QLabel *m_noModels, *m_noRuns;
+  QLabel *m_noModels, *m_noneFound, *m_noRuns;
 };
 
 }  // namespace qb::views

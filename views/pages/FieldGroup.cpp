@@ -94,7 +94,7 @@ void FieldGroup::add(const FieldText& text, QWidget* editor, QWidget* box, std::
   auto* caption = new QLabel(text.label);
   caption->setToolTip(help);
   caption->setBuddy(editor);
-  caption->setMinimumWidth(fontMetrics().horizontalAdvance(QLatin1Char('n')) * 13);
+  caption->setMinimumWidth(fontMetrics().horizontalAdvance(QLatin1Char('n')) * 17);
   auto* column = new QWidget;
   auto* stack = new QVBoxLayout(column);
   stack->setContentsMargins(0, 0, 0, 0);

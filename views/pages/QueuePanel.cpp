@@ -111,7 +111,7 @@ QueuePanel::QueuePanel(RunQueue* queue, QWidget* parent) : QWidget(parent), m_qu
   const int n = m_table->fontMetrics().horizontalAdvance(QLatin1Char('n'));
   header->setMinimumSectionSize(n * 4);
   // Fixed widths: figures that change must not make the columns dance.
-  const QList<QPair<int, int>> widths{{JobList::State, 11}, {JobList::Stage, 18}, {JobList::Block, 9}, {JobList::Done, 16}, {JobList::Eta, 13}, {JobList::Memory, 19}, {JobList::Actions, 8}};
+  const QList<QPair<int, int>> widths{{JobList::State, 9}, {JobList::Stage, 19}, {JobList::Block, 8}, {JobList::Done, 15}, {JobList::Eta, 13}, {JobList::Memory, 18}, {JobList::Actions, 7}};
   for (const auto& [column, letters] : widths) header->resizeSection(column, n * letters);
   header->setSectionResizeMode(JobList::Name, QHeaderView::Stretch);
   header->setSectionResizeMode(JobList::Actions, QHeaderView::Fixed);

@@ -78,6 +78,7 @@ RecipePage::RecipePage(RecipeDocument* document, Background* background, QWidget
 
   auto* head = new QHBoxLayout;
   head->setContentsMargins(12, 8, 12, 6);
+  head->setSpacing(8);
   head->addWidget(m_title);
   head->addWidget(m_path, 1);
   head->addWidget(m_presetButton);
@@ -194,7 +195,10 @@ void RecipePage::showHead() {
                            m_editor->goToLine(line, column);
                            showHead();
                          }});
-    m_problemBar->tell(NoticeBar::Error, text, actions);
+    // A recipe that has no model yet is not wrong, only not ready.
+    const bool ready = m_document->problem() && wrong->key == QLatin1String("model.path") && m_document->recipe().model.empty();
+    if (ready) text = tr("Choose a model for this recipe: open one (Ctrl+Shift+O), drop it on the window, or type its path.");
+    m_problemBar->tell(ready ? NoticeBar::Info : NoticeBar::Error, text, actions);
   }
   Q_EMIT obstacleChanged();
 }

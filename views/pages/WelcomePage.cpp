@@ -34,12 +34,13 @@ WelcomePage::WelcomePage(QWidget* parent) : QWidget(parent) {
     auto* button = new QCommandLinkButton(name, what);
     button->setIcon(icon(iconName));
     button->setIconSize({24, 24});
-    button->setMinimumHeight(button->sizeHint().height() + 6);
+    button->setSizePolicy(QSizePolicy::Preferred, QSizePolicy::Fixed);
+    button->setFixedHeight(button->fontMetrics().height() * 3 + 18);
     connect(button, &QCommandLinkButton::clicked, this, chosen);
     column->addWidget(button);
     return button;
   };
-  way(QStringLiteral("demo"), tr("Try the demo"), tr("Quantizes a small model with 4 and with 2 bits, in seconds, and shows where the error is."), &WelcomePage::demoRequested)->setFocus();
+  way(QStringLiteral("demo"), tr("Try the demo"), tr("Quantizes a small model to 4 and to 2 bits and shows where the error is. Takes seconds."), &WelcomePage::demoRequested)->setFocus();
   way(QStringLiteral("model"), tr("Open a model…"), tr("A Hugging Face folder or a GGUF file. Drop it on the window, if you like."), &WelcomePage::openModelRequested);
   way(QStringLiteral("workspace"), tr("Open a workspace…"), tr("A folder that keeps runs and their results."), &WelcomePage::openWorkspaceRequested);
 

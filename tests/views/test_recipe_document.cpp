@@ -1,0 +1,232 @@
+#include <QUndoStack>
+#include <QtTest/QtTest>
+#include <random>
+
+#include "fake_services.h"
+#include "views/models/LineMerge.h"
+#include "views/models/RecipeDocument.h"
+
+using namespace qb;
+using namespace qb::views;
+
+namespace {
+
+using Random = std::mt19937;
+int below(Random& random, int n) { return int(random() % unsigned(n)); }
+
+// One random edit such as the form makes, always to a valid recipe.
+QString editAtRandom(Recipe& recipe, Random& random) {
+  QuantSpec& weights = *recipe.scheme.weights;
+  switch (below(random, 12)) {
+    case 0: recipe.name = "recipe: \"" + std::to_string(below(random, 100)) + "\" # ä"; return "name";
+    case 1: weights.type.bits = 2 + below(random, 7); return "scheme.weights.type";
+    case 2: weights.symmetric = !weights.symmetric; return "scheme.weights.symmetric";
+    case 3: weights.group_size = 32 << below(random, 3); return "scheme.weights.group_size";
+    case 4: weights.granularity = below(random, 2) ? Granularity::group : Granularity::channel; return "scheme.weights.granularity";
+    case 5: recipe.seed = random(); return "seed";
+    case 6: recipe.scheme.ignore = below(random, 2) ? std::vector<std::string>{"*.down_proj", "re:layers\\.(0|1)\\..*"} : std::vector<std::string>{}; return "scheme.ignore";
+    case 7:
+      if (recipe.evaluation.size() < 3) {
+        EvaluationSpec text;
+        text.corpus.path = "/texts/a b.txt";
+        text.windows = below(random, 50);
+        recipe.evaluation.push_back(text);
+      } else {
+        recipe.evaluation.pop_back();
+      }
+      return "evaluation";
+    case 8:
+      if (recipe.calibration) {
+        recipe.calibration.reset();
+      } else {
+        recipe.calibration = CalibrationSpec{};
+        recipe.calibration->corpus.path = "calibration.txt";
+      }
+      return "calibration";
+    case 9:
+      if (recipe.scheme.activations) {
+        recipe.scheme.activations.reset();
+      } else {
+        QuantSpec tokens;
+        tokens.type.bits = 8;
+        tokens.granularity = Granularity::token;
+        recipe.scheme.activations = tokens;
+      }
+      return "scheme.activations";
+    case 10:
+      if (recipe.scheme.overrides.size() < 2) recipe.scheme.overrides.push_back({"*.o_proj", std::nullopt});
+      else recipe.scheme.overrides.clear();
+      return "scheme.overrides";
+    default: recipe.propagate_quantized = !recipe.propagate_quantized; return "propagate_quantized";
+  }
+}
+
+}  // namespace
+
+class TestRecipeDocument : public QObject {
+  Q_OBJECT
+ private Q_SLOTS:
+  void the_text_follows_every_edit_of_the_form() {
+    for (unsigned seed = 0; seed < 20; ++seed) {
+      Random random(seed);
+      RecipeDocument document;
+      document.open(test::fake_recipe("start"), "new");
+      for (int step = 0; step < 20; ++step) {
+        Recipe next = document.recipe();
+        const QString key = editAtRandom(next, random);
+        document.setRecipe(next, key, "edit");
+        QVERIFY2(!document.problem(), qPrintable(document.problem() ? document.problem()->message : QString()));
+        QVERIFY(document.recipe() == next);
+        QVERIFY(parse_recipe(document.text().toStdString(), "") == next);
+      }
+    }
+  }
+
+  void the_recipe_follows_every_edit_of_the_text() {
+    for (unsigned seed = 100; seed < 120; ++seed) {
+      Random random(seed);
+      RecipeDocument document;
+      Recipe wanted = test::fake_recipe("start");
+      for (int step = 0; step < 20; ++step) {
+        editAtRandom(wanted, random);
+        document.setText(QString::fromStdString(to_yaml(wanted)));
+        QVERIFY(!document.problem());
+        QVERIFY(document.recipe() == wanted);
+      }
+    }
+  }
+
+  void undo_and_redo_walk_through_both_kinds_of_edits() {
+    Random random(7);
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    document.forgetHistory();
+    QVector<QString> texts{document.text()};
+    for (int step = 0; step < 40; ++step) {
+      Recipe next = document.recipe();
+      const QString key = editAtRandom(next, random);
+      const int before = document.undoStack()->count();
+      if (step % 2)
+        document.setText(QString::fromStdString(to_yaml(next)));
+      else
+        document.setRecipe(next, key + QString::number(step), "edit");
+      if (document.undoStack()->count() == before) texts.pop_back();  // merged, or nothing changed
+      texts.push_back(document.text());
+    }
+    QCOMPARE(document.undoStack()->count(), texts.size() - 1);
+    for (int i = int(texts.size()) - 1; i > 0; --i) {
+      QCOMPARE(document.text(), texts[i]);
+      document.undoStack()->undo();
+      QVERIFY(parse_recipe(document.text().toStdString(), "") == document.recipe());
+    }
+    QCOMPARE(document.text(), texts[0]);
+    QVERIFY(!document.undoStack()->canUndo());
+    while (document.undoStack()->canRedo()) document.undoStack()->redo();
+    QCOMPARE(document.text(), texts.back());
+  }
+
+  void quick_steps_of_one_field_are_one_step_of_the_history() {
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    document.forgetHistory();
+    for (int group : {65, 66, 67, 68}) {
+      Recipe next = document.recipe();
+      next.scheme.weights->group_size = group;
+      document.setRecipe(next, "scheme.weights.group_size", "Group size");
+    }
+    QCOMPARE(document.undoStack()->count(), 1);
+    document.undoStack()->undo();
+    QCOMPARE(document.recipe().scheme.weights->group_size, int64_t(64));
+  }
+
+  void a_mistake_is_told_with_line_and_key_and_the_recipe_stays() {
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    const QString good = document.text();
+    QStringList lines = good.split('\n');
+    const int line = int(lines.indexOf("    group_size: 64"));
+    QVERIFY(line > 0);
+    lines[line] = "    group_size: many";
+    document.setText(lines.join('\n'));
+    QVERIFY(document.problem());
+    QCOMPARE(document.problem()->line, line + 1);
+    QCOMPARE(document.problem()->key, QString("scheme.weights.group_size"));
+    QVERIFY(document.problem()->message.contains("many"));
+    QCOMPARE(document.recipe().scheme.weights->group_size, int64_t(64));
+    document.setText("name: [unclosed");
+    QVERIFY(document.problem());
+    QVERIFY(document.problem()->line >= 1);
+    document.setText(good);
+    QVERIFY(!document.problem());
+  }
+
+  void an_edit_in_the_form_keeps_comments_and_order_of_the_text() {
+    RecipeDocument document;
+    QString text = QString::fromStdString(to_yaml(test::fake_recipe("start")));
+    text.prepend("# my recipe\n");
+    text.replace("    group_size: 64", "    group_size: 64   # divides 576");
+    text.replace("pipeline:", "\n# then round\npipeline:");
+    document.setText(text);
+    QVERIFY(!document.problem());
+    Recipe next = document.recipe();
+    next.scheme.weights->group_size = 32;
+    next.seed = 7;
+    document.setRecipe(next, "x", "edit");
+    QVERIFY(document.text().startsWith("# my recipe\n"));
+    QVERIFY(document.text().contains("    group_size: 32   # divides 576\n"));
+    QVERIFY(document.text().contains("\n# then round\npipeline:"));
+    QVERIFY(parse_recipe(document.text().toStdString(), "") == next);
+  }
+
+  void an_edit_in_the_form_leaves_a_mistake_elsewhere_in_the_text_alone() {
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    document.setText(QString(document.text()).replace("type: int4", "type: int99"));
+    QVERIFY(document.problem());
+    Recipe next = document.recipe();
+    next.seed = 7;
+    document.setRecipe(next, "seed", "Seed");
+    QVERIFY(document.text().contains("type: int99"));
+    QVERIFY(document.text().contains("seed: 7"));
+    QVERIFY(document.problem());
+    document.setText(QString(document.text()).replace("int99", "int3"));
+    QVERIFY(!document.problem());
+    QCOMPARE(document.recipe().seed, uint64_t(7));
+    QCOMPARE(document.recipe().scheme.weights->type.bits, 3);
+  }
+
+  void merged_lines_are_only_given_when_their_place_is_sure() {
+    QCOMPARE(mergeLines("a\nb\nc", "a\nB\nc", "a\nb # note\nc"), std::optional<QString>("a\nB # note\nc"));
+    QCOMPARE(mergeLines("a\nc", "a\nb\nc", "a\n\nc"), std::optional<QString>("a\nb\n\nc"));
+    QCOMPARE(mergeLines("a\nb\nc", "a\nc", "# x\na\nb\nc"), std::optional<QString>("# x\na\nc"));
+    QVERIFY(!mergeLines("a\nb\nc", "a\nB\nc", "x\ny\nz"));
+  }
+
+  void paths_are_resolved_against_the_file() {
+    RecipeDocument document;
+    Recipe recipe = test::fake_recipe("start");
+    recipe.model = "../model";
+    document.open(QString::fromStdString(to_yaml(recipe)), "/data/recipes/a.yaml", "open");
+    QCOMPARE(document.recipe().model, std::filesystem::path("../model"));  // as written
+    QCOMPARE(document.resolved().model, std::filesystem::path("/data/model"));
+  }
+
+  void modified_means_different_from_the_file() {
+    RecipeDocument document;
+    document.open(QString::fromStdString(to_yaml(test::fake_recipe("start"))), "/data/a.yaml", "open");
+    QVERIFY(!document.isModified());
+    Recipe next = document.recipe();
+    next.seed = 3;
+    document.setRecipe(next, "seed", "Seed");
+    QVERIFY(document.isModified());
+    document.undoStack()->undo();
+    QVERIFY(!document.isModified());
+    document.undoStack()->redo();
+    document.markSaved("/data/b.yaml", document.text());
+    QVERIFY(!document.isModified());
+    QCOMPARE(document.path(), QString("/data/b.yaml"));
+  }
+};
+
+QTEST_GUILESS_MAIN(TestRecipeDocument)
+#include "test_recipe_document.moc"

@@ -1,0 +1,268 @@
+#include <QCheckBox>
+#include <QComboBox>
+#include <QDropEvent>
+#include <QLabel>
+#include <QLineEdit>
+#include <QMenu>
+#include <QMimeData>
+#include <QPushButton>
+#include <QSignalSpy>
+#include <QSpinBox>
+#include <QToolButton>
+#include <QtTest/QtTest>
+
+#include "fake_services.h"
+#include "views/pages/NoticeBar.h"
+#include "views/pages/RecipeForm.h"
+#include "views/pages/RecipePage.h"
+#include "views/pages/YamlEditor.h"
+
+using namespace qb;
+using namespace qb::views;
+
+class TestRecipePage : public QObject {
+  Q_OBJECT
+
+  struct Bench {
+    RecipeDocument document;
+    Background background;
+    ModelTree models;
+    RecipePage page{&document, &background};
+
+    Bench() {
+      page.setModels(&models);
+      document.open(test::fake_recipe("start"), "new");
+      document.forgetHistory();
+      page.resize(1000, 900);
+      page.show();
+    }
+    template <class T>
+    T* field(const QString& key) {
+      return page.findChild<T*>(key);
+    }
+    void typeInto(QLineEdit* line, const QString& text) {
+      line->setFocus();
+      line->selectAll();
+      QTest::keyClicks(line, text);
+      QTest::keyClick(line, Qt::Key_Return);
+    }
+  };
+
+ private Q_SLOTS:
+  void initTestCase() { QLocale::setDefault(QLocale::c()); }
+
+  void what_is_typed_into_the_form_stands_in_the_yaml() {
+    Bench bench;
+    bench.typeInto(bench.field<QLineEdit>("name"), "W3 try");
+    QVERIFY(bench.page.editor()->toPlainText().contains("name: W3 try\n"));
+    auto* group = bench.field<QSpinBox>("scheme.weights.group_size");
+    group->setFocus();
+    group->selectAll();
+    QTest::keyClicks(group, "32");
+    QTest::keyClick(group, Qt::Key_Return);
+    QVERIFY(bench.page.editor()->toPlainText().contains("group_size: 32\n"));
+    QTest::mouseClick(bench.field<QCheckBox>("evaluate_float"), Qt::LeftButton, {}, QPoint(6, bench.field<QCheckBox>("evaluate_float")->height() / 2));
+    QVERIFY(bench.page.editor()->toPlainText().contains("evaluate_float: false\n"));
+    QCOMPARE(bench.document.recipe().scheme.weights->group_size, int64_t(32));
+  }
+
+  void what_is_typed_into_the_yaml_stands_in_the_form() {
+    Bench bench;
+    bench.page.editor()->setFocus();
+    const QString text = bench.page.editor()->toPlainText();
+    QTextCursor cursor(bench.page.editor()->document());
+    cursor.setPosition(int(text.indexOf("group_size: 64")) + 12);
+    cursor.movePosition(QTextCursor::EndOfLine, QTextCursor::KeepAnchor);
+    bench.page.editor()->setTextCursor(cursor);
+    QTest::keyClicks(bench.page.editor(), "16");
+    QCOMPARE(bench.field<QSpinBox>("scheme.weights.group_size")->value(), 16);
+    // The cursor stands where one typed, not at the start.
+    QCOMPARE(bench.page.editor()->textCursor().position(), int(text.indexOf("group_size: 64")) + 14);
+  }
+
+  void undo_takes_back_form_and_yaml_together() {
+    Bench bench;
+    const QString before = bench.page.editor()->toPlainText();
+    bench.typeInto(bench.field<QLineEdit>("name"), "other");
+    QTest::keyClick(bench.page.editor(), Qt::Key_Z, Qt::ControlModifier);
+    QCOMPARE(bench.page.editor()->toPlainText(), before);
+    QCOMPARE(bench.field<QLineEdit>("name")->text(), QString("start"));
+    QTest::keyClick(bench.page.editor(), Qt::Key_Z, Qt::ControlModifier | Qt::ShiftModifier);
+    QCOMPARE(bench.field<QLineEdit>("name")->text(), QString("other"));
+  }
+
+  void fields_show_only_where_they_mean_something() {
+    Bench bench;
+    QVERIFY(bench.field<QSpinBox>("scheme.weights.group_size")->isVisibleTo(&bench.page));
+    QVERIFY(!bench.field<QSpinBox>("scheme.weights.mse_grid")->isVisibleTo(&bench.page));
+    Recipe next = bench.document.recipe();
+    next.scheme.weights->granularity = Granularity::channel;
+    next.scheme.weights->range = RangeMethod::mse;
+    bench.document.setRecipe(next, "x", "edit");
+    QVERIFY(!bench.field<QSpinBox>("scheme.weights.group_size")->isVisibleTo(&bench.page));
+    QVERIFY(bench.field<QSpinBox>("scheme.weights.mse_grid")->isVisibleTo(&bench.page));
+    next.scheme.weights.reset();
+    next.scheme.activations = QuantSpec{};
+    next.scheme.activations->granularity = Granularity::token;
+    bench.document.setRecipe(next, "y", "edit");
+    QVERIFY(!bench.field<QComboBox>("scheme.weights.type")->isVisibleTo(&bench.page));
+    QVERIFY(bench.field<QComboBox>("scheme.activations.type")->isVisibleTo(&bench.page));
+  }
+
+  void every_knob_of_every_method_is_a_field() {
+    Bench bench;
+    for (const MethodInfo& method : methods()) {
+      Recipe next = test::fake_recipe(method.name);
+      next.pipeline = {{method.name, {}}};
+      next.calibration = CalibrationSpec{};
+      next.calibration->corpus.path = "c.txt";
+      bench.document.setRecipe(next, QString::fromStdString(method.name), "edit");
+      for (const KnobInfo& knob : method.knobs) {
+        const QString key = QStringLiteral("pipeline[0].") + QString::fromStdString(knob.name);
+        auto* editor = bench.field<QWidget>(key);
+        QVERIFY2(editor, qPrintable(key));
+        QVERIFY(!editor->accessibleName().isEmpty());
+        QVERIFY(editor->toolTip().contains(QString::fromStdString(knob.help).toHtmlEscaped()));
+      }
+    }
+  }
+
+  void a_mistake_shows_at_its_line_and_at_its_field() {
+    Bench bench;
+    QString text = bench.page.editor()->toPlainText();
+    const int line = int(text.left(text.indexOf("group_size: 64")).count('\n')) + 1;
+    bench.page.editor()->setPlainText(text.replace("group_size: 64", "group_size: -3"));
+    QCOMPARE(bench.page.editor()->problemLine(), line);
+    const auto labels = bench.field<QSpinBox>("scheme.weights.group_size")->parentWidget()->findChildren<QLabel*>();
+    QVERIFY(std::any_of(labels.begin(), labels.end(), [](const QLabel* label) { return label->isVisible() && label->text().contains("-3"); }));
+    QVERIFY(bench.page.obstacle().contains("-3"));
+    bench.page.editor()->setPlainText(text.replace("group_size: -3", "group_size: 64"));
+    QCOMPARE(bench.page.editor()->problemLine(), 0);
+    QVERIFY(std::none_of(labels.begin(), labels.end(), [](const QLabel* label) { return label->isVisible() && label->text().contains("-3"); }));
+    QVERIFY(bench.page.obstacle().isEmpty());
+  }
+
+  void a_number_type_that_does_not_exist_is_refused_at_the_field() {
+    Bench bench;
+    auto* type = bench.field<QComboBox>("scheme.weights.type");
+    type->lineEdit()->setFocus();
+    type->lineEdit()->selectAll();
+    QTest::keyClicks(type->lineEdit(), "int17");
+    QTest::keyClick(type->lineEdit(), Qt::Key_Return);
+    QVERIFY(bench.page.editor()->toPlainText().contains("type: int4"));
+    const auto labels = type->parentWidget()->findChildren<QLabel*>();
+    QVERIFY(std::any_of(labels.begin(), labels.end(), [](const QLabel* label) { return label->isVisible() && label->text().contains("int17"); }));
+    type->lineEdit()->selectAll();
+    QTest::keyClicks(type->lineEdit(), "e3m2");
+    QTest::keyClick(type->lineEdit(), Qt::Key_Return);
+    QVERIFY(bench.page.editor()->toPlainText().contains("type: e3m2"));
+  }
+
+  void a_group_that_does_not_fit_the_model_is_told_before_any_run() {
+    Bench bench;
+    bench.models.put(std::make_shared<const ModelInfo>(test::fake_model("/models/tiny")));
+    Recipe next = bench.document.recipe();
+    next.scheme.weights->group_size = 48;  // divides 192, not 64
+    bench.document.setRecipe(next, "g", "edit");
+    QTRY_VERIFY(bench.page.obstacle().contains("model.layers.0.self_attn.q_proj"));
+    QVERIFY(bench.page.obstacle().contains("48"));
+    next.scheme.weights->group_size = 32;
+    bench.document.setRecipe(next, "h", "edit");
+    QTRY_VERIFY(bench.page.obstacle().isEmpty());
+  }
+
+  void the_summary_counts_bits_with_scales() {
+    const ModelInfo model = test::fake_model("/models/tiny", 1);
+    Scheme scheme;
+    scheme.weights = QuantSpec{};
+    scheme.weights->group_size = 64;
+    const SchemeFit fit = fitScheme(scheme, &model);
+    QVERIFY(!fit.problem);
+    QVERIFY2(fit.summary.contains("4.25 bits"), qPrintable(fit.summary));  // 4 + 16 / 64
+  }
+
+  void stages_are_added_moved_and_removed_by_their_buttons() {
+    Bench bench;
+    auto* add = [&] {
+      for (QToolButton* button : bench.page.findChildren<QToolButton*>())
+        if (button->text() == "Add stage") return button;
+      return static_cast<QToolButton*>(nullptr);
+    }();
+    QVERIFY(add);
+    Q_EMIT add->menu()->aboutToShow();
+    QAction* first = nullptr;
+    for (QAction* action : add->menu()->actions())
+      if (!action->isSeparator()) {
+        first = action;
+        break;
+      }
+    QVERIFY(first);
+    Recipe empty = bench.document.recipe();
+    empty.pipeline.clear();
+    bench.document.setRecipe(empty, "p", "edit");
+    first->trigger();
+    QCOMPARE(bench.document.recipe().pipeline.size(), size_t(1));
+    auto* remove = [&] {
+      for (QToolButton* button : bench.page.findChildren<QToolButton*>())
+        if (button->isVisibleTo(&bench.page) && button->accessibleName().startsWith("Remove 1.")) return button;
+      return static_cast<QToolButton*>(nullptr);
+    }();
+    QVERIFY(remove);
+    QTest::mouseClick(remove, Qt::LeftButton);
+    QCOMPARE(bench.document.recipe().pipeline.size(), size_t(0));
+  }
+
+  void a_file_dropped_on_a_path_field_becomes_its_path() {
+    Bench bench;
+    auto* model = bench.field<QLineEdit>("model.path");
+    QMimeData mime;
+    mime.setUrls({QUrl::fromLocalFile("/models/other.gguf")});
+    QDragEnterEvent enter(QPoint(5, 5), Qt::CopyAction, &mime, Qt::LeftButton, Qt::NoModifier);
+    QCoreApplication::sendEvent(model, &enter);
+    QVERIFY(enter.isAccepted());
+    QDropEvent drop(QPointF(5, 5), Qt::CopyAction, &mime, Qt::LeftButton, Qt::NoModifier);
+    QCoreApplication::sendEvent(model, &drop);
+    QCOMPARE(bench.document.recipe().model, std::filesystem::path("/models/other.gguf"));
+  }
+
+  void the_editor_leaves_dropped_files_to_the_window() {
+    Bench bench;
+    QMimeData mime;
+    mime.setUrls({QUrl::fromLocalFile("/models/a.yaml")});
+    QDragEnterEvent enter(QPoint(5, 5), Qt::CopyAction, &mime, Qt::LeftButton, Qt::NoModifier);
+    QCoreApplication::sendEvent(bench.page.editor()->viewport(), &enter);
+    QVERIFY(!enter.isAccepted());
+  }
+
+  void tab_walks_through_the_form_and_out_of_the_editor() {
+    Bench bench;
+    QVERIFY(QTest::qWaitForWindowActive(&bench.page));
+    auto* name = bench.field<QLineEdit>("name");
+    name->setFocus();
+    QSet<QWidget*> seen;
+    for (int i = 0; i < 80; ++i) {
+      QWidget* focus = QApplication::focusWidget();
+      QVERIFY(focus);
+      if (seen.contains(focus)) break;
+      seen << focus;
+      QTest::keyClick(focus, Qt::Key_Tab);
+    }
+    for (const char* key : {"model.path", "scheme.weights.type", "scheme.weights.group_size", "evaluate_float"}) QVERIFY2(seen.contains(bench.field<QWidget>(key)), key);
+    QVERIFY(seen.contains(bench.page.editor()));
+    QCOMPARE(bench.page.editor()->toPlainText().count('\t'), 0);
+  }
+
+  void enter_keeps_the_indentation_and_deepens_it_after_a_colon() {
+    YamlEditor editor;
+    editor.setPlainText("scheme:\n  weights:");
+    editor.moveCursor(QTextCursor::End);
+    QTest::keyClick(&editor, Qt::Key_Return);
+    QTest::keyClicks(&editor, "type: int4");
+    QTest::keyClick(&editor, Qt::Key_Return);
+    QTest::keyClicks(&editor, "range: mse");
+    QCOMPARE(editor.toPlainText(), QString("scheme:\n  weights:\n    type: int4\n    range: mse"));
+  }
+};
+
+QTEST_MAIN(TestRecipePage)
+#include "test_recipe_page.moc"
