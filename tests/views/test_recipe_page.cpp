@@ -202,6 +202,7 @@ class TestRecipePage : public QObject {
     bench.document.setRecipe(empty, "p", "edit");
     first->trigger();
     QCOMPARE(bench.document.recipe().pipeline.size(), size_t(1));
+    QTest::qWait(20);  // new widgets come into view
     auto* remove = [&] {
       for (QToolButton* button : bench.page.findChildren<QToolButton*>())
         if (button->isVisibleTo(&bench.page) && button->accessibleName().startsWith("Remove 1.")) return button;

@@ -76,11 +76,9 @@ bool keyConcerns(const QString& problemKey, const QString& fieldKey) {
 }
 
 FieldGroup::FieldGroup(QWidget* parent) : QWidget(parent) {
-  m_layout = new QFormLayout(this);
+  m_layout = new QGridLayout(this);
   m_layout->setContentsMargins(0, 0, 0, 0);
-  m_layout->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
-  m_layout->setRowWrapPolicy(QFormLayout::DontWrapRows);
-  m_layout->setLabelAlignment(Qt::AlignLeft | Qt::AlignVCenter);
+  m_layout->setColumnStretch(1, 1);
   m_layout->setHorizontalSpacing(12);
   m_layout->setVerticalSpacing(6);
 }
@@ -105,8 +103,11 @@ void FieldGroup::add(const FieldText& text, QWidget* editor, QWidget* box, std::
   problem->setTextFormat(Qt::PlainText);
   problem->hide();
   stack->addWidget(problem);
-  m_layout->addRow(caption, column);
-  m_fields.push_back({text, editor, column, problem, std::move(show)});
+  caption->setMinimumHeight(editor->sizeHint().height());  // level with the editor, also when a problem stands below it
+  const int row = m_layout->rowCount();
+  m_layout->addWidget(caption, row, 0, Qt::AlignTop);
+  m_layout->addWidget(column, row, 1);
+  m_fields.push_back({text, editor, column, caption, problem, std::move(show)});
 }
 
 void FieldGroup::integer(const FieldText& text, qint64 minimum, qint64 maximum, std::function<qint64(const Recipe&)> get,
@@ -160,6 +161,7 @@ void FieldGroup::choice(const FieldText& text, const QStringList& values, const 
                         std::function<bool(Recipe&, const QString&)> set, bool editable) {
   auto* box = new QComboBox;
   box->setEditable(editable);
+  box->setInsertPolicy(QComboBox::NoInsert);
   box->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
   box->setMinimumContentsLength(8);
   for (int i = 0; i < values.size(); ++i) box->addItem(i < titles.size() ? titles[i] : values[i], values[i]);
@@ -311,7 +313,8 @@ void FieldGroup::show(const Recipe& recipe) {
   m_recipe = recipe;
   for (Field& field : m_fields) {
     const bool visible = !field.text.visible || field.text.visible(recipe);
-    m_layout->setRowVisible(field.box, visible);
+    field.box->setVisible(visible);
+    field.caption->setVisible(visible);
     if (visible) field.show(recipe);
   }
 }

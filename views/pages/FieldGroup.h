@@ -1,5 +1,5 @@
 #pragma once
-#include <QFormLayout>
+#include <QGridLayout>
 #include <QLabel>
 #include <QWidget>
 #include <functional>
@@ -57,6 +57,7 @@ class FieldGroup : public QWidget {
     FieldText text;
     QWidget* editor = nullptr;  // the focusable one
     QWidget* box = nullptr;     // the row's widget
+    QLabel* caption = nullptr;
     QLabel* problem = nullptr;
     std::function<void(const Recipe&)> show;
   };
@@ -64,7 +65,7 @@ class FieldGroup : public QWidget {
   void tellProblem(Field& field, const QString& message);
   Field* fieldOf(QWidget* editor);
 
-  QFormLayout* m_layout;
+  QGridLayout* m_layout;  // QFormLayout of Qt 6.4 writes past its rows when some are hidden and others wrap text
   std::vector<Field> m_fields;
   Recipe m_recipe;  // as shown
 };
