@@ -211,6 +211,17 @@ void MainWindow::restoreSession(const QStringList& paths, const QString& workspa
   for (const QString& path : paths) m_workbench->openPath(path);
   pageChanged();
   m_restored = true;
+  // A program that is killed finds its session again, but for the last seconds.
+  auto* autosave = new QTimer(this);
+  autosave->setSingleShot(true);
+  autosave->setInterval(2000);
+  connect(autosave, &QTimer::timeout, this, &MainWindow::saveSession);
+  const auto soon = [autosave] { autosave->start(); };
+  connect(m_workbench->document(), &RecipeDocument::textChanged, autosave, soon);
+  connect(m_workbench->selection(), &Selection::runsChanged, autosave, soon);
+  connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, autosave, soon);
+  connect(m_workbench->models(), &QAbstractItemModel::modelReset, autosave, soon);
+  connect(m_pages, &QTabWidget::currentChanged, autosave, soon);
 }
 
 void MainWindow::saveSession() {

@@ -64,6 +64,8 @@ void MainWindow::buildActions() {
   QAction* redo = stack->createRedoAction(this, tr("&Redo"));
   redo->setShortcut(QKeySequence::Redo);
   redo->setIcon(icon(QStringLiteral("redo")));
+  undo->setProperty("sheetText", tr("Undo"));  // its text tells the step
+  redo->setProperty("sheetText", tr("Redo"));
   for (QAction* action : {undo, redo}) {
     edit->addAction(action);
     addAction(action);

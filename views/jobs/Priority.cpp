@@ -11,7 +11,7 @@ namespace qb::views {
 void yieldToInterface() {
 #ifdef __linux__
   // Linux keeps a nice value per thread (POSIX: per process); the id 0 would also mean the calling thread.
-  setpriority(PRIO_PROCESS, id_t(syscall(SYS_gettid)), 10);
+  setpriority(PRIO_PROCESS, id_t(syscall(SYS_gettid)), 5);
 #endif
 }
 

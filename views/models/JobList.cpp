@@ -65,7 +65,7 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
         return tr("%1 now, %2 at most").arg(formatBytes(double(progress.rss_bytes)), formatBytes(double(progress.peak_rss_bytes)));
       return data(index, Qt::DisplayRole);
     case Qt::TextAlignmentRole:
-      return int((index.column() == Eta || index.column() == Block ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
+      return int((index.column() == Block ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
     case IdRole: return job.id;
     case FractionRole: return progress.fraction;
     case SamplesRole: return QVariant::fromValue(job.memory);
@@ -77,7 +77,7 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
 QVariant JobList::headerData(int section, Qt::Orientation orientation, int role) const {
   if (orientation != Qt::Horizontal) return {};
   if (role == Qt::ToolTipRole && section == Memory) return tr("Resident memory of the program over the run; the figure is the highest");
-  if (role == Qt::TextAlignmentRole) return int((section == Eta || section == Block ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
+  if (role == Qt::TextAlignmentRole) return int((section == Block ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
   if (role != Qt::DisplayRole) return {};
   switch (section) {
     case Name: return tr("Run");

@@ -73,7 +73,7 @@ ShortcutsSheet::ShortcutsSheet(const QList<QAction*>& actions, QWidget* parent) 
   };
   QString html = QStringLiteral("<h3>%1</h3><table>").arg(tr("Window"));
   for (const QAction* action : actions)
-    if (!action->shortcut().isEmpty()) html += row(action->shortcut().toString(QKeySequence::NativeText), QString(action->text()).remove(QLatin1Char('&')).remove(QStringLiteral("…")));
+    if (!action->shortcut().isEmpty()) html += row(action->shortcut().toString(QKeySequence::NativeText), QString(action->property("sheetText").isValid() ? action->property("sheetText").toString() : action->text()).remove(QLatin1Char('&')).remove(QStringLiteral("…")));
   html += QStringLiteral("</table><h3>%1</h3><table>").arg(tr("Runs and queue"));
   html += row(tr("Space"), tr("Show or hide the run (on the eye)"));
   html += row(tr("F2"), tr("Rename the run"));

@@ -193,7 +193,9 @@ void FieldGroup::line(const FieldText& text, const QString& placeholder, std::fu
   auto* box = new QLineEdit;
   box->setPlaceholderText(placeholder);
   add(text, box, box, [box, get](const Recipe& recipe) {
-    if (box->text() != get(recipe)) box->setText(get(recipe));
+    if (box->text() == get(recipe)) return;
+    box->setText(get(recipe));
+    box->setCursorPosition(0);
   });
   connect(box, &QLineEdit::editingFinished, this, [this, text, box, set] {
     if (!box->isModified()) return;

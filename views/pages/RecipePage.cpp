@@ -207,14 +207,11 @@ void RecipePage::showHead() {
 void RecipePage::checkFit() {
   const Recipe recipe = m_document->recipe();
   ModelPtr model;
-  if (m_models) {
-    model = m_models->find(QString::fromStdString(recipe.model.string()));
-    if (!model && recipe.model.is_relative() && !m_document->path().isEmpty()) {
-      const auto folder = std::filesystem::path(m_document->path().toStdString()).parent_path();
-      auto absolute = (folder / recipe.model).lexically_normal();
-      if (absolute.filename().empty()) absolute = absolute.parent_path();
-      model = m_models->find(QString::fromStdString(absolute.string()));
-    }
+  if (m_models && !recipe.model.empty()) {
+    const auto folder = std::filesystem::path(m_document->path().toStdString()).parent_path();
+    auto path = (folder / recipe.model).lexically_normal();  // an absolute one stays
+    if (path.filename().empty()) path = path.parent_path();
+    model = m_models->find(QString::fromStdString(path.string()));
   }
   m_background->run(
       QStringLiteral("fit"), [scheme = recipe.scheme, model](const std::stop_token&) { return fitScheme(scheme, model.get()); },
