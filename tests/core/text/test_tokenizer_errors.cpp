@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "core/base/error.h"
+#include "core/text/random.h"
 #include "core/text/tokenizer.h"
 
 using nlohmann::json;
@@ -94,11 +95,61 @@ class TestTokenizerErrors : public QObject {
   }
 
   void deep_nesting_is_refused() {
-    json nested = {{"type", "NFC"}};
-    for (int i = 0; i < 5000; ++i) nested = {{"type", "Sequence"}, {"normalizers", json::array({std::move(nested)})}};
     json document = sample();
-    document["normalizer"] = std::move(nested);
-    QVERIFY(message_of(document).find("nested too deeply") != std::string::npos);
+    document["normalizer"] = "HERE";
+    std::string text = document.dump(), open, close;
+    for (int i = 0; i < 5000; ++i) {
+      open += R"({"type":"Sequence","normalizers":[)";
+      close += "]}";
+    }
+    text.replace(text.find("\"HERE\""), 6, open + R"({"type":"NFC"})" + close);
+    try {
+      qb::Tokenizer::from_json_text(text, "t.json");
+      QFAIL("accepted");
+    } catch (const qb::InputError& e) {
+      QVERIFY(std::string(e.what()).find("nested too deeply") != std::string::npos);
+    }
+  }
+
+  // Any value anywhere replaced, any byte changed: a tokenizer that works, or one clear error.
+  void mutated_files_load_or_are_refused() {
+    const json good = sample();
+    std::vector<json::json_pointer> places;
+    const json flat = good.flatten();
+    for (const auto& [pointer, value] : flat.items()) {
+      json::json_pointer at(pointer);
+      for (; !at.empty(); at.pop_back()) places.push_back(at);
+    }
+    const std::vector<json> values = {nullptr, true, -1, 7, 1e300, 18446744073709551615u, "", "a", "Sequence", "Split", "\\p{", json::array(), json::object(),
+                                      {{"type", "Metaspace"}, {"replacement", "▁"}}, {{"Regex", "(a|b)*[^\\s]+?$"}}, {"a", "b"}};
+    const std::string texts[] = {"abc ab12<x>~a", "\xFF\xC3 e\u0301 中<s>", "", "\n\n  1 "};
+    qb::Random random(5);
+    int loaded = 0, refused = 0;
+    auto attempt = [&](const std::string& text) {
+      try {
+        const auto t = qb::Tokenizer::from_json_text(text, "mutated");
+        for (const auto& sample_text : texts) t->decode(t->encode(sample_text));
+        ++loaded;
+      } catch (const qb::InputError& e) {
+        QVERIFY2(std::string(e.what()).starts_with("mutated"), e.what());
+        ++refused;
+      }
+    };
+    for (const auto& place : places) {
+      for (const auto& value : values) {
+        json changed = good;
+        changed[place] = value;
+        attempt(changed.dump());
+      }
+    }
+    const std::string text = good.dump();
+    for (int i = 0; i < 3000; ++i) {
+      std::string changed = text;
+      for (uint64_t n = 1 + random.below(3); n > 0; --n) changed[random.below(changed.size())] = static_cast<char>(random.below(256));
+      if (random.below(8) == 0) changed.resize(random.below(changed.size()));
+      attempt(changed);
+    }
+    QVERIFY(loaded > 100 && refused > 1000);
   }
 
   void text_that_is_no_json_names_the_byte() {
