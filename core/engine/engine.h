@@ -23,7 +23,7 @@ struct EngineJob {
   std::filesystem::path folder;         // blocks are written to folder/blocks/block-0000.safetensors
   // What decides the result, by name ("recipe", "model", "calibration"); a folder with other values is refused.
   std::map<std::string, std::string> fingerprint;
-  int64_t measured_tokens = 4096;       // calibration tokens that measurements (rows, block outputs) are taken on
+  int64_t measured_tokens = 2048;       // calibration tokens that measurements (rows, block outputs) are taken on
   int64_t resident_bytes = int64_t{2} << 30;  // hidden states above this are kept in a file
 };
 

@@ -8,12 +8,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 
+@pytest.fixture(scope="module")
+def jobs(tool):
+    """One process answers all jobs of this file: starting it takes longer than any of them."""
+    process = subprocess.Popen([tool("quantize_tensor")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield process
+    process.stdin.close()
+    assert process.wait(30) == 0
+
+
 @pytest.fixture
-def quantize(tool, tmp_path):
+def quantize(jobs, tmp_path):
     def run(mode, tensors, **settings):
         save_file({k: v.contiguous() for k, v in tensors.items()}, tmp_path / "in.safetensors")
         words = [f"{k}={int(v) if isinstance(v, bool) else v}" for k, v in settings.items()]
-        subprocess.run([tool("quantize_tensor"), mode, tmp_path / "in.safetensors", tmp_path / "out.safetensors", *words], check=True)
+        print(mode, tmp_path / "in.safetensors", tmp_path / "out.safetensors", *words, file=jobs.stdin, flush=True)
+        assert jobs.stdout.readline() == "ok\n"
         return load_file(tmp_path / "out.safetensors")
     return run
 

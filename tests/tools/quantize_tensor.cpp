@@ -1,8 +1,10 @@
-// core/quant on the tensors of a file: quantize_tensor MODE IN.safetensors OUT.safetensors [name=value …]
+// core/quant on the tensors of files. Each line of standard input is a job, answered by "ok" or an error message:
+// MODE IN.safetensors OUT.safetensors [name=value …]
 // MODE weight: for every tensor T [out, in] writes T.codes, T.scale, T.zero, T.value (dequantized after packing and unpacking).
 //      activation: T fake-quantized. round: T rounded to the float type.
 #include <iostream>
 #include <map>
+#include <sstream>
 
 #include "core/base/error.h"
 #include "core/format/safetensors.h"
@@ -11,12 +13,9 @@
 
 namespace {
 
-qb::QuantSpec spec_from(int argc, char** argv) {
+qb::QuantSpec spec_from(std::istream& words) {
   std::map<std::string, std::string> given;
-  for (int i = 4; i < argc; ++i) {
-    const std::string pair = argv[i];
-    given[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
-  }
+  for (std::string pair; words >> pair;) given[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
   qb::QuantSpec spec;
   spec.scale_type = qb::ScaleType::f32;
   for (const auto& [name, value] : given) {
@@ -37,36 +36,43 @@ qb::QuantSpec spec_from(int argc, char** argv) {
   return spec;
 }
 
+void carry_out(std::istream& words) {
+  std::string mode, in_file, out_file;
+  words >> mode >> in_file >> out_file;
+  const auto source = qb::open_safetensors(in_file);
+  const qb::QuantSpec spec = spec_from(words);
+  std::vector<std::pair<std::string, at::Tensor>> out;
+  for (const qb::TensorInfo& info : source->tensors()) {
+    const at::Tensor x = source->read(info.name);
+    if (mode == "round") {
+      out.emplace_back(info.name, qb::round_to_float(x, spec.type));
+    } else if (mode == "activation") {
+      if (auto problem = qb::activation_misfit(spec, x.size(1)); !problem.empty()) throw qb::InputError(info.name + ": " + problem);
+      out.emplace_back(info.name, qb::fake_quantize(x, spec));
+    } else {
+      if (auto problem = qb::misfit(spec, x.size(0), x.size(1)); !problem.empty()) throw qb::InputError(info.name + ": " + problem);
+      qb::QuantizedWeight q = qb::quantize(x, spec);
+      out.emplace_back(info.name + ".codes", q.codes.to(at::kFloat));
+      out.emplace_back(info.name + ".scale", q.grid.scale);
+      if (q.grid.zero.defined()) out.emplace_back(info.name + ".zero", q.grid.zero);
+      q.codes = qb::unpack_codes(qb::pack_codes(q.codes, spec.type), spec.type, x.size(0), x.size(1));
+      out.emplace_back(info.name + ".value", q.dequantize());
+    }
+  }
+  qb::write_safetensors(out_file, out);
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  if (argc < 4) return 2;
-  try {
-    const std::string mode = argv[1];
-    const auto source = qb::open_safetensors(argv[2]);
-    const qb::QuantSpec spec = spec_from(argc, argv);
-    std::vector<std::pair<std::string, at::Tensor>> out;
-    for (const qb::TensorInfo& info : source->tensors()) {
-      const at::Tensor x = source->read(info.name);
-      if (mode == "round") {
-        out.emplace_back(info.name, qb::round_to_float(x, spec.type));
-      } else if (mode == "activation") {
-        if (auto problem = qb::activation_misfit(spec, x.size(1)); !problem.empty()) throw qb::InputError(info.name + ": " + problem);
-        out.emplace_back(info.name, qb::fake_quantize(x, spec));
-      } else {
-        if (auto problem = qb::misfit(spec, x.size(0), x.size(1)); !problem.empty()) throw qb::InputError(info.name + ": " + problem);
-        qb::QuantizedWeight q = qb::quantize(x, spec);
-        out.emplace_back(info.name + ".codes", q.codes.to(at::kFloat));
-        out.emplace_back(info.name + ".scale", q.grid.scale);
-        if (q.grid.zero.defined()) out.emplace_back(info.name + ".zero", q.grid.zero);
-        q.codes = qb::unpack_codes(qb::pack_codes(q.codes, spec.type), spec.type, x.size(0), x.size(1));
-        out.emplace_back(info.name + ".value", q.dequantize());
-      }
+int main() {
+  for (std::string line; std::getline(std::cin, line);) {
+    try {
+      std::istringstream words(line);
+      carry_out(words);
+      std::cout << "ok" << std::endl;
+    } catch (const std::exception& error) {
+      std::cout << error.what() << std::endl;
     }
-    qb::write_safetensors(argv[3], out);
-  } catch (const qb::Error& error) {
-    std::cerr << error.what() << "\n";
-    return 1;
   }
   return 0;
 }
