@@ -341,10 +341,11 @@ class TestMainWindow : public QObject {
   void a_run_left_by_a_program_that_ended_is_resumed() {
     Bench bench;
     QVERIFY(bench.ready());
-    bench.pace->milliseconds = 20;
+    bench.pace->milliseconds = 300;
     const QString id = bench.startRun("broken off");
-    QTRY_VERIFY(bench.workbench->selection()->find(id)->report->blocks.size() == 2);
+    QTRY_VERIFY(bench.workbench->selection()->find(id)->report->blocks.size() >= 2);
     bench.workbench->queue()->cancelAll();
+    bench.pace->milliseconds = 1;
     QVERIFY(bench.finished());
     bench.stop();
     bench.start();
