@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <unordered_map>
 
 #include "core/base/error.h"
@@ -13,6 +15,8 @@ namespace qb {
 namespace {
 
 constexpr const char *kCodes = ".codes", *kScale = ".scale", *kZero = ".zero", *kLayout = ".layout";
+constexpr const char *kColumns = ".columns", *kColumnValues = ".column_values", *kOutliers = ".outliers", *kOutlierValues = ".outlier_values";
+constexpr std::array kParts = {kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues};
 constexpr int64_t kLayoutFields = 11;
 
 // What dequantization needs of a spec, as numbers beside the codes: a block file stands for itself.
@@ -60,7 +64,7 @@ class BlockSource final : public TensorSource {
     for (const auto& path : paths) {
       auto stored = open_safetensors(path);
       for (const TensorInfo& info : stored->tensors()) {
-        if (info.name.ends_with(kScale) || info.name.ends_with(kZero) || info.name.ends_with(kLayout)) continue;
+        if (std::any_of(kParts.begin(), kParts.end(), [&](const char* part) { return info.name.ends_with(part); })) continue;
         TensorInfo seen = info;
         const bool coded = info.name.ends_with(kCodes);
         if (coded) {
@@ -100,13 +104,31 @@ class BlockSource final : public TensorSource {
       if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
         throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", what, units.first, units.second));
     try {
-      return QuantizedWeight{spec, unpack_codes(source.read(name + kCodes), spec.type, out, in), {scale, zero}}.dequantize();
+      QuantizedWeight weight{spec, unpack_codes(source.read(name + kCodes), spec.type, out, in), {scale, zero}};
+      read_exceptions(source, name, weight);
+      return weight.dequantize();
     } catch (const InputError& e) {
       throw InputError(fmt::format("{}: {}", what, e.what()));
     }
   }
 
  private:
+  // Positions index memory: they are checked like everything else.
+  static void read_exceptions(const TensorSource& source, const std::string& name, QuantizedWeight& weight) {
+    const int64_t out = weight.codes.size(0), in = weight.codes.size(1);
+    auto read = [&](const char* where, const char* what, int64_t bound, at::Tensor& at, at::Tensor& values, bool columns) {
+      if (!source.contains(name + where)) return;
+      at = source.read(name + where);
+      values = source.contains(name + what) ? source.read(name + what) : at::Tensor();
+      const bool sound = at.scalar_type() == at::kLong && at.dim() == 1 && values.defined() && values.scalar_type() == at::kHalf &&
+                         values.sizes() == (columns ? at::IntArrayRef{out, at.numel()} : at::IntArrayRef{at.numel()}) &&
+                         (at.numel() == 0 || (at.min().item<int64_t>() >= 0 && at.max().item<int64_t>() < bound));
+      if (!sound) throw InputError(fmt::format("\"{}\" are not positions in [{}, {}] with float16 values", where, out, in));
+      values = values.to(at::kFloat);
+    };
+    read(kColumns, kColumnValues, in, weight.columns, weight.column_values, true);
+    read(kOutliers, kOutlierValues, out * in, weight.outliers, weight.outlier_values, false);
+  }
   static std::string place(const std::filesystem::path& file, const std::string& tensor) {
     return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
   }
@@ -134,6 +156,14 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
       add(name + kScale, q.grid.scale);
       if (q.grid.zero.defined()) add(name + kZero, q.grid.zero);
       add(name + kLayout, layout_of(q));
+      if (q.columns.defined()) {
+        add(name + kColumns, q.columns);
+        add(name + kColumnValues, q.column_values.to(at::kHalf));
+      }
+      if (q.outliers.defined()) {
+        add(name + kOutliers, q.outliers);
+        add(name + kOutlierValues, q.outlier_values.to(at::kHalf));
+      }
     } else if (!linear.weight.is_same(linear.original)) {
       add(name, linear.weight);
     }

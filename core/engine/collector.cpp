@@ -56,6 +56,10 @@ void Collector::add(const std::string& subset, const at::Tensor& x) {
       s.mean_abs = s.mean_abs.defined() ? s.mean_abs + sum : sum;
     }
   }
+  if (wants(Statistic::sum_squares)) {
+    const at::Tensor sum = x.to(at::kFloat).square().sum(0);
+    s.sum_squares = s.sum_squares.defined() ? s.sum_squares + sum : sum;
+  }
   if (wants(Statistic::gram)) {
     // Accumulated in float32: a bfloat16 product is no longer positive definite.
     const at::Tensor wide = x.to(at::kFloat);

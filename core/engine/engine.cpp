@@ -65,7 +65,8 @@ class Run {
     const int64_t width = job.model->architecture.hidden_size;
     hidden_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
     float_hidden_ = std::make_unique<HiddenStates>(leading(job.calibration, job.measured_tokens), width, job.dtype, job.resident_bytes, job.folder);
-    if (wants(Statistic::block_io)) outputs_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
+    // Float outputs are kept where stages compare with them, or where they follow while the inputs are still wanted.
+    if (wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized)) outputs_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
     for (HiddenStates* states : {hidden_.get(), float_hidden_.get()})
       for (size_t b = 0; b < states->batches(); ++b) {
         control_.checkpoint();
@@ -105,6 +106,8 @@ class Run {
     if (hidden_) work.statistics = collect(block, index);
     std::optional<Samples> samples;
     if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_);
+    if (keeps_inputs())
+      work.collect_again = [&](const std::string& subset, Statistics what) { return collect_again(block, subset, what); };
     pass_float(block);
     for (size_t s = 0; s < methods_.size(); ++s) {
       size_t count = 0;
@@ -116,12 +119,7 @@ class Run {
       methods_[s]->apply(work);
     }
     control_.checkpoint();
-    for (size_t i = 0; i < block.linears.size(); ++i) {
-      const LinearWork& linear = work.linears[i];
-      const at::Tensor weight = linear.quantized ? linear.quantized->dequantize() : linear.weight;
-      // Rounded to the run's dtype first, as a checkpoint in that dtype would hold it.
-      block.linears[i].weight = weight.to(job_.dtype).to(block.linears[i].weight.scalar_type()).to(job_.device);
-    }
+    use_current_weights(work);
     report("propagate", index, "", 0.8);
     const at::Tensor quantized_output = hidden_ ? quantized_pass(block) : at::Tensor();
     if (outputs_ && !job_.propagate_quantized)
@@ -133,6 +131,29 @@ class Run {
 
   bool wants(Statistic what) const { return (wanted_ & static_cast<Statistics>(what)) != 0; }
 
+  // Stages still want the block's inputs after the pass that collects.
+  bool keeps_inputs() const { return hidden_ && (outputs_ || wants(Statistic::again)); }
+
+  SubsetStatistics collect_again(const Block& block, const std::string& subset, Statistics what) {
+    struct Seen {};
+    Collector collector(what, kMeasuredRows, hidden_->tokens());
+    for (size_t b = 0; b < hidden_->batches(); ++b) {
+      const LinearTap collecting = collector.tap(control_);
+      bool reached = false;
+      try {
+        float_decoder_.forward(block, (*hidden_)[b].to(job_.device), [&](const Linear& linear, const at::Tensor& x) {
+          const bool wanted = linear.info.subset == subset;
+          if (reached && !wanted && block.linears.size() < 16) throw Seen();  // what follows is of no use (experts come in turns)
+          reached = wanted;
+          return wanted ? collecting(linear, x) : seen_(linear, x);
+        });
+      } catch (const Seen&) {
+      }
+    }
+    auto all = collector.take();
+    return all.empty() ? SubsetStatistics{} : std::move(all.begin()->second);
+  }
+
   LinearWork begin(const Linear& linear) const {
     LinearWork work;
     work.info = linear.info;
@@ -142,7 +163,8 @@ class Run {
     work.original = job_.model->source->read(linear.info.tensor).to(job_.device, at::kFloat);
     if (!work.original.isfinite().all().item<bool>())
       throw InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", job_.model->path.string(), linear.info.tensor));
-    work.weight = work.original;
+    work.activations = job_.scheme.activations_of(work.module);
+    work.reference = work.weight = work.original;
     return work;
   }
 
@@ -161,7 +183,7 @@ class Run {
       if (job_.propagate_quantized) continue;
       if (measured < float_hidden_->tokens()) measured_inputs_.push_back(state.clone());
       measured += state.size(0) * state.size(1);
-      if (!outputs_) state.copy_(out);  // else stages still want the inputs
+      if (!keeps_inputs()) state.copy_(out);
     }
     return collector.take();
   }

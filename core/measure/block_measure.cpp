@@ -59,8 +59,15 @@ std::vector<OutlierChannel> outlier_channels(const at::Tensor& abs_max) {
   return channels;
 }
 
-void measure_weights(const LinearWork& work, const at::Tensor& after, LinearReport& report) {
-  const at::Tensor& before = work.original;
+// A weight of the transformed model in the coordinates of the original one, as far as scalings lead away from it.
+at::Tensor restored(at::Tensor weight, const LinearWork& work) {
+  if (work.input_scale.defined()) weight = weight / work.input_scale;
+  if (work.output_scale.defined()) weight = weight * work.output_scale.unsqueeze(1);
+  return weight;
+}
+
+void measure_weights(const LinearWork& work, const at::Tensor& rounded, LinearReport& report) {
+  const at::Tensor before = restored(work.reference, work), after = restored(rounded, work);
   const at::Tensor error = after - before;
   const double noise = sum_of_squares(error), signal = sum_of_squares(before);
   report.weight_mse = noise / static_cast<double>(std::max<int64_t>(1, before.numel()));
@@ -101,7 +108,11 @@ InputMeasure measure_input(const std::string& subset, const SubsetStatistics& st
 
 void measure_outputs(const LinearWork& work, const at::Tensor& after, const InputMeasure& input, LinearReport& report) {
   const at::Tensor &x = input.x, &seen = input.seen;
-  const at::Tensor expected = x.matmul(work.original.t()), got = seen.matmul(after.t());
+  at::Tensor expected = x.matmul(work.reference.t()), got = seen.matmul(after.t());
+  if (work.output_scale.defined()) {
+    expected.mul_(work.output_scale);
+    got.mul_(work.output_scale);
+  }
   const at::Tensor error = got - expected;
   const double noise = sum_of_squares(error), signal = sum_of_squares(expected);
   report.output_relative_error = relative_error(signal, noise);
@@ -166,11 +177,12 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
     linear.subset = work.info.subset;
     linear.out_features = work.info.out_features;
     linear.in_features = work.info.in_features;
-    linear.scheme = work.spec ? describe(*work.spec) : "float";
+    linear.scheme = work.quantized ? describe(work.quantized->spec) : "float";
     const double stored_bits = work.info.bytes > 0 ? 8.0 * static_cast<double>(work.info.bytes) /
                                                          static_cast<double>(work.info.out_features * work.info.in_features)
                                                    : 16;
-    linear.bits_per_weight = work.spec ? bits_per_weight(*work.spec, work.info.out_features, work.info.in_features) : stored_bits;
+    linear.bits_per_weight = work.quantized ? bits_per_weight(*work.quantized) : stored_bits;
+    linear.note = work.note;
     for (double* value : {&linear.output_relative_error, &linear.output_sqnr_db, &linear.output_cosine, &linear.input_kurtosis, &linear.input_abs_max})
       *value = kNan;
     const at::Tensor after = work.quantized ? work.quantized->dequantize() : work.weight;

@@ -46,6 +46,7 @@ struct LinearReport {
   std::vector<OutlierChannel> outliers;  // largest ratios first, at most 32
   int64_t measured_tokens = 0;        // size of the sample behind output errors and input histograms; 0: none, NaN then
   double seconds = 0;                 // in the stages of the pipeline
+  std::string note;                   // what the user should know: "no calibration token reached it: rounded to nearest"
 };
 
 struct BlockReport {

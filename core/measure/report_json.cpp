@@ -38,6 +38,9 @@ class Writer {
  public:
   template <class T>
   void operator()(const char* name, const T& value) { json[name] = encode(value); }
+  // A field that reports of earlier versions lack.
+  template <class T>
+  void optional(const char* name, const T& value) { json[name] = encode(value); }
   Json json = Json::object();
 
  private:
@@ -56,6 +59,10 @@ class Reader {
     const auto it = json_.find(name);
     if (it == json_.end()) fail(path, "is missing");
     decode(*it, value, path);
+  }
+  template <class T>
+  void optional(const char* name, T& value) {
+    if (json_.contains(name)) (*this)(name, value);
   }
 
  private:
@@ -96,6 +103,7 @@ void fields(Ar& ar, R& l) {
   ar("out_features", l.out_features);
   ar("in_features", l.in_features);
   ar("scheme", l.scheme);
+  ar.optional("note", l.note);
   ar("bits_per_weight", l.bits_per_weight);
   ar("weight_mse", l.weight_mse);
   ar("weight_max_error", l.weight_max_error);

@@ -15,6 +15,8 @@ enum class Statistic : unsigned {
   mean_abs = 4,
   rows = 8,
   block_io = 16,  // the hidden states entering and leaving the float block, of every calibration batch: BlockWork::samples
+  again = 32,     // BlockWork::collect_again, a further pass over the calibration batches
+  sum_squares = 64,
 };
 using Statistics = unsigned;  // bits of Statistic
 
@@ -25,6 +27,7 @@ struct SubsetStatistics {
   at::Tensor gram;      // XᵀX [in, in] float32
   at::Tensor abs_max;   // [in] float32
   at::Tensor mean_abs;  // [in] float32
+  at::Tensor sum_squares;  // [in] float32, the Gram matrix's diagonal
   at::Tensor rows;      // a fixed sample of rows of X [n, in], compute dtype
 };
 
@@ -42,10 +45,16 @@ struct LinearWork {
   LinearInfo info;
   std::string module;                // full name "model.layers.0.self_attn.q_proj"
   std::optional<QuantSpec> spec;     // nullopt: stays float
+  std::optional<QuantSpec> activations;  // how its input is quantized
   at::Tensor original;               // [out, in] float32 as stored in the model; never written to
-  at::Tensor weight;                 // [out, in] float32 as transformed so far; replaced, not written in place
+  at::Tensor reference;              // [out, in] float32, what the float weight is in the coordinates that transformations chose
+  at::Tensor weight;                 // [out, in] float32 as transformed, clipped, pruned so far; replaced, not written in place
+  at::Tensor kept;                   // [out, in] bool: false where a weight was pruned and stays zero; undefined: all are kept
   std::optional<Range> range;        // set by clipping stages
   std::optional<QuantizedWeight> quantized;  // set by the stage that rounds
+  at::Tensor input_scale;            // [in] that the input was divided by, undefined: nothing
+  at::Tensor output_scale;           // [out] that the output was divided by
+  std::string note;                  // what the user should know: "Cholesky failed, rounded to nearest"
 };
 
 // What a stage sees of the block at work.
@@ -59,6 +68,8 @@ struct BlockWork {
   std::function<void(const std::string& linear)> on_linear;  // progress, may be empty
 
   const BlockSamples* samples = nullptr;  // when block_io was asked for
+  // The statistics of one subset's input with the block's weights as they are now (when `again` was asked for).
+  std::function<SubsetStatistics(const std::string& subset, Statistics what)> collect_again;
 
   // Call before work on a linear: throws Cancelled when asked to stop, reports progress.
   void begin(const LinearWork& linear) const {
@@ -66,6 +77,9 @@ struct BlockWork {
     if (on_linear) on_linear(linear.info.name);
   }
 };
+
+// The weights that the stages have made so far, put into the block for a forward pass, rounded as a checkpoint holds them.
+void use_current_weights(BlockWork& work);
 
 // One technique of the paper. Stateless between blocks unless it says so.
 class Method {

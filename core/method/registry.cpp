@@ -3,8 +3,15 @@
 #include <fmt/ranges.h>
 
 #include "core/base/error.h"
+#include "core/method/clipping/clip.h"
 #include "core/method/method.h"
+#include "core/method/reconstruction/gptq.h"
+#include "core/method/reconstruction/hqq.h"
 #include "core/method/reconstruction/rtn.h"
+#include "core/method/sparsity/prune.h"
+#include "core/method/transformation/awq.h"
+#include "core/method/transformation/os_plus.h"
+#include "core/method/transformation/smoothquant.h"
 
 namespace qb {
 namespace {
@@ -16,7 +23,15 @@ struct Entry {
 
 const std::vector<Entry>& registry() {
   static const std::vector<Entry> entries = {
+      {smoothquant_info(), make_smoothquant},
+      {os_plus_info(), make_os_plus},
+      {awq_info(), make_awq},
+      {clip_info(), make_clip},
       {rtn_info(), make_rtn},
+      {hqq_info(), make_hqq},
+      {gptq_info(), make_gptq},
+      {magnitude_info(), make_magnitude},
+      {wanda_info(), make_wanda},
   };
   return entries;
 }

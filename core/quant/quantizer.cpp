@@ -171,7 +171,23 @@ QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const 
 at::Tensor QuantizedWeight::dequantize() const {
   const at::Tensor units = to_units(codes.to(at::kFloat), spec);
   const at::Tensor values = decode(units, unit_column(grid.scale), grid.zero.defined() ? unit_column(grid.zero) : at::Tensor());
-  return from_units(values, spec, codes.size(0), codes.size(1));
+  at::Tensor weight = from_units(values, spec, codes.size(0), codes.size(1));
+  if (columns.defined()) weight.index_copy_(1, columns, column_values);
+  if (outliers.defined()) weight.view({-1}).index_copy_(0, outliers, outlier_values);
+  return weight;
+}
+
+double bits_per_weight(const QuantizedWeight& weight) {
+  const int64_t out = weight.codes.size(0), in = weight.codes.size(1);
+  const auto all = static_cast<double>(out * in);
+  double bits = bits_per_weight(weight.spec, out, in);
+  if (weight.grid_bits) bits = weight.spec.type.bits + *weight.grid_bits;
+  if (weight.columns.defined()) {
+    const double share = static_cast<double>(weight.columns.numel()) / static_cast<double>(in);
+    bits = bits * (1 - share) + 16 * share + 32 * static_cast<double>(weight.columns.numel()) / all;
+  }
+  if (weight.outliers.defined()) bits += (32 * static_cast<double>(weight.outliers.numel()) + 32 * static_cast<double>(out)) / all;
+  return bits;
 }
 
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <utility>
 
 #include "core/base/control.h"
@@ -28,8 +29,16 @@ struct QuantizedWeight {
   at::Tensor codes;  // integer: int8 in [−2^(b−1), 2^(b−1)−1], also when asymmetric (as compressed-tensors counts);
                      // floating: float32, values that the type represents. [out, in]
   ScaleZero grid;
-  at::Tensor dequantize() const;  // float32 [out, in]
+  // What is kept beside the codes in float16, and replaces what they say; undefined: nothing.
+  at::Tensor columns, column_values;    // [k] int64 input features, [out, k] float32
+  at::Tensor outliers, outlier_values;  // [n] int64 positions out·in_features + in, ascending; [n] float32
+  std::optional<double> grid_bits;      // storage of scales and zero points per weight where a method packs them tighter
+  at::Tensor dequantize() const;        // float32 [out, in]
 };
+
+// Storage per weight, everything included: kept columns cost 16 bits a weight, outliers 16 and a 16-bit column index each
+// and a 32-bit pointer a row.
+double bits_per_weight(const QuantizedWeight& weight);
 
 // Lowest and highest code of an integer spec.
 std::pair<int, int> code_bounds(const QuantSpec& spec);

@@ -227,6 +227,8 @@ class RecipeRun {
       report_.measure_seconds += seconds_since(measuring);
       report_.quantize_seconds = before + seconds_since(start);
       if (observer_.on_block) observer_.on_block(block);
+      for (const LinearReport& linear : block.linears)
+        if (!linear.note.empty()) log_(fmt::format("block {}, {}: {}", block.block, linear.name, linear.note));
       log_(fmt::format("block {} done in {:.2f} s, output relative error {:.4g}", block.block, block.seconds, block.output_relative_error));
       report_.blocks.push_back(std::move(block));
       // The block's own file is durable already; the whole report grows, so that writing it must stay a small part of the time.

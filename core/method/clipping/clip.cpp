@@ -1,0 +1,117 @@
+#include "core/method/clipping/clip.h"
+
+#include <algorithm>
+
+#include "core/quant/rounding_error.h"
+#include "core/quant/units.h"
+
+namespace qb {
+namespace {
+
+struct Knobs {
+  int64_t grid = 20;
+  double shrink = 0.5;
+  bool queries = false, independent = false;
+  std::string symmetry = "scheme";
+};
+
+class Clip final : public Method {
+ public:
+  explicit Clip(const Knobs& knobs) : knobs_(knobs) {}
+  Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+
+  void apply(BlockWork& work) override {
+    for (size_t i = 0; i < work.linears.size(); ++i) {
+      LinearWork& linear = work.linears[i];
+      if (!linear.spec) continue;
+      const LinearRole role = work.block.linears[i].role;
+      if (!knobs_.queries && (role == LinearRole::q || role == LinearRole::k || role == LinearRole::qkv)) continue;
+      work.begin(linear);
+      const auto it = work.statistics.find(linear.info.subset);
+      if (it == work.statistics.end() || !it->second.gram.defined()) continue;
+      linear.range = search(linear.weight, *linear.spec, it->second.gram, work.control);
+    }
+  }
+
+ private:
+  Range search(const at::Tensor& weight, const QuantSpec& spec, const at::Tensor& gram, const Control& control) const {
+    const Range whole = min_max(weight, spec);
+    const bool symmetric = knobs_.symmetry == "scheme" ? spec.symmetric : knobs_.symmetry == "symmetric";
+    at::Tensor low = whole.low, high = whole.high;
+    if (symmetric) {
+      high = at::maximum(low.abs(), high.abs());
+      low = -high;
+    }
+    const auto steps = static_cast<int64_t>(static_cast<double>(knobs_.grid) * knobs_.shrink);
+    Range best{low, high};
+    at::Tensor least;
+    auto consider = [&](const Range& range) {
+      control.checkpoint();
+      const at::Tensor loss = error(weight, spec, range, gram);
+      if (!least.defined()) {
+        least = loss;
+        best = range;
+        return;
+      }
+      const at::Tensor better = loss < least;
+      least = at::where(better, loss, least);
+      best = {at::where(better, range.low, best.low), at::where(better, range.high, best.high)};
+    };
+    auto keep = [&](int64_t step) { return 1.0 - static_cast<double>(step) / static_cast<double>(knobs_.grid); };
+    for (int64_t i = 0; i < std::max<int64_t>(1, steps); ++i) consider({low * keep(i), high * keep(i)});
+    if (!knobs_.independent || symmetric) return best;
+    // Each end by itself, from the best common shrinkage.
+    for (const bool lower : {true, false}) {
+      const Range start = best;
+      for (int64_t i = 0; i < std::max<int64_t>(1, steps); ++i) consider(lower ? Range{low * keep(i), start.high} : Range{start.low, high * keep(i)});
+    }
+    return best;
+  }
+
+  // Output error that each unit adds by itself, on its own block of the Gram matrix.
+  static at::Tensor error(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const at::Tensor& gram) {
+    const int64_t out = weight.size(0), in = weight.size(1);
+    const at::Tensor difference = rounding_error(weight, spec, scale_zero(range, spec));
+    if (spec.granularity == Granularity::group) {
+      const int64_t g = spec.group_size, groups = in / g;
+      const at::Tensor blocks = gram.view({groups, g, groups, g}).diagonal(0, 0, 2).permute({2, 0, 1});
+      const at::Tensor d = difference.view({out, groups, g}).transpose(0, 1);
+      return at::bmm(d, blocks).mul_(d).sum(2).t();
+    }
+    const at::Tensor rows = difference.matmul(gram).mul_(difference);
+    if (spec.granularity == Granularity::channel) return rows.sum(1, true);
+    return unit_grid(to_units(rows, spec).sum(1), spec, out, in);
+  }
+
+  Knobs knobs_;
+};
+
+}  // namespace
+
+MethodInfo clip_info() {
+  return {.name = "clip",
+          .title = "Clipping search",
+          .kind = MethodClass::clipping,
+          .help = "Shrinks the range of each group as far as the output error on its own inputs falls.",
+          .source = "Lin et al. 2023, arXiv 2306.00978; asymmetric: LLM-QBench, arXiv 2405.06001",
+          .needs_calibration = true,
+          .knobs = {
+              {"n_grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "steps that the whole range is divided into", "AWQ"},
+              {"max_shrink", KnobType::real, 0.5, 0.01, 0.99, {}, "", "largest share of the range that is cut off", "AWQ"},
+              {"clip_sym", KnobType::choice, std::string("scheme"), 0, 0, {"scheme", "symmetric", "asymmetric"}, "", "whether both ends move alike around zero", "LLMC"},
+              {"independent", KnobType::boolean, false, 0, 0, {}, "", "asymmetric: then search each end by itself", "this program"},
+              {"queries", KnobType::boolean, false, 0, 0, {}, "", "clip query and key weights as well", "AWQ leaves them"},
+          }};
+}
+
+std::unique_ptr<Method> make_clip(const StageSpec& stage) {
+  Knobs k;
+  k.grid = std::get<int64_t>(knob(stage, "n_grid"));
+  k.shrink = std::get<double>(knob(stage, "max_shrink"));
+  k.symmetry = std::get<std::string>(knob(stage, "clip_sym"));
+  k.independent = std::get<bool>(knob(stage, "independent"));
+  k.queries = std::get<bool>(knob(stage, "queries"));
+  return std::make_unique<Clip>(k);
+}
+
+}  // namespace qb

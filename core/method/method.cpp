@@ -1,0 +1,13 @@
+#include "core/method/method.h"
+
+namespace qb {
+
+void use_current_weights(BlockWork& work) {
+  for (size_t i = 0; i < work.linears.size(); ++i) {
+    const LinearWork& linear = work.linears[i];
+    const at::Tensor weight = linear.quantized ? linear.quantized->dequantize() : linear.weight;
+    work.block.linears[i].weight = weight.to(work.decoder.dtype()).to(work.decoder.weight_dtype()).to(work.decoder.device());
+  }
+}
+
+}  // namespace qb

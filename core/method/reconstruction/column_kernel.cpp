@@ -1,0 +1,74 @@
+#include "core/method/reconstruction/column_kernel.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/cpu_clones.h"
+
+namespace qb {
+namespace {
+
+constexpr int64_t kLanes = 32;
+
+struct Tile {
+  float weight[kLanes], error[kLanes];
+};
+
+QB_CPU_CLONES
+double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
+  double loss = 0;
+  Tile t;
+  for (int64_t j = 0; j < s.columns; ++j) {
+    float* column = s.weight + j * s.row_stride + first;
+    const float* scale = s.scale + s.unit[j] * s.unit_stride + first;
+    const float* zero = s.zero ? s.zero + s.unit[j] * s.unit_stride + first : nullptr;
+    const float inverse = 1.0f / s.factor[j * s.factor_stride + j];
+    for (int64_t r = 0; r < lanes; ++r) t.weight[r] = column[r];
+    int8_t* codes = s.codes + j * s.row_stride + first;
+    if (zero) {
+      for (int64_t r = 0; r < lanes; ++r) {
+        const float code = std::min(std::max(std::nearbyint(t.weight[r] / scale[r] + zero[r]), s.lowest), s.highest);
+        codes[r] = static_cast<int8_t>(code);
+        t.error[r] = (t.weight[r] - (code - zero[r]) * scale[r]) * inverse;
+      }
+    } else {
+      for (int64_t r = 0; r < lanes; ++r) {
+        const float code = std::min(std::max(std::nearbyint(t.weight[r] / scale[r]), s.lowest), s.highest);
+        codes[r] = static_cast<int8_t>(code);
+        t.error[r] = (t.weight[r] - code * scale[r]) * inverse;
+      }
+    }
+    if (s.kept) {
+      const bool* kept = s.kept + j * s.row_stride + first;
+      for (int64_t r = 0; r < lanes; ++r) {
+        if (kept[r]) continue;
+        codes[r] = static_cast<int8_t>(zero ? zero[r] : 0.0f);
+        t.error[r] = t.weight[r] * inverse;
+      }
+    }
+    float* error = s.error + j * s.row_stride + first;
+    float sum = 0;
+    for (int64_t r = 0; r < lanes; ++r) {
+      error[r] = t.error[r];
+      sum += t.error[r] * t.error[r];
+    }
+    loss += static_cast<double>(sum);
+    const float* factor = s.factor + j * s.factor_stride;
+    for (int64_t k = j + 1; k < s.columns; ++k) {
+      float* later = s.weight + k * s.row_stride + first;
+      const float u = factor[k];
+      for (int64_t r = 0; r < lanes; ++r) later[r] -= t.error[r] * u;
+    }
+  }
+  return loss;
+}
+
+}  // namespace
+
+double round_columns(const ColumnSlab& slab) {
+  double loss = 0;
+  for (int64_t first = 0; first < slab.rows; first += kLanes) loss += round_tile(slab, first, std::min(kLanes, slab.rows - first));
+  return loss;
+}
+
+}  // namespace qb

@@ -1,0 +1,96 @@
+#include "core/method/reconstruction/gptq.h"
+
+#include <fmt/format.h>
+
+#include "core/method/reconstruction/gptq_solver.h"
+
+namespace qb {
+namespace {
+
+class Gptq final : public Method {
+ public:
+  Gptq(const GptqOptions& options, bool sequential) : options_(options), sequential_(sequential) {}
+
+  Statistics needs() const override {
+    return static_cast<Statistics>(Statistic::gram) | (sequential_ ? static_cast<Statistics>(Statistic::again) : 0);
+  }
+
+  void apply(BlockWork& work) override {
+    std::string subset;
+    std::map<int64_t, std::optional<GptqFactor>> factors;  // of the subset, by group size
+    bool first = true;
+    for (LinearWork& linear : work.linears) {
+      if (!linear.spec) continue;
+      work.begin(linear);
+      if (linear.info.subset != subset) {
+        factors.clear();
+        subset = linear.info.subset;
+        if (sequential_ && !first && work.collect_again) refresh(work, subset);
+        first = false;
+      }
+      round(work, linear, factors);
+    }
+  }
+
+ private:
+  // The subset's Gram matrix given what has been quantized before it.
+  static void refresh(BlockWork& work, const std::string& subset) {
+    use_current_weights(work);
+    SubsetStatistics fresh = work.collect_again(subset, static_cast<Statistics>(Statistic::gram));
+    if (fresh.gram.defined()) work.statistics[subset].gram = fresh.gram;
+  }
+
+  void round(BlockWork& work, LinearWork& linear, std::map<int64_t, std::optional<GptqFactor>>& factors) const {
+    const auto it = work.statistics.find(linear.info.subset);
+    const bool seen = it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0;
+    const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
+    if (!seen) {
+      linear.note = "no calibration token reached it: rounded to nearest";
+    } else {
+      auto [factor, fresh] = factors.try_emplace(group);
+      if (fresh) factor->second = gptq_factor(it->second.gram, options_, group);
+      if (factor->second) {
+        GptqResult result = gptq(linear.weight, *factor->second, *linear.spec, linear.range, linear.kept, options_, work.control);
+        if (factor->second->attempts > 1) linear.note = fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping);
+        linear.quantized = std::move(result.weight);
+        return;
+      }
+      linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
+    }
+    linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
+                                    : quantize(linear.weight, *linear.spec, work.control);
+  }
+
+  GptqOptions options_;
+  bool sequential_;
+};
+
+}  // namespace
+
+MethodInfo gptq_info() {
+  return {.name = "gptq",
+          .title = "GPTQ",
+          .kind = MethodClass::reconstruction,
+          .help = "Rounds column by column and makes up for each error in the columns still to come, by the inverse of the inputs' Gram matrix.",
+          .source = "Frantar et al. 2022, arXiv 2210.17323",
+          .needs_calibration = true,
+          .rounds = true,
+          .knobs = {
+              {"actorder", KnobType::boolean, true, 0, 0, {}, "", "columns with large inputs first", "GPTQ"},
+              {"static_groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},
+              {"percdamp", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
+              {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
+              {"true_sequential", KnobType::boolean, false, 0, 0, {}, "", "collect each subset's inputs anew after those before it are quantized", "GPTQ"},
+          }};
+}
+
+std::unique_ptr<Method> make_gptq(const StageSpec& stage) {
+  GptqOptions options;
+  options.act_order = std::get<bool>(knob(stage, "actorder"));
+  options.static_groups = std::get<bool>(knob(stage, "static_groups"));
+  options.damping = std::get<double>(knob(stage, "percdamp"));
+  options.block_size = std::get<int64_t>(knob(stage, "blocksize"));
+  return std::make_unique<Gptq>(options, std::get<bool>(knob(stage, "true_sequential")));
+}
+
+}  // namespace qb

@@ -1,0 +1,41 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "core/base/control.h"
+#include "core/quant/quantizer.h"
+
+namespace qb {
+
+struct GptqOptions {
+  bool act_order = true;      // columns of large inputs first
+  bool static_groups = true;  // grids from the weights before any update; false: from what they are when their group is reached
+  double damping = 0.01;      // of the mean diagonal, added to it
+  int64_t block_size = 128;   // columns whose errors reach the later columns in one product
+};
+
+// What the column loop needs of a subset's Gram matrix, shared by its linears.
+struct GptqFactor {
+  at::Tensor order;   // [in] int64: the column at each step
+  at::Tensor upper;   // U [in, in] float32 in that order: (G + damping)⁻¹ = UᵀU
+  int64_t dead = 0;   // inputs that never were anything but zero
+  double damping = 0; // that was enough
+  int attempts = 1;   // factorizations tried, each with ten times the damping of the one before
+};
+
+// Nothing when the matrix stays indefinite after all attempts: the caller falls back and says so.
+// groups of `group` columns stay together when the grids are not static (0: no groups).
+std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group);
+
+struct GptqResult {
+  QuantizedWeight weight;
+  double loss = 0;  // Σ ((w − ŵ)/U[j][j])², which is the output error tr(ΔW·(G + damping)·ΔWᵀ)
+};
+
+// GPTQ (arXiv 2210.17323): rounds weight [out, in] float32 column by column, each error made up for in later columns.
+// range: fixed grids from a clipping stage; else from find_grid. kept: [out, in] bool, false where a weight shall become zero
+// (its error is made up for too, as SparseGPT does); undefined: all are kept.
+GptqResult gptq(const at::Tensor& weight, const GptqFactor& factor, const QuantSpec& spec, const std::optional<Range>& range,
+                const at::Tensor& kept, const GptqOptions& options, const Control& control);
+
+}  // namespace qb

@@ -1,0 +1,57 @@
+#include "core/method/reconstruction/hqq.h"
+
+#include "core/base/error.h"
+
+namespace qb {
+namespace {
+
+class Hqq final : public Method {
+ public:
+  Hqq(double norm, double beta, double kappa, int64_t iterations) : norm_(norm), beta_(beta), kappa_(kappa), iterations_(iterations) {}
+
+  void apply(BlockWork& work) override {
+    for (LinearWork& linear : work.linears) {
+      if (!linear.spec) continue;
+      work.begin(linear);
+      if (linear.spec->symmetric || linear.spec->type.kind != NumberType::Kind::integer)
+        throw InputError(linear.module + ": hqq moves zero points; found " + describe(*linear.spec) + ", expected an asymmetric integer scheme");
+      QuantSpec spec = *linear.spec;
+      spec.range = RangeMethod::hqq;
+      spec.hqq_norm = norm_;
+      spec.hqq_beta = beta_;
+      spec.hqq_kappa = kappa_;
+      spec.hqq_iterations = iterations_;
+      linear.quantized = quantize(linear.weight, spec, work.control);
+    }
+  }
+
+ private:
+  double norm_, beta_, kappa_;
+  int64_t iterations_;
+};
+
+}  // namespace
+
+MethodInfo hqq_info() {
+  const QuantSpec defaults;
+  return {.name = "hqq",
+          .title = "HQQ",
+          .kind = MethodClass::reconstruction,
+          .help = "Chooses zero points by half-quadratic splitting of a sparse error norm. Needs no calibration.",
+          .source = "Badri & Shaji 2023, \"Half-Quadratic Quantization of Large Machine Learning Models\"",
+          .needs_calibration = false,
+          .rounds = true,
+          .knobs = {
+              {"lp_norm", KnobType::real, defaults.hqq_norm, 0.05, 1, {}, "", "norm of the error", "HQQ"},
+              {"beta", KnobType::real, defaults.hqq_beta, 1e-6, 1e6, {}, "", "weight of the splitting", "HQQ"},
+              {"kappa", KnobType::real, defaults.hqq_kappa, 1, 100, {}, "", "growth of beta a step", "HQQ"},
+              {"iters", KnobType::integer, defaults.hqq_iterations, 0, 1000, {}, "steps", "", "HQQ"},
+          }};
+}
+
+std::unique_ptr<Method> make_hqq(const StageSpec& stage) {
+  return std::make_unique<Hqq>(std::get<double>(knob(stage, "lp_norm")), std::get<double>(knob(stage, "beta")), std::get<double>(knob(stage, "kappa")),
+                               std::get<int64_t>(knob(stage, "iters")));
+}
+
+}  // namespace qb

@@ -1,0 +1,167 @@
+#include "core/method/transformation/awq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/method/transformation/scale_group.h"
+#include "core/quant/rounding_error.h"
+#include "core/quant/units.h"
+
+namespace qb {
+namespace {
+
+struct Knobs {
+  bool v2 = true, gram = true, norms = true, linears = true, grouped_queries = true;
+  int64_t grid = 20, rows = 128;
+};
+
+// A reader of the group as the search sees it.
+struct Reader {
+  at::Tensor weight;      // [rows, in]
+  QuantSpec spec;
+  std::optional<QuantSpec> activations;
+  const SubsetStatistics* statistics;
+  double share;           // all output rows / searched rows
+};
+
+class Awq final : public Method {
+ public:
+  explicit Awq(const Knobs& knobs) : knobs_(knobs) {}
+  Statistics needs() const override {
+    return static_cast<Statistics>(Statistic::mean_abs) | static_cast<Statistics>(knobs_.gram ? Statistic::gram : Statistic::rows);
+  }
+
+  void apply(BlockWork& work) override {
+    for (const ScaleGroup& group : scale_groups(work)) {
+      const bool norm = group.producer == ScaleGroup::Producer::norm;
+      if (norm ? !knobs_.norms : !knobs_.linears) continue;
+      if (group.shared_rows && !knobs_.grouped_queries) continue;
+      work.begin(work.linears[group.linears.front()]);
+      if (const at::Tensor scale = search(work, group); scale.defined()) apply_scale(work, group, scale);
+    }
+  }
+
+ private:
+  at::Tensor search(const BlockWork& work, const ScaleGroup& group) const {
+    std::vector<Reader> readers;
+    at::Tensor mean, importance;
+    double tokens = 0;
+    for (size_t i : group.linears) {
+      const LinearWork& linear = work.linears[i];
+      const auto it = work.statistics.find(linear.info.subset);
+      if (!linear.spec || it == work.statistics.end() || it->second.tokens == 0) continue;
+      readers.push_back(reader(linear, it->second));
+      if (!knobs_.v2) {
+        const at::Tensor columns = weight_importance(linear);
+        importance = importance.defined() ? importance + columns : columns;
+      }
+    }
+    for (const std::string& subset : group.subsets) {
+      const auto it = work.statistics.find(subset);
+      if (it == work.statistics.end() || it->second.tokens == 0) continue;
+      const auto count = static_cast<double>(it->second.tokens);
+      const at::Tensor sum = it->second.mean_abs * count;
+      mean = mean.defined() ? mean + sum : sum;
+      tokens += count;
+    }
+    if (readers.empty() || !mean.defined()) return {};
+    mean = mean / tokens;
+    if (importance.defined()) importance = importance / static_cast<double>(readers.size());
+    at::Tensor best;
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t step = 0; step < knobs_.grid; ++step) {
+      work.control.checkpoint();
+      const double ratio = static_cast<double>(step) / static_cast<double>(knobs_.grid);
+      const at::Tensor scale = feasible(group, candidate(mean, importance, ratio));
+      double loss = 0;
+      for (const Reader& r : readers) {
+        loss += error(r, scale);
+        if (loss >= least) break;
+      }
+      if (loss < least) {
+        least = loss;
+        best = step == 0 && knobs_.v2 ? at::Tensor() : scale;  // ratio 0 of v2 leaves everything as it is
+      }
+    }
+    return best;
+  }
+
+  Reader reader(const LinearWork& linear, const SubsetStatistics& statistics) const {
+    const int64_t out = linear.info.out_features;
+    Reader r{linear.weight, *linear.spec, linear.activations, &statistics, 1};
+    const bool free_rows = r.spec.granularity == Granularity::group || r.spec.granularity == Granularity::channel;
+    if (knobs_.rows > 0 && out > knobs_.rows && free_rows) {
+      // Rows are rounded independently: an even sample of them ranks the candidates as all of them would.
+      const at::Tensor chosen = at::linspace(0, static_cast<double>(out - 1), knobs_.rows, at::kDouble).round_().to(at::kLong);
+      r.weight = linear.weight.index_select(0, chosen.to(linear.weight.device()));
+      r.share = static_cast<double>(out) / static_cast<double>(knobs_.rows);
+    }
+    return r;
+  }
+
+  // Mean over output rows of |W| relative to the largest of its quantization unit, [in].
+  static at::Tensor weight_importance(const LinearWork& linear) {
+    const at::Tensor size = to_units(linear.weight.abs(), *linear.spec);
+    const at::Tensor relative = size / size.amax(1, true).clamp_min(1e-12);
+    return from_units(relative, *linear.spec, linear.weight.size(0), linear.weight.size(1)).mean(0);
+  }
+
+  at::Tensor candidate(const at::Tensor& mean, const at::Tensor& importance, double ratio) const {
+    at::Tensor scale = mean.clamp_min(1e-8).pow(ratio);
+    if (!knobs_.v2) scale = scale / importance.clamp_min(1e-8).pow(1 - ratio);
+    scale = scale.clamp_min(1e-4);
+    return scale / (scale.max() * scale.min()).sqrt();
+  }
+
+  // Output error of a reader with these scales: tr(ΔW·G·ΔWᵀ), or on the sampled rows with quantized inputs.
+  double error(const Reader& r, const at::Tensor& scale) const {
+    const at::Tensor scaled = r.weight * scale;
+    const ScaleZero grid = find_grid(scaled, r.spec);
+    at::Tensor difference = rounding_error(scaled, r.spec, grid);
+    if (knobs_.gram && !r.activations) {
+      difference.div_(scale);
+      return r.share * difference.matmul(r.statistics->gram).mul_(difference).sum(at::kDouble).item<double>();
+    }
+    const at::Tensor x = r.statistics->rows.to(at::kFloat) / scale;
+    const at::Tensor seen = r.activations ? fake_quantize(x, *r.activations) : x;
+    const at::Tensor off = seen.matmul(difference.add_(scaled).t()).sub_(x.matmul(scaled.t()));
+    return r.share * off.square().sum(at::kDouble).item<double>() * static_cast<double>(r.statistics->tokens) / static_cast<double>(std::max<int64_t>(1, x.size(0)));
+  }
+
+  Knobs knobs_;
+};
+
+}  // namespace
+
+MethodInfo awq_info() {
+  return {.name = "awq",
+          .title = "AWQ scaling",
+          .kind = MethodClass::transformation,
+          .help = "Searches a power of the mean input size of each channel to scale the weights by, where a norm or a linear before can take the inverse in.",
+          .source = "Lin et al. 2023, arXiv 2306.00978",
+          .needs_calibration = true,
+          .knobs = {
+              {"trans_version", KnobType::choice, std::string("v2"), 0, 0, {"v1", "v2"}, "", "v2: scale = mean|x|^r; v1: that over the weights' importance^(1−r)", "LLMC"},
+              {"grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "exponents r = 0, 1/grid, … tried", "AWQ"},
+              {"objective", KnobType::choice, std::string("gram"), 0, 0, {"gram", "rows"}, "", "error from the Gram matrix of all tokens, or on sampled rows of the input", "this program"},
+              {"rows", KnobType::integer, int64_t{128}, 0, 1000000, {}, "rows", "output rows of each linear that the search looks at; 0: all", "this program"},
+              {"norms", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a norm makes", "AWQ"},
+              {"linears", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a linear makes (v→o, up→down)", "AWQ"},
+              {"do_gqa_trans", KnobType::boolean, true, 0, 0, {}, "", "v→o also where several query heads share a value head", "LLMC"},
+          }};
+}
+
+std::unique_ptr<Method> make_awq(const StageSpec& stage) {
+  Knobs k;
+  k.v2 = std::get<std::string>(knob(stage, "trans_version")) == "v2";
+  k.gram = std::get<std::string>(knob(stage, "objective")) == "gram";
+  k.grid = std::get<int64_t>(knob(stage, "grid"));
+  k.rows = std::get<int64_t>(knob(stage, "rows"));
+  k.norms = std::get<bool>(knob(stage, "norms"));
+  k.linears = std::get<bool>(knob(stage, "linears"));
+  k.grouped_queries = std::get<bool>(knob(stage, "do_gqa_trans"));
+  return std::make_unique<Awq>(k);
+}
+
+}  // namespace qb

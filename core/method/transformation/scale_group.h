@@ -1,0 +1,39 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/method/method.h"
+
+namespace qb {
+
+// Linears that read one vector, and what makes that vector: a channel can be divided by a factor where it is made and
+// multiplied where it is read, and the block stays the same function.
+struct ScaleGroup {
+  enum class Producer { norm, linear };
+  std::string name;                   // of its first subset
+  std::vector<size_t> linears;        // readers, indices into BlockWork::linears
+  std::vector<std::string> subsets;   // whose statistics are of that vector (experts: of the tokens routed to them)
+  std::vector<std::string> routers;   // further readers among the block's others, [n, in]
+  Producer producer = Producer::norm;
+  std::string norm;                   // norm: its name inside the block
+  size_t linear = 0;                  // linear: index into BlockWork::linears
+  at::Tensor rows;                    // linear: [in] int64, the producer's row that makes each channel
+  bool shared_rows = false;           // several channels come from one row (grouped-query attention): they share a factor
+};
+
+// The groups of a block whose producer can take a factor in, in order of the forward pass. Left out: what the architecture
+// forbids (a norm after the addition, an activation that is not linear in its input).
+std::vector<ScaleGroup> scale_groups(const BlockWork& work);
+
+// Factors that a group's producer can take in: channels of one row get their geometric mean, values finite and above 0.
+at::Tensor feasible(const ScaleGroup& group, const at::Tensor& scale);
+
+// Divides the vector by scale [in] and makes readers, producer and statistics follow. A norm is rounded to the run's dtype,
+// and the readers are multiplied by what it really became.
+void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& scale);
+
+// Subtracts shift [in] from the vector; readers get it back through their biases. Needs a producer with a bias.
+bool can_shift(const BlockWork& work, const ScaleGroup& group);
+void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shift);
+
+}  // namespace qb
