@@ -33,13 +33,19 @@ TokenSet leading(const TokenSet& all, int64_t tokens) {
 
 class Samples final : public BlockSamples {
  public:
-  Samples(const HiddenStates& inputs, const HiddenStates& outputs) : inputs_(inputs), outputs_(outputs) {}
+  // model: the float model's states behind this block, or nothing.
+  Samples(const HiddenStates& inputs, const HiddenStates& outputs, const HiddenStates* model) : inputs_(inputs), outputs_(outputs), model_(model) {}
   int64_t batches() const override { return static_cast<int64_t>(inputs_.batches()); }
   at::Tensor input(int64_t batch) const override { return inputs_[static_cast<size_t>(batch)]; }
   at::Tensor float_output(int64_t batch) const override { return outputs_[static_cast<size_t>(batch)]; }
+  at::Tensor model_output(int64_t batch) const override {
+    if (!model_) throw InternalError("a stage wants the float model's states but did not ask for them");
+    return (*model_)[static_cast<size_t>(batch)];
+  }
 
  private:
   const HiddenStates &inputs_, &outputs_;
+  const HiddenStates* model_;
 };
 
 class Run {
@@ -64,7 +70,9 @@ class Run {
     const TokenSet tokens = wanted_ ? job.calibration : leading(job.calibration, job.measured_tokens);
     const int64_t width = job.model->architecture.hidden_size;
     hidden_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
-    float_hidden_ = std::make_unique<HiddenStates>(leading(job.calibration, job.measured_tokens), width, job.dtype, job.resident_bytes, job.folder);
+    const TokenSet measured = leading(job.calibration, job.measured_tokens);
+    measured_tokens_ = measured.tokens();
+    float_hidden_ = std::make_unique<HiddenStates>(wants(Statistic::float_path) ? tokens : measured, width, job.dtype, job.resident_bytes, job.folder);
     // Float outputs are kept where stages compare with them, or where they follow while the inputs are still wanted.
     if (wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized)) outputs_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
     for (HiddenStates* states : {hidden_.get(), float_hidden_.get()})
@@ -105,7 +113,7 @@ class Run {
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
     if (hidden_) work.statistics = collect(block, index);
     std::optional<Samples> samples;
-    if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_);
+    if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_, wants(Statistic::float_path) ? float_hidden_.get() : nullptr);
     if (keeps_inputs())
       work.collect_again = [&](const std::string& subset, Statistics what) { return collect_again(block, subset, what); };
     pass_float(block);
@@ -181,7 +189,7 @@ class Run {
       const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), collector.tap(control_));
       if (outputs_) (*outputs_)[b].copy_(out);
       if (job_.propagate_quantized) continue;
-      if (measured < float_hidden_->tokens()) measured_inputs_.push_back(state.clone());
+      if (measured < measured_tokens_) measured_inputs_.push_back(state.clone());
       measured += state.size(0) * state.size(1);
       if (!keeps_inputs()) state.copy_(out);
     }
@@ -195,13 +203,13 @@ class Run {
     for (size_t b = 0; b < hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*hidden_)[b];
-      const bool measured = tokens < float_hidden_->tokens();
+      const bool measured = tokens < measured_tokens_;
       if (!measured && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
       state.copy_(float_decoder_.forward(block, state.to(job_.device), tap));
       if (measured) outputs.push_back(flat(state));
       tokens += state.size(0) * state.size(1);
     }
-    return at::cat(outputs).slice(0, 0, float_hidden_->tokens());
+    return at::cat(outputs).slice(0, 0, measured_tokens_);
   }
 
   // The quantized block on the measured sample, given what the quantized run feeds it.
@@ -212,7 +220,7 @@ class Run {
       control_.checkpoint();
       outputs.push_back(flat(float_decoder_.forward(block, input.to(job_.device), tap_)));
     }
-    return at::cat(outputs).slice(0, 0, float_hidden_->tokens());
+    return at::cat(outputs).slice(0, 0, measured_tokens_);
   }
 
   static at::Tensor flat(const at::Tensor& hidden) { return hidden.to(at::kFloat, false, true).reshape({-1, hidden.size(-1)}); }
@@ -221,13 +229,15 @@ class Run {
   void pass_float(const Block& block) {
     if (!float_hidden_) return;
     std::vector<at::Tensor> outputs;
+    int64_t tokens = 0;
     for (size_t b = 0; b < float_hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*float_hidden_)[b];
       state.copy_(float_decoder_.forward(block, state.to(job_.device), seen_));
-      outputs.push_back(flat(state));
+      if (tokens < measured_tokens_) outputs.push_back(flat(state));
+      tokens += state.size(0) * state.size(1);
     }
-    float_output_ = at::cat(outputs);
+    float_output_ = at::cat(outputs).slice(0, 0, measured_tokens_);
   }
 
   void report(const std::string& stage, int index, const std::string& linear, double within) {
@@ -258,6 +268,7 @@ class Run {
   std::unique_ptr<HiddenStates> hidden_, float_hidden_, outputs_;
   at::Tensor float_output_;
   std::vector<at::Tensor> measured_inputs_;
+  int64_t measured_tokens_ = 0;
   int done_at_start_ = 0;
   Clock::time_point start_ = Clock::now();
 };

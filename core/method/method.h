@@ -17,6 +17,7 @@ enum class Statistic : unsigned {
   block_io = 16,  // the hidden states entering and leaving the float block, of every calibration batch: BlockWork::samples
   again = 32,     // BlockWork::collect_again, a further pass over the calibration batches
   sum_squares = 64,
+  float_path = 128,  // the float model's own hidden states, carried along for every batch: BlockSamples::model_output
 };
 using Statistics = unsigned;  // bits of Statistic
 
@@ -38,6 +39,7 @@ class BlockSamples {
   virtual int64_t batches() const = 0;
   virtual at::Tensor input(int64_t batch) const = 0;         // what the run feeds the block
   virtual at::Tensor float_output(int64_t batch) const = 0;  // what the float block makes of it
+  virtual at::Tensor model_output(int64_t batch) const = 0;  // what the float model has there; needs Statistic::float_path
 };
 
 // One linear on its way through the pipeline.

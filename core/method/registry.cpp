@@ -5,8 +5,11 @@
 #include "core/base/error.h"
 #include "core/method/clipping/clip.h"
 #include "core/method/method.h"
+#include "core/method/reconstruction/autoround.h"
 #include "core/method/reconstruction/gptq.h"
 #include "core/method/reconstruction/hqq.h"
+#include "core/method/reconstruction/norm_tweaking.h"
+#include "core/method/reconstruction/omniquant.h"
 #include "core/method/reconstruction/rtn.h"
 #include "core/method/sparsity/prune.h"
 #include "core/method/transformation/awq.h"
@@ -30,6 +33,9 @@ const std::vector<Entry>& registry() {
       {rtn_info(), make_rtn},
       {hqq_info(), make_hqq},
       {gptq_info(), make_gptq},
+      {omniquant_info(), make_omniquant},
+      {norm_tweaking_info(), make_norm_tweaking},
+      {autoround_info(), make_autoround},
       {magnitude_info(), make_magnitude},
       {wanda_info(), make_wanda},
   };

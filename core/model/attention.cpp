@@ -34,7 +34,7 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     const at::Tensor queries = q.narrow(1, begin, rows).reshape({batch, rows, kv_heads, group, dim}).permute({0, 2, 3, 1, 4}).reshape({batch, kv_heads, group * rows, dim});
     const at::Tensor kk = k.narrow(1, first, keys).permute({0, 2, 3, 1});
     at::Tensor scores = at::matmul(queries, kk).to(at::kFloat).mul_(spec.scale);
-    if (spec.softcap > 0) scores.div_(spec.softcap).tanh_().mul_(spec.softcap);
+    if (spec.softcap > 0) scores = at::tanh(scores / spec.softcap) * spec.softcap;
     scores = scores.reshape({batch, heads, rows, keys});
     if (spec.alibi.defined()) scores.add_(alibi_bias(spec, first, end, dim));
     const auto positions = at::TensorOptions().dtype(at::kLong).device(q.device());

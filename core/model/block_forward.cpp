@@ -34,7 +34,7 @@ at::Tensor BlockForward::norm(const std::string& name, const at::Tensor& x) cons
   return normalise(x, a_.norm, a_.norm_eps, weight ? *weight : at::Tensor(), bias ? *bias : at::Tensor());
 }
 
-void BlockForward::norm_heads(at::Tensor x, const std::string& name) const {
+at::Tensor BlockForward::norm_heads(at::Tensor x, const std::string& name) const {
   at::Tensor weight;
   if (!a_.head_norm_per_head) {
     weight = block_.others.at(name + ".weight");
@@ -43,7 +43,7 @@ void BlockForward::norm_heads(at::Tensor x, const std::string& name) const {
     for (int64_t h = 0; h < x.size(1); ++h) rows.push_back(block_.others.at(fmt::format("{}.norms.{}.weight", name, h)));
     weight = at::stack(rows);
   }
-  normalise_heads(std::move(x), a_.head_norm == HeadNorm::layer, a_.norm == NormKind::rms_plus_one, a_.norm_eps, weight);
+  return normalise_heads(std::move(x), a_.head_norm == HeadNorm::layer, a_.norm == NormKind::rms_plus_one, a_.norm_eps, weight);
 }
 
 at::Tensor BlockForward::attend(const at::Tensor& x) const {
@@ -68,16 +68,16 @@ at::Tensor BlockForward::attend(const at::Tensor& x) const {
     }
   }
   if (a_.head_norm != HeadNorm::none) {
-    norm_heads(q, a_.names.q_norm);
-    norm_heads(k, a_.names.k_norm);
+    q = norm_heads(q, a_.names.q_norm);
+    k = norm_heads(k, a_.names.k_norm);
   }
   const LayerSpec& layer = a_.layers[block_.index];
   if (a_.position == PositionKind::rotary) {
     if (rotary_.size() > 64) rotary_.clear();  // texts of many lengths
     auto [it, fresh] = rotary_.try_emplace({layer.rope, seq_});
     if (fresh) it->second = rotary_table(a_.ropes[layer.rope], seq_, x.device());
-    apply_rotary(q, it->second, seq_);
-    apply_rotary(k, it->second, seq_);
+    q = apply_rotary(q, it->second, seq_);
+    k = apply_rotary(k, it->second, seq_);
   }
   AttentionSpec spec;
   spec.scale = a_.attention_scale;

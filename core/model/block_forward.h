@@ -32,7 +32,7 @@ class BlockForward {
   at::Tensor multiply(const Linear& linear, const at::Tensor& x) const;  // x: [tokens, in]
   const at::Tensor* other(const std::string& name) const;
   at::Tensor norm(const std::string& name, const at::Tensor& x) const;
-  void norm_heads(at::Tensor x, const std::string& name) const;
+  at::Tensor norm_heads(at::Tensor x, const std::string& name) const;
   at::Tensor attend(const at::Tensor& x) const;
   at::Tensor dense_mlp(const at::Tensor& x) const;
   at::Tensor gated(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x) const;

@@ -190,6 +190,12 @@ at::Tensor Decoder::forward(const Block& block, const at::Tensor& hidden, const 
   return pass.run(hidden).to(s.dtype);
 }
 
+at::Tensor Decoder::forward_learning(const Block& block, const at::Tensor& hidden, const LinearTap& tap) const {
+  at::AutoGradMode gradients(true);
+  const State& s = *state_;
+  return BlockForward{s.a(), block, tap, s.rotary, s.alibi, s.held}.run(hidden);
+}
+
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   at::NoGradGuard no_grad;
   State& s = *state_;

@@ -52,6 +52,8 @@ class Decoder {
   Block load_block(int index) const;                       // from the source, rounded to dtype, in weight_dtype on device
   // Positions 0 … seq−1, causal. tap may be empty; an expert's linears see only the tokens routed to it.
   at::Tensor forward(const Block& block, const at::Tensor& hidden, const LinearTap& tap = {}) const;
+  // The same in the dtype that weights are held in, with gradients towards the block's tensors that require them.
+  at::Tensor forward_learning(const Block& block, const at::Tensor& hidden, const LinearTap& tap = {}) const;
   at::Tensor logits(const at::Tensor& hidden);             // final norm + head → [batch, seq, vocabulary] float32
   // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
   // returns [batch, seq−1] float32 negative log-likelihoods.

@@ -1,8 +1,12 @@
 #include "core/model/kernels.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 namespace qb {
+
+bool learns(const at::Tensor& x) { return x.defined() && c10::GradMode::is_enabled() && x.requires_grad(); }
+
 namespace {
 
 at::Tensor activation_of(const at::Tensor& x, Activation activation) {
@@ -72,7 +76,7 @@ at::Tensor as_float(const at::Tensor& x) { return x.defined() ? x.to(at::kFloat)
 at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t size = x.size(-1);
   const bool layer = kind == NormKind::layer;
-  if (x.is_cpu() && x.is_contiguous()) {
+  if (x.is_cpu() && x.is_contiguous() && !learns(x) && !learns(weight) && !learns(bias)) {
     const at::Tensor w = as_float(weight), b = as_float(bias);
     at::Tensor y = at::empty_like(x);
     const RowNorm row{size, layer, kind == NormKind::rms_plus_one, static_cast<float>(eps), data_or_null(w), data_or_null(b)};
@@ -89,15 +93,17 @@ at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::T
   return f.to(x.scalar_type());
 }
 
-void normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight) {
+at::Tensor normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight) {
   at::Tensor f = x.to(at::kFloat);
   if (layer) f = f - f.mean(-1, true);
   f = f * at::rsqrt(f.square().mean(-1, true) + eps);
   at::Tensor w = weight.to(at::kFloat);
-  x.copy_(f * (plus_one ? w + 1 : w));
+  f = f * (plus_one ? w + 1 : w);
+  return learns(x) ? f.to(x.scalar_type()) : x.copy_(f);
 }
 
 at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation) {
+  if (learns(gate) || learns(up)) return activation_of(gate, activation) * up;
   if (activation == Activation::silu) return at::silu_(gate).mul_(up);
   return activation_of(gate, activation).mul_(up);
 }

@@ -1,5 +1,7 @@
 #include "core/model/rotary.h"
 
+#include "core/model/kernels.h"
+
 #include <ATen/Parallel.h>
 
 #include <cmath>
@@ -108,9 +110,9 @@ RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device devic
   return table;
 }
 
-void apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len) {
+at::Tensor apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len) {
   const int64_t half = table.cos.size(1), tokens = x.size(0), heads = x.size(1);
-  if (x.is_cpu() && x.stride(2) == 1) {
+  if (x.is_cpu() && x.stride(2) == 1 && !learns(x)) {
     const float* cos = table.cos.const_data_ptr<float>();
     const float* sin = table.sin.const_data_ptr<float>();
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "apply_rotary", [&] {
@@ -119,14 +121,17 @@ void apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len) {
         rotate_rows(data, x.stride(0), x.stride(1), heads, half, cos, sin, seq_len, begin, end);
       });
     });
-    return;
+    return x;
   }
   const int64_t batch = tokens / seq_len;
   const at::Tensor cos = table.cos.repeat({batch, 1}).unsqueeze(1), sin = table.sin.repeat({batch, 1}).unsqueeze(1);
   at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half);
   const at::Tensor fa = a.to(at::kFloat), fb = b.to(at::kFloat);
-  a.copy_(fa * cos - fb * sin);
-  b.copy_(fb * cos + fa * sin);
+  const at::Tensor ra = fa * cos - fb * sin, rb = fb * cos + fa * sin;
+  if (learns(x)) return at::cat({ra.to(x.scalar_type()), rb.to(x.scalar_type()), x.narrow(2, 2 * half, x.size(2) - 2 * half)}, 2);
+  a.copy_(ra);
+  b.copy_(rb);
+  return x;
 }
 
 }  // namespace qb

@@ -17,6 +17,7 @@ class Hqq final : public Method {
         throw InputError(linear.module + ": hqq moves zero points; found " + describe(*linear.spec) + ", expected an asymmetric integer scheme");
       QuantSpec spec = *linear.spec;
       spec.range = RangeMethod::hqq;
+      spec.round_zero_point = false;  // what it optimises would be rounded away
       spec.hqq_norm = norm_;
       spec.hqq_beta = beta_;
       spec.hqq_kappa = kappa_;

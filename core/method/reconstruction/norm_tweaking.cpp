@@ -1,0 +1,101 @@
+#include "core/method/reconstruction/norm_tweaking.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/optim/adam.h>
+
+#include "core/method/reconstruction/block_learning.h"
+
+namespace qb {
+namespace {
+
+struct Knobs {
+  double rate = 1e-5, gamma = 0.001;
+  int64_t epochs = 10, batch = 1;
+  bool float_path = true;
+};
+
+class NormTweaking final : public Method {
+ public:
+  explicit NormTweaking(const Knobs& knobs) : knobs_(knobs) {}
+  Statistics needs() const override {
+    return static_cast<Statistics>(Statistic::block_io) | (knobs_.float_path ? static_cast<Statistics>(Statistic::float_path) : 0);
+  }
+
+  void apply(BlockWork& work) override {
+    // It tunes what follows rounding: what no stage has rounded yet is rounded to nearest.
+    for (LinearWork& linear : work.linears) {
+      if (!linear.spec || linear.quantized) continue;
+      work.begin(linear);
+      linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
+                                      : quantize(linear.weight, *linear.spec, work.control);
+    }
+    use_current_weights(work);
+    const NameTable& names = work.decoder.architecture().names;
+    std::vector<std::string> norms;
+    for (const std::string& norm : {names.input_norm, names.mlp_norm, names.post_attention_norm, names.post_mlp_norm})
+      for (const char* part : {".weight", ".bias"})
+        if (!norm.empty() && work.block.others.contains(norm + part)) norms.push_back(norm + part);
+    if (norms.empty()) return;
+    BlockLearning learning(work);
+    const double before = learning.full_loss(knobs_.float_path);
+    std::map<std::string, at::Tensor> originals;
+    std::vector<at::Tensor> learned;
+    for (const std::string& name : norms) {
+      originals[name] = work.block.others.at(name);
+      learned.push_back(originals[name].detach().to(at::kFloat, false, true).requires_grad_(true));
+      work.block.others[name] = learned.back();
+    }
+    const double depth = static_cast<double>(work.block.index) / static_cast<double>(std::max(1, work.decoder.blocks()));
+    torch::optim::Adam optimizer(learned, torch::optim::AdamOptions(knobs_.rate * (1 + knobs_.gamma * depth)));
+    const int64_t steps = knobs_.epochs * learning.steps_an_epoch(knobs_.batch);
+    for (int64_t step = 0; step < steps; ++step) {
+      work.control.checkpoint();
+      at::AutoGradMode gradients(true);
+      optimizer.zero_grad();
+      learning.loss(knobs_.batch, knobs_.float_path).backward();
+      optimizer.step();
+    }
+    for (size_t i = 0; i < norms.size(); ++i) {
+      const at::NoGradGuard no_grad;
+      at::Tensor& stored = work.block.others[norms[i]];
+      stored = learned[i].detach().to(work.decoder.dtype()).to(originals[norms[i]].scalar_type());
+    }
+    // Norms rounded to the checkpoint's dtype may undo a small gain.
+    if (!(learning.full_loss(knobs_.float_path) < before))
+      for (const auto& [name, tensor] : originals) work.block.others[name] = tensor;
+  }
+
+ private:
+  Knobs knobs_;
+};
+
+}  // namespace
+
+MethodInfo norm_tweaking_info() {
+  return {.name = "norm_tweaking",
+          .title = "Norm Tweaking",
+          .kind = MethodClass::reconstruction,
+          .help = "Learns the norms' weights on the block's output after the linears are rounded.",
+          .source = "Li et al. 2023, arXiv 2309.02784",
+          .needs_calibration = true,
+          .rounds = true,
+          .knobs = {
+              {"ntweak_lr", KnobType::real, 1e-5, 0, 1, {}, "", "Adam's step in the first block", "Norm Tweaking"},
+              {"gamma", KnobType::real, 0.001, 0, 100, {}, "", "growth of the step with depth: lr·(1 + gamma·i/N)", "LLMC"},
+              {"epochs", KnobType::integer, int64_t{10}, 1, 10000, {}, "epochs", "", "LLMC uses 50"},
+              {"batch_size", KnobType::integer, int64_t{1}, 1, 1024, {}, "samples", "", "this program"},
+              {"float_targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "Norm Tweaking"},
+          }};
+}
+
+std::unique_ptr<Method> make_norm_tweaking(const StageSpec& stage) {
+  Knobs k;
+  k.rate = std::get<double>(knob(stage, "ntweak_lr"));
+  k.gamma = std::get<double>(knob(stage, "gamma"));
+  k.epochs = std::get<int64_t>(knob(stage, "epochs"));
+  k.batch = std::get<int64_t>(knob(stage, "batch_size"));
+  k.float_path = std::get<bool>(knob(stage, "float_targets"));
+  return std::make_unique<NormTweaking>(k);
+}
+
+}  // namespace qb
