@@ -33,7 +33,6 @@ Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
   legend->setBorderPen(Qt::NoPen);
   legend->setBrush(Qt::NoBrush);
   legend->setIconSize(22, 12);
-  legend->setMaximumSize(QWIDGETSIZE_MAX, QWIDGETSIZE_MAX);
 
   m_emptyLabel = new QLabel(this);
   m_emptyLabel->setAlignment(Qt::AlignCenter);
@@ -166,7 +165,8 @@ void Plot::showLegend(bool on) {
   legend->setMargins(on ? QMargins(8, 0, 8, 0) : QMargins(0, 0, 0, 0));
   legend->setSizeConstraintRect(QCPLayoutElement::scrOuterRect);
   legend->setMinimumSize(on ? QSize(0, 0) : QSize(1, 1));
-  legend->setMaximumSize(QWIDGETSIZE_MAX, on ? QWIDGETSIZE_MAX : 1);
+  // Less than QWIDGETSIZE_MAX, which means "unset": a legend without entries would then narrow all of its column to nothing.
+  legend->setMaximumSize(QWIDGETSIZE_MAX - 1, on ? QWIDGETSIZE_MAX : 1);
 }
 
 int Plot::headHeight() const {
