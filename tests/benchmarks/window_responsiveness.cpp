@@ -43,6 +43,7 @@ ThreadTimes threadTimes() {
 
 struct Gap {
   double ms = 0, computed = 0, waited = 0;
+  QString page;
 };
 
 // Ticks of one phase of the session.
@@ -60,9 +61,11 @@ struct Gaps {
                 static_cast<long long>(all.size()), share(&Gap::ms, 0.5), share(&Gap::ms, 0.99), share(&Gap::ms, 1), share(&Gap::computed, 0.99),
                 share(&Gap::computed, 1), share(&Gap::waited, 1));
     QVector<Gap> longest = all;
-    std::sort(longest.begin(), longest.end(), [](const Gap& a, const Gap& b) { return a.ms > b.ms; });
-    for (qsizetype i = 0; i < std::min<qsizetype>(5, longest.size()) && longest[i].ms > 20; ++i)
-      std::printf("    %6.1f ms: %5.1f own work, %5.1f waiting for a core\n", longest[i].ms, longest[i].computed, longest[i].waited);
+    for (const auto figure : {&Gap::ms, &Gap::computed}) {
+      std::sort(longest.begin(), longest.end(), [figure](const Gap& a, const Gap& b) { return a.*figure > b.*figure; });
+      for (qsizetype i = 0; i < std::min<qsizetype>(3, longest.size()) && longest[i].*figure > 15; ++i)
+        std::printf("    %6.1f ms: %5.1f own work, %5.1f waiting for a core, %s\n", longest[i].ms, longest[i].computed, longest[i].waited, qPrintable(longest[i].page));
+    }
   }
 };
 
@@ -95,7 +98,7 @@ int main(int argc, char** argv) {
   ThreadTimes before;
   QObject::connect(&tick, &QTimer::timeout, [&] {
     const ThreadTimes now = threadTimes();
-    gaps[phase].all << Gap{std::max(0.0, double(clock.nsecsElapsed()) / 1e6 - 10), now.computed - before.computed, now.waited - before.waited};
+    gaps[phase].all << Gap{std::max(0.0, double(clock.nsecsElapsed()) / 1e6 - 10), now.computed - before.computed, now.waited - before.waited, window.page()};
     before = now;
     clock.restart();
   });

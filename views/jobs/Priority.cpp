@@ -1,8 +1,9 @@
 #include "views/jobs/Priority.h"
 
+#include <algorithm>
+
 #ifdef __linux__
 #include <sys/resource.h>
-#include <algorithm>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif

@@ -127,7 +127,15 @@ void Plot::refresh(bool empty) {
   if (!m_userView) fitView();
   fitLegend();
   laidOut();
-  replot(rpQueuedReplot);
+  redraw();
+}
+
+// Soon; on a page that is not shown, when it is.
+void Plot::redraw() {
+  if (m_stale || !isVisible())
+    m_stale = true;
+  else
+    replot(rpQueuedReplot);
 }
 
 void Plot::resetView() {
