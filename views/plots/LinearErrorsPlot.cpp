@@ -31,7 +31,7 @@ void LinearErrorsPlot::setCurrent(const LinearKey& key) {
   if (m_current == key) return;
   m_current = key;
   markCurrent();
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 void LinearErrorsPlot::rebuild() {

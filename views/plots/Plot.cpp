@@ -90,7 +90,7 @@ void Plot::setCaption(const QString& title, const QString& conditions) {
   m_caption->setText(title, conditions);
   setAccessibleName(title);
   setAccessibleDescription(conditions);
-  if (m_ready) replot(rpQueuedReplot);
+  if (m_ready) redraw();
 }
 
 void Plot::setEmptyText(const QString& text) { m_emptyLabel->setText(text); }
@@ -141,14 +141,14 @@ void Plot::redraw() {
 void Plot::resetView() {
   m_userView = false;
   fitView();
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 void Plot::zoom(double factor) {
   m_userView = true;
   for (QCPAxisRect* rect : axisRects())
     for (QCPAxis* axis : rect->rangeZoomAxes(Qt::Horizontal) + rect->rangeZoomAxes(Qt::Vertical)) axis->scaleRange(factor);
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 void Plot::pan(double x, double y) {
@@ -164,7 +164,7 @@ void Plot::pan(double x, double y) {
     for (QCPAxis* axis : rect->rangeDragAxes(Qt::Horizontal)) move(axis, x);
     for (QCPAxis* axis : rect->rangeDragAxes(Qt::Vertical)) move(axis, y);
   }
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 // A hidden legend keeps no room.
@@ -218,7 +218,7 @@ void Plot::fitTicks() {
       axis->ticker()->setTickCount(count);
       changed = true;
     }
-  if (changed) replot(rpQueuedReplot);
+  if (changed) redraw();
 }
 
 QFont Plot::smallFont() const {

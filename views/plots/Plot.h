@@ -79,6 +79,7 @@ class Plot : public QCustomPlot {
   void fitLegend();
   // After new data: rebuilds, keeps the user's zoom, redraws soon.
   void refresh(bool empty);
+  void redraw();
   const PlotColours& colours() const { return m_colours; }
   void styleAxisRect(QCPAxisRect* rect, const PlotColours& colours) const;
   QFont smallFont() const;
@@ -110,7 +111,6 @@ class Plot : public QCustomPlot {
   void exportWithDialog();
   void applyScale();
   void showLegend(bool on);
-  void redraw();
   void followSize();
   void fitTicks();
   void pan(double x, double y);  // shares of the visible range
