@@ -283,10 +283,12 @@ void MainWindow::dropEvent(QDropEvent* event) {
 
 QStringList MainWindow::exportPictures(const QString& folder) {
   if (!QDir().mkpath(folder)) throw ResourceError("cannot make the folder " + folder.toStdString());
+  for (QDockWidget* dock : {m_explorerDock, m_queueDock}) dock->hide();
+  m_inspectorWanted = false;
+  resize(1200, 900);
   QStringList paths;
   for (const auto& [page, name] : {std::pair(m_layers, "layers"), std::pair(m_accuracy, "accuracy")}) {
     m_pages->setCurrentWidget(page);
-    page->resize(1200, 760);
     // Pages draw what changed a moment later; let them.
     QEventLoop wait;
     QTimer::singleShot(600, &wait, &QEventLoop::quit);

@@ -6,8 +6,9 @@
 #include <QDBusPendingCallWatcher>
 #include <QDBusPendingReply>
 #include <QFont>
-#include <QStyle>
-#include <QStyleFactory>
+#include <QPainter>
+#include <QProxyStyle>
+#include <QStyleOption>
 #include <QToolTip>
 
 namespace qb::views {
@@ -19,6 +20,32 @@ constexpr auto kPath = "/org/freedesktop/portal/desktop";
 constexpr auto kInterface = "org.freedesktop.portal.Settings";
 constexpr auto kGroup = "org.freedesktop.appearance";
 constexpr auto kKey = "color-scheme";
+
+// Fusion outlines fields in a darker tone of the window, which a dark window swallows.
+class OutlinedFusion : public QProxyStyle {
+ public:
+  OutlinedFusion() : QProxyStyle(QStringLiteral("Fusion")) {}
+  void drawPrimitive(PrimitiveElement element, const QStyleOption* option, QPainter* painter, const QWidget* widget) const override {
+    QProxyStyle::drawPrimitive(element, option, painter, widget);
+    if (element == PE_FrameLineEdit || element == PE_IndicatorCheckBox) outline(option, painter);
+  }
+  void drawComplexControl(ComplexControl control, const QStyleOptionComplex* option, QPainter* painter, const QWidget* widget) const override {
+    QProxyStyle::drawComplexControl(control, option, painter, widget);
+    const auto* combo = qstyleoption_cast<const QStyleOptionComboBox*>(option);
+    if (control == CC_SpinBox || (control == CC_ComboBox && combo && combo->editable)) outline(option, painter);
+  }
+
+ private:
+  static void outline(const QStyleOption* option, QPainter* painter) {
+    if (option->palette.color(QPalette::Window).lightness() >= 128 || option->state & State_HasFocus) return;
+    painter->save();
+    painter->setRenderHint(QPainter::Antialiasing);
+    painter->setPen(option->palette.color(QPalette::Disabled, QPalette::Text));
+    painter->setBrush(Qt::NoBrush);
+    painter->drawRoundedRect(QRectF(option->rect).adjusted(0.5, 0.5, -0.5, -0.5), 2, 2);
+    painter->restore();
+  }
+};
 
 bool currentIsDark() { return QApplication::palette().color(QPalette::Window).lightness() < 128; }
 
@@ -32,7 +59,7 @@ QVariant unwrapped(QVariant value) {
 Theme::Theme(QObject* parent) : QObject(parent) {
   m_systemDark = currentIsDark();  // of the platform's own palette, before ours
   m_systemPointSize = QApplication::font().pointSizeF();
-  QApplication::setStyle(QStyleFactory::create(QStringLiteral("Fusion")));
+  QApplication::setStyle(new OutlinedFusion);
   apply();
   askDesktop();
 }

@@ -19,6 +19,7 @@
 #include "views/pages/NoticeBar.h"
 #include "views/pages/QueuePanel.h"
 #include "views/pages/RecipePage.h"
+#include "views/pages/WelcomePage.h"
 
 using namespace qb;
 using namespace qb::views;
@@ -110,6 +111,23 @@ class TestMainWindow : public QObject {
     QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
     QCOMPARE(bench.workbench->document()->recipe().model.string(), bench.folder.filePath("tiny").toStdString());  // the recipe had none
     QVERIFY(bench.settings.recent().contains(bench.folder.filePath("tiny")));
+  }
+
+  void a_recent_path_opens_again_from_the_welcome_page_and_the_menu() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    const QString path = bench.modelFolder("tiny");
+    bench.drop({path});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    bench.workbench->models()->removeAt(0);
+    Q_EMIT bench.window->findChild<WelcomePage*>()->recentRequested(path);
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    bench.workbench->models()->removeAt(0);
+    const auto actions = bench.window->findChildren<QAction*>();
+    const auto entry = std::find_if(actions.begin(), actions.end(), [&](const QAction* action) { return action->text() == path; });
+    QVERIFY(entry != actions.end());
+    (*entry)->trigger();
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
   }
 
   void a_dropped_gguf_file_is_opened() {

@@ -408,6 +408,47 @@ class TestPlots : public QObject {
   }
 
   // 200 blocks × 32 linears × 6 runs: the redraw must stay interactive.
+  void the_float_model_alone_fills_the_picture() {
+    PerplexityResult model;
+    model.float_model = true;
+    model.perplexity = 20;
+    model.standard_error = 1;
+    Accuracy accuracy;
+    accuracy.floatModel = &model;
+    PerplexityPlot plot;
+    plot.setData(accuracy);
+    show(plot, {400, 240});
+    QVERIFY(plot.axisRect()->width() > 200);
+  }
+
+  void a_picture_on_a_hidden_page_is_drawn_when_it_is_shown() {
+    Selection selection;
+    test::fill_demo(selection);
+    const LinearErrors errors = gatherErrors(selection);
+    LinearErrorsPlot plot;
+    plot.resize(500, 300);
+    QTest::qWait(20);  // QCustomPlot draws once when it is made
+    QSignalSpy drawn(&plot, &QCustomPlot::afterReplot);
+    plot.setData(errors, orderedRows(errors, LinearOrder::Depth, {}), true);
+    QTest::qWait(20);
+    QCOMPARE(drawn.size(), 0);
+    show(plot, {500, 300});
+    QTRY_VERIFY(!drawn.isEmpty());
+    QVERIFY(plot.axisRect()->width() > 300);
+  }
+
+  void an_unfinished_run_takes_no_float_line_away() {
+    Selection selection;
+    test::fill_demo(selection);
+    QVERIFY(gatherAccuracy(selection, {}).floatModel);
+    RunReport begun;
+    begun.id = begun.name = "begun";
+    selection.putRun(std::make_shared<const RunReport>(begun));
+    selection.setShown("begun", true);
+    QVERIFY(gatherAccuracy(selection, {}).floatModel);
+    QVERIFY(!errorConditions(selection).contains("differ"));
+  }
+
   void many_linears_redraw_fast() {
     Selection selection;
     for (int run = 0; run < 6; ++run) {

@@ -131,9 +131,9 @@ class TestRunQueue : public QObject {
 
   void a_cancelled_run_resumes_after_its_last_block() {
     Bench bench;
-    bench.pace->milliseconds = 30;
+    bench.pace->milliseconds = 200;
     const int id = bench.put("a");
-    QTRY_VERIFY(bench.queue.job(id)->report && bench.queue.job(id)->report->blocks.size() == 2);
+    QTRY_VERIFY(bench.queue.job(id)->report && bench.queue.job(id)->report->blocks.size() >= 2);
     bench.queue.cancel(id);
     QTRY_COMPARE(bench.state(id), JobState::Cancelled);
     bench.pace->milliseconds = 1;

@@ -56,9 +56,12 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
     return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, run.report, find(*run.report, false)};
   };
   bool severalModels = false;
+  std::string model;  // hash; a run has none before it began
   for (const RunEntry& run : drawnRuns(selection)) {
     accuracy.runs.push_back(take(run));
-    if (accuracy.runs.front().report->model_hash != run.report->model_hash) severalModels = true;
+    const std::string& hash = run.report->model_hash;
+    if (!model.empty() && !hash.empty() && hash != model) severalModels = true;
+    if (model.empty()) model = hash;
     if (accuracy.floatModel) continue;
     accuracy.floatModel = find(*run.report, true);
     if (accuracy.floatModel) accuracy.floatOwner = run.report;

@@ -160,13 +160,12 @@ QString errorConditions(const Selection& selection) {
   for (const RunEntry& run : runs) {
     const QString model = QString::fromStdString(run.report->model_name);
     if (!model.isEmpty() && !models.contains(model)) models.push_back(model);
-    tokens.insert(run.report->calibration_tokens);
+    if (!run.report->blocks.empty() && run.report->calibration_tokens > 0) tokens.insert(run.report->calibration_tokens);
   }
   const QString calibration =
-      tokens.size() == 1
-          ? (*tokens.begin() > 0 ? tr("against the float model on %1 calibration tokens").arg(QLocale().toString(qlonglong(*tokens.begin())))
-                                 : tr("against the float model"))
-          : tr("against the float model; calibration tokens differ between runs");
+      tokens.isEmpty()     ? tr("against the float model")
+      : tokens.size() == 1 ? tr("against the float model on %1 calibration tokens").arg(QLocale().toString(qlonglong(*tokens.begin())))
+                           : tr("against the float model; calibration tokens differ between runs");
   return models.isEmpty() ? calibration : tr("%1, %2").arg(models.join(QStringLiteral(", ")), calibration);
 }
 

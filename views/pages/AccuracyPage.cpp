@@ -4,10 +4,10 @@
 #include <QHBoxLayout>
 #include <QLabel>
 #include <QMenu>
+#include <QPushButton>
 #include <QScrollArea>
 #include <QSplitter>
 #include <QTimer>
-#include <QToolButton>
 #include <QVBoxLayout>
 
 #include "views/plots/CostPlot.h"
@@ -79,9 +79,7 @@ QWidget* AccuracyPage::makeControls() {
   connect(m_conditions, &QComboBox::activated, this, &AccuracyPage::updateData);
   m_missing = new QLabel;
   m_missing->setForegroundRole(QPalette::PlaceholderText);
-  auto* more = new QToolButton;
-  more->setText(tr("Plot"));
-  more->setPopupMode(QToolButton::InstantPopup);
+  auto* more = new QPushButton(tr("Plot"));  // a tool button would draw its arrow over the text
   more->setAccessibleName(tr("Actions of the plots"));
   auto* menu = new QMenu(more);
   connect(menu, &QMenu::aboutToShow, this, [this, menu] {

@@ -10,6 +10,7 @@
 #include "views/Theme.h"
 #include "views/models/JobList.h"
 #include "views/models/RunList.h"
+#include "views/plots/PlotStyle.h"
 
 namespace qb::views {
 namespace {
@@ -36,16 +37,15 @@ void EyeDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option, c
   icon(shown ? QStringLiteral("eye") : QStringLiteral("eye-off")).paint(painter, eye, Qt::AlignCenter, selected ? QIcon::Selected : QIcon::Normal);
   painter->save();
   painter->setRenderHint(QPainter::Antialiasing);
-  const QRectF dot(eye.right() + 5, box.center().y() - 5, 11, 11);
-  // Filled: in the plots; a ring: known, but not drawn.
+  const QRect mark(eye.right() + 4, box.center().y() - 7, 15, 15);
   if (selected) {  // the colour may be close to the highlight's
     painter->setPen(Qt::NoPen);
     painter->setBrush(Qt::white);
-    painter->drawEllipse(dot.adjusted(-1, -1, 1, 1));
+    painter->drawEllipse(mark);
   }
-  painter->setPen(QPen(colour, 2));
-  painter->setBrush(shown ? QBrush(colour) : Qt::NoBrush);
-  painter->drawEllipse(dot.adjusted(1, 1, -1, -1));
+  // The shape that the plots draw. Filled: in the plots; hollow: known, but not drawn.
+  const double ratio = painter->device()->devicePixelRatioF();
+  painter->drawPixmap(mark.topLeft(), markerPixmap(colour, markerOf(colour, index.data(RunList::MarkerRole).toInt()), mark.width(), ratio, shown));
   painter->restore();
 }
 

@@ -53,6 +53,7 @@ Explorer::Explorer(Workbench* workbench, QWidget* parent) : QWidget(parent), m_w
   connect(m_workbench->selection(), &Selection::runsChanged, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::modelReset, this, &Explorer::showEmpty);
+  connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::followSelection, Qt::QueuedConnection);
   showEmpty();
 }
 
@@ -72,6 +73,7 @@ QWidget* Explorer::makeModels() {
   m_tree->setAccessibleName(tr("Open models"));
   m_tree->setFrameShape(QFrame::NoFrame);
   m_tree->setIndentation(14);
+  m_tree->setTextElideMode(Qt::ElideLeft);  // what tells linears apart stands at the end
   m_tree->setItemDelegate(new RoomyDelegate(m_tree));
   m_tree->header()->setStretchLastSection(false);
   m_tree->header()->setSectionResizeMode(ModelTree::Name, QHeaderView::Stretch);

@@ -6,6 +6,7 @@
 #include <QLabel>
 #include <QLineEdit>
 #include <QMenu>
+#include <QPushButton>
 #include <QSpinBox>
 #include <QSplitter>
 #include <QTableView>
@@ -111,9 +112,7 @@ QWidget* LayersPage::makeControls() {
   connect(m_heat->differenceAction(), &QAction::toggled, m_difference, &QToolButton::setChecked);
   connect(m_heat->differenceAction(), &QAction::toggled, this, &LayersPage::updateOrder);
 
-  auto* more = new QToolButton;
-  more->setText(tr("Plot"));
-  more->setPopupMode(QToolButton::InstantPopup);
+  auto* more = new QPushButton(tr("Plot"));  // a tool button would draw its arrow over the text
   more->setAccessibleName(tr("Actions of the plots"));
   auto* menu = new QMenu(more);
   connect(menu, &QMenu::aboutToShow, this, [this, menu] {
@@ -178,11 +177,11 @@ QWidget* LayersPage::makeHotSpots() {
   connect(m_count, &QSpinBox::valueChanged, m_filter, &HotSpotFilter::setCount);
   m_filter->setCount(m_count->value());
   m_threshold = new QLineEdit;
-  m_threshold->setPlaceholderText(tr("threshold"));
+  m_threshold->setPlaceholderText(tr("at least as bad as"));
   m_threshold->setAccessibleName(tr("Threshold"));
   m_threshold->setToolTip(tr("List only linears at least as bad as this value"));
   m_threshold->setClearButtonEnabled(true);
-  m_threshold->setMaximumWidth(digit * 15);
+  m_threshold->setFixedWidth(m_threshold->fontMetrics().horizontalAdvance(m_threshold->placeholderText()) + digit * 5);
   connect(m_threshold, &QLineEdit::textChanged, this, [this](const QString& text) {
     bool good = false;
     double value = QLocale().toDouble(text, &good);
@@ -194,13 +193,15 @@ QWidget* LayersPage::makeHotSpots() {
   side->setAutoFillBackground(true);
   side->setBackgroundRole(QPalette::Base);
   auto* head = new QHBoxLayout;
-  head->setContentsMargins(8, 4, 8, 0);
-  head->addWidget(m_hotTitle, 1);
+  head->setContentsMargins(8, 0, 8, 0);
   head->addWidget(m_count);
   head->addWidget(m_threshold);
+  head->addStretch(1);
   auto* layout = new QVBoxLayout(side);
   layout->setContentsMargins(0, 0, 0, 0);
   layout->setSpacing(4);
+  m_hotTitle->setContentsMargins(8, 6, 8, 0);
+  layout->addWidget(m_hotTitle);
   layout->addLayout(head);
   layout->addWidget(m_table, 1);
   return side;
@@ -250,7 +251,7 @@ void LayersPage::updateOrder() {
   m_hotSpots->setData(m_errors);
   m_filter->setSubset(subset);
   m_table->setColumnHidden(HotSpotModel::Delta, m_errors.baseline < 0 || m_errors.baseline == m_errors.current);
-  m_hotTitle->setText(run.isEmpty() ? tr("Worst linears") : tr("Worst of %1").arg(elide(run, 18)));
+  m_hotTitle->setText(run.isEmpty() ? tr("Worst linears") : tr("Worst of %1").arg(elide(run, 32)));
   m_hotTitle->setToolTip(run);
   showCurrentLinear();
 }

@@ -111,9 +111,10 @@ QueuePanel::QueuePanel(RunQueue* queue, QWidget* parent) : QWidget(parent), m_qu
   const int n = m_table->fontMetrics().horizontalAdvance(QLatin1Char('n'));
   header->setMinimumSectionSize(n * 4);
   // Fixed widths: figures that change must not make the columns dance.
-  const QList<QPair<int, int>> widths{{JobList::State, 9}, {JobList::Stage, 19}, {JobList::Block, 8}, {JobList::Done, 15}, {JobList::Eta, 13}, {JobList::Memory, 18}, {JobList::Actions, 7}};
+  const QList<QPair<int, int>> widths{{JobList::State, 9}, {JobList::Stage, 19}, {JobList::Block, 8}, {JobList::Done, 14}, {JobList::Eta, 14}, {JobList::Memory, 15}, {JobList::Actions, 7}};
   for (const auto& [column, letters] : widths) header->resizeSection(column, n * letters);
-  header->setSectionResizeMode(JobList::Name, QHeaderView::Stretch);
+  // What is left goes to the two texts.
+  for (const int column : {JobList::Name, JobList::Stage}) header->setSectionResizeMode(column, QHeaderView::Stretch);
   header->setSectionResizeMode(JobList::Actions, QHeaderView::Fixed);
 
   m_none = new QLabel(tr("Nothing in the queue."));
@@ -124,7 +125,7 @@ QueuePanel::QueuePanel(RunQueue* queue, QWidget* parent) : QWidget(parent), m_qu
   m_log = new QPlainTextEdit;
   m_log->setReadOnly(true);
   m_log->setMaximumBlockCount(5000);
-  m_log->setLineWrapMode(QPlainTextEdit::NoWrap);
+  m_log->setWordWrapMode(QTextOption::WrapAtWordBoundaryOrAnywhere);
   m_log->setFrameShape(QFrame::NoFrame);
   m_log->setTabChangesFocus(true);
   m_log->setAccessibleName(tr("Log of the chosen job"));

@@ -5,7 +5,6 @@
 #include <QMenu>
 #include <QPushButton>
 #include <QSplitter>
-#include <QToolButton>
 #include <QVBoxLayout>
 
 #include "views/Icons.h"
@@ -63,12 +62,7 @@ RecipePage::RecipePage(RecipeDocument* document, Background* background, QWidget
   m_path = new QLabel;
   m_path->setForegroundRole(QPalette::PlaceholderText);
   m_path->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
-  m_presetButton = new QToolButton;
-  m_presetButton->setText(tr("Presets"));
-  m_presetButton->setIcon(icon(QStringLiteral("recipe")));
-  m_presetButton->setToolButtonStyle(Qt::ToolButtonTextBesideIcon);
-  m_presetButton->setPopupMode(QToolButton::InstantPopup);
-  m_presetButton->setFocusPolicy(Qt::StrongFocus);
+  m_presetButton = new QPushButton(icon(QStringLiteral("recipe")), tr("Presets"));
   m_presetButton->setMenu(new QMenu(m_presetButton));
   m_presetButton->menu()->setToolTipsVisible(true);
   m_save = new QPushButton(icon(QStringLiteral("save")), tr("Save"));

@@ -9,7 +9,6 @@
 
 class QLabel;
 class QPushButton;
-class QToolButton;
 
 namespace qb::views {
 
@@ -47,7 +46,7 @@ class RecipePage : public QWidget {
   const ModelTree* m_models = nullptr;
   NoticeBar *m_notices, *m_problemBar;
   QLabel *m_title, *m_path;
-  QToolButton* m_presetButton;
+  QPushButton* m_presetButton;
   QPushButton *m_save, *m_start;
   RecipeForm* m_form;
   YamlEditor* m_editor;

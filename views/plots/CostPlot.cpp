@@ -7,7 +7,7 @@
 
 namespace qb::views {
 namespace {
-constexpr double kGiB = 1024.0 * 1024 * 1024;
+constexpr double kMiB = 1024.0 * 1024, kGiB = 1024 * kMiB;
 }
 
 CostPlot::CostPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
@@ -36,7 +36,6 @@ CostPlot::CostPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
     axis->setRangeReversed(true);
     axis->grid()->setVisible(false);
   }
-  m_memoryRect->axis(QCPAxis::atBottom)->setLabel(tr("Peak memory (GiB)"));
   m_memoryRect->setRangeZoomFactor(0.85);
   // Both halves show the same runs.
   connect(yAxis, qOverload<const QCPRange&>(&QCPAxis::rangeChanged), memoryY, qOverload<const QCPRange&>(&QCPAxis::setRange));
@@ -47,14 +46,18 @@ CostPlot::CostPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
 void CostPlot::setData(const Accuracy& accuracy) {
   m_runs.clear();
   double longest = 0;
+  int64_t largest = 0;
   for (const Accuracy::Run& run : accuracy.runs) {
     const RunReport& report = *run.report;
     if (!(report.quantize_seconds > 0) && !(report.evaluate_seconds > 0) && report.peak_rss_bytes <= 0) continue;
     m_runs.push_back(run);
     longest = std::max(longest, report.quantize_seconds + report.evaluate_seconds);
+    largest = std::max<int64_t>(largest, report.peak_rss_bytes);
   }
   m_divisor = longest > 3 * 3600 ? 3600 : longest > 300 ? 60 : 1;
   xAxis->setLabel(m_divisor == 3600 ? tr("Time (h)") : m_divisor == 60 ? tr("Time (min)") : tr("Time (s)"));
+  m_bytes = double(largest) < kGiB ? kMiB : kGiB;
+  m_memoryRect->axis(QCPAxis::atBottom)->setLabel(m_bytes == kMiB ? tr("Peak memory (MiB)") : tr("Peak memory (GiB)"));
   refresh(m_runs.isEmpty());
 }
 
@@ -73,7 +76,7 @@ void CostPlot::rebuild() {
     places.push_back(i);
     quantize.push_back(report.quantize_seconds / m_divisor);
     evaluate.push_back(report.evaluate_seconds / m_divisor);
-    memory.push_back(double(report.peak_rss_bytes) / kGiB);
+    memory.push_back(double(report.peak_rss_bytes) / m_bytes);
   }
   m_quantize->setData(places, quantize, true);
   m_evaluate->setData(places, evaluate, true);
@@ -113,7 +116,7 @@ void CostPlot::fitView() {
   for (const auto& run : m_runs) {
     times.push_back((run.report->quantize_seconds + run.report->evaluate_seconds) / m_divisor);
     if (isLogarithmic()) times.push_back(run.report->quantize_seconds / m_divisor);
-    memory.push_back(double(run.report->peak_rss_bytes) / kGiB);
+    memory.push_back(double(run.report->peak_rss_bytes) / m_bytes);
   }
   QCPRange range = limits(times, isLogarithmic(), true);
   if (isLogarithmic()) range.lower /= 2;

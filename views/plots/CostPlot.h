@@ -31,6 +31,7 @@ class CostPlot : public Plot {
   QCPAxisRect* m_memoryRect;
   QCPBars *m_quantize = nullptr, *m_evaluate = nullptr, *m_memory = nullptr;
   double m_divisor = 1;  // seconds a unit of the time axis
+  double m_bytes = 1024.0 * 1024;  // one unit of the memory axis
 };
 
 }  // namespace qb::views

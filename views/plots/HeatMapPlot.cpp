@@ -55,7 +55,7 @@ void HeatMapPlot::setDifference(bool on) { m_difference->setChecked(on); }
 void HeatMapPlot::setCurrent(const LinearKey& key) {
   m_current = key;
   markCurrent();
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 double HeatMapPlot::valueOf(int row) const { return isDifference() ? m_errors.delta(row) : m_errors.currentValue(row); }

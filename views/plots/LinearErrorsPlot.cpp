@@ -31,7 +31,7 @@ void LinearErrorsPlot::setCurrent(const LinearKey& key) {
   if (m_current == key) return;
   m_current = key;
   markCurrent();
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 void LinearErrorsPlot::rebuild() {
@@ -101,7 +101,7 @@ void LinearErrorsPlot::laidOut() {
   for (const auto& run : m_errors.runs) {
     if (!run.drawn || i >= m_graphs.size()) continue;
     QColor line = run.colour;
-    line.setAlphaF(roomy ? 0.55f : 0.9f);
+    line.setAlphaF(colours().dark || !roomy ? 0.9f : 0.55f);
     // The current run stands out.
     const bool current = m_errors.current >= 0 && m_errors.runs[m_errors.current].id == run.id;
     m_graphs[i]->setPen(QPen(line, current ? 2 : roomy ? 1.4 : 1));

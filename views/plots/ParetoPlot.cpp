@@ -111,6 +111,7 @@ void ParetoPlot::placeLabels() {
     const double y = yAxis->coordToPixel(m_accuracy.floatModel->perplexity);
     const double width = metrics.horizontalAdvance(m_floatText->text()) + 8;
     taken.push_back(QRectF(space.left(), y - metrics.height() - 4, width, metrics.height() + 5));
+    taken.push_back(QRectF(space.left(), y - 1, space.width(), 2));
   }
   for (qsizetype i = 1; i < m_frontier.size(); ++i) {  // the frontier's steps
     const QPointF from = at[m_frontier[i - 1]], to = at[m_frontier[i]];

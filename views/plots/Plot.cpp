@@ -33,7 +33,6 @@ Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
   legend->setBorderPen(Qt::NoPen);
   legend->setBrush(Qt::NoBrush);
   legend->setIconSize(22, 12);
-  legend->setMaximumSize(QWIDGETSIZE_MAX, QWIDGETSIZE_MAX);
 
   m_emptyLabel = new QLabel(this);
   m_emptyLabel->setAlignment(Qt::AlignCenter);
@@ -91,7 +90,7 @@ void Plot::setCaption(const QString& title, const QString& conditions) {
   m_caption->setText(title, conditions);
   setAccessibleName(title);
   setAccessibleDescription(conditions);
-  if (m_ready) replot(rpQueuedReplot);
+  if (m_ready) redraw();
 }
 
 void Plot::setEmptyText(const QString& text) { m_emptyLabel->setText(text); }
@@ -128,20 +127,28 @@ void Plot::refresh(bool empty) {
   if (!m_userView) fitView();
   fitLegend();
   laidOut();
-  replot(rpQueuedReplot);
+  redraw();
+}
+
+// Soon; on a page that is not shown, when it is.
+void Plot::redraw() {
+  if (m_stale || !isVisible())
+    m_stale = true;
+  else
+    replot(rpQueuedReplot);
 }
 
 void Plot::resetView() {
   m_userView = false;
   fitView();
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 void Plot::zoom(double factor) {
   m_userView = true;
   for (QCPAxisRect* rect : axisRects())
     for (QCPAxis* axis : rect->rangeZoomAxes(Qt::Horizontal) + rect->rangeZoomAxes(Qt::Vertical)) axis->scaleRange(factor);
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 void Plot::pan(double x, double y) {
@@ -157,7 +164,7 @@ void Plot::pan(double x, double y) {
     for (QCPAxis* axis : rect->rangeDragAxes(Qt::Horizontal)) move(axis, x);
     for (QCPAxis* axis : rect->rangeDragAxes(Qt::Vertical)) move(axis, y);
   }
-  replot(rpQueuedReplot);
+  redraw();
 }
 
 // A hidden legend keeps no room.
@@ -166,7 +173,8 @@ void Plot::showLegend(bool on) {
   legend->setMargins(on ? QMargins(8, 0, 8, 0) : QMargins(0, 0, 0, 0));
   legend->setSizeConstraintRect(QCPLayoutElement::scrOuterRect);
   legend->setMinimumSize(on ? QSize(0, 0) : QSize(1, 1));
-  legend->setMaximumSize(QWIDGETSIZE_MAX, on ? QWIDGETSIZE_MAX : 1);
+  // Less than QWIDGETSIZE_MAX, which means "unset": a legend without entries would then narrow all of its column to nothing.
+  legend->setMaximumSize(QWIDGETSIZE_MAX - 1, on ? QWIDGETSIZE_MAX : 1);
 }
 
 int Plot::headHeight() const {
@@ -210,7 +218,7 @@ void Plot::fitTicks() {
       axis->ticker()->setTickCount(count);
       changed = true;
     }
-  if (changed) replot(rpQueuedReplot);
+  if (changed) redraw();
 }
 
 QFont Plot::smallFont() const {

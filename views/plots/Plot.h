@@ -79,6 +79,7 @@ class Plot : public QCustomPlot {
   void fitLegend();
   // After new data: rebuilds, keeps the user's zoom, redraws soon.
   void refresh(bool empty);
+  void redraw();
   const PlotColours& colours() const { return m_colours; }
   void styleAxisRect(QCPAxisRect* rect, const PlotColours& colours) const;
   QFont smallFont() const;
@@ -110,6 +111,7 @@ class Plot : public QCustomPlot {
   void exportWithDialog();
   void applyScale();
   void showLegend(bool on);
+  void followSize();
   void fitTicks();
   void pan(double x, double y);  // shares of the visible range
 
@@ -122,6 +124,7 @@ class Plot : public QCustomPlot {
   bool m_userView = false;  // zoomed or panned: new data keeps the ranges
   bool m_scaleChosen = false;
   bool m_wheelNeedsFocus = false;
+  bool m_stale = false;     // the next paint event draws anew
   bool m_ready = false;     // constructed, so that virtual functions may be called
 };
 

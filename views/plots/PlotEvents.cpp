@@ -103,13 +103,22 @@ void Plot::contextMenuEvent(QContextMenuEvent* event) {
 }
 
 void Plot::resizeEvent(QResizeEvent* event) {
-  QCustomPlot::resizeEvent(event);
+  // QCustomPlot's own would draw at once: hidden pages too, and several times while docks come and go.
+  QWidget::resizeEvent(event);
+  setViewport(rect());
   m_emptyLabel->setGeometry(rect());
-  if (!m_ready) return;
-  if (!m_userView) fitView();  // room for labels depends on the size
-  fitLegend();
-  laidOut();
-  replot(rpQueuedReplot);
+  m_stale = true;
+}
+
+void Plot::followSize() {
+  m_stale = false;
+  if (m_ready) {
+    updateLayout();
+    if (!m_userView) fitView();  // room for labels depends on the size
+    fitLegend();
+    laidOut();
+  }
+  replot(rpQueuedRefresh);
 }
 
 void Plot::focusInEvent(QFocusEvent* event) {
@@ -123,6 +132,7 @@ void Plot::focusOutEvent(QFocusEvent* event) {
 }
 
 void Plot::paintEvent(QPaintEvent* event) {
+  if (m_stale) followSize();
   QCustomPlot::paintEvent(event);
   if (!hasFocus()) return;
   QPainter painter(this);

@@ -55,13 +55,13 @@ QCPScatterStyle markerStyle(int marker, const QColor& colour, double size, bool 
   return {shape, QPen(colour, shape == QCPScatterStyle::ssCross ? 1.8 : 1.2), filled ? QBrush(colour) : QBrush(Qt::NoBrush), size};
 }
 
-QPixmap markerPixmap(const QColor& colour, int marker, int side, double ratio) {
+QPixmap markerPixmap(const QColor& colour, int marker, int side, double ratio, bool filled) {
   QPixmap pixmap(QSize(side, side) * ratio);
   pixmap.setDevicePixelRatio(ratio);
   pixmap.fill(Qt::transparent);
   QCPPainter painter(&pixmap);
   painter.setRenderHint(QPainter::Antialiasing);
-  const QCPScatterStyle style = markerStyle(marker, colour, side * 0.7);
+  const QCPScatterStyle style = markerStyle(marker, colour, side * 0.7, filled);
   style.applyTo(&painter, QPen(colour));
   style.drawShape(&painter, side / 2.0, side / 2.0);
   return pixmap;
@@ -105,7 +105,7 @@ QVector<double> LogTicker::createTickVector(double, const QCPRange& range) {
     for (int decade = first; decade <= int(std::ceil(high)) + m_stride; decade += m_stride) ticks.push_back(std::pow(10.0, decade));
     return ticks;
   }
-  if (high - low > 0.35) {  // 1, 2, 5 of every decade
+  if (high - low > 0.75) {  // 1, 2, 5 of every decade
     for (int decade = int(std::floor(low)) - 1; decade <= int(std::ceil(high)); ++decade)
       for (const double digit : {1.0, 2.0, 5.0}) ticks.push_back(digit * std::pow(10.0, decade));
     return ticks;
@@ -113,7 +113,7 @@ QVector<double> LogTicker::createTickVector(double, const QCPRange& range) {
   // So narrow that equal steps serve best.
   const double raw = (range.upper - range.lower) / std::max(2, tickCount());
   const double magnitude = std::pow(10.0, std::floor(std::log10(raw)));
-  const double step = magnitude * (raw / magnitude < 2 ? 2 : raw / magnitude < 5 ? 5 : 10);
+  const double step = magnitude * (raw / magnitude < 1.5 ? 1 : raw / magnitude < 3.2 ? 2 : raw / magnitude < 7 ? 5 : 10);
   for (double at = std::floor(range.lower / step) * step; at <= range.upper + step; at += step)
     if (at > 0) ticks.push_back(at);
   return ticks;

@@ -19,7 +19,7 @@ QCPScatterStyle markerStyle(int marker, const QColor& colour, double size = 7, b
 // Runs of the first round of colours would all have marker 0; the shape follows the colour's place instead, so that colour is
 // never the only sign.
 int markerOf(const QColor& colour, int marker);
-QPixmap markerPixmap(const QColor& colour, int marker, int side, double ratio);
+QPixmap markerPixmap(const QColor& colour, int marker, int side, double ratio, bool filled = true);
 
 enum class HeatMap { Viridis, Cividis };
 QCPColorGradient heatGradient(HeatMap map);

@@ -62,7 +62,7 @@ void WindowDeltaPlot::restyle(const PlotColours& look) {
     QColor line = m_series[i].run.colour;
     const bool few = m_series[i].difference.windows.size() <= 60;
     m_graphs[i]->setScatterStyle(few ? markerStyle(markerOf(line, m_series[i].run.marker), line, 6) : QCPScatterStyle());
-    line.setAlphaF(few ? 0.45f : 0.9f);
+    line.setAlphaF(colours().dark || !few ? 0.9f : 0.45f);
     m_graphs[i]->setPen(QPen(line, 1.2));
   }
 }
