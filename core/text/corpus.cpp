@@ -33,6 +33,19 @@ void each_line(std::string_view text, F&& on_line) {
   }
 }
 
+std::string with_plain_line_ends(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t from = 0; from < text.size();) {
+    const size_t end = std::min(text.find('\r', from), text.size());
+    out.append(text, from, end - from);
+    if (end == text.size()) break;
+    out += '\n';
+    from = end + (text.substr(end, 2) == "\r\n" ? 2 : 1);
+  }
+  return out;
+}
+
 void add_jsonl(const fs::path& path, std::string_view text, const std::string& field, Corpus& corpus) {
   each_line(text, [&](std::string_view line, int64_t number) {
     if (blank(line)) return;
@@ -55,7 +68,7 @@ void add_file(const fs::path& path, const std::string& field, Corpus& corpus, Ha
     hasher.update(field);
     add_jsonl(path, text, field, corpus);
   } else if (!blank(text)) {
-    corpus.documents.emplace_back(text);
+    corpus.documents.push_back(with_plain_line_ends(text));
     corpus.whole_file.push_back(true);
   }
 }

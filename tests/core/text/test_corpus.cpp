@@ -74,6 +74,12 @@ class TestCorpus : public QObject {
     QCOMPARE(corpus.hash.size(), size_t{16});
   }
 
+  void every_line_end_is_read_as_a_line_feed() {
+    const auto path = write("ends.txt", "one\r\ntwo\r\r\nthree\n\rfour\r");
+    QCOMPARE(qb::load_corpus({"", path}).documents, std::vector<std::string>{"one\ntwo\n\nthree\n\nfour\n"});
+    QCOMPARE(qb::load_corpus({"", write("crlf.jsonl", "{\"text\": \"a\\r\\nb\"}\r\n")}).documents, std::vector<std::string>{"a\r\nb"});
+  }
+
   void jsonl_takes_the_chosen_field() {
     const auto path = write("a.jsonl", "{\"text\": \"A\\nB\", \"query\": \"q1\"}\n\n{\"text\": \"C\", \"query\": \"q2\"}\r\n");
     const auto corpus = qb::load_corpus({"named", path});
