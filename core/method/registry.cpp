@@ -12,8 +12,10 @@
 #include "core/method/reconstruction/omniquant.h"
 #include "core/method/reconstruction/rtn.h"
 #include "core/method/sparsity/prune.h"
+#include "core/method/sparsity/shortgpt.h"
 #include "core/method/transformation/awq.h"
 #include "core/method/transformation/os_plus.h"
+#include "core/method/transformation/quarot.h"
 #include "core/method/transformation/smoothquant.h"
 
 namespace qb {
@@ -26,6 +28,7 @@ struct Entry {
 
 const std::vector<Entry>& registry() {
   static const std::vector<Entry> entries = {
+      {quarot_info(), make_quarot},
       {smoothquant_info(), make_smoothquant},
       {os_plus_info(), make_os_plus},
       {awq_info(), make_awq},
@@ -38,6 +41,7 @@ const std::vector<Entry>& registry() {
       {autoround_info(), make_autoround},
       {magnitude_info(), make_magnitude},
       {wanda_info(), make_wanda},
+      {shortgpt_info(), make_shortgpt},
   };
   return entries;
 }
@@ -51,6 +55,13 @@ const std::vector<MethodInfo>& methods() {
     return list;
   }();
   return infos;
+}
+
+const ModelChange* model_change(const std::string& method) {
+  static const std::vector<ModelChange> changes = {quarot_change(), shortgpt_change()};
+  for (const ModelChange& change : changes)
+    if (method == change.method) return &change;
+  return nullptr;
 }
 
 std::string stage_problem(const StageSpec& stage) {

@@ -104,6 +104,9 @@ struct Architecture {
   int64_t experts = 0, experts_per_token = 0, expert_intermediate_size = 0, shared_intermediate_size = 0;
   bool normalise_expert_weights = false;
 
+  // Set by rotations: x·H/√n of what enters these linears, at run time.
+  bool hadamard_down = false, hadamard_heads = false;
+
   NameTable names;
   std::vector<LayerSpec> layers;
   std::vector<TensorSpec> globals;  // outside blocks, full canonical names, in reading order

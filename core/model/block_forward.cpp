@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/model/attention.h"
+#include "core/model/hadamard.h"
 #include "core/model/kernels.h"
 
 namespace qb {
@@ -15,7 +16,10 @@ const Linear& BlockForward::linear_of(LinearRole role) const {
 }
 
 at::Tensor BlockForward::multiply(const Linear& linear, const at::Tensor& x) const {
-  at::Tensor input = tap_ ? tap_(linear, x) : x;
+  at::Tensor input = x;
+  const bool down = linear.role == LinearRole::down || linear.role == LinearRole::expert_down || linear.role == LinearRole::shared_down;
+  if ((a_.hadamard_down && down) || (a_.hadamard_heads && linear.role == LinearRole::o)) input = apply_hadamard(input);
+  if (tap_) input = tap_(linear, input);
   if (input.scalar_type() != held_) input = input.to(held_);
   const at::Tensor weight = linear.weight.scalar_type() == held_ ? linear.weight : linear.weight.to(held_);
   at::Tensor bias = linear.bias;

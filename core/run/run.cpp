@@ -191,6 +191,7 @@ class RecipeRun {
     log_(fmt::format("model {} ({} blocks, {} parameters), {} calibration tokens", info.name, info.blocks.size(), info.parameters,
                      report_.calibration_tokens));
     job_ = make_job(recipe_, inputs_, options_, folder_);
+    job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
     qb::preflight(job_);
     std::vector<bool> cached;
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
@@ -324,8 +325,9 @@ class RecipeRun {
       p.stage = of_float ? text.name + " (float)" : text.name;
       forward(p, first, share);
     };
-    const TensorSourcePtr source = of_float ? inputs_.model->source : quantized_source(inputs_.model, folder_);
-    return named(perplexity(inputs_.model, source, text.ids, settings, inner, [&](const PerplexityResult& estimate) {
+    const auto& model = of_float ? inputs_.model : job_.model;
+    const TensorSourcePtr source = of_float ? model->source : quantized_source(model, folder_);
+    return named(perplexity(model, source, text.ids, settings, inner, [&](const PerplexityResult& estimate) {
       if (observer_.on_estimate) observer_.on_estimate(named(estimate));
     }));
   }
