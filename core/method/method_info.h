@@ -37,6 +37,8 @@ struct MethodInfo {
   std::string source;  // paper
   bool needs_calibration = false;
   bool rounds = false;  // leaves codes, so that no implicit rounding follows
+  bool follows_rounding = false;  // may stand after a stage that rounds (and rounds to nearest itself where none did)
+  bool whole_model = false;       // changes the model before its blocks are walked: stands before all other stages
   std::vector<KnobInfo> knobs;
 };
 

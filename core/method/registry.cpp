@@ -5,12 +5,17 @@
 #include "core/base/error.h"
 #include "core/method/clipping/clip.h"
 #include "core/method/method.h"
+#include "core/method/reconstruction/adadim.h"
 #include "core/method/reconstruction/autoround.h"
+#include "core/method/reconstruction/dgq.h"
 #include "core/method/reconstruction/gptq.h"
 #include "core/method/reconstruction/hqq.h"
 #include "core/method/reconstruction/norm_tweaking.h"
 #include "core/method/reconstruction/omniquant.h"
+#include "core/method/reconstruction/owq.h"
 #include "core/method/reconstruction/rtn.h"
+#include "core/method/reconstruction/spqr.h"
+#include "core/method/reconstruction/tesseraq.h"
 #include "core/method/sparsity/prune.h"
 #include "core/method/sparsity/shortgpt.h"
 #include "core/method/transformation/awq.h"
@@ -36,8 +41,13 @@ const std::vector<Entry>& registry() {
       {rtn_info(), make_rtn},
       {hqq_info(), make_hqq},
       {gptq_info(), make_gptq},
+      {owq_info(), make_owq},
+      {spqr_info(), make_spqr},
+      {adadim_info(), make_adadim},
+      {dgq_info(), make_dgq},
       {omniquant_info(), make_omniquant},
       {norm_tweaking_info(), make_norm_tweaking},
+      {tesseraq_info(), make_tesseraq},
       {autoround_info(), make_autoround},
       {magnitude_info(), make_magnitude},
       {wanda_info(), make_wanda},

@@ -175,6 +175,10 @@ void check_consistency(const Recipe& recipe) {
     const MethodInfo& method = *find_method(recipe.pipeline[i].method);
     if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
     if (method.rounds && rounded) fail(key + ".method", fmt::format("{} rounds weights that an earlier stage rounded already", method.name));
+    if (rounded && !method.rounds && !method.follows_rounding)
+      fail(key + ".method", fmt::format("{} changes weights before they are rounded, but an earlier stage rounds them; put it before that one", method.name));
+    if (method.whole_model && i > 0 && !find_method(recipe.pipeline[i - 1].method)->whole_model)
+      fail(key + ".method", fmt::format("{} changes the whole model; put it before {}", method.name, recipe.pipeline[i - 1].method));
     rounded = rounded || method.rounds;
   }
 }

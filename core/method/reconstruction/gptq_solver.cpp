@@ -47,9 +47,10 @@ class Solver {
   GptqResult run(bool fixed) {
     // Without fixed grids a slab must not reach beyond its group: the group's grid is made of the weights at its start.
     const int64_t step = fixed ? options_.block_size : std::min(options_.block_size, width_);
-    for (int64_t begin = 0; begin < in_;) {
+    const int64_t rounded = in_ - factor_.kept;
+    for (int64_t begin = 0; begin < rounded;) {
       control_.checkpoint();
-      int64_t end = std::min(begin + step, in_);
+      int64_t end = std::min(begin + step, rounded);
       if (!fixed) {
         if (begin % width_ == 0) grid_at(begin);
         end = std::min(end, (begin / width_ + 1) * width_);
@@ -60,8 +61,18 @@ class Solver {
       if (end < in_) work_.slice(0, end).addmm_(upper.slice(1, end).t(), errors, 1, -1);
       begin = end;
     }
+    if (factor_.kept > 0) {
+      at::Tensor codes = codes_.slice(0, rounded);
+      zero_.defined() ? codes.copy_(zero_.index_select(0, units_.slice(0, rounded))) : codes.zero_();
+    }
     const at::Tensor back = at::argsort(factor_.order);
-    return {{spec_, codes_.index_select(0, back).t().contiguous(), grid_}, loss_};
+    GptqResult result{{spec_, codes_.index_select(0, back).t().contiguous(), grid_}, loss_};
+    if (factor_.kept > 0) {
+      const auto [columns, order] = at::sort(factor_.order.slice(0, rounded));
+      result.weight.columns = columns;
+      result.weight.column_values = work_.slice(0, rounded).index_select(0, order).t().to(at::kHalf).to(at::kFloat).contiguous();
+    }
+    return result;
   }
 
  private:
@@ -166,7 +177,7 @@ class Solver {
 
 }  // namespace
 
-std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group) {
+std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group, const at::Tensor& kept) {
   const int64_t in = gram.size(0);
   GptqFactor factor;
   at::Tensor h = gram.to(at::kFloat, false, true);
@@ -184,7 +195,12 @@ std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions&
     const at::Tensor inner = at::argsort(members, true, 1, true), outer = at::argsort(members.amax(1), true, 0, true);
     factor.order = (inner + at::arange(0, in, group, inner.options()).unsqueeze(1)).index_select(0, outer).reshape({-1});
   }
-  if (options.act_order) h = h.index_select(0, factor.order).index_select(1, factor.order);
+  if (kept.defined() && kept.numel() > 0) {
+    const at::Tensor last = at::isin(factor.order, kept);
+    factor.order = at::cat({factor.order.masked_select(last.logical_not()), factor.order.masked_select(last)});
+    factor.kept = kept.numel();
+  }
+  if (options.act_order || factor.kept > 0) h = h.index_select(0, factor.order).index_select(1, factor.order);
   // With the order reversed, the lower factor's mirror is an upper R with H = RRᵀ, and its inverse is U: one factorization.
   const at::Tensor mirrored = h.flip({0, 1});
   const double mean = h.diagonal().mean(at::kDouble).item<double>();
@@ -210,8 +226,13 @@ GptqResult gptq(const at::Tensor& weight, const GptqFactor& factor, const QuantS
   if (kept.defined()) solver.keep(kept);
   // One grid for columns of several groups, or shared by rows, cannot wait for a group's turn.
   const bool per_group = spec.granularity == Granularity::group || spec.granularity == Granularity::channel;
-  const bool fixed = range || options.static_groups || !per_group;
-  if (fixed) solver.grids(range ? scale_zero(*range, spec) : find_grid(weight, spec, control));
+  const bool fixed = range || options.static_groups || !per_group || factor.kept > 0;
+  if (fixed) {
+    at::Tensor rounded = weight;
+    // Columns that are not rounded do not stretch the grids.
+    if (factor.kept > 0) rounded = weight.index_fill(1, factor.order.slice(0, weight.size(1) - factor.kept), 0);
+    solver.grids(range ? scale_zero(*range, spec) : find_grid(rounded, spec, control));
+  }
   return solver.run(fixed);
 }
 

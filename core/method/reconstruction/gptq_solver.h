@@ -18,6 +18,7 @@ struct GptqOptions {
 struct GptqFactor {
   at::Tensor order;   // [in] int64: the column at each step
   at::Tensor upper;   // U [in, in] float32 in that order: (G + damping)⁻¹ = UᵀU
+  int64_t kept = 0;   // columns at the end that are not rounded
   int64_t dead = 0;   // inputs that never were anything but zero
   double damping = 0; // that was enough
   int attempts = 1;   // factorizations tried, each with ten times the damping of the one before
@@ -25,7 +26,8 @@ struct GptqFactor {
 
 // Nothing when the matrix stays indefinite after all attempts: the caller falls back and says so.
 // groups of `group` columns stay together when the grids are not static (0: no groups).
-std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group);
+// kept: [k] int64, columns that stay float: they come last and take up the errors of all others. Needs static grids.
+std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group, const at::Tensor& kept = {});
 
 struct GptqResult {
   QuantizedWeight weight;

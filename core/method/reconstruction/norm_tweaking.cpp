@@ -78,7 +78,7 @@ MethodInfo norm_tweaking_info() {
           .help = "Learns the norms' weights on the block's output after the linears are rounded.",
           .source = "Li et al. 2023, arXiv 2309.02784",
           .needs_calibration = true,
-          .rounds = true,
+          .follows_rounding = true,
           .knobs = {
               {"ntweak_lr", KnobType::real, 1e-5, 0, 1, {}, "", "Adam's step in the first block", "Norm Tweaking"},
               {"gamma", KnobType::real, 0.001, 0, 100, {}, "", "growth of the step with depth: lr·(1 + gamma·i/N)", "LLMC"},

@@ -1,0 +1,58 @@
+#include "core/method/reconstruction/adadim.h"
+
+#include "core/base/error.h"
+#include "core/quant/rounding_error.h"
+
+namespace qb {
+namespace {
+
+class AdaDim final : public Method {
+ public:
+  Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+
+  void apply(BlockWork& work) override {
+    for (LinearWork& linear : work.linears) {
+      if (!linear.spec) continue;
+      work.begin(linear);
+      const QuantSpec& along_inputs = *linear.spec;
+      if (along_inputs.granularity != Granularity::group && along_inputs.granularity != Granularity::channel)
+        throw InputError(linear.module + ": adadim chooses between channels or groups, found " + describe(along_inputs));
+      // A scale for g outputs of one input: a block g high and one wide.
+      QuantSpec along_outputs = along_inputs;
+      along_outputs.granularity = Granularity::block;
+      along_outputs.block_rows = along_inputs.granularity == Granularity::group ? along_inputs.group_size : linear.info.out_features;
+      along_outputs.block_cols = 1;
+      QuantizedWeight first = linear.range ? quantize(linear.weight, along_inputs, scale_zero(*linear.range, along_inputs))
+                                           : quantize(linear.weight, along_inputs, work.control);
+      if (!misfit(along_outputs, linear.info.out_features, linear.info.in_features).empty()) {
+        linear.quantized = std::move(first);
+        continue;
+      }
+      QuantizedWeight second = quantize(linear.weight, along_outputs, work.control);
+      const auto it = work.statistics.find(linear.info.subset);
+      const at::Tensor gram = it != work.statistics.end() ? it->second.gram : at::Tensor();
+      auto loss = [&](const QuantizedWeight& q) {
+        const at::Tensor d = q.dequantize().sub_(linear.weight);
+        return (gram.defined() ? d.matmul(gram).mul_(d) : d.square()).sum(at::kDouble).item<double>();
+      };
+      linear.quantized = loss(second) < loss(first) ? std::move(second) : std::move(first);
+    }
+  }
+};
+
+}  // namespace
+
+MethodInfo adadim_info() {
+  return {.name = "adadim",
+          .title = "AdaDim",
+          .kind = MethodClass::reconstruction,
+          .help = "Rounds each linear with groups along its inputs or along its outputs, whichever leaves less output error.",
+          .source = "Heo et al. 2023, arXiv 2309.15531",
+          .needs_calibration = true,
+          .rounds = true,
+          .knobs = {}};
+}
+
+std::unique_ptr<Method> make_adadim(const StageSpec&) { return std::make_unique<AdaDim>(); }
+
+}  // namespace qb

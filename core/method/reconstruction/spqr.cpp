@@ -1,0 +1,176 @@
+#include "core/method/reconstruction/spqr.h"
+
+#include <fmt/format.h>
+
+#include "core/base/error.h"
+#include "core/method/reconstruction/gptq_solver.h"
+
+namespace qb {
+namespace {
+
+struct Knobs {
+  double threshold = 0.2, damping = 1;
+  int64_t grid_bits = 3, grid_group = 16;
+  bool simplified = false;
+};
+
+// Statistics of the second level: [out] values in groups along the rows, asymmetric, each group with its own float16 range.
+at::Tensor second_level(const at::Tensor& values, const Knobs& knobs) {
+  const int64_t out = values.size(0), g = knobs.grid_group, padded = (out + g - 1) / g * g;
+  const at::Tensor all = at::cat({values, values.slice(0, out - 1).expand({padded - out})}).view({-1, g});
+  auto half = [](const at::Tensor& t) { return t.to(at::kHalf).to(at::kFloat); };
+  const at::Tensor low = half(all.amin(1, true)), step = half((all.amax(1, true) - low) / static_cast<double>((1 << knobs.grid_bits) - 1)).clamp_min(1e-8);
+  return (((all - low) / step).round().clamp(0, (1 << knobs.grid_bits) - 1) * step + low).reshape({-1}).slice(0, 0, out);
+}
+
+struct Grid {
+  at::Tensor scale, zero;  // [out]
+};
+
+// The group's grid, from the weights that are no outliers, as it will be stored. weight, use: [out, g].
+Grid fit(const at::Tensor& weight, const at::Tensor& use, const QuantSpec& spec, const Knobs& knobs) {
+  const auto [qmin, qmax] = code_bounds(spec);
+  const at::Tensor count = use.sum(1, true).clamp_min(1), mean = (weight * use).sum(1, true) / count;
+  const at::Tensor filled = at::where(use.to(at::kBool), weight, mean);
+  const at::Tensor low = filled.amin(1).clamp_max(0), high = filled.amax(1).clamp_min(0);  // keeps zero points among the codes
+  Grid grid;
+  if (spec.symmetric) {
+    grid.scale = second_level((at::maximum(low.abs(), high.abs()) / ((qmax - qmin) / 2.0)).clamp_min(1e-7), knobs).clamp_min(1e-7);
+    return grid;
+  }
+  grid.scale = second_level(((high - low) / static_cast<double>(qmax - qmin)).clamp_min(1e-7), knobs).clamp_min(1e-7);
+  grid.zero = second_level(qmin - low / grid.scale, knobs);
+  return grid;
+}
+
+at::Tensor codes_on(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero, const QuantSpec& spec) {
+  const auto [qmin, qmax] = code_bounds(spec);
+  at::Tensor q = w / scale;
+  if (zero.defined()) q = q + zero;
+  return q.round().clamp(qmin, qmax);
+}
+at::Tensor value_of(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero) { return zero.defined() ? (codes - zero) * scale : codes * scale; }
+
+class SpQr final : public Method {
+ public:
+  explicit SpQr(const Knobs& knobs) : knobs_(knobs) {}
+  Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+
+  void apply(BlockWork& work) override {
+    for (LinearWork& linear : work.linears) {
+      if (!linear.spec) continue;
+      work.begin(linear);
+      const QuantSpec& spec = *linear.spec;
+      if (spec.type.kind != NumberType::Kind::integer || spec.granularity != Granularity::group)
+        throw InputError(fmt::format("{}: spqr needs integer codes in groups, found {}", linear.module, describe(spec)));
+      const auto it = work.statistics.find(linear.info.subset);
+      std::optional<GptqFactor> factor;
+      GptqOptions options;
+      options.act_order = false;
+      options.damping = knobs_.damping;
+      if (it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0) factor = gptq_factor(it->second.gram, options, spec.group_size);
+      if (!factor) {
+        linear.note = "no Gram matrix to work with: rounded to nearest";
+        linear.quantized = quantize(linear.weight, spec, work.control);
+        continue;
+      }
+      linear.quantized = solve(linear.weight, factor->upper, spec, work.control);
+    }
+  }
+
+ private:
+  QuantizedWeight solve(const at::Tensor& weight, const at::Tensor& upper, const QuantSpec& given, const Control& control) const {
+    QuantSpec spec = given;
+    spec.round_zero_point = false;
+    spec.scale_type = ScaleType::f32;  // products of two levels; their storage is counted below
+    const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size;
+    at::Tensor w = weight.clone(), codes = at::empty_like(w), outliers = at::zeros({out, in}, w.options().dtype(at::kBool)), values = at::zeros_like(w);
+    const at::Tensor diagonal = upper.diagonal().contiguous();
+    // As the original: relative to what a weight's own spread would cost.
+    const double cut = knobs_.threshold * (weight.var(at::IntArrayRef{0}, /*correction=*/1) / diagonal.square()).mean(at::kDouble).item<double>();
+    ScaleZero grids{at::empty({out, in / g}, w.options()), spec.symmetric ? at::Tensor() : at::empty({out, in / g}, w.options())};
+    for (int64_t begin = 0; begin < in; begin += g) {
+      control.checkpoint();
+      const at::Tensor group = w.slice(1, begin, begin + g), d = diagonal.slice(0, begin, begin + g);
+      at::Tensor use = at::ones_like(group);
+      if (!knobs_.simplified) use = without_outliers(group, d, cut, spec);
+      const Grid grid = fit(group, use, spec, knobs_);
+      grids.scale.select(1, begin / g).copy_(grid.scale);
+      if (grid.zero.defined()) grids.zero.select(1, begin / g).copy_(grid.zero);
+      at::Tensor errors = at::empty({out, g}, w.options());
+      for (int64_t j = 0; j < g; ++j) {
+        const at::Tensor column = w.select(1, begin + j);
+        const at::Tensor q = codes_on(column, grid.scale, grid.zero, spec);
+        const at::Tensor error = (column - value_of(q, grid.scale, grid.zero)) / diagonal[begin + j];
+        const at::Tensor apart = error.square() > cut;
+        codes.select(1, begin + j).copy_(q);
+        outliers.select(1, begin + j).copy_(apart);
+        values.select(1, begin + j).copy_(column);
+        errors.select(1, j).copy_(error.masked_fill(apart, 0));
+        if (j + 1 < g) w.slice(1, begin + j + 1, begin + g).addr_(errors.select(1, j), upper[begin + j].slice(0, begin + j + 1, begin + g), 1, -1);
+      }
+      if (begin + g < in) w.slice(1, begin + g).addmm_(errors, upper.slice(0, begin, begin + g).slice(1, begin + g), 1, -1);
+    }
+    QuantizedWeight result{spec, codes.to(at::kChar), grids};
+    const at::Tensor where = outliers.view({-1}).nonzero().view({-1});
+    if (where.numel() > 0) {
+      result.outliers = where;
+      result.outlier_values = values.view({-1}).index_select(0, where).to(at::kHalf).to(at::kFloat);
+    }
+    const double levels = spec.symmetric ? 1 : 2;
+    result.grid_bits = levels * (static_cast<double>(knobs_.grid_bits) / static_cast<double>(g) + 32.0 / static_cast<double>(g * knobs_.grid_group));
+    return result;
+  }
+
+  // 1 where a weight belongs to the grid; 0 where the rest of its group would be rounded so much better without it.
+  at::Tensor without_outliers(const at::Tensor& group, const at::Tensor& d, double cut, const QuantSpec& spec) const {
+    const at::Tensor all = at::ones_like(group);
+    auto errors = [&](const at::Tensor& use) {
+      const Grid grid = fit(group, use, spec, knobs_);
+      const at::Tensor zero = grid.zero.defined() ? grid.zero.unsqueeze(1) : at::Tensor(), scale = grid.scale.unsqueeze(1);
+      return ((group - value_of(codes_on(group, scale, zero, spec), scale, zero)) / d).square();
+    };
+    const at::Tensor base = errors(all).sum(1);
+    at::Tensor keep = at::ones_like(group);
+    for (int64_t j = 0; j < group.size(1); ++j) {
+      at::Tensor use = all.clone();
+      use.select(1, j).zero_();
+      const at::Tensor left = (errors(use) * use).sum(1);
+      keep.select(1, j).copy_(((base - left) <= cut).to(at::kFloat));
+    }
+    return keep;
+  }
+
+  Knobs knobs_;
+};
+
+}  // namespace
+
+MethodInfo spqr_info() {
+  return {.name = "spqr",
+          .title = "SpQR",
+          .kind = MethodClass::reconstruction,
+          .help = "GPTQ in small groups with quantized scales, and the weights that rounding would cost most kept in float16. Its authors use groups of 16.",
+          .source = "Dettmers et al. 2023, arXiv 2306.03078",
+          .needs_calibration = true,
+          .rounds = true,
+          .knobs = {
+              {"relative_threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
+              {"simplified_outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},
+              {"percdamp", KnobType::real, 1.0, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "SpQR"},
+              {"scale_bits", KnobType::integer, int64_t{3}, 2, 8, {}, "bits", "of scales and zero points", "SpQR"},
+              {"scale_group", KnobType::integer, int64_t{16}, 2, 1024, {}, "rows", "scales that share a second-level range", "SpQR"},
+          }};
+}
+
+std::unique_ptr<Method> make_spqr(const StageSpec& stage) {
+  Knobs k;
+  k.threshold = std::get<double>(knob(stage, "relative_threshold"));
+  k.simplified = std::get<bool>(knob(stage, "simplified_outliers"));
+  k.damping = std::get<double>(knob(stage, "percdamp"));
+  k.grid_bits = std::get<int64_t>(knob(stage, "scale_bits"));
+  k.grid_group = std::get<int64_t>(knob(stage, "scale_group"));
+  return std::make_unique<SpQr>(k);
+}
+
+}  // namespace qb

@@ -1,0 +1,168 @@
+#include "core/method/reconstruction/tesseraq.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/optim/adam.h>
+
+#include <cmath>
+
+#include "core/method/reconstruction/block_learning.h"
+#include "core/quant/units.h"
+
+namespace qb {
+namespace {
+
+struct Knobs {
+  double rate = 5e-4, scale_rate = 5e-4;
+  int64_t iterations = 250, rounds = 10, batch = 2;
+  bool scales = true, float_path = true;
+};
+
+// Rounding up or down of every weight of a linear: codes = floor(w/s) + σ(v), harder with every round.
+struct SoftCodes {
+  size_t index = 0;
+  QuantSpec spec;
+  at::Tensor floor, scale, zero;  // units; zero undefined: symmetric
+  at::Tensor v;                   // [units, elements], learned
+  at::Tensor hard;                // bool: v has been decided
+  at::Tensor decided;             // 0 or 1 where hard
+  at::Tensor stretch;             // [units, 1], learned: the scale is multiplied by 2σ(stretch)
+  int64_t out = 0, in = 0;
+
+  at::Tensor value() const {
+    const auto [qmin, qmax] = code_bounds(spec);
+    const at::Tensor up = at::where(hard, decided, at::sigmoid(v));
+    at::Tensor codes = (floor + up).clamp(qmin, qmax);
+    if (zero.defined()) codes = codes - zero;
+    return from_units(codes * (scale * 2 * at::sigmoid(stretch)), spec, out, in);
+  }
+};
+
+class TesseraQ final : public Method {
+ public:
+  explicit TesseraQ(const Knobs& knobs) : knobs_(knobs) {}
+  Statistics needs() const override {
+    return static_cast<Statistics>(Statistic::block_io) | (knobs_.float_path ? static_cast<Statistics>(Statistic::float_path) : 0);
+  }
+
+  void apply(BlockWork& work) override {
+    use_current_weights(work);
+    std::vector<SoftCodes> soft;
+    for (size_t i = 0; i < work.linears.size(); ++i)
+      if (work.linears[i].spec) soft.push_back(start(work.linears[i], i));
+    if (soft.empty()) return;
+    {
+      const WeightsAside aside(work.block);
+      learn(work, soft);
+    }
+    for (SoftCodes& s : soft) finish(work.linears[s.index], s);
+  }
+
+ private:
+  static SoftCodes start(const LinearWork& linear, size_t index) {
+    const LearnedRounding checked = learned_rounding(linear);  // refuses float types
+    SoftCodes s;
+    s.index = index;
+    s.spec = checked.spec;
+    s.out = linear.weight.size(0);
+    s.in = linear.weight.size(1);
+    const ScaleZero grid = linear.range ? scale_zero(*linear.range, s.spec) : find_grid(linear.weight, s.spec);
+    s.scale = unit_column(grid.scale);
+    if (grid.zero.defined()) s.zero = unit_column(grid.zero);
+    at::Tensor x = to_units(linear.weight, s.spec) / s.scale;
+    if (s.zero.defined()) x = x + s.zero;
+    s.floor = x.floor();
+    s.v = (x - s.floor).clamp(1e-3, 1 - 1e-3).logit().requires_grad_(true);
+    s.hard = at::zeros_like(x, x.options().dtype(at::kBool));
+    s.decided = at::zeros_like(x);
+    s.stretch = at::zeros_like(s.scale).requires_grad_(true);
+    return s;
+  }
+
+  void learn(BlockWork& work, std::vector<SoftCodes>& soft) const {
+    BlockLearning learning(work);
+    for (int64_t round = 0; round < knobs_.rounds; ++round) {
+      std::vector<at::Tensor> codes, stretches;
+      for (SoftCodes& s : soft) {
+        codes.push_back(s.v);
+        stretches.push_back(s.stretch);
+      }
+      std::vector<torch::optim::OptimizerParamGroup> groups;
+      groups.emplace_back(codes, std::make_unique<torch::optim::AdamOptions>(knobs_.rate));
+      if (knobs_.scales) groups.emplace_back(stretches, std::make_unique<torch::optim::AdamOptions>(knobs_.scale_rate));
+      torch::optim::Adam optimizer(groups);
+      for (int64_t step = 0; step < knobs_.iterations; ++step) {
+        work.begin(work.linears[soft[static_cast<size_t>(step) % soft.size()].index]);
+        at::AutoGradMode gradients(true);
+        optimizer.zero_grad();
+        for (const SoftCodes& s : soft) work.block.linears[s.index].weight = s.value().to(work.decoder.weight_dtype());
+        learning.loss(knobs_.batch, knobs_.float_path).backward();
+        optimizer.step();
+      }
+      // A share that falls geometrically stays soft; the last round decides all.
+      const double stays = round + 1 == knobs_.rounds ? 0 : std::pow(0.6, static_cast<double>(round + 1));
+      for (SoftCodes& s : soft) harden(s, stays);
+    }
+  }
+
+  static void harden(SoftCodes& s, double stays) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor doubt = (at::sigmoid(s.v) - 0.5).abs().view({-1});
+    const auto count = static_cast<int64_t>(stays * static_cast<double>(doubt.numel()));
+    at::Tensor fresh = at::ones_like(s.hard);
+    if (count > 0) {
+      const at::Tensor open = at::where(s.hard.view({-1}), at::full_like(doubt, 2), doubt);
+      const at::Tensor soft = std::get<1>(at::topk(open, count, 0, /*largest=*/false));
+      fresh.view({-1}).index_fill_(0, soft, 0);
+    }
+    fresh = fresh.logical_and(s.hard.logical_not());
+    s.decided = at::where(fresh, (s.v > 0).to(at::kFloat), s.decided);
+    s.hard = s.hard.logical_or(fresh);
+  }
+
+  static void finish(LinearWork& linear, const SoftCodes& s) {
+    const at::NoGradGuard no_grad;
+    const auto [qmin, qmax] = code_bounds(s.spec);
+    at::Tensor scale = s.scale * 2 * at::sigmoid(s.stretch.detach());
+    if (s.spec.scale_type != ScaleType::f32) scale = scale.to(s.spec.scale_type == ScaleType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
+    ScaleZero grid{unit_grid(scale, s.spec, s.out, s.in), {}};
+    if (s.zero.defined()) grid.zero = unit_grid(s.zero, s.spec, s.out, s.in);
+    linear.quantized = QuantizedWeight{s.spec, from_units((s.floor + s.decided).clamp(qmin, qmax).to(at::kChar), s.spec, s.out, s.in), grid};
+  }
+
+  Knobs knobs_;
+};
+
+}  // namespace
+
+MethodInfo tesseraq_info() {
+  return {.name = "tesseraq",
+          .title = "TesseraQ",
+          .kind = MethodClass::reconstruction,
+          .help = "Learns the rounding direction of every weight on the block's output, deciding the surest first, and the scales; starts from searched ranges.",
+          .source = "Li & Panda 2024, arXiv 2410.19103",
+          .needs_calibration = true,
+          .rounds = true,
+          .knobs = {
+              {"lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the roundings", "LLMC"},
+              {"scale_lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},
+              {"iterations", KnobType::integer, int64_t{250}, 1, 100000, {}, "steps", "before each hardening", "LLMC"},
+              {"rounds", KnobType::integer, int64_t{10}, 1, 100, {}, "rounds", "hardenings; each leaves 0.6 of the weights soft that were", "LLMC has ten thresholds"},
+              {"batch_size", KnobType::integer, int64_t{2}, 1, 1024, {}, "samples", "", "LLMC"},
+              {"optimize_scale", KnobType::boolean, true, 0, 0, {}, "", "learn scales too", "TesseraQ"},
+              {"float_targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "LLMC"},
+          }};
+}
+
+std::unique_ptr<Method> make_tesseraq(const StageSpec& stage) {
+  Knobs k;
+  k.rate = std::get<double>(knob(stage, "lr"));
+  k.scale_rate = std::get<double>(knob(stage, "scale_lr"));
+  k.iterations = std::get<int64_t>(knob(stage, "iterations"));
+  k.rounds = std::get<int64_t>(knob(stage, "rounds"));
+  k.batch = std::get<int64_t>(knob(stage, "batch_size"));
+  k.scales = std::get<bool>(knob(stage, "optimize_scale"));
+  k.float_path = std::get<bool>(knob(stage, "float_targets"));
+  return std::make_unique<TesseraQ>(k);
+}
+
+}  // namespace qb
