@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/model/model_info.h"
 #include "core/recipe/llmc.h"
+#include "core/recipe/llmc_methods.h"
 
 // LLMC's keys and spellings: ModelTC/llmc, configs/quantization (July 2025).
 namespace qb {
@@ -130,12 +131,23 @@ LlmcExport to_llmc(const Recipe& recipe) {
   validate(recipe);
   if (!recipe.scheme.weights)
     throw RecipeError("", 0, 0, "scheme.weights", "LLMC has no method that quantizes activations alone; give weights too");
-  for (size_t i = 0; i < recipe.pipeline.size(); ++i)
-    if (recipe.pipeline[i].method != "rtn")
-      throw RecipeError("", 0, 0, fmt::format("pipeline[{}].method", i), fmt::format("{} has no counterpart in LLMC", recipe.pipeline[i].method));
   LlmcExport result;
-  const QuantSpec& weights = *recipe.scheme.weights;
+  QuantSpec weights = *recipe.scheme.weights;
+  std::vector<StageSpec> pipeline = recipe.pipeline;
+  // LLMC's HQQ is a method; here it is one too, or a way to find ranges.
+  if (pipeline.size() == 1 && pipeline[0].method == "hqq") {
+    weights.range = RangeMethod::hqq;
+    weights.round_zero_point = false;
+    weights.hqq_norm = std::get<double>(knob(pipeline[0], "lp_norm"));
+    weights.hqq_beta = std::get<double>(knob(pipeline[0], "beta"));
+    weights.hqq_kappa = std::get<double>(knob(pipeline[0], "kappa"));
+    weights.hqq_iterations = std::get<int64_t>(knob(pipeline[0], "iters"));
+    pipeline = {{"rtn", {}}};
+  }
   const bool hqq = weights.range == RangeMethod::hqq;
+  const LlmcMethod method = llmc_method(pipeline, weights.symmetric, result.notes);
+  if (hqq && method.method != "RTN") throw RecipeError("", 0, 0, "scheme.weights.range", fmt::format("LLMC cannot combine HQQ with {}", method.method));
+  const bool learnable = method.method == "OmniQuant";
   std::string& y = result.yaml;
   y += fmt::format("base:\n    seed: &seed {}\n", recipe.seed);
   y += fmt::format("model:\n    type: {}\n    path: {}\n    tokenizer_mode: fast\n    torch_dtype: torch.{}\n", model_type(recipe, result.notes), quoted(recipe.model.string()), recipe.dtype);
@@ -163,12 +175,17 @@ LlmcExport to_llmc(const Recipe& recipe) {
                      quoted(e.corpus.path.string()), e.seq_len);
     if (e.windows > 0) result.notes.push_back(fmt::format("evaluation[{}].windows: LLMC measures the whole text, not {} windows", i, e.windows));
   }
-  y += fmt::format("quant:\n    method: {}\n    quant_out: {}\n    weight:\n", hqq ? "HQQ" : "RTN", boolean(recipe.propagate_quantized));
+  y += fmt::format("quant:\n    method: {}\n    quant_out: {}\n    weight:\n", hqq ? "HQQ" : method.method, boolean(recipe.propagate_quantized));
+  if (learnable) y += "        calib_algo: learnable\n        ste: True\n";
   y += quantizer("        ", weights, "scheme.weights", result.notes);
   if (recipe.scheme.activations) y += "    act:\n" + quantizer("        ", *recipe.scheme.activations, "scheme.activations", result.notes);
   if (hqq)
     y += fmt::format("    special:\n        axis: 1\n        lp_norm: {}\n        beta: {}\n        kappa: {}\n        iters: {}\n", plain_number(weights.hqq_norm),
                      plain_number(weights.hqq_beta), plain_number(weights.hqq_kappa), weights.hqq_iterations);
+  if (!hqq && !method.special.empty()) {
+    y += "    special:\n";
+    for (const auto& [key, value] : method.special) y += fmt::format("        {}: {}\n", key, value);
+  }
   y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.overrides.empty()) result.notes.push_back("scheme.overrides: LLMC has no mixed bits; not written");
   y += "save:\n    save_trans: False\n    save_fake: False\n    save_path: /path/to/save/\n";

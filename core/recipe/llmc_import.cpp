@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/recipe/llmc.h"
+#include "core/recipe/llmc_methods.h"
 #include "core/recipe/recipe_read.h"
 
 namespace qb {
@@ -165,21 +166,30 @@ class Import {
 
   void quantization(YamlMap map) {
     const std::string method = map.text("method").value_or("");
-    if (method != "RTN" && method != "HQQ") map.fail("method", fmt::format("{} has no counterpart in this program yet", method.empty() ? "nothing" : method));
+    if (method != "HQQ" && !known_from_llmc(method))
+      map.fail("method", fmt::format("{} has no counterpart in this program yet", method.empty() ? "nothing" : method));
     if (map.has("kvcache")) map.fail("kvcache", "quantized KV caches have no counterpart in this program yet");
     if (map.has("mix_bits")) map.fail("mix_bits", "mixed bits are not imported; write scheme.overrides");
     const std::string kind = map.text("quant_type").value_or("int-quant");  // older files have it here
     auto weight = map.map("weight");
     if (!weight && !map.has("act")) map.fail("weight", "is missing");
     if (weight) {
+      learnable_ = method == "OmniQuant" || method == "TesseraQ";
       recipe_.scheme.weights = quantizer(*weight, kind, false);
+      learnable_ = false;
       if (method == "HQQ") hqq(map, *recipe_.scheme.weights);
     }
     if (auto act = map.map("act")) recipe_.scheme.activations = quantizer(*act, kind, true);
     if (method == "RTN" && map.node("special").IsDefined()) note("quant.special was left out; RTN has no settings");
     recipe_.propagate_quantized = flag(map, "quant_out", false);
+    if (method == "RTN" || method == "HQQ") {
+      recipe_.pipeline = {{"rtn", {}}};
+    } else {
+      auto special = map.map("special");
+      recipe_.pipeline = stages_from_llmc(method, special ? &*special : nullptr, notes_);
+      if (special) leave_out(*special);
+    }
     leave_out(map, {"tp"});
-    recipe_.pipeline = {{"rtn", {}}};
     recipe_.name = fmt::format("{} {}", method, describe(recipe_.scheme));
   }
 
@@ -224,7 +234,7 @@ class Import {
       spec.range = RangeMethod::mse;
       spec.mse_grid = map.integer("mse_grid", 1, 10000).value_or(spec.mse_grid);
       spec.mse_max_shrink = map.real("maxshrink", 0, 0.999).value_or(spec.mse_max_shrink);
-    } else if (range != "minmax") {
+    } else if (range != "minmax" && !(range == "learnable" && learnable_)) {
       map.fail("calib_algo", fmt::format("{} has no counterpart in this program yet", range));
     }
     if (map.node("need_pack").IsDefined() || map.node("pack_version").IsDefined()) note(map.place("need_pack") + " was left out; packing is decided at export");
@@ -253,6 +263,7 @@ class Import {
 
   Recipe recipe_;
   std::vector<std::string> notes_;
+  bool learnable_ = false;  // the method learns the ranges: "learnable" is no range method of the scheme
 };
 
 }  // namespace

@@ -74,7 +74,7 @@ def test_llmcs_own_files_come_back_as_they_were(tool, shared, tmp_path):
     assert compared == 21
 
 
-@pytest.mark.parametrize("broken, says", [("model:\n    path: m\nquant:\n    method: Awq\n", ":4:5: quant.method: "), ("quant:\n  - 1\n", ":1:1: quant: ")])
+@pytest.mark.parametrize("broken, says", [("model:\n    path: m\nquant:\n    method: QUIK\n", ":4:5: quant.method: "), ("quant:\n  - 1\n", ":1:1: quant: ")])
 def test_a_refused_file_is_one_line_with_its_place(tool, tmp_path, broken, says):
     path = tmp_path / "c.yml"
     path.write_text(broken)

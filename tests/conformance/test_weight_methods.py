@@ -1,10 +1,12 @@
 """Methods on weights, each against its formula in float64 or against what it must leave unchanged."""
+import json
 import subprocess
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from conftest import ROOT
 from model_zoo import MODELS, save_model
 
 
@@ -160,3 +162,213 @@ def test_scaling_leaves_every_family_the_function_it_was(name, tool, tmp_path):
         assert int(groups) >= 1 or name.startswith("opt-350m"), line
         assert float(changed) < 1e-4, line
         assert float(statistics) < 1e-4, line
+
+
+RMS = [name for name in MODELS if name.split("-")[0] in ("llama", "mistral", "mixtral", "qwen2", "qwen3", "phi3", "granite")]
+
+
+def changed(tool, folder, model, ids, *words):
+    save_file({"ids": ids}, folder / "ids.safetensors")
+    return subprocess.run([tool("changed_logits"), model, folder / "ids.safetensors", folder / "logits.safetensors", *words], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", RMS)
+@pytest.mark.parametrize("words", [("quarot",), ("quarot", "rotate_mode=random"), ("quarot", "online_down=true", "online_heads=true")])
+def test_rotations_leave_logits_as_they_are(name, words, tool, tmp_path):
+    model = save_model(name, tmp_path / "model")
+    ids = torch.randint(0, 96, (2, 40), generator=torch.Generator().manual_seed(1))
+    done = changed(tool, tmp_path, tmp_path / "model", ids, *words)
+    if done.returncode == 3 and "no Hadamard matrix" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = model(ids).logits
+    got = load_file(tmp_path / "logits.safetensors")["logits"]
+    assert (got - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["opt", "bloom", "gemma2", "gpt-neox"])
+def test_a_model_that_no_rotation_passes_is_refused_with_the_reason(name, tool, tmp_path):
+    save_model(name, tmp_path / "model")
+    done = changed(tool, tmp_path, tmp_path / "model", torch.zeros(1, 8, dtype=torch.int64), "quarot")
+    assert done.returncode == 3 and "quarot" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_shortgpt_drops_the_blocks_of_least_influence(tool, tmp_path):
+    model = save_model("llama", tmp_path / "model")
+    ids = torch.randint(0, 96, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        states = model.model(ids, output_hidden_states=True).hidden_states
+        # The last state is normed: the block's own output is what its hook sees.
+        outputs = []
+        hooks = [layer.register_forward_hook(lambda m, i, o: outputs.append(o[0] if isinstance(o, tuple) else o)) for layer in model.model.layers]
+        model(ids)
+        for hook in hooks:
+            hook.remove()
+        influence = [1 - torch.cosine_similarity(before.float(), after.float(), dim=-1).mean().item() for before, after in zip(states, outputs)]
+    least = min(range(3), key=lambda i: influence[i])
+    assert changed(tool, tmp_path, tmp_path / "model", ids, "shortgpt", "n_prune_layers=1").returncode == 0
+    kept = (tmp_path / "plan-0-shortgpt.txt").read_text().split()
+    assert kept == [str(i) for i in range(3) if i != least]
+    del model.model.layers[least]
+    for i, layer in enumerate(model.model.layers):
+        layer.self_attn.layer_idx = i
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+    assert (load_file(tmp_path / "logits.safetensors")["logits"] - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("symmetric", [0, 1])
+def test_gradients_of_learned_rounding_are_those_of_finite_differences(symmetric, tool, tmp_path):
+    """Straight-through: the distance to the rounded value is held still, everything else moves."""
+    g = torch.Generator().manual_seed(symmetric)
+    rand = lambda *shape: torch.rand(*shape, generator=g, dtype=torch.float64)
+    w = torch.randn(6, 32, generator=g, dtype=torch.float64)
+    given = {"weight": w, "low_share": 0.5 + 0.4 * rand(12, 1), "high_share": 0.5 + 0.4 * rand(12, 1), "shift": 0.8 * (rand(12, 16) - 0.5), "direction": torch.randn(6, 32, generator=g, dtype=torch.float64)}
+    given = {k: v.float().double() for k, v in given.items()}
+    save_file({k: v.float() for k, v in given.items()}, tmp_path / "in.safetensors")
+    done = subprocess.run([tool("learned_rounding"), tmp_path / "in.safetensors", tmp_path / "out.safetensors", "3", str(symmetric), "16"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    got = load_file(tmp_path / "out.safetensors")
+    units = given["weight"].reshape(12, 16)
+    least, most = units.amin(1, True), units.amax(1, True)
+
+    def value(x, frozen=None):
+        low, high = (least * x["low_share"]).clamp(max=0), (most * x["high_share"]).clamp(min=0)
+        u = x["weight"].reshape(12, 16)
+        held = list(frozen) if frozen else []
+
+        def through(x, rounded):
+            """x moved by what rounding (or clamping) did at the start; constant where the clamp bit."""
+            at_start = held.pop(0) if frozen else (x.detach(), rounded(x))
+            if not frozen:
+                held.append(at_start)
+            before, after = at_start
+            return torch.where((before.round() >= -4) & (before.round() <= 3), x - before + after, after)
+
+        clamped = lambda x: x.round().clamp(-4, 3)
+        scale = torch.maximum(-low, high) / 3.5 if symmetric else (high - low) / 7
+        zero = torch.zeros_like(low) if symmetric else through(-4 - low / scale, clamped)
+        codes = through(u / scale + x["shift"] + zero, clamped)
+        return ((codes - zero) * scale).reshape(6, 32), held
+
+    start, frozen = value(given)
+    assert (got["value"].double() - start).abs().max() < 1e-5 and (got["rounded"].double() - start).abs().max() < 1e-5
+    step = 1e-6
+    for name in ("low_share", "high_share", "shift", "weight"):
+        flat = given[name].reshape(-1)
+        for i in range(0, flat.numel(), max(1, flat.numel() // 40)):
+            sides = []
+            for sign in (1, -1):
+                moved = dict(given)
+                changed_flat = flat.clone()
+                changed_flat[i] += sign * step
+                moved[name] = changed_flat.reshape(given[name].shape)
+                sides.append((value(moved, frozen)[0] * given["direction"]).sum())
+            slope = (sides[0] - sides[1]) / (2 * step)
+            assert abs(got[name].reshape(-1)[i].double() - slope) < 1e-3 * max(1, abs(slope)), (name, i)
+
+
+DEMO = ROOT / "resources" / "demo"
+
+
+def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra=""):
+    path = folder / "recipe.yaml"
+    path.write_text(f"""name: test
+model: {{path: '{DEMO}', dtype: {dtype}}}
+calibration: {{corpus: '{DEMO}/calibration.txt', sampling: sequential, samples: {samples}, seq_len: 128}}
+scheme:
+  weights: {{type: int{bits}, symmetric: false, granularity: group, group_size: 64}}
+pipeline: [{pipeline}]
+{extra}
+""")
+    return path
+
+
+def run(tool, folder, path, *words):
+    return subprocess.run([tool("qbench"), "run", path, "-q", "-w", folder / "ws", *words], capture_output=True, text=True)
+
+
+def blocks(folder):
+    return sorted(folder.glob("ws/runs/*/blocks/*.safetensors"))
+
+
+def test_awq_finds_the_scales_of_least_explicit_output_error(tool, tmp_path):
+    """The search on Gram matrices against one on the outputs themselves, in float64, with transformers' activations."""
+    import tokenizers
+    import transformers
+    done = run(tool, tmp_path, recipe(tmp_path, "{method: awq, rows: 0}"))
+    assert done.returncode == 0, done.stderr
+    got = load_file(blocks(tmp_path)[0])
+    model = transformers.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
+    encoded = tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode((DEMO / "calibration.txt").read_text(), add_special_tokens=False).ids
+    ids = torch.tensor(encoded[:8 * 128]).view(8, 128)
+    layer, seen = model.model.layers[0], {}
+    for name, module in (("input_layernorm", layer.self_attn.q_proj), ("post_attention_layernorm", layer.mlp.gate_proj)):
+        module.register_forward_pre_hook(lambda m, i, n=name: seen.__setitem__(n, i[0].detach().reshape(-1, i[0].shape[-1]).double()))
+    with torch.no_grad():
+        model(ids)
+    for norm, linears in (("input_layernorm", [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]), ("post_attention_layernorm", [layer.mlp.gate_proj, layer.mlp.up_proj])):
+        x, weights = seen[norm], [m.weight.detach().double() for m in linears]
+        losses, scales = [], []
+        for step in range(20):
+            s = x.abs().mean(0).clamp(min=1e-8).pow(step / 20)
+            s = (s / (s.max() * s.min()).sqrt()) if step else torch.ones_like(s)
+            loss = 0
+            for w in weights:
+                u = (w * s).reshape(len(w), -1, 64)
+                low, high = u.amin(2, True).clamp(max=0), u.amax(2, True).clamp(min=0)
+                scale = ((high - low) / 7).half().double()
+                zero = (-low / scale).round().clamp(0, 7)
+                rounded = (((u / scale + zero).round().clamp(0, 7) - zero) * scale).reshape(w.shape) / s
+                loss += (x @ (rounded - w).T).square().sum().item()
+            losses.append(loss)
+            scales.append(s)
+        best = min(range(20), key=losses.__getitem__)
+        before = getattr(layer, norm).weight.detach().double()
+        after = got.get(f"model.layers.0.{norm}.weight")
+        ours = before / after.double() if after is not None else torch.ones_like(before)
+        nearest = min(range(20), key=lambda k: (ours.log() - scales[k].log()).abs().max().item())
+        assert (ours.log() - scales[nearest].log()).abs().max() < 1e-3
+        assert losses[nearest] <= losses[best] * 1.001, (norm, nearest, best)
+
+
+@pytest.mark.parametrize("pipeline", ["awq, clip, gptq", "{method: autoround, iters: 8}", "quarot, {method: gptq, true_sequential: true}", "{method: shortgpt, n_prune_layers: 1}, gptq"])
+def test_a_killed_run_goes_on_to_the_same_bytes(pipeline, tool, tmp_path):
+    import os
+    import signal
+    import time
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    assert run(tool, whole, recipe(whole, pipeline)).returncode == 0
+    process = subprocess.Popen([tool("qbench"), "run", recipe(broken, pipeline), "-q", "-w", broken / "ws"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.time() + 120
+    while time.time() < until and not blocks(broken) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    one, = (broken / "ws" / "runs").iterdir()
+    done = subprocess.run([tool("qbench"), "run", "--resume", one.name, "-q", "-w", broken / "ws"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in blocks(whole)] == [p.name for p in blocks(broken)]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(blocks(whole), blocks(broken)))
+
+
+EVERY = ["smoothquant", "os_plus", "awq", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "owq", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
+         "{method: omniquant, epochs: 1}", "{method: omniquant, epochs: 1, let: true}", "gptq, {method: norm_tweaking, epochs: 1}", "{method: autoround, iters: 10}",
+         "{method: tesseraq, iterations: 10, rounds: 3}", "{method: wanda, pattern: '2:4'}, gptq", "magnitude, rtn", "shortgpt", "smoothquant, awq, clip, gptq"]
+
+
+@pytest.mark.parametrize("pipeline", EVERY)
+def test_every_method_runs_and_what_it_reports_is_what_it_wrote(pipeline, tool, tmp_path):
+    done = run(tool, tmp_path, recipe(tmp_path, pipeline, samples=4, extra=f"evaluation:\n  - {{corpus: '{DEMO}/evaluation.txt', seq_len: 128, windows: 8}}"), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)[0]
+    assert len(report["blocks"]) == len(blocks(tmp_path))
+    quantized = [p["perplexity"] for p in report["perplexities"] if not p["float_model"]]
+    assert len(quantized) == 1 and 5 < quantized[0] < 200
+    for block in report["blocks"]:
+        for linear in block["linears"]:
+            assert linear["output_relative_error"] < 1 or "magnitude" in pipeline or "wanda" in pipeline, linear["name"]
+            assert linear["bits_per_weight"] < 5

@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
     linear.info.in_features = weight.size(1);
     linear.module = "model.layers.0.proj";
     linear.spec = scheme.weights;
-    linear.original = linear.weight = weight;
+    linear.original = linear.reference = linear.weight = weight;
     linear.quantized = qb::quantize(weight, *scheme.weights);
     const at::Tensor after = linear.quantized->dequantize();
     work.linears.push_back(linear);

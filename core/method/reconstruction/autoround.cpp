@@ -99,7 +99,7 @@ MethodInfo autoround_info() {
           .needs_calibration = true,
           .rounds = true,
           .knobs = {
-              {"iters", KnobType::integer, int64_t{200}, 1, 100000, {}, "steps", "", "AutoRound"},
+              {"iters", KnobType::integer, int64_t{200}, 1, 100000, {}, "steps", "gradient steps a block", "AutoRound"},
               {"batch_size", KnobType::integer, int64_t{8}, 1, 1024, {}, "samples", "calibration samples a step", "AutoRound"},
               {"lr", KnobType::real, 0.0, 0, 1, {}, "", "step of the rounding shift, falling to zero; 0: 1/iters", "AutoRound"},
               {"minmax_lr", KnobType::real, 0.0, 0, 1, {}, "", "step of the ranges; 0: as lr", "AutoRound"},

@@ -147,7 +147,7 @@ MethodInfo tesseraq_info() {
               {"scale_lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},
               {"iterations", KnobType::integer, int64_t{250}, 1, 100000, {}, "steps", "before each hardening", "LLMC"},
               {"rounds", KnobType::integer, int64_t{10}, 1, 100, {}, "rounds", "hardenings; each leaves 0.6 of the weights soft that were", "LLMC has ten thresholds"},
-              {"batch_size", KnobType::integer, int64_t{2}, 1, 1024, {}, "samples", "", "LLMC"},
+              {"batch_size", KnobType::integer, int64_t{2}, 1, 1024, {}, "samples", "calibration samples a step", "LLMC"},
               {"optimize_scale", KnobType::boolean, true, 0, 0, {}, "", "learn scales too", "TesseraQ"},
               {"float_targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "LLMC"},
           }};

@@ -172,7 +172,7 @@ MethodInfo quarot_info() {
           .needs_calibration = false,
           .whole_model = true,
           .knobs = {
-              {"rotate_mode", KnobType::choice, std::string("hadamard"), 0, 0, {"hadamard", "random"}, "", "", "QuaRot"},
+              {"rotate_mode", KnobType::choice, std::string("hadamard"), 0, 0, {"hadamard", "random"}, "", "a Hadamard matrix with random signs, or a random orthogonal one", "QuaRot"},
               {"online_down", KnobType::boolean, false, 0, 0, {}, "", "also rotate the input of down projections, at run time", "QuaRot"},
               {"online_heads", KnobType::boolean, false, 0, 0, {}, "", "also rotate the attention's output, at run time", "QuaRot"},
           }};

@@ -30,7 +30,7 @@ qb::LinearReport measured(const at::Tensor& weight, const at::Tensor& after, con
   linear.info.subset = "proj";
   linear.info.out_features = weight.size(0);
   linear.info.in_features = weight.size(1);
-  linear.original = weight;
+  linear.original = linear.reference = weight;
   linear.weight = after;
   work.linears.push_back(linear);
   if (rows.defined()) {

@@ -85,7 +85,7 @@ class TestLlmc : public QObject {
     const std::string w = "quant:\n    method: RTN\n    weight:\n        bit: 4\n        symmetric: False\n        granularity: per_channel\n";
     using P = std::pair<std::string, int>;
     QCOMPARE(refusal(kHead + w), P("imported", 0));
-    QCOMPARE(refusal(kHead + "quant:\n    method: Awq\n"), P("quant.method", 8));
+    QCOMPARE(refusal(kHead + "quant:\n    method: QUIK\n"), P("quant.method", 8));
     QCOMPARE(refusal(kHead + "sparse:\n    method: Wanda\n"), P("sparse", 7));
     QCOMPARE(refusal(kHead + w + "    kvcache:\n        bit: 8\n"), P("quant.kvcache", 13));
     QCOMPARE(refusal(kHead + w + "        calib_algo: learnable\n"), P("quant.weight.calib_algo", 13));

@@ -1,0 +1,38 @@
+// Logits of a model changed by a whole-model stage: changed_logits MODEL IN.safetensors OUT.safetensors METHOD [knob=value …]
+// IN holds "ids" [batch, seq] int64, which also serve as calibration text; OUT gets "logits".
+#include <filesystem>
+#include <iostream>
+
+#include "core/base/error.h"
+#include "core/engine/engine.h"
+#include "core/format/safetensors.h"
+
+int main(int argc, char** argv) {
+  if (argc < 5) return 2;
+  try {
+    const auto model = qb::Model::open(argv[1]);
+    const at::Tensor ids = qb::open_safetensors(argv[2])->read("ids").clone();
+    qb::StageSpec stage{argv[4], {}};
+    for (int i = 5; i < argc; ++i) {
+      const std::string pair = argv[i], name = pair.substr(0, pair.find('=')), value = pair.substr(pair.find('=') + 1);
+      if (value == "true" || value == "false") stage.knobs[name] = value == "true";
+      else if (value.find_first_not_of("0123456789") == std::string::npos) stage.knobs[name] = static_cast<int64_t>(std::stoll(value));
+      else stage.knobs[name] = value;
+    }
+    qb::TokenSet tokens;
+    for (int64_t b = 0; b < ids.size(0); ++b) {
+      const auto* row = ids[b].const_data_ptr<int64_t>();
+      tokens.samples.emplace_back(row, row + ids.size(1));
+    }
+    const auto folder = std::filesystem::path(argv[3]).parent_path();
+    const auto changed = qb::changed_model(model, {stage}, tokens, 5, folder, {});
+    qb::Decoder decoder(changed, nullptr, at::kFloat);
+    at::Tensor hidden = decoder.embed(ids);
+    for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);
+    qb::write_safetensors(argv[3], {{"logits", decoder.logits(hidden)}});
+  } catch (const qb::Error& error) {
+    std::cerr << error.what() << "\n";
+    return error.kind() == qb::ErrorKind::input ? 3 : 1;
+  }
+  return 0;
+}
