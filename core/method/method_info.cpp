@@ -17,6 +17,17 @@ std::string to_text(const KnobValue& value) {
   return std::get<std::string>(value);
 }
 
+bool StageSpec::operator==(const StageSpec& other) const {
+  if (method != other.method) return false;
+  const MethodInfo* info = find_method(method);
+  auto complete = [&](std::map<std::string, KnobValue> all) {
+    if (info)
+      for (const KnobInfo& knob : info->knobs) all.try_emplace(knob.name, knob.default_value);
+    return all;
+  };
+  return complete(knobs) == complete(other.knobs);
+}
+
 std::string to_text(MethodClass value) {
   switch (value) {
     case MethodClass::transformation: return "transformation";

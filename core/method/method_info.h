@@ -46,7 +46,7 @@ struct MethodInfo {
 struct StageSpec {
   std::string method;
   std::map<std::string, KnobValue> knobs;
-  bool operator==(const StageSpec&) const = default;
+  bool operator==(const StageSpec& other) const;  // a default that is written down is no difference
 };
 
 // All methods of this build, in the order of the paper's classes.

@@ -174,7 +174,7 @@ class Import {
     auto weight = map.map("weight");
     if (!weight && !map.has("act")) map.fail("weight", "is missing");
     if (weight) {
-      learnable_ = method == "OmniQuant" || method == "TesseraQ";
+      learnable_ = method == "OmniQuant" || method == "TesseraQ" || method == "Awq";
       recipe_.scheme.weights = quantizer(*weight, kind, false);
       learnable_ = false;
       if (method == "HQQ") hqq(map, *recipe_.scheme.weights);

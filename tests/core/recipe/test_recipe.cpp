@@ -324,6 +324,8 @@ class TestRecipe : public QObject {
       Recipe r;
       r.model = "/m";
       apply(preset, r);
+      r.calibration = CalibrationSpec{};
+      r.calibration->corpus.path = "/c.txt";
       validate(r);
       QVERIFY2(parse_recipe(to_yaml(r), "r") == r, preset.name.c_str());
     }
