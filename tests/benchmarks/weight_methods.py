@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Weight-only pipelines beside their peers, in turn, on one model, text and machine.
+
+    python tests/benchmarks/weight_methods.py MODEL CALIBRATION EVALUATION [--samples 128] [--windows 20] [--ours NAME …]
+        [--peers NAME …] [--peer-python PYTHON] [--peer-scripts FOLDER]
+
+MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first
+windows of 2048. Peers are peer_llm_compressor.py and peer_autoround.py in FOLDER, run by PYTHON, an environment of their own
+with torch 2.11.0, transformers 5.17.0, llmcompressor 0.14.0.1, compressed-tensors 0.19.0 and auto-round 0.15.1; without
+--peers only our side runs. Prints a line a pipeline: perplexity, seconds of quantization, peak memory; then the ratios.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev")) / "app/qbench"
+
+# name: (bits, symmetric, pipeline, perplexity to reach on SmolLM2-135M, peer, share of the peer's time to reach)
+OURS = {
+    "rtn-w4-asym": (4, False, "rtn", 27.45, None, None),
+    "gptq-w4-sym": (4, True, "gptq", 26.7, "gptq", 0.33),
+    "awq-w4-asym": (4, False, "awq", 24.96, "awq", 0.06),
+    "awq-clip-gptq-w4-asym": (4, False, "awq, clip, gptq", 22.6, "awq", 0.08),
+    "awq-clip-gptq-w3-asym": (3, False, "awq, clip, gptq", 31.0, "awq", 0.08),
+    "sequential-w4-asym": (4, False, "awq, {method: clip, queries: true}, {method: gptq, true_sequential: true}", 22.4, "autoround", 0.15),
+}
+PEERS = {"rtn": ("peer_llm_compressor.py", "rtn"), "gptq": ("peer_llm_compressor.py", "gptq"), "awq": ("peer_llm_compressor.py", "awq"), "autoround": ("peer_autoround.py", "asym")}
+
+
+def ours(name, options, folder):
+    bits, symmetric, pipeline, *_ = OURS[name]
+    recipe = folder / f"{name}.yaml"
+    recipe.write_text(f"""name: {name}
+model: {{path: '{options.model.resolve()}', dtype: bfloat16}}
+calibration: {{corpus: '{options.calibration.resolve()}', sampling: sequential, samples: {options.samples}, seq_len: 512}}
+scheme:
+  weights: {{type: int{bits}, symmetric: {str(symmetric).lower()}, granularity: group, group_size: 64}}
+pipeline: [{pipeline}]
+evaluation:
+  - {{corpus: '{options.evaluation.resolve()}', seq_len: 2048, windows: {options.windows}, dtype: bfloat16}}
+""")
+    done = subprocess.run([PROGRAM, "run", recipe, "-q", "--json", "-w", folder / "workspace"], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    report, = json.loads(done.stdout)
+    by_kind = {p["float_model"]: p["perplexity"] for p in report["perplexities"]}
+    return {"perplexity": by_kind[False], "float_perplexity": by_kind.get(True), "seconds": report["quantize_seconds"], "peak_gb": report["peak_rss_bytes"] / 1e9,
+            "bits": report["bits_per_weight"]}
+
+
+def peer(name, options, folder):
+    script, argument = PEERS[name]
+    out = folder / f"peer-{name}"
+    words = [options.model, options.calibration, out, argument] if name == "autoround" else [argument, options.model, options.calibration, out]
+    extra = ["200", "4", "64", str(options.samples), "512"] if name == "autoround" else ["4", "64", str(options.samples), "512"]
+    start = time.perf_counter()
+    done = subprocess.run([options.peer_python, options.peer_scripts / script, *map(str, words), *extra], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr[-2000:])
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    result["wall"] = time.perf_counter() - start
+    evaluated = subprocess.run([options.peer_python, options.peer_scripts / "perplexity_transformers.py", str(out), str(options.evaluation)], capture_output=True, text=True)
+    result["perplexity_said"] = evaluated.stdout.strip().splitlines()[-1] if evaluated.returncode == 0 else "not measured: " + evaluated.stderr.strip()[-200:]
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("calibration", type=Path)
+    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--windows", type=int, default=20)
+    parser.add_argument("--ours", nargs="*", default=list(OURS), choices=list(OURS))
+    parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--peer-scripts", type=Path, default=ROOT.parent / "shared" / "tools")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        peers = {}
+        for name in options.peers:
+            peers[name] = peer(name, options, folder)
+            print(f"peer {name}: {json.dumps(peers[name])}", flush=True)
+        for name in options.ours:
+            result = ours(name, options, folder)
+            goal, rival, share = OURS[name][3:]
+            line = f"{name}: perplexity {result['perplexity']:.3f} (at most {goal}; float {result['float_perplexity']:.3f}), {result['seconds']:.1f} s, peak {result['peak_gb']:.2f} GB (at most 1.2), {result['bits']:.3f} bits"
+            if rival in peers:
+                line += f", {result['seconds'] / peers[rival]['seconds']:.3f} of {rival}'s time (at most {share})"
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
