@@ -103,7 +103,9 @@ EngineNeeds estimate(const EngineJob& job) {
   if (wanted == 0) tokens = std::min(tokens, job.measured_tokens + longest);
   const double width = static_cast<double>(info.hidden_size) * element_bytes(job);
   const double hidden = static_cast<double>(tokens) * width, embedding = static_cast<double>(info.vocabulary) * width;
-  const double stores = wanted & static_cast<Statistics>(Statistic::block_io) ? 2 : 1;
+  auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
+  const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
+  const double stores = 1 + (outputs ? 1 : 0) + (wants(Statistic::float_path) ? 1 : 0);
   if (hidden > static_cast<double>(job.resident_bytes))
     needs.disk_bytes += stores * hidden;
   else

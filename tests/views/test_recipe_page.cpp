@@ -117,12 +117,13 @@ class TestRecipePage : public QObject {
       next.calibration = CalibrationSpec{};
       next.calibration->corpus.path = "c.txt";
       bench.document.setRecipe(next, QString::fromStdString(method.name), "edit");
+      QCoreApplication::sendPostedEvents(nullptr, QEvent::DeferredDelete);  // fields of the method before, some of the same name
       for (const KnobInfo& knob : method.knobs) {
         const QString key = QStringLiteral("pipeline[0].") + QString::fromStdString(knob.name);
         auto* editor = bench.field<QWidget>(key);
         QVERIFY2(editor, qPrintable(key));
         QVERIFY(!editor->accessibleName().isEmpty());
-        QVERIFY(editor->toolTip().contains(QString::fromStdString(knob.help).toHtmlEscaped()));
+        QVERIFY2(editor->toolTip().contains(QString::fromStdString(knob.help).toHtmlEscaped()), qPrintable(key + " " + editor->toolTip()));
       }
     }
   }
