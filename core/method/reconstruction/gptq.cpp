@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/method/reconstruction/gptq_solver.h"
+#include "core/method/reconstruction/rtn.h"
 
 namespace qb {
 namespace {
@@ -57,8 +58,7 @@ class Gptq final : public Method {
       }
       linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
     }
-    linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
-                                    : quantize(linear.weight, *linear.spec, work.control);
+    round_to_nearest(linear, work.control);
   }
 
   GptqOptions options_;

@@ -4,6 +4,7 @@
 #include <torch/optim/adam.h>
 
 #include "core/method/reconstruction/block_learning.h"
+#include "core/method/reconstruction/rtn.h"
 
 namespace qb {
 namespace {
@@ -26,8 +27,7 @@ class NormTweaking final : public Method {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec || linear.quantized) continue;
       work.begin(linear);
-      linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
-                                      : quantize(linear.weight, *linear.spec, work.control);
+      round_to_nearest(linear, work.control);
     }
     use_current_weights(work);
     const NameTable& names = work.decoder.architecture().names;

@@ -9,13 +9,17 @@ class Rtn final : public Method {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
-                                      : quantize(linear.weight, *linear.spec, work.control);
+      round_to_nearest(linear, work.control);
     }
   }
 };
 
 }  // namespace
+
+void round_to_nearest(LinearWork& linear, const Control& control) {
+  linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
+                                  : quantize(linear.weight, *linear.spec, control);
+}
 
 MethodInfo rtn_info() {
   return {.name = "rtn",
