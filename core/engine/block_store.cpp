@@ -58,9 +58,34 @@ Layout read_layout(const at::Tensor& stored, bool symmetric, const std::string& 
   return layout;
 }
 
+// Positions index memory: they are checked like everything else.
+void read_exceptions(const TensorSource& source, const std::string& name, QuantizedWeight& weight) {
+  const int64_t out = weight.codes.size(0), in = weight.codes.size(1);
+  auto read = [&](const char* where, const char* what, int64_t bound, at::Tensor& at, at::Tensor& values, bool columns) {
+    if (!source.contains(name + where)) return;
+    at = source.read(name + where);
+    values = source.contains(name + what) ? source.read(name + what) : at::Tensor();
+    const bool sound = at.scalar_type() == at::kLong && at.dim() == 1 && values.defined() && values.scalar_type() == at::kHalf &&
+                       values.sizes() == (columns ? at::IntArrayRef{out, at.numel()} : at::IntArrayRef{at.numel()}) &&
+                       (at.numel() == 0 || (at.min().item<int64_t>() >= 0 && at.max().item<int64_t>() < bound));
+    if (!sound) throw InputError(fmt::format("\"{}\" are not positions in [{}, {}] with float16 values", where, out, in));
+    values = values.to(at::kFloat);
+  };
+  read(kColumns, kColumnValues, in, weight.columns, weight.column_values, true);
+  read(kOutliers, kOutlierValues, out * in, weight.outliers, weight.outlier_values, false);
+}
+
+std::string place(const std::filesystem::path& file, const std::string& tensor) {
+  return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
+}
+
 class BlockSource final : public TensorSource {
  public:
-  explicit BlockSource(const std::vector<std::filesystem::path>& paths) {
+  BlockSource(std::vector<std::filesystem::path> paths, const std::filesystem::path& tuned) {
+    if (!tuned.empty()) {
+      tuned_ = open_safetensors(tuned);
+      paths.push_back(tuned);  // last: what it replaces was there before
+    }
     for (const auto& path : paths) {
       auto stored = open_safetensors(path);
       for (const TensorInfo& info : stored->tensors()) {
@@ -76,8 +101,11 @@ class BlockSource final : public TensorSource {
           seen.shape = {layout.out_features, layout.in_features};
         }
         seen.file = static_cast<int>(files_.size());
-        index_[seen.name] = {tensors_.size(), sources_.size(), coded};
-        tensors_.push_back(std::move(seen));
+        const auto [place, fresh] = index_.try_emplace(seen.name);
+        const size_t at = fresh ? tensors_.size() : place->second.tensor;
+        place->second = {at, sources_.size(), coded};
+        if (fresh) tensors_.emplace_back();
+        tensors_[at] = std::move(seen);
       }
       files_.push_back(path);
       sources_.push_back(std::move(stored));
@@ -95,43 +123,17 @@ class BlockSource final : public TensorSource {
     if (it == index_.end()) throw InputError(fmt::format("no tensor \"{}\" among the quantized blocks", name));
     const TensorSource& source = *sources_[it->second.source];
     if (!it->second.coded) return source.read(name);
-    const bool has_zero = source.contains(name + kZero);
-    const std::string what = place(source.files().front(), name);
-    const auto [spec, out, in] = read_layout(source.read(name + kLayout), !has_zero, what);
-    const at::Tensor scale = source.read(name + kScale), zero = has_zero ? source.read(name + kZero) : at::Tensor();
-    const auto units = unit_shape(spec, out, in);
-    for (const at::Tensor& part : {scale, zero})
-      if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
-        throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", what, units.first, units.second));
-    try {
-      QuantizedWeight weight{spec, unpack_codes(source.read(name + kCodes), spec.type, out, in), {scale, zero}};
-      read_exceptions(source, name, weight);
-      return weight.dequantize();
-    } catch (const InputError& e) {
-      throw InputError(fmt::format("{}: {}", what, e.what()));
+    QuantizedWeight weight = *read_rounded(source, name);
+    if (tuned_ && tuned_->contains(name + kScale)) {
+      const at::Tensor scale = tuned_->read(name + kScale);
+      if (scale.scalar_type() != at::kFloat || scale.sizes() != weight.grid.scale.sizes())
+        throw InputError(fmt::format("{}: scales are not float32 like those of {}", place(tuned_->files().front(), name), source.files().front().string()));
+      weight.grid.scale = scale;
     }
+    return weight.dequantize();
   }
 
  private:
-  // Positions index memory: they are checked like everything else.
-  static void read_exceptions(const TensorSource& source, const std::string& name, QuantizedWeight& weight) {
-    const int64_t out = weight.codes.size(0), in = weight.codes.size(1);
-    auto read = [&](const char* where, const char* what, int64_t bound, at::Tensor& at, at::Tensor& values, bool columns) {
-      if (!source.contains(name + where)) return;
-      at = source.read(name + where);
-      values = source.contains(name + what) ? source.read(name + what) : at::Tensor();
-      const bool sound = at.scalar_type() == at::kLong && at.dim() == 1 && values.defined() && values.scalar_type() == at::kHalf &&
-                         values.sizes() == (columns ? at::IntArrayRef{out, at.numel()} : at::IntArrayRef{at.numel()}) &&
-                         (at.numel() == 0 || (at.min().item<int64_t>() >= 0 && at.max().item<int64_t>() < bound));
-      if (!sound) throw InputError(fmt::format("\"{}\" are not positions in [{}, {}] with float16 values", where, out, in));
-      values = values.to(at::kFloat);
-    };
-    read(kColumns, kColumnValues, in, weight.columns, weight.column_values, true);
-    read(kOutliers, kOutlierValues, out * in, weight.outliers, weight.outlier_values, false);
-  }
-  static std::string place(const std::filesystem::path& file, const std::string& tensor) {
-    return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
-  }
   struct Place {
     size_t tensor, source;
     bool coded;
@@ -139,6 +141,7 @@ class BlockSource final : public TensorSource {
   std::vector<TensorInfo> tensors_;
   std::vector<std::filesystem::path> files_;
   std::vector<TensorSourcePtr> sources_;
+  TensorSourcePtr tuned_;
   std::unordered_map<std::string, Place> index_;
 };
 
@@ -176,6 +179,29 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
   write_safetensors(path, tensors);
 }
 
-TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths) { return std::make_shared<BlockSource>(paths); }
+TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths, const std::filesystem::path& tuned) {
+  return std::make_shared<BlockSource>(paths, tuned);
+}
+
+std::optional<QuantizedWeight> read_rounded(const TensorSource& source, const std::string& name) {
+  if (!source.contains(name + kCodes)) return std::nullopt;
+  const bool has_zero = source.contains(name + kZero);
+  const std::string what = place(source.files().front(), name);
+  for (const char* part : {kScale, kLayout})
+    if (!source.contains(name + part)) throw InputError(fmt::format("{}: \"{}\" is missing", what, part));
+  const auto [spec, out, in] = read_layout(source.read(name + kLayout), !has_zero, what);
+  const at::Tensor scale = source.read(name + kScale), zero = has_zero ? source.read(name + kZero) : at::Tensor();
+  const auto units = unit_shape(spec, out, in);
+  for (const at::Tensor& part : {scale, zero})
+    if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
+      throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", what, units.first, units.second));
+  try {
+    QuantizedWeight weight{spec, unpack_codes(source.read(name + kCodes), spec.type, out, in), {scale, zero}};
+    read_exceptions(source, name, weight);
+    return weight;
+  } catch (const InputError& e) {
+    throw InputError(fmt::format("{}: {}", what, e.what()));
+  }
+}
 
 }  // namespace qb

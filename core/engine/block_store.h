@@ -13,6 +13,10 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
 
 // Tensors of written blocks under the model's names, dequantized to float32 one at a time on reading.
 // Throws InputError naming file and tensor where a file is damaged.
-TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths);
+// tuned: a file of scales ("NAME.scale") and other tensors that replace the blocks' own; empty: none.
+TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths, const std::filesystem::path& tuned = {});
+
+// A rounded weight of a written block, in codes; nothing when it stayed float. scale_type is not stored: the recipe has it.
+std::optional<QuantizedWeight> read_rounded(const TensorSource& stored, const std::string& name);
 
 }  // namespace qb

@@ -9,6 +9,7 @@
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
 #include "core/engine/hidden_states.h"
+#include "core/engine/model_tuning.h"
 #include "core/engine/module_name.h"
 #include "core/engine/pipeline.h"
 #include "core/engine/run_state.h"
@@ -53,6 +54,7 @@ class Run {
   Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block)
       : job_(job), control_(control), on_block_(on_block), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
     for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
+      if (find_method(stage.method)->finishing) continue;
       methods_.push_back(make_method(stage));
       names_.push_back(stage.method);
       wanted_ |= methods_.back()->needs();
@@ -82,7 +84,9 @@ class Run {
       }
   }
 
-  void all(int kept) {
+  // share: of the whole job's progress.
+  void all(int kept, double share) {
+    share_ = share;
     const int total = float_decoder_.blocks();
     for (int i = 0; i < kept; ++i) replay(i);
     done_at_start_ = kept;
@@ -248,10 +252,10 @@ class Run {
     p.block = index;
     p.blocks = float_decoder_.blocks();
     p.linear = linear;
-    p.fraction = (index + within) / total;
+    p.fraction = share_ * (index + within) / total;
     p.elapsed_s = seconds_since(start_);
     const double done = index + within - done_at_start_;
-    if (done > 0.2) p.eta_s = p.elapsed_s / done * (total - index - within);
+    if (done > 0.2) p.eta_s = p.elapsed_s / done * (total / share_ - index - within);
     p.rss_bytes = resident_bytes();
     p.peak_rss_bytes = peak_resident_bytes();
     control_.report(p);
@@ -270,8 +274,19 @@ class Run {
   std::vector<at::Tensor> measured_inputs_;
   int64_t measured_tokens_ = 0;
   int done_at_start_ = 0;
+  double share_ = 1;
   Clock::time_point start_ = Clock::now();
 };
+
+// The blocks from `kept` on.
+void walk(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block, int kept, double share) {
+  control.checkpoint();
+  std::error_code error;
+  std::filesystem::create_directories(job.folder / "blocks", error);
+  if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", (job.folder / "blocks").string(), error.message()));
+  forget_tuning(job.folder);  // it was learned on other blocks
+  Run(job, control, on_block).all(kept, share);
+}
 
 }  // namespace
 
@@ -288,18 +303,23 @@ void run_engine(const EngineJob& job, const Control& control, const std::functio
   const at::NoGradGuard no_grad;
   preflight(job);
   const int kept = finished_blocks(job);  // refuses another job's folder
-  if (kept == static_cast<int>(job.model->info.blocks.size())) return;
-  control.checkpoint();
-  std::error_code error;
-  std::filesystem::create_directories(job.folder / "blocks", error);
-  if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", (job.folder / "blocks").string(), error.message()));
-  Run(job, control, on_block).all(kept);
+  const StageSpec* last = job.pipeline.empty() || !find_method(job.pipeline.back().method)->finishing ? nullptr : &job.pipeline.back();
+  const double passes = last ? tuning_passes(tuning_options(*last)) : 0, share = 2 / (2 + passes);  // of the progress; two passes a block
+  if (kept < static_cast<int>(job.model->info.blocks.size())) walk(job, control, on_block, kept, share);
+  if (!last) return;
+  Control inner = control;
+  inner.on_progress = [&](Progress p) {
+    p.fraction = share + (1 - share) * p.fraction;
+    control.report(p);
+  };
+  tune_model(job, tuning_options(*last), inner);
 }
 
 TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> paths;
   for (int i = 0; std::filesystem::exists(block_path(folder, i)); ++i) paths.push_back(block_path(folder, i));
-  return overlay(model->source, open_blocks(paths));
+  const auto tuned = tuned_path(folder);
+  return overlay(model->source, open_blocks(paths, std::filesystem::exists(tuned) ? tuned : std::filesystem::path()));
 }
 
 }  // namespace qb

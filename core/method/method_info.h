@@ -39,6 +39,8 @@ struct MethodInfo {
   bool rounds = false;  // leaves codes, so that no implicit rounding follows
   bool follows_rounding = false;  // may stand after a stage that rounds (and rounds to nearest itself where none did)
   bool whole_model = false;       // changes the model before its blocks are walked: stands before all other stages
+  bool packs_grid = false;        // stores scales in few bits, so that they cannot change freely afterwards
+  bool finishing = false;         // learns on the whole model after its blocks are done: stands after all other stages
   std::vector<KnobInfo> knobs;
 };
 

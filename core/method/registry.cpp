@@ -8,6 +8,7 @@
 #include "core/method/reconstruction/adadim.h"
 #include "core/method/reconstruction/autoround.h"
 #include "core/method/reconstruction/dgq.h"
+#include "core/method/reconstruction/e2e_tuning.h"
 #include "core/method/reconstruction/gptq.h"
 #include "core/method/reconstruction/hqq.h"
 #include "core/method/reconstruction/norm_tweaking.h"
@@ -49,6 +50,7 @@ const std::vector<Entry>& registry() {
       {norm_tweaking_info(), make_norm_tweaking},
       {tesseraq_info(), make_tesseraq},
       {autoround_info(), make_autoround},
+      {e2e_tuning_info(), make_e2e_tuning},
       {magnitude_info(), make_magnitude},
       {wanda_info(), make_wanda},
       {shortgpt_info(), make_shortgpt},

@@ -204,6 +204,25 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
   return head_logits(x, spec).reshape({hidden.size(0), hidden.size(1), s.a().vocabulary});
 }
 
+std::pair<double, at::Tensor> Decoder::divergence(const at::Tensor& hidden, const at::Tensor& teacher) {
+  State& s = *state_;
+  const HeadSpec spec{s.head_rows(), s.a().logit_scale, s.a().logit_softcap};
+  at::Tensor target;
+  {
+    const at::NoGradGuard no_grad;
+    target = s.before_head(teacher);
+  }
+  at::AutoGradMode gradients(true);
+  const at::Tensor leaf = hidden.detach().to(s.held).requires_grad_(true), x = s.before_head(leaf);
+  Divergence found;
+  {
+    const at::NoGradGuard no_grad;
+    found = head_divergence(x.detach(), target, spec);
+  }
+  x.backward(found.gradient);
+  return {found.sum, leaf.grad()};
+}
+
 at::Tensor Decoder::negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids) {
   at::NoGradGuard no_grad;
   State& s = *state_;

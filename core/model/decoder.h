@@ -58,6 +58,9 @@ class Decoder {
   // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
   // returns [batch, seq−1] float32 negative log-likelihoods.
   at::Tensor negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids);
+  // Σ over tokens of KL(teacher ‖ hidden) between the predictions of two hidden states [batch, seq, hidden] behind the last
+  // block, and its gradient by `hidden`, in the dtype that weights are held in.
+  std::pair<double, at::Tensor> divergence(const at::Tensor& hidden, const at::Tensor& teacher);
 
  private:
   struct State;

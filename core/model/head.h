@@ -15,4 +15,11 @@ at::Tensor head_logits(const at::Tensor& x, const HeadSpec& spec);
 // −log softmax(logits)[target] for every token, [tokens] float32, holding only a tile of logits at a time.
 at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec);
 
+struct Divergence {
+  double sum = 0;       // Σ over tokens of KL(teacher ‖ student)
+  at::Tensor gradient;  // of the sum by x [tokens, width], x's dtype
+};
+// Of what x predicts from what teacher predicts, both [tokens, width]; holds the logits of a few hundred tokens at a time.
+Divergence head_divergence(const at::Tensor& x, const at::Tensor& teacher, const HeadSpec& spec);
+
 }  // namespace qb

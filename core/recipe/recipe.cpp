@@ -179,6 +179,12 @@ void check_consistency(const Recipe& recipe) {
       fail(key + ".method", fmt::format("{} changes weights before they are rounded, but an earlier stage rounds them; put it before that one", method.name));
     if (method.whole_model && i > 0 && !find_method(recipe.pipeline[i - 1].method)->whole_model)
       fail(key + ".method", fmt::format("{} changes the whole model; put it before {}", method.name, recipe.pipeline[i - 1].method));
+    if (i > 0 && find_method(recipe.pipeline[i - 1].method)->finishing)
+      fail(key + ".method", fmt::format("{} stands after {}, which learns on the finished model and comes last", method.name, recipe.pipeline[i - 1].method));
+    if (method.finishing)
+      for (const StageSpec& earlier : recipe.pipeline)
+        if (find_method(earlier.method)->packs_grid)
+          fail(key + ".method", fmt::format("{} learns scales, but {} stores them in few bits", method.name, earlier.method));
     rounded = rounded || method.rounds;
   }
 }

@@ -18,6 +18,7 @@
 #include "core/measure/block_measure.h"
 #include "core/measure/perplexity.h"
 #include "core/measure/report_json.h"
+#include "core/method/reconstruction/e2e_tuning.h"
 #include "core/run/run_inputs.h"
 #include "core/store/run_lock.h"
 
@@ -197,7 +198,12 @@ class RecipeRun {
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
     // The statistics pass and the quantized pass over all tokens (over a sample where nothing learns), the float pass over the sample.
     const auto all = static_cast<double>(report_.calibration_tokens), sample = std::min(all, static_cast<double>(job_.measured_tokens));
-    shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample, inputs_.texts, cached);
+    shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample + tuning_tokens(all), inputs_.texts, cached);
+  }
+
+  double tuning_tokens(double all) const {
+    const bool tuned = !recipe_.pipeline.empty() && find_method(recipe_.pipeline.back().method)->finishing;
+    return tuned ? all * tuning_passes(tuning_options(recipe_.pipeline.back())) : 0;
   }
 
   bool learns_from_data() const {
@@ -217,6 +223,8 @@ class RecipeRun {
     Control inner = control_;
     inner.on_progress = [&](const Progress& p) {
       clock.see(p);
+      report_.quantize_seconds = before + seconds_since(start);
+      if (!p.message.empty() && p.message != said_) log_(said_ = p.message);
       forward(p, 0, shares_->quantize());
     };
     run_engine(job_, inner, [&](const BlockView& view) {
@@ -380,6 +388,7 @@ class RecipeRun {
   std::unique_ptr<Shares> shares_;
   Clock::time_point start_ = Clock::now(), saved_ = start_;
   Clock::duration save_cost_{};
+  std::string said_;             // the last line that progress brought
   std::optional<Work> working_;  // when and where this session's work began
 };
 

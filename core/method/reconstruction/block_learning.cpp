@@ -8,13 +8,6 @@
 namespace qb {
 namespace {
 
-// A value that is stored in a coarser type, with the gradient of the exact one.
-at::Tensor stored_through(const at::Tensor& x, ScaleType type) {
-  if (type == ScaleType::f32) return x;
-  const at::Tensor stored = x.detach().to(type == ScaleType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
-  return x + (stored - x.detach());
-}
-
 struct LearnedGrid {
   at::Tensor scale, zero;  // zero undefined: symmetric
 };
@@ -40,6 +33,28 @@ at::Tensor codes_of(const LearnedRounding& r, const LearnedGrid& grid) {
 }
 
 }  // namespace
+
+std::vector<std::string> norm_tensors(const Block& block, const Architecture& architecture) {
+  const NameTable& names = architecture.names;
+  std::vector<std::string> found;
+  for (const std::string& norm : {names.input_norm, names.mlp_norm, names.post_attention_norm, names.post_mlp_norm})
+    for (const char* part : {".weight", ".bias"})
+      if (!norm.empty() && block.others.contains(norm + part)) found.push_back(norm + part);
+  return found;
+}
+
+LinearTap straight_through(const LinearTap& tap) {
+  return [tap](const Linear& linear, const at::Tensor& x) {
+    const at::Tensor exact = x.detach(), replaced = tap(linear, exact);
+    return replaced.is_same(exact) ? x : x + (replaced - exact);
+  };
+}
+
+at::Tensor stored_through(const at::Tensor& x, ScaleType type) {
+  if (type == ScaleType::f32) return x;
+  const at::Tensor stored = x.detach().to(type == ScaleType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
+  return x + (stored - x.detach());
+}
 
 at::Tensor round_through(const at::Tensor& x) { return x + (x.detach().round() - x.detach()); }
 
@@ -84,12 +99,12 @@ BlockLearning::BlockLearning(BlockWork& work) : work_(work), state_(work.seed * 
   for (const LinearWork& linear : work.linears)
     if (linear.activations) activations.emplace(linear.info.tensor, *linear.activations);
   const Control& control = work.control;
-  tap_ = [activations, &control](const Linear& linear, const at::Tensor& x) {
+  tap_ = straight_through([activations, &control](const Linear& linear, const at::Tensor& x) {
     control.checkpoint();
     const auto it = activations.find(linear.info.tensor);
-    if (it == activations.end()) return x;
-    return x + (fake_quantize(x.detach(), it->second) - x.detach());
-  };
+    return it == activations.end() ? x : fake_quantize(x, it->second);
+  });
+
 }
 
 at::Tensor BlockLearning::difference(const at::Tensor& input, const at::Tensor& target) const {

@@ -24,6 +24,15 @@ struct LearnedRounding {
 // Throws InputError for float types.
 LearnedRounding learned_rounding(const LinearWork& linear);
 
+// Names in block.others of the weights and biases of its norms over hidden states.
+std::vector<std::string> norm_tensors(const Block& block, const Architecture& architecture);
+
+// x as the tap replaces it, with the gradient of x.
+LinearTap straight_through(const LinearTap& tap);
+
+// A value as it is stored in a coarser type, with the gradient of the exact one.
+at::Tensor stored_through(const at::Tensor& x, ScaleType type);
+
 // Learns on the block's output: draws samples, runs the block with the weights that a caller has put into it, and hands
 // the loss back.
 class BlockLearning {

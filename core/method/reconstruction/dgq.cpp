@@ -94,6 +94,7 @@ MethodInfo dgq_info() {
           .source = "Zhang et al. 2023, arXiv 2310.04836",
           .needs_calibration = true,
           .rounds = true,
+          .packs_grid = true,
           .knobs = {
               {"channel_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "channel scales tried", "DGQ"},
               {"group_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "group scales tried for each; its authors try 80", "this program"},

@@ -30,11 +30,7 @@ class NormTweaking final : public Method {
       round_to_nearest(linear, work.control);
     }
     use_current_weights(work);
-    const NameTable& names = work.decoder.architecture().names;
-    std::vector<std::string> norms;
-    for (const std::string& norm : {names.input_norm, names.mlp_norm, names.post_attention_norm, names.post_mlp_norm})
-      for (const char* part : {".weight", ".bias"})
-        if (!norm.empty() && work.block.others.contains(norm + part)) norms.push_back(norm + part);
+    const std::vector<std::string> norms = norm_tensors(work.block, work.decoder.architecture());
     if (norms.empty()) return;
     BlockLearning learning(work);
     const double before = learning.full_loss(knobs_.float_path);

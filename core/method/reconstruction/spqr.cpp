@@ -154,6 +154,7 @@ MethodInfo spqr_info() {
           .source = "Dettmers et al. 2023, arXiv 2306.03078",
           .needs_calibration = true,
           .rounds = true,
+          .packs_grid = true,
           .knobs = {
               {"relative_threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
               {"simplified_outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},

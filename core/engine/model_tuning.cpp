@@ -1,0 +1,317 @@
+#include "core/engine/model_tuning.h"
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+#include <random>
+
+#include "core/base/error.h"
+#include "core/engine/block_store.h"
+#include "core/engine/hidden_states.h"
+#include "core/engine/module_name.h"
+#include "core/engine/run_state.h"
+#include "core/format/safetensors.h"
+#include "core/method/reconstruction/block_learning.h"
+#include "core/quant/units.h"
+
+namespace qb {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::filesystem::path checkpoint_path(const std::filesystem::path& folder) { return folder / "tuning.safetensors"; }
+
+// What a learned factor belongs to: value = start · exp(factor), for Gemma's norms (1 + start) · exp(factor) − 1.
+struct Parameter {
+  at::Tensor start;            // float32
+  at::Tensor factor;           // a view of all factors, same shape
+  int64_t offset = 0;          // among them
+  ScaleType type = ScaleType::f32;  // scales: what they are stored in
+  double plus = 0;
+  at::Tensor value() const { return (start + plus) * factor.exp() - plus; }
+};
+
+struct TunedLinear {
+  size_t index;                // in Block::linears
+  QuantizedWeight weight;      // the grid's scale is replaced by the learned one
+  Parameter scale;
+};
+
+struct TunedNorm {
+  std::string name;            // in Block::others
+  Parameter weight;
+};
+
+struct TunedBlock {
+  Block frame;                 // with the weights of tuned linears left out: they are made of codes when they are needed
+  std::vector<TunedLinear> linears;
+  std::vector<TunedNorm> norms;
+};
+
+constexpr const char* kScale = ".scale";  // as block files name it
+
+class Tuning {
+ public:
+  Tuning(const EngineJob& job, const TuningOptions& options, const Control& control)
+      : job_(job), options_(options), control_(control), source_(quantized_blocks()), decoder_(job.model, source_, job.dtype, job.device),
+        states_(job.calibration, job.model->architecture.hidden_size, job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
+    for (int i = 0; i < decoder_.blocks(); ++i) open(i);
+    all_ = at::zeros({count_}, at::kFloat);
+    mean_ = at::zeros_like(all_);
+    square_ = at::zeros_like(all_);
+    int64_t at = 0;
+    for (TunedBlock& block : blocks_) {
+      auto give = [&](Parameter& p) {
+        const int64_t n = p.start.numel();
+        p.offset = at;
+        p.factor = at_place(all_, p);
+        at += n;
+      };
+      for (TunedLinear& linear : block.linears) give(linear.scale);
+      for (TunedNorm& norm : block.norms) give(norm.weight);
+    }
+    const LinearTap quantizing = activation_tap(job.scheme);
+    tap_ = [this, quantizing](const Linear& linear, const at::Tensor& x) {
+      control_.checkpoint();
+      return quantizing ? quantizing(linear, x) : x;
+    };
+    learning_tap_ = straight_through(tap_);
+  }
+
+  void run() {
+    teach();
+    const auto batches = static_cast<int64_t>(states_.batches());
+    const int64_t steps = options_.epochs * batches;
+    int64_t step = restore();
+    Clock::time_point saved;  // long ago: the first step is kept at once
+    double epoch_loss = 0, epoch_tokens = 0;
+    for (; step < steps; ++step) {
+      const int64_t epoch = step / batches;
+      if (step % batches == 0) epoch_loss = epoch_tokens = 0;
+      const auto batch = static_cast<size_t>(order(epoch)[static_cast<size_t>(step % batches)]);
+      const double loss = learn(batch, step, steps);
+      epoch_loss += loss;
+      epoch_tokens += static_cast<double>(states_.ids(batch).numel());
+      Progress p;
+      p.fraction = kTeaching(steps) + (1 - kTeaching(steps)) * static_cast<double>(step + 1) / static_cast<double>(steps);
+      if ((step + 1) % batches == 0 || step == 0) p.message = fmt::format("epoch {} of {}: divergence {:.4f} nats a token", epoch + 1, options_.epochs, epoch_loss / epoch_tokens);
+      report(p);
+      if (Clock::now() - saved > std::chrono::seconds(30)) {
+        save(step + 1);
+        saved = Clock::now();
+      }
+    }
+    write();
+    std::error_code ignored;
+    std::filesystem::remove(checkpoint_path(job_.folder), ignored);
+  }
+
+ private:
+  // The float model's pass costs about as much as a quarter of an epoch.
+  double kTeaching(int64_t steps) const { return 1.0 / (1.0 + 4.0 * static_cast<double>(steps) / static_cast<double>(states_.batches())); }
+
+  TensorSourcePtr quantized_blocks() const {
+    std::vector<std::filesystem::path> paths;
+    for (size_t i = 0; i < job_.model->info.blocks.size(); ++i) paths.push_back(block_path(job_.folder, static_cast<int>(i)));
+    return overlay(job_.model->source, open_blocks(paths));
+  }
+
+  void open(int index) {
+    const auto stored = open_safetensors(block_path(job_.folder, index));
+    TunedBlock tuned{decoder_.load_block(index), {}, {}};
+    Block& block = tuned.frame;
+    for (size_t i = 0; i < block.linears.size(); ++i) {
+      const LinearInfo& info = block.linears[i].info;
+      auto weight = read_rounded(*stored, info.tensor);
+      if (!weight) continue;
+      const auto spec = job_.scheme.weights_of(module_of(info));
+      tuned.linears.push_back({i, std::move(*weight), {}});
+      TunedLinear& linear = tuned.linears.back();
+      linear.weight.codes = linear.weight.codes.clone();
+      linear.scale.start = linear.weight.grid.scale.clone();
+      linear.scale.type = spec ? spec->scale_type : ScaleType::f32;
+      block.linears[i].weight = at::Tensor();
+      count_ += linear.scale.start.numel();
+    }
+    if (options_.norms)
+      for (const std::string& name : norm_tensors(block, decoder_.architecture())) {
+        if (!name.ends_with(".weight")) continue;
+        tuned.norms.push_back({name, {}});
+        Parameter& p = tuned.norms.back().weight;
+        p.start = block.others.at(name).to(at::kCPU, at::kFloat);
+        p.plus = decoder_.architecture().norm == NormKind::rms_plus_one ? 1 : 0;
+        count_ += p.start.numel();
+      }
+    blocks_.push_back(std::move(tuned));
+  }
+
+  // The float model's hidden states behind its last block.
+  void teach() {
+    Decoder teacher(job_.model, job_.model->source, job_.dtype, job_.device);
+    const LinearTap seen = [this](const Linear&, const at::Tensor& x) {
+      control_.checkpoint();
+      return x;
+    };
+    for (size_t b = 0; b < states_.batches(); ++b) states_[b].copy_(teacher.embed(states_.ids(b).to(job_.device)));
+    const int64_t steps = options_.epochs * static_cast<int64_t>(states_.batches());
+    for (int i = 0; i < teacher.blocks(); ++i) {
+      const Block block = teacher.load_block(i);
+      for (size_t b = 0; b < states_.batches(); ++b) states_[b].copy_(teacher.forward(block, states_[b].to(job_.device), seen));
+      Progress p;
+      p.message = "predictions of the float model";
+      p.fraction = kTeaching(steps) * (i + 1) / teacher.blocks();
+      report(p);
+    }
+  }
+
+  // A block with what has been learned so far, as a checkpoint would hold it.
+  Block current(const TunedBlock& tuned) const {
+    Block block = tuned.frame;
+    for (const TunedLinear& linear : tuned.linears) {
+      QuantizedWeight weight = linear.weight;
+      weight.grid.scale = stored_through(linear.scale.value(), linear.scale.type);
+      block.linears[linear.index].weight = weight.dequantize().to(job_.dtype).to(job_.device, decoder_.weight_dtype());
+    }
+    for (const TunedNorm& norm : tuned.norms) {
+      at::Tensor& held = block.others.at(norm.name);
+      held = norm.weight.value().to(job_.dtype).to(held.options());
+    }
+    return block;
+  }
+
+  // One step on a batch; returns its summed divergence in nats.
+  double learn(size_t batch, int64_t step, int64_t steps) {
+    // Only what enters each block is kept: a block is run again when its gradients' turn comes.
+    std::vector<at::Tensor> inputs;
+    at::Tensor hidden = decoder_.embed(states_.ids(batch).to(job_.device));
+    for (const TunedBlock& tuned : blocks_) {
+      inputs.push_back(hidden);
+      hidden = decoder_.forward(current(tuned), hidden, tap_);
+    }
+    auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device));
+    gradient = gradient / static_cast<double>(states_.ids(batch).numel());
+    const at::Tensor towards = at::zeros_like(all_);
+    for (size_t i = blocks_.size(); i-- > 0;) {
+      const TunedBlock& tuned = blocks_[i];
+      Block block = current(tuned);
+      for (const TunedLinear& linear : tuned.linears) block.linears[linear.index].weight.requires_grad_(true);
+      for (const TunedNorm& norm : tuned.norms) block.others.at(norm.name).requires_grad_(true);
+      {
+        at::AutoGradMode gradients(true);
+        const at::Tensor leaf = inputs[i].to(decoder_.weight_dtype(), false, true).requires_grad_(true);
+        decoder_.forward_learning(block, leaf, learning_tap_).backward(gradient);
+        gradient = leaf.grad();
+      }
+      inputs.pop_back();
+      for (const TunedLinear& linear : tuned.linears) {
+        const at::Tensor by_weight = block.linears[linear.index].weight.grad();
+        if (by_weight.defined()) at_place(towards, linear.scale).copy_(by_scale(linear, by_weight.to(at::kCPU, at::kFloat)) * linear.scale.value());
+      }
+      for (const TunedNorm& norm : tuned.norms) {
+        const at::Tensor by_norm = block.others.at(norm.name).grad();
+        if (by_norm.defined()) at_place(towards, norm.weight).copy_(by_norm.to(at::kCPU, at::kFloat) * (norm.weight.value() + norm.weight.plus));
+      }
+    }
+    adam(towards, step, steps);
+    return loss;
+  }
+
+  static at::Tensor at_place(const at::Tensor& all, const Parameter& p) { return all.narrow(0, p.offset, p.start.numel()).view(p.start.sizes()); }
+
+  // Σ over each unit of gradient · (code − zero), which is what the scale multiplies.
+  static at::Tensor by_scale(const TunedLinear& linear, const at::Tensor& by_weight) {
+    QuantizedWeight unit = linear.weight;  // with scales of one, and nothing where float16 values replace the codes
+    unit.grid.scale = at::ones_like(unit.grid.scale);
+    if (unit.columns.defined()) unit.column_values = at::zeros_like(unit.column_values);
+    if (unit.outliers.defined()) unit.outlier_values = at::zeros_like(unit.outlier_values);
+    const at::Tensor steps = unit.dequantize().mul_(by_weight);
+    return unit_grid(to_units(steps, unit.spec).sum(1, true), unit.spec, steps.size(0), steps.size(1));
+  }
+
+  // Kingma & Ba 2014 (arXiv 1412.6980), algorithm 1, with a step that falls along half a cosine.
+  void adam(const at::Tensor& gradient, int64_t step, int64_t steps) {
+    constexpr double kMean = 0.9, kSquare = 0.99, kSmall = 1e-12;
+    mean_.mul_(kMean).add_(gradient, 1 - kMean);
+    square_.mul_(kSquare).addcmul_(gradient, gradient, 1 - kSquare);
+    const auto n = static_cast<double>(step + 1);
+    const double rate = options_.rate * 0.5 * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(steps)));
+    const at::Tensor size = (square_ / (1 - std::pow(kSquare, n))).sqrt_().add_(kSmall);
+    all_.addcdiv_(mean_, size, -rate / (1 - std::pow(kMean, n)));
+  }
+
+  // Batches of an epoch, shuffled the same way on every machine and in every session.
+  std::vector<int64_t> order(int64_t epoch) const {
+    std::vector<int64_t> batches(states_.batches());
+    std::iota(batches.begin(), batches.end(), 0);
+    std::mt19937_64 random(job_.seed + static_cast<uint64_t>(epoch));
+    for (size_t i = batches.size(); i > 1; --i) std::swap(batches[i - 1], batches[random() % i]);
+    return batches;
+  }
+
+  void save(int64_t step) const {
+    write_safetensors(checkpoint_path(job_.folder), {{"factors", all_}, {"mean", mean_}, {"square", square_}, {"step", at::tensor({step}, at::kLong)}});
+  }
+
+  // Steps that an earlier session made.
+  int64_t restore() {
+    const auto path = checkpoint_path(job_.folder);
+    if (!std::filesystem::exists(path)) return 0;
+    const auto stored = open_safetensors(path);
+    for (const auto& [name, into] : {std::pair{"factors", &all_}, {"mean", &mean_}, {"square", &square_}}) {
+      const at::Tensor value = stored->read(name);
+      if (value.scalar_type() != at::kFloat || value.sizes() != into->sizes())
+        throw InputError(fmt::format("{}: tensor \"{}\" is not float32 [{}]; delete the file to learn from the start", path.string(), name, count_));
+      into->copy_(value);
+    }
+    return stored->read("step").item<int64_t>();
+  }
+
+  void write() const {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      const std::string prefix = decoder_.architecture().block_prefix(static_cast<int64_t>(i));
+      for (const TunedLinear& linear : blocks_[i].linears)
+        tensors.emplace_back(blocks_[i].frame.linears[linear.index].info.tensor + kScale, stored_through(linear.scale.value(), linear.scale.type));
+      for (const TunedNorm& norm : blocks_[i].norms) tensors.emplace_back(prefix + norm.name, norm.weight.value().to(job_.dtype));
+    }
+    write_safetensors(tuned_path(job_.folder), tensors);
+  }
+
+  void report(Progress& p) {
+    p.phase = "quantize";
+    p.stage = "e2e_tuning";
+    control_.report(p);
+  }
+
+  const EngineJob& job_;
+  const TuningOptions& options_;
+  const Control& control_;
+  TensorSourcePtr source_;
+  Decoder decoder_;
+  HiddenStates states_;        // first the calibration tokens' on their way through the float model, then its last
+  std::vector<TunedBlock> blocks_;
+  LinearTap tap_, learning_tap_;
+  int64_t count_ = 0;
+  at::Tensor all_, mean_, square_;  // factors of all parameters, and Adam's moments
+};
+
+}  // namespace
+
+std::filesystem::path tuned_path(const std::filesystem::path& folder) { return folder / "tuned.safetensors"; }
+
+void tune_model(const EngineJob& job, const TuningOptions& options, const Control& control) {
+  if (std::filesystem::exists(tuned_path(job.folder))) return;
+  const at::NoGradGuard no_grad;
+  Tuning(job, options, control).run();
+}
+
+void forget_tuning(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  for (const auto& path : {tuned_path(folder), checkpoint_path(folder)}) std::filesystem::remove(path, ignored);
+}
+
+}  // namespace qb

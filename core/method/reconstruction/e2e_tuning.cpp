@@ -1,0 +1,43 @@
+#include "core/method/reconstruction/e2e_tuning.h"
+
+namespace qb {
+namespace {
+
+// Its work begins where the blocks' ends: core/engine/model_tuning.
+class Nothing final : public Method {
+ public:
+  void apply(BlockWork&) override {}
+};
+
+}  // namespace
+
+MethodInfo e2e_tuning_info() {
+  const TuningOptions d;
+  return {.name = "e2e_tuning",
+          .title = "End-to-end tuning",
+          .kind = MethodClass::reconstruction,
+          .help = "After all blocks: scales and norms learn together, so that the model's predictions come near the float model's. Codes stay.",
+          .source = "Chen et al. 2024, arXiv 2407.11062 (second phase)",
+          .needs_calibration = true,
+          .follows_rounding = true,
+          .finishing = true,
+          .knobs = {
+              {"epochs", KnobType::integer, d.epochs, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
+              {"lr", KnobType::real, d.rate, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
+              {"batch_tokens", KnobType::integer, d.batch_tokens, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
+              {"norms", KnobType::boolean, d.norms, 0, 0, {}, "", "learn the norms' weights too", "this program"},
+          }};
+}
+
+TuningOptions tuning_options(const StageSpec& stage) {
+  TuningOptions options;
+  options.epochs = std::get<int64_t>(knob(stage, "epochs"));
+  options.rate = std::get<double>(knob(stage, "lr"));
+  options.batch_tokens = std::get<int64_t>(knob(stage, "batch_tokens"));
+  options.norms = std::get<bool>(knob(stage, "norms"));
+  return options;
+}
+
+std::unique_ptr<Method> make_e2e_tuning(const StageSpec&) { return std::make_unique<Nothing>(); }
+
+}  // namespace qb
