@@ -48,17 +48,16 @@ at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& t
 }
 
 Divergence head_divergence(const at::Tensor& x, const at::Tensor& teacher, const HeadSpec& spec) {
-  constexpr int64_t kTokens = 256;
+  constexpr int64_t kTokens = 128;
   HeadSpec wide = spec;
   wide.rows = spec.rows.to(x.scalar_type());  // once: it is multiplied with often
   Divergence result{0, at::empty_like(x)};
   for (int64_t first = 0; first < x.size(0); first += kTokens) {
     const int64_t count = std::min(kTokens, x.size(0) - first);
-    const at::Tensor logits = tile_logits(x.narrow(0, first, count), wide, 0, wide.rows.size(0));
-    const at::Tensor student = at::log_softmax(logits, 1), target = at::log_softmax(tile_logits(teacher.narrow(0, first, count), wide, 0, wide.rows.size(0)), 1);
-    const at::Tensor probability = target.exp();
-    result.sum += (probability * (target - student)).sum(at::kDouble).item<double>();
-    at::Tensor by_logits = student.exp().sub_(probability);
+    const at::Tensor target = at::log_softmax(tile_logits(teacher.narrow(0, first, count), wide, 0, wide.rows.size(0)), 1), probability = target.exp();
+    const at::Tensor logits = tile_logits(x.narrow(0, first, count), wide, 0, wide.rows.size(0)), student = at::log_softmax(logits, 1);
+    result.sum += target.sub_(student).mul_(probability).sum(at::kDouble).item<double>();
+    const at::Tensor by_logits = student.exp_().sub_(probability);
     if (spec.softcap > 0) by_logits.mul_(1 - (logits / spec.softcap).square());
     if (spec.scale != 1) by_logits.mul_(spec.scale);
     result.gradient.narrow(0, first, count).copy_(at::matmul(by_logits.to(x.scalar_type()), wide.rows));

@@ -19,7 +19,7 @@ struct Divergence {
   double sum = 0;       // Σ over tokens of KL(teacher ‖ student)
   at::Tensor gradient;  // of the sum by x [tokens, width], x's dtype
 };
-// Of what x predicts from what teacher predicts, both [tokens, width]; holds the logits of a few hundred tokens at a time.
+// Of what x predicts from what teacher predicts, both [tokens, width]; holds the logits of a hundred tokens at a time.
 Divergence head_divergence(const at::Tensor& x, const at::Tensor& teacher, const HeadSpec& spec);
 
 }  // namespace qb

@@ -2,12 +2,13 @@
 """Weight-only pipelines beside their peers, in turn, on one model, text and machine.
 
     python tests/benchmarks/weight_methods.py MODEL CALIBRATION EVALUATION [--samples 128] [--windows 20] [--ours NAME …]
-        [--peers NAME …] [--peer-python PYTHON] [--peer-scripts FOLDER]
+        [--peers NAME …] [--peer-blocks N] [--peer-python PYTHON] [--peer-scripts FOLDER]
 
 MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first
 windows of 2048. Peers are peer_llm_compressor.py and peer_autoround.py in FOLDER, run by PYTHON, an environment of their own
 with torch 2.11.0, transformers 5.17.0, llmcompressor 0.14.0.1, compressed-tensors 0.19.0 and auto-round 0.15.1; without
---peers only our side runs. Prints a line a pipeline: perplexity, seconds of quantization, peak memory; then the ratios.
+--peers only our side runs. --peer-blocks N gives peers the model's first N blocks only and multiplies their time, which goes
+block by block, by all blocks / N: a peer of half an hour is measured in minutes; its perplexity is then not. Prints a line a pipeline: perplexity, seconds of quantization, peak memory; then the ratios.
 """
 import argparse
 import json
@@ -29,6 +30,7 @@ OURS = {
     "awq-clip-gptq-w4-asym": (4, False, "awq, clip, gptq", 22.6, "awq", 0.08),
     "awq-clip-gptq-w3-asym": (3, False, "awq, clip, gptq", 31.0, "awq", 0.08),
     "sequential-w4-asym": (4, False, "awq, {method: clip, queries: true}, {method: gptq, true_sequential: true}", 22.4, "autoround", 0.15),
+    "tuned-w4-asym": (4, False, "awq, {method: clip, queries: true}, {method: gptq, true_sequential: true}, e2e_tuning", 22.0, "autoround", 1),
 }
 PEERS = {"rtn": ("peer_llm_compressor.py", "rtn"), "gptq": ("peer_llm_compressor.py", "gptq"), "awq": ("peer_llm_compressor.py", "awq"), "autoround": ("peer_autoround.py", "asym")}
 
@@ -54,10 +56,22 @@ evaluation:
             "bits": report["bits_per_weight"]}
 
 
+def cut(model, blocks, folder):
+    """The model's first blocks, as a folder of links with another config.json; returns it and the share of blocks that it has."""
+    config = json.loads((model / "config.json").read_text())
+    folder.mkdir(exist_ok=True)
+    for path in model.iterdir():
+        if path.name != "config.json" and not (folder / path.name).exists():
+            (folder / path.name).symlink_to(path.resolve())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": blocks}))
+    return folder, blocks / config["num_hidden_layers"]
+
+
 def peer(name, options, folder):
     script, argument = PEERS[name]
+    model, share = (options.model, 1) if not options.peer_blocks else cut(options.model, options.peer_blocks, folder / "cut")
     out = folder / f"peer-{name}"
-    words = [options.model, options.calibration, out, argument] if name == "autoround" else [argument, options.model, options.calibration, out]
+    words = [model, options.calibration, out, argument] if name == "autoround" else [argument, model, options.calibration, out]
     extra = ["200", "4", "64", str(options.samples), "512"] if name == "autoround" else ["4", "64", str(options.samples), "512"]
     start = time.perf_counter()
     done = subprocess.run([options.peer_python, options.peer_scripts / script, *map(str, words), *extra], capture_output=True, text=True)
@@ -65,6 +79,9 @@ def peer(name, options, folder):
         sys.exit(done.stderr[-2000:])
     result = json.loads(done.stdout.strip().splitlines()[-1])
     result["wall"] = time.perf_counter() - start
+    if share < 1:
+        result["measured_seconds"], result["seconds"] = result["seconds"], result["seconds"] / share
+        return result
     evaluated = subprocess.run([options.peer_python, options.peer_scripts / "perplexity_transformers.py", str(out), str(options.evaluation)], capture_output=True, text=True)
     result["perplexity_said"] = evaluated.stdout.strip().splitlines()[-1] if evaluated.returncode == 0 else "not measured: " + evaluated.stderr.strip()[-200:]
     return result
@@ -79,6 +96,7 @@ def main():
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--ours", nargs="*", default=list(OURS), choices=list(OURS))
     parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
+    parser.add_argument("--peer-blocks", type=int, default=0)
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--peer-scripts", type=Path, default=ROOT.parent / "shared" / "tools")
     options = parser.parse_args()
