@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import ROOT
-from peer_model import BLOCKS, LINEARS, SAMPLES, SEQ_LEN, save_peer_model
+from peer_model import BLOCKS, LINEARS, NORMS, SAMPLES, SEQ_LEN, peer_tensors, save_peer_model
 
 
 def peer(case):
@@ -56,5 +56,20 @@ def test_gptq_gives_the_codes_of_llm_compressor(case, stage, group, ours):
             name = f"{block}.{linear}"
             assert torch.allclose(got[f"{name}.scale"], expected[f"{name}.scale"], rtol=1e-6), name
             same = (got[f"{name}.codes"] == expected[f"{name}.codes"]).double().mean().item()
-            print(name, same)
+            # All of them on the machine where this was written; another order of sums can turn a tie.
             assert same >= 0.99, (name, same)
+
+
+def test_awq_chooses_the_scales_of_llm_compressor(ours):
+    """Without its weights' part in the scales, both programs try exponents of one grid on the outputs of the same modules."""
+    expected, unscaled = peer("awq-g64"), peer_tensors()
+    got = ours("{method: awq, objective: module, samples: 0, rows: 0, do_gqa_trans: false}", 64, symmetric=False, propagate=False)
+    for block in range(BLOCKS):
+        for norm in NORMS:
+            name = f"{block}.{norm}"
+            assert not torch.allclose(expected[name], unscaled[f"model.layers.{name}.weight"], rtol=0.1)
+            assert torch.allclose(got[name], expected[name], rtol=1e-4), name
+        for linear in LINEARS:
+            name = f"{block}.{linear}"
+            assert torch.allclose(got[f"{name}.scale"], expected[f"{name}.scale"], rtol=1e-4), name
+            assert (got[f"{name}.codes"] == expected[f"{name}.codes"]).double().mean() >= 0.99, name
