@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/method/reconstruction/gptq_solver.h"
+#include "core/method/reconstruction/rtn.h"
 
 namespace qb {
 namespace {
@@ -18,7 +19,7 @@ class Owq final : public Method {
       const auto it = work.statistics.find(linear.info.subset);
       if (it == work.statistics.end() || !it->second.gram.defined() || it->second.tokens == 0) {
         linear.note = "no calibration token reached it: rounded to nearest";
-        linear.quantized = quantize(linear.weight, *linear.spec, work.control);
+        round_to_nearest(linear, work.control);
         continue;
       }
       const at::Tensor& gram = it->second.gram;
@@ -31,7 +32,7 @@ class Owq final : public Method {
       const auto factor = gptq_factor(gram, options_, group, columns);
       if (!factor) {
         linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
-        linear.quantized = quantize(linear.weight, *linear.spec, work.control);
+        round_to_nearest(linear, work.control);
         continue;
       }
       linear.quantized = gptq(linear.weight, *factor, *linear.spec, linear.range, linear.kept, options_, work.control).weight;

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/method/reconstruction/gptq_solver.h"
+#include "core/method/reconstruction/rtn.h"
 
 namespace qb {
 namespace {
@@ -71,7 +72,7 @@ class SpQr final : public Method {
       if (it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0) factor = gptq_factor(it->second.gram, options, spec.group_size);
       if (!factor) {
         linear.note = "no Gram matrix to work with: rounded to nearest";
-        linear.quantized = quantize(linear.weight, spec, work.control);
+        round_to_nearest(linear, work.control);
         continue;
       }
       linear.quantized = solve(linear.weight, factor->upper, spec, work.control);
