@@ -370,7 +370,42 @@ def test_a_killed_run_goes_on_to_the_same_bytes(pipeline, tool, tmp_path):
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(blocks(whole), blocks(broken)))
 
 
-EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "owq", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
+def test_quik_keeps_the_columns_of_the_largest_inputs_and_counts_them(tool, tmp_path):
+    import tokenizers
+    import transformers
+    kept = 9
+    done = run(tool, tmp_path, recipe(tmp_path, f"{{method: quik, columns: {kept}}}"), "--json")
+    assert done.returncode == 0, done.stderr
+    stored, report = load_file(blocks(tmp_path)[0]), json.loads(done.stdout)[0]["blocks"][0]
+    model = transformers.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
+    encoded = tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode((DEMO / "calibration.txt").read_text(), add_special_tokens=False).ids
+    layer, peaks = model.model.layers[0], {}
+    names = [name for name, module in layer.named_modules() if isinstance(module, torch.nn.Linear)]
+    for name in names:
+        layer.get_submodule(name).register_forward_pre_hook(lambda m, i, n=name: peaks.__setitem__(n, i[0].abs().amax((0, 1))))
+    with torch.no_grad():
+        model(torch.tensor(encoded[:8 * 128]).view(8, 128))
+    assert len(report["linears"]) == len(names) == 7
+    for linear in report["linears"]:
+        name, module = linear["name"], layer.get_submodule(linear["name"])
+        key = f"model.layers.0.{name}.weight"
+        largest = peaks[name].topk(kept).indices.sort().values
+        assert torch.equal(stored[f"{key}.columns"], largest), name
+        out, columns = module.weight.shape
+        # A float16 scale and 3 bits of zero point a group of 64; 3 bits a weight, or 16 where kept; 32 to say which column.
+        bits = out * columns * 19 / 64 + 3 * out * (columns - kept) + 16 * out * kept + 32 * kept
+        assert linear["bits_per_weight"] == pytest.approx(bits / (out * columns)), name
+        # They are not rounded to a grid, only moved to make up for the others.
+        values = stored[f"{key}.column_values"]
+        assert values.dtype == torch.float16 and (values.float() - module.weight[:, largest]).norm() < 0.5 * module.weight[:, largest].norm()
+
+
+def test_quik_refuses_to_keep_every_column(tool, tmp_path):
+    done = run(tool, tmp_path, recipe(tmp_path, "quik"))
+    assert done.returncode == 4 and "256" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
          "{method: omniquant, epochs: 1}", "{method: omniquant, epochs: 1, let: true}", "gptq, {method: norm_tweaking, epochs: 1}", "{method: autoround, iters: 10}",
          "{method: tesseraq, iterations: 10, rounds: 3}", "{method: wanda, pattern: '2:4'}, gptq", "magnitude, rtn", "shortgpt", "smoothquant, awq, clip, gptq"]
 
