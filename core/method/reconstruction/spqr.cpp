@@ -1,8 +1,6 @@
 #include "core/method/reconstruction/spqr.h"
 
-#include <fmt/format.h>
-
-#include "core/base/error.h"
+#include "core/method/groups.h"
 #include "core/method/reconstruction/gptq_solver.h"
 #include "core/method/reconstruction/rtn.h"
 
@@ -62,8 +60,7 @@ class SpQr final : public Method {
       if (!linear.spec) continue;
       work.begin(linear);
       const QuantSpec& spec = *linear.spec;
-      if (spec.type.kind != NumberType::Kind::integer || spec.granularity != Granularity::group)
-        throw InputError(fmt::format("{}: spqr needs integer codes in groups, found {}", linear.module, describe(spec)));
+      require_integer_groups(linear, "spqr");
       const auto it = work.statistics.find(linear.info.subset);
       std::optional<GptqFactor> factor;
       GptqOptions options;
