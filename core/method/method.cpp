@@ -1,6 +1,18 @@
 #include "core/method/method.h"
 
+#include "core/method/model_change.h"
+
 namespace qb {
+namespace {
+
+class DoneBeforeBlocks final : public Method {
+ public:
+  void apply(BlockWork&) override {}
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_done_before_blocks() { return std::make_unique<DoneBeforeBlocks>(); }
 
 void use_current_weights(BlockWork& work) {
   for (size_t i = 0; i < work.linears.size(); ++i) {

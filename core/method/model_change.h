@@ -21,6 +21,9 @@ struct ModelChange {
   Apply apply = nullptr;
 };
 
+// The method of such a stage: nothing is left to do when blocks are walked.
+std::unique_ptr<Method> make_done_before_blocks();
+
 // nullptr when the method works on blocks.
 const ModelChange* model_change(const std::string& method);
 

@@ -14,6 +14,7 @@
 #include "core/method/reconstruction/norm_tweaking.h"
 #include "core/method/reconstruction/omniquant.h"
 #include "core/method/reconstruction/owq.h"
+#include "core/method/reconstruction/quik.h"
 #include "core/method/reconstruction/rtn.h"
 #include "core/method/reconstruction/spqr.h"
 #include "core/method/reconstruction/tesseraq.h"
@@ -43,6 +44,7 @@ const std::vector<Entry>& registry() {
       {hqq_info(), make_hqq},
       {gptq_info(), make_gptq},
       {owq_info(), make_owq},
+      {quik_info(), make_quik},
       {spqr_info(), make_spqr},
       {adadim_info(), make_adadim},
       {dgq_info(), make_dgq},

@@ -3,16 +3,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cmath>
-
 #include "core/base/error.h"
+#include "core/model/family_fields.h"
 
 // The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
 // InternLM2's are those of its published modeling_internlm2.py.
 namespace qb {
 namespace {
-
-constexpr int64_t kMaxBlocks = 1024, kMaxHeads = 4096, kMaxWidth = 1 << 20, kMaxVocabulary = 1 << 27, kMaxExperts = 4096;
 
 NameTable llama_names() {
   NameTable n;
@@ -87,31 +84,6 @@ NameTable opt_names() {
   return n;
 }
 
-NameTable bloom_names() {
-  NameTable n;
-  n.embedding = "transformer.word_embeddings", n.embedding_norm = "transformer.word_embeddings_layernorm";
-  n.final_norm = "transformer.ln_f", n.head = "lm_head", n.block = "transformer.h.";
-  n.input_norm = "input_layernorm", n.mlp_norm = "post_attention_layernorm";
-  n.qkv = "self_attention.query_key_value", n.o = "self_attention.dense";
-  n.up = "mlp.dense_h_to_4h", n.down = "mlp.dense_4h_to_h";
-  return n;
-}
-
-NameTable falcon_names() {
-  NameTable n = bloom_names();
-  n.embedding_norm = "";
-  return n;
-}
-
-NameTable neox_names() {
-  NameTable n;
-  n.embedding = "gpt_neox.embed_in", n.final_norm = "gpt_neox.final_layer_norm", n.head = "embed_out", n.block = "gpt_neox.layers.";
-  n.input_norm = "input_layernorm", n.mlp_norm = "post_attention_layernorm";
-  n.qkv = "attention.query_key_value", n.o = "attention.dense";
-  n.up = "mlp.dense_h_to_4h", n.down = "mlp.dense_4h_to_h";
-  return n;
-}
-
 NameTable starcoder2_names() {
   NameTable n = llama_names();
   n.gate = "", n.up = "mlp.c_fc", n.down = "mlp.c_proj";
@@ -132,46 +104,6 @@ NameTable internlm2_names() {
   n.gate = "feed_forward.w1", n.up = "feed_forward.w3", n.down = "feed_forward.w2";
   return n;
 }
-
-Activation read_activation(const ConfigFields& f, const std::vector<std::string>& keys, std::optional<std::string> fallback = {}) {
-  static const std::map<std::string, Activation> known = {
-      {"silu", Activation::silu}, {"swish", Activation::silu}, {"gelu", Activation::gelu}, {"gelu_python", Activation::gelu},
-      {"gelu_new", Activation::gelu_tanh}, {"gelu_pytorch_tanh", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_tanh},
-      {"quick_gelu", Activation::quick_gelu}, {"relu", Activation::relu}, {"relu2", Activation::relu_squared}};
-  const std::string name = f.text(keys, fallback);
-  auto it = known.find(name);
-  if (it != known.end()) return it->second;
-  std::vector<std::string> names;
-  for (const auto& [key, value] : known) names.push_back(key);
-  f.fail(f.has(keys.front()) ? keys.front() : keys.back(), fmt::format("one of {}", fmt::join(names, ", ")));
-}
-
-// Fields that every family has. kv_heads: value when num_key_value_heads is absent; 0: as many as heads, -1: required.
-void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads = 0) {
-  a.vocabulary = f.integer({"vocab_size"}, {}, 1, kMaxVocabulary);
-  a.hidden_size = f.integer({"hidden_size", "n_embed"}, {}, 1, kMaxWidth);
-  a.blocks = f.integer({"num_hidden_layers", "n_layer"}, {}, 1, kMaxBlocks);
-  a.heads = f.integer({"num_attention_heads", "n_head"}, {}, 1, kMaxHeads);
-  if (kv_heads < 0) {
-    a.kv_heads = f.integer({"num_key_value_heads"}, {}, 1, kMaxHeads);
-  } else {
-    a.kv_heads = f.integer({"num_key_value_heads"}, kv_heads > 0 ? kv_heads : a.heads, 1, kMaxHeads);
-  }
-  if (a.heads % a.kv_heads != 0) f.fail("num_key_value_heads", fmt::format("a divisor of the {} attention heads", a.heads));
-  a.head_dim = f.integer({"head_dim"}, 0, 1, 1 << 14);
-  if (a.head_dim == 0) {
-    if (a.hidden_size % a.heads != 0)
-      f.fail(f.has("hidden_size") ? "hidden_size" : "n_embed", fmt::format("a multiple of the {} attention heads, or a head_dim", a.heads));
-    a.head_dim = a.hidden_size / a.heads;
-  }
-  a.embedding_size = a.hidden_size;
-  a.attention_scale = 1 / std::sqrt(static_cast<double>(a.head_dim));
-  a.layers.resize(a.blocks);
-}
-
-void read_intermediate(const ConfigFields& f, Architecture& a) { a.intermediate_size = f.integer({"intermediate_size"}, {}, 1, kMaxWidth); }
-
-void read_context(const ConfigFields& f, Architecture& a) { a.context_length = f.integer({"max_position_embeddings"}, {}, 1, int64_t{1} << 31); }
 
 void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> missing) {
   // A null is "no window"; a missing key is the family's default.
@@ -201,8 +133,6 @@ void read_qwen_windows(const ConfigFields& f, Architecture& a) {
   set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
 }
 
-void read_tied(const ConfigFields& f, Architecture& a, bool fallback) { a.tied_embeddings = f.boolean("tie_word_embeddings", fallback); }
-
 void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const RopeDefaults& rope) {
   read_dimensions(f, a, kv_heads);
   read_intermediate(f, a);
@@ -211,13 +141,6 @@ void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const 
   a.activation = read_activation(f, {"hidden_act"}, "silu");
   read_tied(f, a, false);
   read_rope(f, a, rope);
-}
-
-RopeDefaults whole_rotation(double theta = 10000) {
-  RopeDefaults rope;
-  rope.theta = theta;
-  rope.fraction_keys.clear();
-  return rope;
 }
 
 void configure_llama(const ConfigFields& f, Architecture& a) {
@@ -365,74 +288,6 @@ void configure_opt(const ConfigFields& f, Architecture& a) {
   read_tied(f, a, true);
 }
 
-void configure_bloom(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
-  a.intermediate_size = 4 * a.hidden_size;
-  a.norm = NormKind::layer;
-  a.norm_eps = f.real({"layer_norm_epsilon"}, 1e-5);
-  a.residual_after_norm = f.boolean("apply_residual_connection_post_layernorm", false);
-  a.position = PositionKind::alibi;
-  a.qkv = QkvLayout::grouped;
-  a.qkv_bias = a.o_bias = a.mlp_bias = true;
-  a.activation = Activation::gelu_tanh;
-  a.gated = false;
-  read_tied(f, a, true);
-}
-
-void configure_falcon(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
-  const bool grouped = f.boolean("new_decoder_architecture", false);
-  const bool multi_query = f.boolean("multi_query", true);
-  a.parallel = grouped || f.boolean("parallel_attn", true);
-  if (grouped) {
-    a.kv_heads = f.integer({"num_kv_heads", "n_head_kv"}, a.heads, 1, kMaxHeads);
-    if (a.heads % a.kv_heads != 0) f.fail("num_kv_heads", fmt::format("a divisor of the {} attention heads", a.heads));
-  } else {
-    a.kv_heads = multi_query ? 1 : a.heads;
-  }
-  a.intermediate_size = f.integer({"ffn_hidden_size"}, 4 * a.hidden_size, 1, kMaxWidth);
-  a.norm = NormKind::layer;
-  a.norm_eps = f.real({"layer_norm_epsilon"}, 1e-5);
-  a.qkv = QkvLayout::grouped;
-  a.qkv_bias = a.o_bias = a.mlp_bias = f.boolean("bias", false);
-  a.activation = read_activation(f, {"activation"}, "gelu");
-  a.gated = false;
-  read_tied(f, a, true);
-  // Falcon-40B norms the inputs of attention and MLP separately, Falcon-7B and 11B use one norm for both.
-  const int64_t norms = f.integer({"num_ln_in_parallel_attn"}, grouped ? 2 : 1, 1, 2);
-  if (a.parallel && grouped && norms == 2) {
-    a.names.input_norm = "ln_attn", a.names.mlp_norm = "ln_mlp";
-  } else if (a.parallel) {
-    a.names.mlp_norm = "";
-  }
-  if (f.boolean("alibi", false)) {
-    a.position = PositionKind::alibi_scaled;
-  } else {
-    a.context_length = f.integer({"max_position_embeddings"}, 2048);
-    read_rope(f, a, whole_rotation());
-  }
-}
-
-void configure_neox(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
-  read_intermediate(f, a);
-  read_context(f, a);
-  a.norm = NormKind::layer;
-  a.norm_eps = f.real({"layer_norm_eps"}, 1e-5);
-  a.parallel = f.boolean("use_parallel_residual", true);
-  a.qkv = QkvLayout::grouped;
-  a.qkv_bias = a.o_bias = f.boolean("attention_bias", true);
-  a.mlp_bias = true;
-  a.activation = read_activation(f, {"hidden_act"}, "gelu");
-  a.gated = false;
-  read_tied(f, a, false);
-  RopeDefaults rope;
-  rope.fraction = 0.25;
-  rope.theta_keys = {"rotary_emb_base", "rope_theta"};
-  rope.fraction_keys = {"rotary_pct", "partial_rotary_factor"};
-  read_rope(f, a, rope);
-}
-
 void configure_starcoder2(const ConfigFields& f, Architecture& a) {
   read_dimensions(f, a, -1);
   read_intermediate(f, a);
@@ -484,26 +339,27 @@ void add_gemma3_defaults(ConfigFields& f) {
 }  // namespace
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> table = {
-      {"llama", {"llama", "smollm"}, {"llama"}, llama_names(), configure_llama},
-      {"mistral", {"mistral"}, {"mistral"}, llama_names(), configure_mistral},
-      {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral},
-      {"granite", {"granite"}, {"granite"}, llama_names(), configure_granite},
-      {"qwen2", {"qwen2"}, {"qwen2"}, llama_names(), configure_qwen2},
-      {"qwen2_moe", {"qwen2_moe"}, {"qwen2moe"}, qwen2_moe_names(), configure_qwen2_moe},
-      {"qwen3", {"qwen3"}, {"qwen3"}, qwen3_names(), configure_qwen3},
-      {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, with_qwen_experts(qwen3_names()), configure_qwen3_moe},
-      {"phi3", {"phi3"}, {"phi3"}, phi3_names(), configure_phi3},
-      {"gemma2", {"gemma2"}, {"gemma2"}, gemma2_names(), configure_gemma2},
-      {"gemma3", {"gemma3_text", "gemma3"}, {"gemma3"}, gemma3_names(), configure_gemma3},
-      {"opt", {"opt"}, {}, opt_names(), configure_opt},
-      {"bloom", {"bloom"}, {"bloom"}, bloom_names(), configure_bloom},
-      {"falcon", {"falcon"}, {"falcon"}, falcon_names(), configure_falcon},
-      {"gpt_neox", {"gpt_neox"}, {"gptneox"}, neox_names(), configure_neox},
-      {"starcoder2", {"starcoder2"}, {"starcoder2"}, starcoder2_names(), configure_starcoder2},
-      {"stablelm", {"stablelm"}, {"stablelm"}, stablelm_names(), configure_stablelm},
-      {"internlm2", {"internlm2"}, {"internlm2"}, internlm2_names(), configure_internlm2},
-  };
+  static const std::vector<Family> table = [] {
+    std::vector<Family> rows = fused_families();
+    rows.insert(rows.end(), {
+        {"llama", {"llama", "smollm"}, {"llama"}, llama_names(), configure_llama},
+        {"mistral", {"mistral"}, {"mistral"}, llama_names(), configure_mistral},
+        {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral},
+        {"granite", {"granite"}, {"granite"}, llama_names(), configure_granite},
+        {"qwen2", {"qwen2"}, {"qwen2"}, llama_names(), configure_qwen2},
+        {"qwen2_moe", {"qwen2_moe"}, {"qwen2moe"}, qwen2_moe_names(), configure_qwen2_moe},
+        {"qwen3", {"qwen3"}, {"qwen3"}, qwen3_names(), configure_qwen3},
+        {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, with_qwen_experts(qwen3_names()), configure_qwen3_moe},
+        {"phi3", {"phi3"}, {"phi3"}, phi3_names(), configure_phi3},
+        {"gemma2", {"gemma2"}, {"gemma2"}, gemma2_names(), configure_gemma2},
+        {"gemma3", {"gemma3_text", "gemma3"}, {"gemma3"}, gemma3_names(), configure_gemma3},
+        {"opt", {"opt"}, {}, opt_names(), configure_opt},
+        {"starcoder2", {"starcoder2"}, {"starcoder2"}, starcoder2_names(), configure_starcoder2},
+        {"stablelm", {"stablelm"}, {"stablelm"}, stablelm_names(), configure_stablelm},
+        {"internlm2", {"internlm2"}, {"internlm2"}, internlm2_names(), configure_internlm2},
+    });
+    return rows;
+  }();
   return table;
 }
 

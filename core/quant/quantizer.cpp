@@ -184,7 +184,8 @@ double bits_per_weight(const QuantizedWeight& weight) {
   if (weight.grid_bits) bits = weight.spec.type.bits + *weight.grid_bits;
   if (weight.columns.defined()) {
     const double share = static_cast<double>(weight.columns.numel()) / static_cast<double>(in);
-    bits = bits * (1 - share) + 16 * share + 32 * static_cast<double>(weight.columns.numel()) / all;
+    // Only the codes become fewer: a group that lost some of its columns keeps its scale.
+    bits += (16 - weight.spec.type.bits) * share + 32 * static_cast<double>(weight.columns.numel()) / all;
   }
   if (weight.outliers.defined()) bits += (32 * static_cast<double>(weight.outliers.numel()) + 32 * static_cast<double>(out)) / all;
   return bits;

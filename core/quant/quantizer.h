@@ -36,8 +36,8 @@ struct QuantizedWeight {
   at::Tensor dequantize() const;        // float32 [out, in]
 };
 
-// Storage per weight, everything included: kept columns cost 16 bits a weight, outliers 16 and a 16-bit column index each
-// and a 32-bit pointer a row.
+// Storage per weight, everything included: kept columns cost 16 bits a weight instead of a code, outliers 16 and a 16-bit
+// column index each and a 32-bit pointer a row.
 double bits_per_weight(const QuantizedWeight& weight);
 
 // Lowest and highest code of an integer spec.

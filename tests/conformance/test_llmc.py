@@ -28,7 +28,7 @@ def test_every_preset_exports_to_what_llmc_accepts(tool, tmp_path):
                        check=True, capture_output=True)
         done = convert(qbench, recipe, "--to", "llmc")
         if done.returncode != 0:  # several stages in one file, which LLMC does not run
-            assert done.returncode == 3 and "LLMC" in done.stderr and name.split("-")[0] in ("best", "dgq", "norm", "quarot", "wanda", "owq", "autoround", "awq", "tesseraq"), done.stderr
+            assert done.returncode == 3 and "LLMC" in done.stderr and name.split("-")[0] in ("best", "dgq", "norm", "quarot", "wanda", "owq", "quik", "autoround", "awq", "tesseraq"), done.stderr
             continue
         exported += 1
         config = llmc_schema.check(done.stdout)

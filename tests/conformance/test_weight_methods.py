@@ -293,37 +293,52 @@ def blocks(folder):
     return sorted(folder.glob("ws/runs/*/blocks/*.safetensors"))
 
 
-def test_awq_finds_the_scales_of_least_explicit_output_error(tool, tmp_path):
-    """The search on Gram matrices against one on the outputs themselves, in float64, with transformers' activations."""
+@pytest.mark.parametrize("objective", ["gram", "module"])
+def test_awq_finds_the_scales_of_least_explicit_output_error(objective, tool, tmp_path):
+    """The search against one on the outputs themselves: of the linears in float64, or of the attention and the MLP, both on
+    transformers' activations and, for modules, with its modules."""
     import tokenizers
     import transformers
-    done = run(tool, tmp_path, recipe(tmp_path, "{method: awq, rows: 0}"))
+    done = run(tool, tmp_path, recipe(tmp_path, f"{{method: awq, rows: 0, objective: {objective}, samples: 0}}"))
     assert done.returncode == 0, done.stderr
     got = load_file(blocks(tmp_path)[0])
     model = transformers.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
     encoded = tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode((DEMO / "calibration.txt").read_text(), add_special_tokens=False).ids
     ids = torch.tensor(encoded[:8 * 128]).view(8, 128)
-    layer, seen = model.model.layers[0], {}
+    layer, seen, called = model.model.layers[0], {}, {}
     for name, module in (("input_layernorm", layer.self_attn.q_proj), ("post_attention_layernorm", layer.mlp.gate_proj)):
         module.register_forward_pre_hook(lambda m, i, n=name: seen.__setitem__(n, i[0].detach().reshape(-1, i[0].shape[-1]).double()))
+    hooks = [m.register_forward_pre_hook(lambda m, a, k: called.__setitem__(m, (a, k)), with_kwargs=True) for m in (layer.self_attn, layer.mlp)]
     with torch.no_grad():
-        model(ids)
-    for norm, linears in (("input_layernorm", [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]), ("post_attention_layernorm", [layer.mlp.gate_proj, layer.mlp.up_proj])):
+        model(ids, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+
+    def output(module):
+        arguments, words = called[module]
+        with torch.no_grad():
+            found = module(*arguments, **words)
+        return (found[0] if isinstance(found, tuple) else found).double()
+
+    for norm, module, linears in (("input_layernorm", layer.self_attn, [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]), ("post_attention_layernorm", layer.mlp, [layer.mlp.gate_proj, layer.mlp.up_proj])):
         x, weights = seen[norm], [m.weight.detach().double() for m in linears]
-        losses, scales = [], []
+        plain, losses, scales = output(module), [], []
         for step in range(20):
             s = x.abs().mean(0).clamp(min=1e-8).pow(step / 20)
             s = (s / (s.max() * s.min()).sqrt()) if step else torch.ones_like(s)
             loss = 0
-            for w in weights:
+            for linear, w in zip(linears, weights):
                 u = (w * s).reshape(len(w), -1, 64)
                 low, high = u.amin(2, True).clamp(max=0), u.amax(2, True).clamp(min=0)
                 scale = ((high - low) / 7).half().double()
                 zero = (-low / scale).round().clamp(0, 7)
                 rounded = (((u / scale + zero).round().clamp(0, 7) - zero) * scale).reshape(w.shape) / s
                 loss += (x @ (rounded - w).T).square().sum().item()
-            losses.append(loss)
+                linear.weight.data = rounded.float()
+            losses.append((output(module) - plain).square().sum().item() if objective == "module" else loss)
             scales.append(s)
+        for linear, w in zip(linears, weights):
+            linear.weight.data = w.float()
         best = min(range(20), key=losses.__getitem__)
         before = getattr(layer, norm).weight.detach().double()
         after = got.get(f"model.layers.0.{norm}.weight")
@@ -355,7 +370,42 @@ def test_a_killed_run_goes_on_to_the_same_bytes(pipeline, tool, tmp_path):
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(blocks(whole), blocks(broken)))
 
 
-EVERY = ["smoothquant", "os_plus", "awq", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "owq", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
+def test_quik_keeps_the_columns_of_the_largest_inputs_and_counts_them(tool, tmp_path):
+    import tokenizers
+    import transformers
+    kept = 9
+    done = run(tool, tmp_path, recipe(tmp_path, f"{{method: quik, columns: {kept}}}"), "--json")
+    assert done.returncode == 0, done.stderr
+    stored, report = load_file(blocks(tmp_path)[0]), json.loads(done.stdout)[0]["blocks"][0]
+    model = transformers.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
+    encoded = tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode((DEMO / "calibration.txt").read_text(), add_special_tokens=False).ids
+    layer, peaks = model.model.layers[0], {}
+    names = [name for name, module in layer.named_modules() if isinstance(module, torch.nn.Linear)]
+    for name in names:
+        layer.get_submodule(name).register_forward_pre_hook(lambda m, i, n=name: peaks.__setitem__(n, i[0].abs().amax((0, 1))))
+    with torch.no_grad():
+        model(torch.tensor(encoded[:8 * 128]).view(8, 128))
+    assert len(report["linears"]) == len(names) == 7
+    for linear in report["linears"]:
+        name, module = linear["name"], layer.get_submodule(linear["name"])
+        key = f"model.layers.0.{name}.weight"
+        largest = peaks[name].topk(kept).indices.sort().values
+        assert torch.equal(stored[f"{key}.columns"], largest), name
+        out, columns = module.weight.shape
+        # A float16 scale and 3 bits of zero point a group of 64; 3 bits a weight, or 16 where kept; 32 to say which column.
+        bits = out * columns * 19 / 64 + 3 * out * (columns - kept) + 16 * out * kept + 32 * kept
+        assert linear["bits_per_weight"] == pytest.approx(bits / (out * columns)), name
+        # They are not rounded to a grid, only moved to make up for the others.
+        values = stored[f"{key}.column_values"]
+        assert values.dtype == torch.float16 and (values.float() - module.weight[:, largest]).norm() < 0.5 * module.weight[:, largest].norm()
+
+
+def test_quik_refuses_to_keep_every_column(tool, tmp_path):
+    done = run(tool, tmp_path, recipe(tmp_path, "quik"))
+    assert done.returncode == 4 and "256" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
          "{method: omniquant, epochs: 1}", "{method: omniquant, epochs: 1, let: true}", "gptq, {method: norm_tweaking, epochs: 1}", "{method: autoround, iters: 10}",
          "{method: tesseraq, iterations: 10, rounds: 3}", "{method: wanda, pattern: '2:4'}, gptq", "magnitude, rtn", "shortgpt", "smoothquant, awq, clip, gptq"]
 

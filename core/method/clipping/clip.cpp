@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/method/groups.h"
 #include "core/quant/rounding_error.h"
 #include "core/quant/units.h"
 
@@ -72,12 +73,7 @@ class Clip final : public Method {
   static at::Tensor error(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const at::Tensor& gram) {
     const int64_t out = weight.size(0), in = weight.size(1);
     const at::Tensor difference = rounding_error(weight, spec, scale_zero(range, spec));
-    if (spec.granularity == Granularity::group) {
-      const int64_t g = spec.group_size, groups = in / g;
-      const at::Tensor blocks = gram.view({groups, g, groups, g}).diagonal(0, 0, 2).permute({2, 0, 1});
-      const at::Tensor d = difference.view({out, groups, g}).transpose(0, 1);
-      return at::bmm(d, blocks).mul_(d).sum(2).t();
-    }
+    if (spec.granularity == Granularity::group) return group_errors(difference, gram, spec.group_size);
     const at::Tensor rows = difference.matmul(gram).mul_(difference);
     if (spec.granularity == Granularity::channel) return rows.sum(1, true);
     return unit_grid(to_units(rows, spec).sum(1), spec, out, in);

@@ -1,6 +1,6 @@
 #include "core/method/reconstruction/dgq.h"
 
-#include "core/base/error.h"
+#include "core/method/groups.h"
 #include "core/quant/rounding_error.h"
 
 namespace qb {
@@ -17,11 +17,9 @@ class Dgq final : public Method {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      const QuantSpec& spec = *linear.spec;
-      if (spec.type.kind != NumberType::Kind::integer || spec.granularity != Granularity::group)
-        throw InputError(linear.module + ": dgq needs integer codes in groups, found " + describe(spec));
+      require_integer_groups(linear, "dgq");
       const auto it = work.statistics.find(linear.info.subset);
-      linear.quantized = solve(linear.weight, spec, it != work.statistics.end() ? it->second.gram : at::Tensor(), work.control);
+      linear.quantized = solve(linear.weight, *linear.spec, it != work.statistics.end() ? it->second.gram : at::Tensor(), work.control);
     }
   }
 
@@ -30,18 +28,14 @@ class Dgq final : public Method {
   QuantizedWeight solve(const at::Tensor& weight, const QuantSpec& given, const at::Tensor& gram, const Control& control) const {
     QuantSpec spec = given;
     spec.scale_type = ScaleType::f32;  // a product; its storage is counted below
-    const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size, groups = in / g;
+    const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size;
     const auto [qmin, qmax] = code_bounds(spec);
     const double steps = spec.symmetric ? qmax : qmax - qmin;
     const Range whole = min_max(weight, spec);
-    at::Tensor blocks;
-    if (gram.defined()) blocks = gram.view({groups, g, groups, g}).diagonal(0, 0, 2).permute({2, 0, 1});
     // Loss of every group, [out, groups].
     auto loss = [&](const ScaleZero& grid) {
-      const at::Tensor d = rounding_error(weight, spec, grid).view({out, groups, g});
-      if (!blocks.defined()) return d.square().sum(2);
-      const at::Tensor turned = d.transpose(0, 1);
-      return at::bmm(turned, blocks).mul_(turned).sum(2).t();
+      const at::Tensor d = rounding_error(weight, spec, grid);
+      return gram.defined() ? group_errors(d, gram, g) : d.view({out, in / g, g}).square().sum(2);
     };
     at::Tensor best_channel, best_scale, best_zero;
     for (int64_t c = 0; c < channel_steps_; ++c) {

@@ -125,8 +125,7 @@ class OmniQuant final : public Method {
     work.block.others = loaded.others;
     const bool plus_one = work.decoder.architecture().norm == NormKind::rms_plus_one;
     for (const LearnedScale& s : scales) {
-      at::Tensor factor = s.log_scale.exp();
-      if (s.group.shared_rows) factor = tied(s.group, s.log_scale);
+      const at::Tensor factor = tied(s.group, s.log_scale).exp();
       for (size_t i : s.group.linears) weights[i] = weights[i] * factor;
       if (s.group.producer == ScaleGroup::Producer::norm) {
         at::Tensor& norm = work.block.others.at(s.group.norm + ".weight");
@@ -157,13 +156,6 @@ class OmniQuant final : public Method {
       }
       work.block.linears[i].weight = value.to(work.decoder.weight_dtype());
     }
-  }
-
-  // Channels that come from one row of the producer share the geometric mean of their factors.
-  static at::Tensor tied(const ScaleGroup& group, const at::Tensor& log_scale) {
-    const int64_t count = group.rows.max().item<int64_t>() + 1;
-    const at::Tensor members = at::zeros({count}, log_scale.options()).index_add(0, group.rows, at::ones_like(log_scale)).clamp_min(1).detach();
-    return (at::zeros({count}, log_scale.options()).index_add(0, group.rows, log_scale) / members).exp().index_select(0, group.rows);
   }
 
   Knobs knobs_;

@@ -1,9 +1,8 @@
 #include "core/method/reconstruction/spqr.h"
 
-#include <fmt/format.h>
-
-#include "core/base/error.h"
+#include "core/method/groups.h"
 #include "core/method/reconstruction/gptq_solver.h"
+#include "core/method/reconstruction/rtn.h"
 
 namespace qb {
 namespace {
@@ -61,8 +60,7 @@ class SpQr final : public Method {
       if (!linear.spec) continue;
       work.begin(linear);
       const QuantSpec& spec = *linear.spec;
-      if (spec.type.kind != NumberType::Kind::integer || spec.granularity != Granularity::group)
-        throw InputError(fmt::format("{}: spqr needs integer codes in groups, found {}", linear.module, describe(spec)));
+      require_integer_groups(linear, "spqr");
       const auto it = work.statistics.find(linear.info.subset);
       std::optional<GptqFactor> factor;
       GptqOptions options;
@@ -71,7 +69,7 @@ class SpQr final : public Method {
       if (it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0) factor = gptq_factor(it->second.gram, options, spec.group_size);
       if (!factor) {
         linear.note = "no Gram matrix to work with: rounded to nearest";
-        linear.quantized = quantize(linear.weight, spec, work.control);
+        round_to_nearest(linear, work.control);
         continue;
       }
       linear.quantized = solve(linear.weight, factor->upper, spec, work.control);

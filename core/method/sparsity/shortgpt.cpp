@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/base/error.h"
+#include "core/method/changed_source.h"
 
 namespace qb {
 namespace {
@@ -16,44 +17,33 @@ namespace {
 constexpr int64_t kInfluenceTokens = 16384;  // the order of blocks settles with few
 
 // The tensors of the kept blocks under new numbers.
-class Renumbered final : public TensorSource {
+class Renumbered final : public ChangedSource {
  public:
-  Renumbered(const Model& model, const std::vector<int64_t>& kept) : base_(model.source) {
-    std::unordered_map<std::string, std::string> prefixes;  // of dropped and kept blocks, to their new one
+  Renumbered(const Model& model, const std::vector<int64_t>& kept) : ChangedSource(model.source) {
     for (const TensorInfo& info : base_->tensors()) {
       const std::string& stem = model.architecture.names.block;
       if (info.name.rfind(stem, 0) != 0) {
-        add(info, info.name);
+        add(info);
         continue;
       }
       const size_t end = info.name.find('.', stem.size());
       const int64_t block = std::stoll(info.name.substr(stem.size(), end - stem.size()));
       const auto at = std::find(kept.begin(), kept.end(), block);
-      if (at != kept.end()) add(info, model.architecture.block_prefix(at - kept.begin()) + info.name.substr(end + 1));
+      if (at != kept.end()) add_as(info, model.architecture.block_prefix(at - kept.begin()) + info.name.substr(end + 1));
     }
   }
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
-  const std::vector<std::filesystem::path>& files() const override { return base_->files(); }
-  const TensorInfo* find(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second];
-  }
   at::Tensor read(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return base_->read(it == index_.end() ? name : originals_[it->second]);
+    const auto it = originals_.find(name);
+    return base_->read(it == originals_.end() ? name : it->second);
   }
 
  private:
-  void add(TensorInfo info, const std::string& name) {
-    originals_.push_back(info.name);
+  void add_as(TensorInfo info, const std::string& name) {
+    originals_.emplace(name, info.name);
     info.name = name;
-    index_.emplace(name, tensors_.size());
-    tensors_.push_back(std::move(info));
+    add(std::move(info));
   }
-  TensorSourcePtr base_;
-  std::vector<TensorInfo> tensors_;
-  std::vector<std::string> originals_;
-  std::unordered_map<std::string, size_t> index_;
+  std::unordered_map<std::string, std::string> originals_;  // names in the files, where they differ
 };
 
 std::string plan(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& calibration, uint64_t,
@@ -96,11 +86,6 @@ std::shared_ptr<const Model> keep_blocks(const StageSpec&, const std::shared_ptr
   return changed;
 }
 
-class Nothing final : public Method {
- public:
-  void apply(BlockWork&) override {}
-};
-
 }  // namespace
 
 std::vector<double> block_influence(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& samples, const Control& control) {
@@ -140,7 +125,7 @@ MethodInfo shortgpt_info() {
           .knobs = {{"n_prune_layers", KnobType::integer, int64_t{1}, 1, 1000, {}, "blocks", "how many blocks to drop", "ShortGPT"}}};
 }
 
-std::unique_ptr<Method> make_shortgpt(const StageSpec&) { return std::make_unique<Nothing>(); }
+std::unique_ptr<Method> make_shortgpt(const StageSpec&) { return make_done_before_blocks(); }
 ModelChange shortgpt_change() { return {"shortgpt", plan, keep_blocks}; }
 
 }  // namespace qb

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/method/transformation/module_output.h"
 #include "core/method/transformation/scale_group.h"
 #include "core/quant/rounding_error.h"
 #include "core/quant/units.h"
@@ -12,8 +13,8 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  bool v2 = true, gram = true, norms = true, linears = true, grouped_queries = true;
-  int64_t grid = 20, rows = 128;
+  bool v2 = true, gram = true, module = false, norms = true, linears = true, grouped_queries = true;
+  int64_t grid = 20, rows = 128, samples = 32;
 };
 
 // A reader of the group as the search sees it.
@@ -29,7 +30,8 @@ class Awq final : public Method {
  public:
   explicit Awq(const Knobs& knobs) : knobs_(knobs) {}
   Statistics needs() const override {
-    return static_cast<Statistics>(Statistic::mean_abs) | static_cast<Statistics>(knobs_.gram ? Statistic::gram : Statistic::rows);
+    return static_cast<Statistics>(Statistic::mean_abs) | static_cast<Statistics>(knobs_.gram ? Statistic::gram : Statistic::rows) |
+           (knobs_.module ? static_cast<Statistics>(Statistic::block_io) : 0);
   }
 
   void apply(BlockWork& work) override {
@@ -43,7 +45,7 @@ class Awq final : public Method {
   }
 
  private:
-  at::Tensor search(const BlockWork& work, const ScaleGroup& group) const {
+  at::Tensor search(BlockWork& work, const ScaleGroup& group) const {
     std::vector<Reader> readers;
     at::Tensor mean, importance;
     double tokens = 0;
@@ -68,23 +70,35 @@ class Awq final : public Method {
     if (readers.empty() || !mean.defined()) return {};
     mean = mean / tokens;
     if (importance.defined()) importance = importance / static_cast<double>(readers.size());
+    // Behind a linear there is one reader, which is a module by itself.
+    std::optional<ModuleOutput> module;
+    if (knobs_.module && group.producer == ScaleGroup::Producer::norm) {
+      use_current_weights(work);
+      module.emplace(work, group, knobs_.samples);
+    }
     at::Tensor best;
     double least = std::numeric_limits<double>::infinity();
     for (int64_t step = 0; step < knobs_.grid; ++step) {
       work.control.checkpoint();
       const double ratio = static_cast<double>(step) / static_cast<double>(knobs_.grid);
       const at::Tensor scale = feasible(group, candidate(mean, importance, ratio));
-      double loss = 0;
-      for (const Reader& r : readers) {
-        loss += error(r, scale);
-        if (loss >= least) break;
-      }
+      const double loss = module ? module->error(scale) : error(readers, scale, least);
       if (loss < least) {
         least = loss;
         best = step == 0 && knobs_.v2 ? at::Tensor() : scale;  // ratio 0 of v2 leaves everything as it is
       }
     }
     return best;
+  }
+
+  // Of all readers; stops adding up when it is above a bound.
+  double error(const std::vector<Reader>& readers, const at::Tensor& scale, double bound) const {
+    double loss = 0;
+    for (const Reader& r : readers) {
+      loss += error(r, scale);
+      if (loss >= bound) break;
+    }
+    return loss;
   }
 
   Reader reader(const LinearWork& linear, const SubsetStatistics& statistics) const {
@@ -144,8 +158,9 @@ MethodInfo awq_info() {
           .knobs = {
               {"trans_version", KnobType::choice, std::string("v2"), 0, 0, {"v1", "v2"}, "", "v2: scale = mean|x|^r; v1: that over the weights' importance^(1−r)", "LLMC"},
               {"grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "exponents r = 0, 1/grid, … tried", "AWQ"},
-              {"objective", KnobType::choice, std::string("gram"), 0, 0, {"gram", "rows"}, "", "error from the Gram matrix of all tokens, or on sampled rows of the input", "this program"},
+              {"objective", KnobType::choice, std::string("gram"), 0, 0, {"gram", "rows", "module"}, "", "error of the linears' outputs from the Gram matrix of all tokens, or on sampled rows; or of the output of the attention or MLP that they are in, which is run for it (of the block, where it has experts or both share a norm)", "this program; AWQ: module"},
               {"rows", KnobType::integer, int64_t{128}, 0, 1000000, {}, "rows", "output rows of each linear that the search looks at; 0: all", "this program"},
+              {"samples", KnobType::integer, int64_t{32}, 0, 1000000, {}, "samples", "objective module: calibration samples that modules are run on; 0: all", "this program"},
               {"norms", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a norm makes", "AWQ"},
               {"linears", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a linear makes (v→o, up→down)", "AWQ"},
               {"do_gqa_trans", KnobType::boolean, true, 0, 0, {}, "", "v→o also where several query heads share a value head", "LLMC"},
@@ -155,9 +170,11 @@ MethodInfo awq_info() {
 std::unique_ptr<Method> make_awq(const StageSpec& stage) {
   Knobs k;
   k.v2 = std::get<std::string>(knob(stage, "trans_version")) == "v2";
-  k.gram = std::get<std::string>(knob(stage, "objective")) == "gram";
+  k.gram = std::get<std::string>(knob(stage, "objective")) != "rows";
+  k.module = std::get<std::string>(knob(stage, "objective")) == "module";
   k.grid = std::get<int64_t>(knob(stage, "grid"));
   k.rows = std::get<int64_t>(knob(stage, "rows"));
+  k.samples = std::get<int64_t>(knob(stage, "samples"));
   k.norms = std::get<bool>(knob(stage, "norms"));
   k.linears = std::get<bool>(knob(stage, "linears"));
   k.grouped_queries = std::get<bool>(knob(stage, "do_gqa_trans"));

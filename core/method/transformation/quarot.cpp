@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "core/base/error.h"
+#include "core/method/changed_source.h"
 #include "core/model/hadamard.h"
 
 namespace qb {
@@ -35,7 +36,7 @@ class Rotation {
 };
 
 // What becomes of each tensor: W·diag(γ)·Q for readers, QᵀW for writers, 1 for the norms that went into the readers.
-class RotatedSource final : public TensorSource {
+class RotatedSource final : public ChangedSource {
  public:
   enum class Kind { reader, writer, norm, embedding, head, bias };
   struct Change {
@@ -45,7 +46,7 @@ class RotatedSource final : public TensorSource {
     std::string from;         // head of a tied model: the embedding's tensor
   };
 
-  RotatedSource(const Model& model, Rotation rotation, bool down, bool heads) : base_(model.source), rotation_(std::move(rotation)) {
+  RotatedSource(const Model& model, Rotation rotation, bool down, bool heads) : ChangedSource(model.source), rotation_(std::move(rotation)) {
     const Architecture& a = model.architecture;
     const NameTable& n = a.names;
     plus_one_ = a.norm == NormKind::rms_plus_one;
@@ -74,24 +75,18 @@ class RotatedSource final : public TensorSource {
       for (const std::string& norm : {n.input_norm, n.mlp_norm})
         if (!norm.empty()) changes_[prefix + norm + ".weight"] = {Kind::norm, {}, false, {}};
     }
-    for (const TensorInfo& info : base_->tensors()) tensors_.push_back(info);
+    auto add_changed = [this](TensorInfo info) {
+      if (changes_.contains(info.name)) info.dtype = DType::f32;
+      add(std::move(info));
+    };
+    for (const TensorInfo& info : base_->tensors()) add_changed(info);
     if (a.tied_embeddings) {
       TensorInfo head = *base_->find(n.embedding + ".weight");
       head.name = n.head + ".weight";
-      if (!base_->contains(head.name)) tensors_.push_back(head);
-    }
-    for (size_t i = 0; i < tensors_.size(); ++i) {
-      if (changes_.contains(tensors_[i].name)) tensors_[i].dtype = DType::f32;
-      index_.emplace(tensors_[i].name, i);
+      if (!base_->contains(head.name)) add_changed(head);
     }
   }
 
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
-  const std::vector<std::filesystem::path>& files() const override { return base_->files(); }
-  const TensorInfo* find(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second];
-  }
   at::Tensor read(const std::string& name) const override {
     const auto it = changes_.find(name);
     if (it == changes_.end()) return base_->read(name);
@@ -117,12 +112,9 @@ class RotatedSource final : public TensorSource {
   }
 
  private:
-  TensorSourcePtr base_;
   Rotation rotation_;
   bool plus_one_ = false;
   std::unordered_map<std::string, Change> changes_;
-  std::vector<TensorInfo> tensors_;
-  std::unordered_map<std::string, size_t> index_;
 };
 
 std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::string&, uint64_t seed) {
@@ -156,11 +148,6 @@ std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_pt
   return rotated;
 }
 
-class Nothing final : public Method {
- public:
-  void apply(BlockWork&) override {}
-};
-
 }  // namespace
 
 MethodInfo quarot_info() {
@@ -178,7 +165,7 @@ MethodInfo quarot_info() {
           }};
 }
 
-std::unique_ptr<Method> make_quarot(const StageSpec&) { return std::make_unique<Nothing>(); }
+std::unique_ptr<Method> make_quarot(const StageSpec&) { return make_done_before_blocks(); }
 ModelChange quarot_change() { return {"quarot", nullptr, rotate}; }
 
 }  // namespace qb

@@ -120,12 +120,15 @@ std::vector<ScaleGroup> scale_groups(const BlockWork& work) {
 
 at::Tensor feasible(const ScaleGroup& group, const at::Tensor& scale) {
   at::Tensor s = scale.to(at::kFloat).nan_to_num(1, 1, 1).clamp(1e-4, 1e4);
-  if (!group.shared_rows) return s;
-  const at::Tensor rows = group.rows.to(s.device());
+  return group.shared_rows ? tied(group, s.log()).exp() : s;
+}
+
+at::Tensor tied(const ScaleGroup& group, const at::Tensor& log_scale) {
+  if (!group.shared_rows) return log_scale;
+  const at::Tensor rows = group.rows.to(log_scale.device());
   const int64_t count = rows.max().item<int64_t>() + 1;
-  const at::Tensor sums = at::zeros({count}, s.options()).index_add_(0, rows, s.log());
-  const at::Tensor members = at::zeros({count}, s.options()).index_add_(0, rows, at::ones_like(s));
-  return (sums / members.clamp_min(1)).exp().index_select(0, rows);
+  const at::Tensor members = at::zeros({count}, log_scale.options()).index_add(0, rows, at::ones_like(log_scale)).clamp_min(1);
+  return (at::zeros({count}, log_scale.options()).index_add(0, rows, log_scale) / members).index_select(0, rows);
 }
 
 void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& scale) {

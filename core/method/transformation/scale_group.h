@@ -27,6 +27,8 @@ std::vector<ScaleGroup> scale_groups(const BlockWork& work);
 
 // Factors that a group's producer can take in: channels of one row get their geometric mean, values finite and above 0.
 at::Tensor feasible(const ScaleGroup& group, const at::Tensor& scale);
+// Logarithms of factors [in], those of channels that share a row replaced by their mean. Lets gradients through.
+at::Tensor tied(const ScaleGroup& group, const at::Tensor& log_scale);
 
 // Divides the vector by scale [in] and makes readers, producer and statistics follow. A norm is rounded to the run's dtype,
 // and the readers are multiplied by what it really became.

@@ -1,0 +1,42 @@
+#include "core/method/reconstruction/kept_columns.h"
+
+#include "core/method/reconstruction/rtn.h"
+
+namespace qb {
+
+void gptq_keeping_columns(BlockWork& work, const GptqOptions& options, const ColumnChoice& choose) {
+  for (LinearWork& linear : work.linears) {
+    if (!linear.spec) continue;
+    work.begin(linear);
+    const auto it = work.statistics.find(linear.info.subset);
+    if (it == work.statistics.end() || !it->second.gram.defined() || it->second.tokens == 0) {
+      linear.note = "no calibration token reached it: rounded to nearest";
+      round_to_nearest(linear, work.control);
+      continue;
+    }
+    const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
+    const auto factor = gptq_factor(it->second.gram, options, group, choose(linear, it->second));
+    if (!factor) {
+      linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
+      round_to_nearest(linear, work.control);
+      continue;
+    }
+    linear.quantized = gptq(linear.weight, *factor, *linear.spec, linear.range, linear.kept, options, work.control).weight;
+  }
+}
+
+at::Tensor largest_columns(const at::Tensor& values, int64_t count) { return std::get<0>(at::sort(std::get<1>(at::topk(values, count)))); }
+
+std::vector<KnobInfo> solver_knobs() {
+  return {{"percdamp", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
+          {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"}};
+}
+
+GptqOptions solver_options(const StageSpec& stage) {
+  GptqOptions options;
+  options.damping = std::get<double>(knob(stage, "percdamp"));
+  options.block_size = std::get<int64_t>(knob(stage, "blocksize"));
+  return options;
+}
+
+}  // namespace qb

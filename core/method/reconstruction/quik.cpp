@@ -1,0 +1,59 @@
+#include "core/method/reconstruction/quik.h"
+
+#include <fmt/format.h>
+
+#include "core/base/error.h"
+#include "core/method/reconstruction/kept_columns.h"
+
+namespace qb {
+namespace {
+
+class Quik final : public Method {
+ public:
+  Quik(const GptqOptions& options, int64_t columns, double share) : options_(options), columns_(columns), share_(share) {}
+  Statistics needs() const override { return static_cast<Statistics>(Statistic::gram) | static_cast<Statistics>(Statistic::abs_max); }
+
+  void apply(BlockWork& work) override {
+    for (const LinearWork& linear : work.linears)  // before any work on the block
+      if (linear.spec) count(linear);
+    gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const SubsetStatistics& statistics) {
+      return largest_columns(statistics.abs_max, count(linear));
+    });
+  }
+
+ private:
+  int64_t count(const LinearWork& linear) const {
+    const int64_t in = linear.info.in_features;
+    if (share_ > 0) return std::min<int64_t>(in - 1, static_cast<int64_t>(share_ * static_cast<double>(in) + 0.5));
+    if (columns_ >= in)
+      throw InputError(fmt::format("{}: quik keeps {} columns, but it has {}: set columns lower, or a share", linear.module, columns_, in));
+    return columns_;
+  }
+
+  GptqOptions options_;
+  int64_t columns_;
+  double share_;
+};
+
+}  // namespace
+
+MethodInfo quik_info() {
+  MethodInfo info{.name = "quik",
+                  .title = "QUIK",
+                  .kind = MethodClass::reconstruction,
+                  .help = "GPTQ that keeps the input columns of the largest activations in float16; they count in bits per weight. Where a scheme "
+                          "quantizes activations, those of kept columns are quantized too.",
+                  .source = "Ashkboos et al. 2023, arXiv 2310.09259",
+                  .needs_calibration = true,
+                  .rounds = true,
+                  .knobs = {{"columns", KnobType::integer, int64_t{256}, 0, 1000000, {}, "columns", "input columns of each linear that are kept", "QUIK"},
+                            {"share", KnobType::real, 0.0, 0, 0.5, {}, "", "above 0: this share of each linear's columns instead", "this program"}}};
+  for (KnobInfo& knob : solver_knobs()) info.knobs.push_back(std::move(knob));
+  return info;
+}
+
+std::unique_ptr<Method> make_quik(const StageSpec& stage) {
+  return std::make_unique<Quik>(solver_options(stage), std::get<int64_t>(knob(stage, "columns")), std::get<double>(knob(stage, "share")));
+}
+
+}  // namespace qb

@@ -1,0 +1,58 @@
+#include "core/model/family_fields.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+
+namespace qb {
+
+Activation read_activation(const ConfigFields& f, const std::vector<std::string>& keys, std::optional<std::string> fallback) {
+  static const std::map<std::string, Activation> known = {
+      {"silu", Activation::silu}, {"swish", Activation::silu}, {"gelu", Activation::gelu}, {"gelu_python", Activation::gelu},
+      {"gelu_new", Activation::gelu_tanh}, {"gelu_pytorch_tanh", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_tanh},
+      {"quick_gelu", Activation::quick_gelu}, {"relu", Activation::relu}, {"relu2", Activation::relu_squared}};
+  const std::string name = f.text(keys, fallback);
+  auto it = known.find(name);
+  if (it != known.end()) return it->second;
+  std::vector<std::string> names;
+  for (const auto& [key, value] : known) names.push_back(key);
+  f.fail(f.has(keys.front()) ? keys.front() : keys.back(), fmt::format("one of {}", fmt::join(names, ", ")));
+}
+
+void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads) {
+  a.vocabulary = f.integer({"vocab_size"}, {}, 1, kMaxVocabulary);
+  a.hidden_size = f.integer({"hidden_size", "n_embed"}, {}, 1, kMaxWidth);
+  a.blocks = f.integer({"num_hidden_layers", "n_layer"}, {}, 1, kMaxBlocks);
+  a.heads = f.integer({"num_attention_heads", "n_head"}, {}, 1, kMaxHeads);
+  if (kv_heads < 0) {
+    a.kv_heads = f.integer({"num_key_value_heads"}, {}, 1, kMaxHeads);
+  } else {
+    a.kv_heads = f.integer({"num_key_value_heads"}, kv_heads > 0 ? kv_heads : a.heads, 1, kMaxHeads);
+  }
+  if (a.heads % a.kv_heads != 0) f.fail("num_key_value_heads", fmt::format("a divisor of the {} attention heads", a.heads));
+  a.head_dim = f.integer({"head_dim"}, 0, 1, 1 << 14);
+  if (a.head_dim == 0) {
+    if (a.hidden_size % a.heads != 0)
+      f.fail(f.has("hidden_size") ? "hidden_size" : "n_embed", fmt::format("a multiple of the {} attention heads, or a head_dim", a.heads));
+    a.head_dim = a.hidden_size / a.heads;
+  }
+  a.embedding_size = a.hidden_size;
+  a.attention_scale = 1 / std::sqrt(static_cast<double>(a.head_dim));
+  a.layers.resize(a.blocks);
+}
+
+void read_intermediate(const ConfigFields& f, Architecture& a) { a.intermediate_size = f.integer({"intermediate_size"}, {}, 1, kMaxWidth); }
+
+void read_context(const ConfigFields& f, Architecture& a) { a.context_length = f.integer({"max_position_embeddings"}, {}, 1, int64_t{1} << 31); }
+
+void read_tied(const ConfigFields& f, Architecture& a, bool fallback) { a.tied_embeddings = f.boolean("tie_word_embeddings", fallback); }
+
+RopeDefaults whole_rotation(double theta) {
+  RopeDefaults rope;
+  rope.theta = theta;
+  rope.fraction_keys.clear();
+  return rope;
+}
+
+}  // namespace qb

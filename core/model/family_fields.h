@@ -1,0 +1,21 @@
+#pragma once
+#include "core/model/families.h"
+
+namespace qb {
+
+// What the rows of the architecture table are read with.
+inline constexpr int64_t kMaxBlocks = 1024, kMaxHeads = 4096, kMaxWidth = 1 << 20, kMaxVocabulary = 1 << 27, kMaxExperts = 4096;
+
+Activation read_activation(const ConfigFields& f, const std::vector<std::string>& keys, std::optional<std::string> fallback = {});
+// Fields that every family has. kv_heads: value when num_key_value_heads is absent; 0: as many as heads, -1: required.
+void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads = 0);
+void read_intermediate(const ConfigFields& f, Architecture& a);
+void read_context(const ConfigFields& f, Architecture& a);
+void read_tied(const ConfigFields& f, Architecture& a, bool fallback);
+// Every dimension of a head is rotated, whatever the configuration says.
+RopeDefaults whole_rotation(double theta = 10000);
+
+// Rows of families with LayerNorm and one matrix for queries, keys and values: BLOOM, Falcon, GPT-NeoX (in families_fused.cpp).
+std::vector<Family> fused_families();
+
+}  // namespace qb
