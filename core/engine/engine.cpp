@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/memory.h"
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
 #include "core/engine/hidden_states.h"
@@ -106,7 +107,10 @@ class Run {
     const int total = float_decoder_.blocks();
     for (int i = 0; i < kept; ++i) replay(i);
     done_at_start_ = kept;
-    for (int i = kept; i < total; ++i) one(i);
+    for (int i = kept; i < total; ++i) {
+      one(i);
+      release_freed_memory();
+    }
   }
 
  private:
@@ -229,6 +233,7 @@ class Run {
     }
     report(statistics_cached_ ? "cached statistics" : "calibrate", block.index, "", 0.3);
     keep_only(statistics, wanted);
+    release_freed_memory();  // what batches of hidden states took, before the stages take theirs
     return statistics;
   }
 
