@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <cmath>
 #include <iostream>
+#include <optional>
 
 #include "cli.h"
 #include "core/base/error.h"
@@ -15,6 +17,13 @@ namespace {
 struct Arguments {
   std::vector<std::string> recipes, settings;
   std::string workspace = "qbench-workspace", device = "cpu", resume;
+  std::optional<double> statistics_cache;  // GB
+
+  qb::RunOptions run_options() const {
+    qb::RunOptions options{device, {}};
+    if (statistics_cache) options.statistics_cache_bytes = std::llround(*statistics_cache * 1e9);
+    return options;
+  }
   bool check = false, quiet = false;
 };
 
@@ -27,6 +36,8 @@ void print_summary(const qb::RunReport& report) {
                              p.float_model ? " float model" : "", p.corpus, p.windows, p.seq_len, p.dtype);
   std::cout << fmt::format("  {} quantizing, {} evaluating, peak memory {}\n", seconds_text(report.quantize_seconds), seconds_text(report.evaluate_seconds),
                            bytes_text(static_cast<double>(report.peak_rss_bytes)));
+  if (report.statistics_cached_blocks > 0)
+    std::cout << fmt::format("  calibration statistics of {} of {} blocks from the cache\n", report.statistics_cached_blocks, report.blocks.size());
 }
 
 int run(const Arguments& arguments, const Options& options) {
@@ -41,7 +52,7 @@ int run(const Arguments& arguments, const Options& options) {
   // All recipes are checked before the first one costs an hour.
   std::vector<qb::Recipe> recipes;
   for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(qb::load_recipe(path), arguments.settings, std::filesystem::current_path()));
-  for (const auto& recipe : recipes) qb::preflight(recipe, {arguments.device});
+  for (const auto& recipe : recipes) qb::preflight(recipe, arguments.run_options());
   if (arguments.check) {
     if (!options.json) std::cout << fmt::format("{} recipe{} fit{}\n", recipes.size(), recipes.size() == 1 ? "" : "s", recipes.size() == 1 ? "s" : "");
     else std::cout << nlohmann::json{{"checked", recipes.size()}}.dump() << '\n';
@@ -58,7 +69,7 @@ int run(const Arguments& arguments, const Options& options) {
     qb::Control control{interrupt_token(), nullptr, {}};
     if (!arguments.quiet) control.on_progress = [&](const qb::Progress& p) { bar.show(p); };
     try {
-      const qb::RunReport report = qb::carry_out(*workspace, id, {arguments.device}, control);
+      const qb::RunReport report = qb::carry_out(*workspace, id, arguments.run_options(), control);
       bar.clear();
       if (options.json)
         results.push_back(nlohmann::json::parse(qb::to_json(report)));
@@ -84,6 +95,9 @@ void add_run(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->capture_default_str();
   command->add_option("--resume", arguments->resume, "Go on with a cancelled run (its id)");
   command->add_option("--set", arguments->settings, "Change a key of every recipe: scheme.weights.group_size=64 (may be repeated)")->allow_extra_args(false);
+  command->add_option("--statistics-cache", arguments->statistics_cache,
+                      "GB of the workspace for statistics that later recipes on the same model and text can use; 0: none [20, or a tenth of the free disk]")
+      ->check(CLI::Range(0.0, 1e9));
   command->add_flag("--check", arguments->check, "Only check recipes against model and data");
   command->add_flag("--quiet,-q", arguments->quiet, "No progress");
   command->callback([arguments, &options, &action] { action = [arguments, &options] { return run(*arguments, options); }; });

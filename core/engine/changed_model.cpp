@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/engine/engine.h"
+#include "core/engine/run_state.h"
 #include "core/method/model_change.h"
 
 namespace qb {
@@ -21,7 +22,7 @@ std::shared_ptr<const Model> changed_model(const std::shared_ptr<const Model>& m
     if (blocks_began) throw InputError(fmt::format("pipeline: {} changes the whole model and must stand before {}", pipeline[i].method, pipeline[i - 1].method));
     std::string plan;
     if (change->plan) {
-      const auto path = folder / fmt::format("plan-{}-{}.txt", i, pipeline[i].method);
+      const auto path = plan_path(folder, i, pipeline[i].method);
       if (std::filesystem::exists(path)) {
         plan = read_text(path);
       } else {

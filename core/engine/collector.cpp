@@ -43,22 +43,22 @@ void Collector::add(const std::string& subset, const at::Tensor& x) {
   if (wants(Statistic::rows)) {
     // Every stride-th row of the whole stream, so that samples of all batches are there.
     const int64_t begin = (stride_ - s.tokens % stride_) % stride_;
-    if (begin < x.size(0)) sampled_[subset].push_back(x.slice(0, begin, x.size(0), stride_).clone());
+    if (begin < x.size(0)) sample(subset, x.slice(0, begin, x.size(0), stride_));
   }
   if (wants(Statistic::abs_max) || wants(Statistic::mean_abs)) {
     const at::Tensor size = x.abs();
     if (wants(Statistic::abs_max)) {
       const at::Tensor peak = size.amax(0).to(at::kFloat);
-      s.abs_max = s.abs_max.defined() ? at::maximum(s.abs_max, peak) : peak;
+      s.abs_max = s.abs_max.defined() ? at::maximum_out(s.abs_max, s.abs_max, peak) : peak;
     }
     if (wants(Statistic::mean_abs)) {
       const at::Tensor sum = size.sum(0, false, at::kFloat);
-      s.mean_abs = s.mean_abs.defined() ? s.mean_abs + sum : sum;
+      s.mean_abs = s.mean_abs.defined() ? s.mean_abs.add_(sum) : sum;
     }
   }
   if (wants(Statistic::sum_squares)) {
     const at::Tensor sum = x.to(at::kFloat).square().sum(0);
-    s.sum_squares = s.sum_squares.defined() ? s.sum_squares + sum : sum;
+    s.sum_squares = s.sum_squares.defined() ? s.sum_squares.add_(sum) : sum;
   }
   if (wants(Statistic::gram)) {
     // Accumulated in float32: a bfloat16 product is no longer positive definite.
@@ -69,11 +69,25 @@ void Collector::add(const std::string& subset, const at::Tensor& x) {
   s.tokens += x.size(0);
 }
 
+// Into few places, which double: a clone of every batch, made between its large tensors, would scatter over the heap and keep
+// it from being used again.
+void Collector::sample(const std::string& subset, const at::Tensor& rows) {
+  Sample& kept = sampled_[subset];
+  const int64_t count = std::min(rows.size(0), rows_ - kept.count), needed = kept.count + count;
+  if (!kept.rows.defined() || needed > kept.rows.size(0)) {
+    at::Tensor wider = at::empty({std::min(rows_, 2 * needed), rows.size(1)}, rows.options());
+    if (kept.count > 0) wider.narrow(0, 0, kept.count).copy_(kept.rows.narrow(0, 0, kept.count));
+    kept.rows = std::move(wider);
+  }
+  kept.rows.narrow(0, kept.count, count).copy_(rows.narrow(0, 0, count));
+  kept.count += count;
+}
+
 std::map<std::string, SubsetStatistics> Collector::take() {
   for (auto& [name, s] : subsets_) {
     if (s.gram.defined()) s.gram = s.gram.triu() + s.gram.triu(1).t();
     if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);
-    if (auto it = sampled_.find(name); it != sampled_.end()) s.rows = at::cat(it->second).slice(0, 0, rows_).contiguous();
+    if (auto it = sampled_.find(name); it != sampled_.end()) s.rows = it->second.rows.narrow(0, 0, it->second.count);
   }
   sampled_.clear();
   last_subset_.clear();

@@ -17,11 +17,16 @@ class Collector {
   std::map<std::string, SubsetStatistics> take();
 
  private:
+  struct Sample {
+    at::Tensor rows;
+    int64_t count = 0;
+  };
   void add(const std::string& subset, const at::Tensor& x);
+  void sample(const std::string& subset, const at::Tensor& rows);
   Statistics wanted_;
   int64_t stride_, rows_;
   std::map<std::string, SubsetStatistics> subsets_;
-  std::map<std::string, std::vector<at::Tensor>> sampled_;
+  std::map<std::string, Sample> sampled_;
   std::string last_subset_;
   const void* last_data_ = nullptr;
 };

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/memory.h"
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
 #include "core/engine/hidden_states.h"
@@ -13,6 +14,7 @@
 #include "core/engine/module_name.h"
 #include "core/engine/pipeline.h"
 #include "core/engine/run_state.h"
+#include "core/engine/statistics_cache.h"
 
 namespace qb {
 namespace {
@@ -21,6 +23,23 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr int64_t kMeasuredRows = 1024;  // input rows kept per subset for output errors
+
+constexpr Statistics bits(std::initializer_list<Statistic> of) {
+  Statistics all = 0;
+  for (Statistic one : of) all |= static_cast<Statistics>(one);
+  return all;
+}
+// What an entry of the cache always holds beside what was asked for: next to free, and what the next recipe may want.
+constexpr Statistics kAlwaysCached = bits({Statistic::rows, Statistic::abs_max, Statistic::mean_abs, Statistic::sum_squares});
+constexpr Statistics kCollected = kAlwaysCached | bits({Statistic::gram});
+
+// Stages choose by what is there: they see the same whether it comes from the cache or not.
+void keep_only(BlockStatistics& statistics, Statistics wanted) {
+  for (auto& [name, s] : statistics)
+    for (const auto& [what, tensor] : {std::pair{Statistic::gram, &s.gram}, {Statistic::abs_max, &s.abs_max}, {Statistic::mean_abs, &s.mean_abs},
+                                       {Statistic::sum_squares, &s.sum_squares}, {Statistic::rows, &s.rows}})
+      if ((wanted & static_cast<Statistics>(what)) == 0) tensor->reset();
+}
 
 // The first samples that hold at least `tokens` tokens.
 TokenSet leading(const TokenSet& all, int64_t tokens) {
@@ -70,18 +89,20 @@ class Run {
     if (job.calibration.samples.empty()) return;
     // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough.
     const TokenSet tokens = wanted_ ? job.calibration : leading(job.calibration, job.measured_tokens);
-    const int64_t width = job.model->architecture.hidden_size;
-    hidden_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
     const TokenSet measured = leading(job.calibration, job.measured_tokens);
     measured_tokens_ = measured.tokens();
-    float_hidden_ = std::make_unique<HiddenStates>(wants(Statistic::float_path) ? tokens : measured, width, job.dtype, job.resident_bytes, job.folder);
+    float_hidden_ = embedded(wants(Statistic::float_path) ? tokens : measured);
     // Float outputs are kept where stages compare with them, or where they follow while the inputs are still wanted.
-    if (wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized)) outputs_ = std::make_unique<HiddenStates>(tokens, width, job.dtype, job.resident_bytes, job.folder);
-    for (HiddenStates* states : {hidden_.get(), float_hidden_.get()})
-      for (size_t b = 0; b < states->batches(); ++b) {
-        control_.checkpoint();
-        (*states)[b].copy_(float_decoder_.embed(states->ids(b).to(job.device)));
-      }
+    if (wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized)) outputs_ = states(tokens);
+    if (wanted_ && !job.propagate_quantized && !job.statistics_folder.empty())
+      cache_ = std::make_unique<StatisticsCache>(job.statistics_folder, statistics_key(job, float_decoder_), job.statistics_bytes, [this](const std::string& text) {
+        Progress p = last_;
+        p.message = text;
+        control_.report(p);
+      });
+    // Stages that pass the calibration text through the block themselves need its states, whatever is cached.
+    from_cache_ = cache_ && (wanted_ & ~kCollected) == 0;
+    if (!from_cache_) hidden_ = embedded(tokens);
   }
 
   // share: of the whole job's progress.
@@ -90,16 +111,19 @@ class Run {
     const int total = float_decoder_.blocks();
     for (int i = 0; i < kept; ++i) replay(i);
     done_at_start_ = kept;
-    for (int i = kept; i < total; ++i) one(i);
+    for (int i = kept; i < total; ++i) {
+      one(i);
+      release_freed_memory();
+    }
   }
 
  private:
   // Passes hidden states through a block that an earlier session finished: the same operations give the same bits.
   void replay(int index) {
     report("resume", index, "", 0);
-    if (!hidden_) return;
+    if (!float_hidden_) return;
     Block block = float_decoder_.load_block(index);
-    if (!job_.propagate_quantized) pass(block, seen_);
+    if (!job_.propagate_quantized && !from_cache_) pass(block, seen_);
     pass_float(block);
     if (job_.propagate_quantized) {
       const auto source = overlay(job_.model->source, open_blocks({block_path(job_.folder, index)}));
@@ -115,7 +139,7 @@ class Run {
     const Block loaded = block;  // shares the tensors: what a stage replaces differs from it
     BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
-    if (hidden_) work.statistics = collect(block, index);
+    if (float_hidden_) work.statistics = statistics_of(block);
     std::optional<Samples> samples;
     if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_, wants(Statistic::float_path) ? float_hidden_.get() : nullptr);
     if (keeps_inputs())
@@ -133,11 +157,11 @@ class Run {
     control_.checkpoint();
     use_current_weights(work);
     report("propagate", index, "", 0.8);
-    const at::Tensor quantized_output = hidden_ ? quantized_pass(block) : at::Tensor();
+    const at::Tensor quantized_output = float_hidden_ ? quantized_pass(block) : at::Tensor();
     if (outputs_ && !job_.propagate_quantized)
       for (size_t b = 0; b < hidden_->batches(); ++b) (*hidden_)[b].copy_((*outputs_)[b]);
     write_block(block_path(job_.folder, index), work, loaded);
-    if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start)});
+    if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start), statistics_cached_});
     save_state(job_.folder, {job_.fingerprint, index + 1});
   }
 
@@ -180,22 +204,61 @@ class Run {
     return work;
   }
 
+  std::unique_ptr<HiddenStates> states(const TokenSet& tokens) const {
+    return std::make_unique<HiddenStates>(tokens, job_.model->architecture.hidden_size, job_.dtype, job_.resident_bytes, job_.folder);
+  }
+
+  std::unique_ptr<HiddenStates> embedded(const TokenSet& tokens) {
+    auto all = states(tokens);
+    for (size_t b = 0; b < all->batches(); ++b) {
+      control_.checkpoint();
+      (*all)[b].copy_(float_decoder_.embed(all->ids(b).to(job_.device)));
+    }
+    return all;
+  }
+
+  // From the cache, or from a pass of the float block.
+  BlockStatistics statistics_of(const Block& block) {
+    const Statistics wanted = (wanted_ & kCollected) | bits({Statistic::rows, Statistic::abs_max});
+    BlockStatistics statistics;
+    statistics_cached_ = false;
+    if (from_cache_) {
+      if (auto found = cache_->load(block.index, wanted, job_.device)) {
+        statistics = *std::move(found);
+        statistics_cached_ = true;
+      } else {
+        reach(block.index);
+      }
+    }
+    if (!statistics_cached_) {
+      const Statistics collected = cache_ ? wanted | kAlwaysCached : wanted;
+      statistics = collect(block, collected);
+      if (cache_) cache_->store(block.index, collected, statistics);
+    }
+    report(statistics_cached_ ? "cached statistics" : "calibrate", block.index, "", 0.3);
+    keep_only(statistics, wanted);
+    release_freed_memory();  // what batches of hidden states took, before the stages take theirs
+    return statistics;
+  }
+
+  // Brings the calibration states before a block, past those whose statistics were in the cache.
+  void reach(int index) {
+    if (!hidden_) hidden_ = embedded(job_.calibration);
+    for (; reached_ < index; ++reached_) pass(float_decoder_.load_block(reached_), seen_);
+    ++reached_;  // the pass that collects moves them on
+  }
+
   // One pass of the float block over the calibration states; moves them on when the float outputs are what follows.
-  std::map<std::string, SubsetStatistics> collect(const Block& block, int index) {
-    const auto wanted = wanted_ | static_cast<Statistics>(Statistic::rows) | static_cast<Statistics>(Statistic::abs_max);
+  BlockStatistics collect(const Block& block, Statistics wanted) {
+    const int index = block.index;
     Collector collector(wanted, kMeasuredRows, hidden_->tokens());
-    measured_inputs_.clear();
-    int64_t measured = 0;
     for (size_t b = 0; b < hidden_->batches(); ++b) {
       control_.checkpoint();
       report("calibrate", index, "", 0.3 * static_cast<double>(b) / static_cast<double>(hidden_->batches()));
       at::Tensor& state = (*hidden_)[b];
       const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), collector.tap(control_));
       if (outputs_) (*outputs_)[b].copy_(out);
-      if (job_.propagate_quantized) continue;
-      if (measured < measured_tokens_) measured_inputs_.push_back(state.clone());
-      measured += state.size(0) * state.size(1);
-      if (!keeps_inputs()) state.copy_(out);
+      if (!job_.propagate_quantized && !keeps_inputs()) state.copy_(out);
     }
     return collector.take();
   }
@@ -229,14 +292,16 @@ class Run {
 
   static at::Tensor flat(const at::Tensor& hidden) { return hidden.to(at::kFloat, false, true).reshape({-1, hidden.size(-1)}); }
 
-  // Moves the measured sample on through the float block.
+  // Moves the measured sample on through the float block; keeps its inputs where the quantized block will see them.
   void pass_float(const Block& block) {
     if (!float_hidden_) return;
+    measured_inputs_.clear();
     std::vector<at::Tensor> outputs;
     int64_t tokens = 0;
     for (size_t b = 0; b < float_hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*float_hidden_)[b];
+      if (!job_.propagate_quantized && tokens < measured_tokens_) measured_inputs_.push_back(state.clone());
       state.copy_(float_decoder_.forward(block, state.to(job_.device), seen_));
       if (tokens < measured_tokens_) outputs.push_back(flat(state));
       tokens += state.size(0) * state.size(1);
@@ -259,6 +324,7 @@ class Run {
     p.rss_bytes = resident_bytes();
     p.peak_rss_bytes = peak_resident_bytes();
     control_.report(p);
+    last_ = p;
   }
 
   const EngineJob& job_;
@@ -273,6 +339,11 @@ class Run {
   at::Tensor float_output_;
   std::vector<at::Tensor> measured_inputs_;
   int64_t measured_tokens_ = 0;
+  std::unique_ptr<StatisticsCache> cache_;
+  bool from_cache_ = false;         // what is there is read: states are carried only where something is missing
+  bool statistics_cached_ = false;  // of the block at work
+  int reached_ = 0;                 // with from_cache_: the block that hidden_ stands before, once there
+  Progress last_;
   int done_at_start_ = 0;
   double share_ = 1;
   Clock::time_point start_ = Clock::now();

@@ -25,6 +25,9 @@ struct EngineJob {
   std::map<std::string, std::string> fingerprint;
   int64_t measured_tokens = 2048;       // calibration tokens that measurements (rows, block outputs) are taken on
   int64_t resident_bytes = int64_t{2} << 30;  // hidden states above this are kept in a file
+  // Statistics of the float model's blocks are kept here for later jobs where nothing is propagated; empty: nowhere.
+  std::filesystem::path statistics_folder;
+  int64_t statistics_bytes = 20'000'000'000;  // at most, of all models together
 };
 
 // What an observer (core/measure) sees of a finished block, before its memory goes. Tensors are float32.
@@ -33,6 +36,7 @@ struct BlockView {
   const Decoder& decoder;
   at::Tensor float_output, quantized_output;  // a sample of the block's output hidden states; undefined without calibration
   double seconds = 0;
+  bool statistics_cached = false;  // read from statistics_folder
 };
 
 // Fake-quantizes every linear's input as the scheme says; empty when activations stay float.

@@ -37,6 +37,10 @@ std::filesystem::path block_path(const std::filesystem::path& folder, int block)
   return folder / "blocks" / fmt::format("block-{:04}.safetensors", block);
 }
 
+std::filesystem::path plan_path(const std::filesystem::path& folder, size_t stage, const std::string& method) {
+  return folder / fmt::format("plan-{}-{}.txt", stage, method);
+}
+
 void require_same_fingerprint(const std::filesystem::path& folder, const RunState& found, const std::map<std::string, std::string>& expected) {
   if (found.blocks == 0 && found.fingerprint.empty()) return;
   for (const auto& [name, value] : expected) {

@@ -161,6 +161,7 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
   BlockReport report;
   report.block = view.work.block.index;
   report.seconds = view.seconds;
+  report.statistics_cached = view.statistics_cached;
   report.peak_rss_bytes = peak_resident_bytes();
   report.output_relative_error = kNan;
   if (view.float_output.defined() && view.quantized_output.defined()) {

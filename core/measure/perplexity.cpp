@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/memory.h"
 
 namespace qb {
 namespace {
@@ -109,6 +110,7 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
       hidden[i].reset();
       advance(-1);
     }
+    release_freed_memory();
     estimate(result);
     result.seconds = seconds_since(start);
     if (on_estimate) on_estimate(result);

@@ -56,6 +56,7 @@ struct BlockReport {
   int64_t measured_tokens = 0;        // that this is taken on
   double seconds = 0;
   int64_t peak_rss_bytes = 0;
+  bool statistics_cached = false;     // an earlier run had collected them
 };
 
 // The protocol of design.md; a value never stands without these conditions.
@@ -97,6 +98,7 @@ struct RunReport {
   double bits_per_weight = 0;     // of the quantized linears, scales and zeros included
   uint64_t float_bytes = 0, quantized_bytes = 0;  // of all linears in blocks
   int64_t calibration_tokens = 0;
+  int64_t statistics_cached_blocks = 0;  // whose statistics an earlier run of the workspace had collected
   std::vector<BlockReport> blocks;
   std::vector<PerplexityResult> perplexities;
   Environment environment;

@@ -135,6 +135,7 @@ void fields(Ar& ar, R& b) {
   ar("measured_tokens", b.measured_tokens);
   ar("seconds", b.seconds);
   ar("peak_rss_bytes", b.peak_rss_bytes);
+  ar.optional("statistics_cached", b.statistics_cached);
 }
 
 template <class Ar, class R>
@@ -192,6 +193,7 @@ void fields(Ar& ar, R& r) {
   ar("float_bytes", r.float_bytes);
   ar("quantized_bytes", r.quantized_bytes);
   ar("calibration_tokens", r.calibration_tokens);
+  ar.optional("statistics_cached_blocks", r.statistics_cached_blocks);
   ar("blocks", r.blocks);
   ar("perplexities", r.perplexities);
   ar("environment", r.environment);

@@ -5,14 +5,14 @@
 namespace qb {
 namespace {
 
-class DoneBeforeBlocks final : public Method {
+class OutsideBlocks final : public Method {
  public:
   void apply(BlockWork&) override {}
 };
 
 }  // namespace
 
-std::unique_ptr<Method> make_done_before_blocks() { return std::make_unique<DoneBeforeBlocks>(); }
+std::unique_ptr<Method> make_outside_blocks() { return std::make_unique<OutsideBlocks>(); }
 
 void use_current_weights(BlockWork& work) {
   for (size_t i = 0; i < work.linears.size(); ++i) {

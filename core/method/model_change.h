@@ -21,8 +21,8 @@ struct ModelChange {
   Apply apply = nullptr;
 };
 
-// The method of such a stage: nothing is left to do when blocks are walked.
-std::unique_ptr<Method> make_done_before_blocks();
+// The method of a stage that works before or after the blocks are walked: on a block it does nothing.
+std::unique_ptr<Method> make_outside_blocks();
 
 // nullptr when the method works on blocks.
 const ModelChange* model_change(const std::string& method);

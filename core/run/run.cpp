@@ -8,13 +8,16 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/run_state.h"
+#include "core/engine/statistics_cache.h"
 #include "core/measure/block_measure.h"
 #include "core/measure/perplexity.h"
 #include "core/measure/report_json.h"
@@ -193,6 +196,10 @@ class RecipeRun {
                      report_.calibration_tokens));
     job_ = make_job(recipe_, inputs_, options_, folder_);
     job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
+    if (const fs::path cache = statistics_cache_path(workspace_.folder()); options_.statistics_cache_bytes != 0) {
+      job_.statistics_folder = cache;
+      job_.statistics_bytes = options_.statistics_cache_bytes ? *options_.statistics_cache_bytes : default_statistics_limit(cache);
+    }
     qb::preflight(job_);
     std::vector<bool> cached;
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
@@ -221,10 +228,10 @@ class RecipeRun {
     if (kept > 0) log_(fmt::format("resuming after {} finished blocks", kept));
     LinearClock clock;
     Control inner = control_;
-    inner.on_progress = [&](const Progress& p) {
+    inner.on_progress = [&](Progress p) {
       clock.see(p);
       report_.quantize_seconds = before + seconds_since(start);
-      if (!p.message.empty() && p.message != said_) log_(said_ = p.message);
+      if (!p.message.empty()) log_(std::exchange(p.message, {}));
       forward(p, 0, shares_->quantize());
     };
     run_engine(job_, inner, [&](const BlockView& view) {
@@ -279,6 +286,8 @@ class RecipeRun {
       }
     for (const BlockInfo& block : inputs_.model->info.blocks)
       for (const LinearInfo& linear : block.linears) float_bytes += static_cast<double>(linear.bytes);
+    report_.statistics_cached_blocks = std::count_if(report_.blocks.begin(), report_.blocks.end(), [](const BlockReport& block) { return block.statistics_cached; });
+    if (report_.statistics_cached_blocks > 0) log_(fmt::format("statistics of {} of {} blocks came from the cache", report_.statistics_cached_blocks, report_.blocks.size()));
     report_.bits_per_weight = weights > 0 ? bits / weights : all_weights > 0 ? all_bits / all_weights : 0;
     report_.quantized_bytes = static_cast<uint64_t>(all_bits / 8);
     report_.float_bytes = static_cast<uint64_t>(float_bytes);
@@ -388,7 +397,6 @@ class RecipeRun {
   std::unique_ptr<Shares> shares_;
   Clock::time_point start_ = Clock::now(), saved_ = start_;
   Clock::duration save_cost_{};
-  std::string said_;             // the last line that progress brought
   std::optional<Work> working_;  // when and where this session's work began
 };
 

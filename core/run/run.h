@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/base/control.h"
@@ -16,6 +17,8 @@ struct RunObserver {
 
 struct RunOptions {
   std::string device = "cpu";
+  // Of the workspace's statistics cache; 0: none is kept or read, nullopt: 20 GB, or a tenth of the disk's free space.
+  std::optional<int64_t> statistics_cache_bytes;
 };
 
 // Carries out (or resumes) the run `id` of a workspace: calibrate, quantize, measure, evaluate; the report is saved after

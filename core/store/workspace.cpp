@@ -318,6 +318,8 @@ class FolderWorkspace final : public Workspace {
 
 fs::path block_report_path(const fs::path& run_folder, int block) { return run_folder / "blocks" / fmt::format("block-{:04}.json", block); }
 
+fs::path statistics_cache_path(const fs::path& workspace) { return workspace / "cache" / "statistics"; }
+
 std::shared_ptr<Workspace> Workspace::open(const fs::path& folder) { return std::make_shared<FolderWorkspace>(folder); }
 
 }  // namespace qb

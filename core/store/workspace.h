@@ -12,6 +12,8 @@ namespace qb {
 
 // The report of one block of a run, written as soon as the block is durable.
 std::filesystem::path block_report_path(const std::filesystem::path& run_folder, int block);
+// Where a workspace keeps statistics for later runs; may be deleted at any time.
+std::filesystem::path statistics_cache_path(const std::filesystem::path& workspace);
 
 // A folder of runs: runs/<id>/{recipe.yaml, report.json, blocks/, log.txt} and an SQLite index that is made again from
 // them when it is missing, damaged or behind. A damaged run is listed as failed with what is wrong. Several processes may

@@ -82,6 +82,19 @@ def test_two_recipes_run_and_are_compared(qbench):
     one_line(qbench("compare", "absent", "--workspace", "w", code=4), "absent")
 
 
+def test_a_second_recipe_says_that_its_statistics_are_cached(qbench):
+    recipe = write_recipe(qbench.folder, "r", samples=4)
+    common = ["run", recipe, "-q", "--set", "propagate_quantized=false", "--set"]
+    qbench(*common, "pipeline=[{method: awq}]")
+    both = "pipeline=[{method: awq}, {method: gptq}]"
+    blocks = json.loads((DEMO / "config.json").read_text())["num_hidden_layers"]
+    assert f"statistics of {blocks} of {blocks} blocks from the cache" in qbench(*common, both).stdout
+    (cached,) = json.loads(qbench(*common, both, "--json").stdout)
+    (anew,) = json.loads(qbench(*common, both, "--json", "--statistics-cache", 0).stdout)
+    assert [cached["statistics_cached_blocks"], anew["statistics_cached_blocks"]] == [blocks, 0]
+    assert [p["window_nll"] for p in cached["perplexities"]] == [p["window_nll"] for p in anew["perplexities"]]
+
+
 def test_eval_agrees_with_the_float_figure_of_a_run(qbench):
     recipe = write_recipe(qbench.folder, "r")
     (run,) = json.loads(qbench("run", recipe, "--json", "-q").stdout)

@@ -46,6 +46,8 @@ QVector<Fact> runFacts(const RunReport& report) {
   if (report.evaluate_seconds > 0) add(tr("Evaluate time"), formatDuration(report.evaluate_seconds));
   if (report.peak_rss_bytes > 0) add(tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
   if (report.calibration_tokens > 0) add(tr("Calibration"), tr("%1 tokens").arg(QLocale().toString(qlonglong(report.calibration_tokens))));
+  if (report.statistics_cached_blocks > 0)
+    add(tr("Cached statistics"), tr("%1 blocks").arg(report.statistics_cached_blocks), tr("Collected by an earlier run on the same model and text"));
   if (!report.blocks.empty()) add(tr("Blocks measured"), QString::number(report.blocks.size()));
   add(tr("Seed"), QString::number(report.seed));
   const auto time = [&add](const QString& name, const std::string& iso) {

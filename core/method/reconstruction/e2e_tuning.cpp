@@ -1,16 +1,8 @@
 #include "core/method/reconstruction/e2e_tuning.h"
 
+#include "core/method/model_change.h"
+
 namespace qb {
-namespace {
-
-// Its work begins where the blocks' ends: core/engine/model_tuning.
-class Nothing final : public Method {
- public:
-  void apply(BlockWork&) override {}
-};
-
-}  // namespace
-
 MethodInfo e2e_tuning_info() {
   const TuningOptions d;
   return {.name = "e2e_tuning",
@@ -38,6 +30,7 @@ TuningOptions tuning_options(const StageSpec& stage) {
   return options;
 }
 
-std::unique_ptr<Method> make_e2e_tuning(const StageSpec&) { return std::make_unique<Nothing>(); }
+// Its work begins where the blocks' ends: core/engine/model_tuning.
+std::unique_ptr<Method> make_e2e_tuning(const StageSpec&) { return make_outside_blocks(); }
 
 }  // namespace qb

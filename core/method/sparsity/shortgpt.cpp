@@ -125,7 +125,7 @@ MethodInfo shortgpt_info() {
           .knobs = {{"n_prune_layers", KnobType::integer, int64_t{1}, 1, 1000, {}, "blocks", "how many blocks to drop", "ShortGPT"}}};
 }
 
-std::unique_ptr<Method> make_shortgpt(const StageSpec&) { return make_done_before_blocks(); }
+std::unique_ptr<Method> make_shortgpt(const StageSpec&) { return make_outside_blocks(); }
 ModelChange shortgpt_change() { return {"shortgpt", plan, keep_blocks}; }
 
 }  // namespace qb

@@ -165,7 +165,7 @@ MethodInfo quarot_info() {
           }};
 }
 
-std::unique_ptr<Method> make_quarot(const StageSpec&) { return make_done_before_blocks(); }
+std::unique_ptr<Method> make_quarot(const StageSpec&) { return make_outside_blocks(); }
 ModelChange quarot_change() { return {"quarot", nullptr, rotate}; }
 
 }  // namespace qb

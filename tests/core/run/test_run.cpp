@@ -129,6 +129,22 @@ class TestRun : public QObject {
     QVERIFY(two.perplexities[0].seconds == four.perplexities[0].seconds);  // the stored result, not another measurement
     QCOMPARE(two.perplexities[0].window_nll, four.perplexities[0].window_nll);
   }
+  void a_second_recipe_takes_its_statistics_from_the_cache() {
+    qb::Recipe recipe = small("w4.yaml");
+    recipe.propagate_quantized = false;
+    recipe.pipeline = {{"awq", {}}};
+    QCOMPARE(whole(recipe).statistics_cached_blocks, 0);
+    QVERIFY(fs::exists(qb::statistics_cache_path(workspace_->folder())));
+    recipe.pipeline = {{"awq", {}}, {"clip", {}}, {"gptq", {}}};
+    const qb::RunReport second = whole(recipe);
+    QCOMPARE(second.statistics_cached_blocks, 4);
+    QCOMPARE(workspace_->load(second.id).statistics_cached_blocks, 4);
+    QVERIFY(qb::read_text(workspace_->run_folder(second.id) / "log.txt").find("statistics of 4 of 4 blocks came from the cache") != std::string::npos);
+    const qb::RunReport without = qb::carry_out(*workspace_, workspace_->create_run(recipe), {"cpu", 0}, {});
+    QCOMPARE(without.statistics_cached_blocks, 0);
+    expect_same_blocks(second.id, without.id);
+    QVERIFY(second.perplexities[1].perplexity == without.perplexities[1].perplexity);
+  }
   void a_cancelled_run_goes_on_to_the_same_result() {
     const qb::RunReport straight = whole(small("w4.yaml"));
     const std::string id = workspace_->create_run(small("w4.yaml"));
