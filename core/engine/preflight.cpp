@@ -78,7 +78,7 @@ EngineNeeds estimate(const EngineJob& job) {
     learns = learns || find_method(stage.method)->kind != MethodClass::reconstruction;
   }
   EngineNeeds needs;
-  double largest_block = 0, largest_linear = 0;
+  double largest_block = 0, largest_linear = 0, all_weights = 0;
   for (const BlockInfo& block : info.blocks) {
     double weights = 0, grams = 0;
     std::set<std::string> subsets;
@@ -90,6 +90,7 @@ EngineNeeds estimate(const EngineJob& job) {
         needs.disk_bytes += size / 8 * bits_per_weight(*spec, linear.out_features, linear.in_features) + 1024;
       if (subsets.insert(linear.subset).second) grams += 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
     }
+    all_weights += weights;
     // The float block, its weights in float32, their codes, the block that replaces it; a second float32 copy where stages transform.
     double bytes = weights * (2 * element_bytes(job) + 5 + (learns ? 4 : 0));
     if (wanted & static_cast<Statistics>(Statistic::gram)) bytes += 2 * grams;
@@ -111,6 +112,12 @@ EngineNeeds estimate(const EngineJob& job) {
   else
     needs.memory_bytes += stores * hidden;
   needs.memory_bytes += largest_block + 4 * 4 * largest_linear + embedding;
+  if (!job.pipeline.empty() && find_method(job.pipeline.back().method)->finishing) {
+    // All codes, the float model's states, a block and its gradients, the head and the logits of a hundred tokens.
+    const double vocabulary = static_cast<double>(info.vocabulary);
+    const double tuning = all_weights + hidden + 3 * largest_block + vocabulary * static_cast<double>(info.hidden_size) * 4 + 5 * 128 * 4 * vocabulary;
+    needs.memory_bytes = std::max(needs.memory_bytes, tuning);
+  }
   return needs;
 }
 

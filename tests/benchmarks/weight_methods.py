@@ -2,13 +2,15 @@
 """Weight-only pipelines beside their peers, in turn, on one model, text and machine.
 
     python tests/benchmarks/weight_methods.py MODEL CALIBRATION EVALUATION [--samples 128] [--windows 20] [--ours NAME …]
-        [--peers NAME …] [--peer-blocks N] [--peer-python PYTHON] [--peer-scripts FOLDER]
+        [--peers NAME …] [--peer-blocks N] [--second-recipe] [--peer-python PYTHON]
+        [--peer-scripts FOLDER]
 
 MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first
 windows of 2048. Peers are peer_llm_compressor.py and peer_autoround.py in FOLDER, run by PYTHON, an environment of their own
 with torch 2.11.0, transformers 5.17.0, llmcompressor 0.14.0.1, compressed-tensors 0.19.0 and auto-round 0.15.1; without
 --peers only our side runs. --peer-blocks N gives peers the model's first N blocks only and multiplies their time, which goes
-block by block, by all blocks / N: a peer of half an hour is measured in minutes; its perplexity is then not. Prints a line a pipeline: perplexity, seconds of quantization, peak memory; then the ratios.
+block by block, by all blocks / N: a peer of half an hour is measured in minutes; its perplexity is then not. --second-recipe runs AWQ, then
+AWQ → clip → GPTQ on the statistics that the first left in the workspace. Prints a line a pipeline: perplexity, seconds of quantization, peak memory; then the ratios.
 """
 import argparse
 import json
@@ -35,7 +37,7 @@ OURS = {
 PEERS = {"rtn": ("peer_llm_compressor.py", "rtn"), "gptq": ("peer_llm_compressor.py", "gptq"), "awq": ("peer_llm_compressor.py", "awq"), "autoround": ("peer_autoround.py", "asym")}
 
 
-def ours(name, options, folder):
+def ours(name, options, folder, extra="", workspace="workspace"):
     bits, symmetric, pipeline, *_ = OURS[name]
     recipe = folder / f"{name}.yaml"
     recipe.write_text(f"""name: {name}
@@ -46,14 +48,15 @@ scheme:
 pipeline: [{pipeline}]
 evaluation:
   - {{corpus: '{options.evaluation.resolve()}', seq_len: 2048, windows: {options.windows}, dtype: bfloat16}}
+{extra}
 """)
-    done = subprocess.run([PROGRAM, "run", recipe, "-q", "--json", "-w", folder / "workspace"], capture_output=True, text=True)
+    done = subprocess.run([PROGRAM, "run", recipe, "-q", "--json", "-w", folder / workspace], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)
     report, = json.loads(done.stdout)
     by_kind = {p["float_model"]: p["perplexity"] for p in report["perplexities"]}
     return {"perplexity": by_kind[False], "float_perplexity": by_kind.get(True), "seconds": report["quantize_seconds"], "peak_gb": report["peak_rss_bytes"] / 1e9,
-            "bits": report["bits_per_weight"]}
+            "bits": report["bits_per_weight"], "cached_blocks": report.get("statistics_cached_blocks", 0)}
 
 
 def cut(model, blocks, folder):
@@ -96,6 +99,7 @@ def main():
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--ours", nargs="*", default=list(OURS), choices=list(OURS))
     parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
+    parser.add_argument("--second-recipe", action="store_true")
     parser.add_argument("--peer-blocks", type=int, default=0)
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--peer-scripts", type=Path, default=ROOT.parent / "shared" / "tools")
@@ -113,6 +117,10 @@ def main():
             if rival in peers:
                 line += f", {result['seconds'] / peers[rival]['seconds']:.3f} of {rival}'s time (at most {share})"
             print(line, flush=True)
+        if options.second_recipe:
+            first, second = (ours(name, options, folder, "propagate_quantized: false", "second") for name in ("awq-w4-asym", "awq-clip-gptq-w4-asym"))
+            print(f"second recipe, statistics of {second['cached_blocks']} blocks from the cache: {second['seconds']:.1f} s after {first['seconds']:.1f} s, "
+                  f"{second['seconds'] / first['seconds']:.3f} (at most 0.5), perplexity {second['perplexity']:.3f}", flush=True)
 
 
 if __name__ == "__main__":

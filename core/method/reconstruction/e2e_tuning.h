@@ -6,8 +6,8 @@ namespace qb {
 // End-to-end tuning: when all blocks are quantized, scales and norms learn from the float model's own predictions
 // (Chen et al. 2024, EfficientQAT, arXiv 2407.11062, its second phase; targets: the float model's distributions).
 struct TuningOptions {
-  int64_t epochs = 2, batch_tokens = 2048;
-  double rate = 1e-3;
+  int64_t epochs = 2, batch_tokens = 1024;
+  double rate = 2e-3;
   bool norms = true;
 };
 TuningOptions tuning_options(const StageSpec& stage);
