@@ -10,6 +10,7 @@
 #include <random>
 
 #include "core/base/error.h"
+#include "core/base/memory.h"
 #include "core/engine/block_store.h"
 #include "core/engine/hidden_states.h"
 #include "core/engine/module_name.h"
@@ -193,6 +194,7 @@ class Tuning {
       hidden = decoder_.forward(current(tuned), hidden, tap_);
     }
     auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device));
+    release_freed_memory();  // the logits are the largest tensors of all
     gradient = gradient / static_cast<double>(states_.ids(batch).numel());
     const at::Tensor towards = at::zeros_like(all_);
     for (size_t i = blocks_.size(); i-- > 0;) {
