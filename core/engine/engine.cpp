@@ -374,7 +374,7 @@ void run_engine(const EngineJob& job, const Control& control, const std::functio
   const at::NoGradGuard no_grad;
   preflight(job);
   const int kept = finished_blocks(job);  // refuses another job's folder
-  const StageSpec* last = job.pipeline.empty() || !find_method(job.pipeline.back().method)->finishing ? nullptr : &job.pipeline.back();
+  const StageSpec* last = finishing_stage(job.pipeline);
   const double passes = last ? tuning_passes(tuning_options(*last)) : 0, share = 2 / (2 + passes);  // of the progress; two passes a block
   if (kept < static_cast<int>(job.model->info.blocks.size())) walk(job, control, on_block, kept, share);
   if (!last) return;

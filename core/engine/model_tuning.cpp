@@ -58,7 +58,7 @@ constexpr const char* kScale = ".scale";  // as block files name it
 class Tuning {
  public:
   Tuning(const EngineJob& job, const TuningOptions& options, const Control& control)
-      : job_(job), options_(options), control_(control), source_(quantized_blocks()), decoder_(job.model, source_, job.dtype, job.device),
+      : job_(job), options_(options), control_(control), decoder_(job.model, quantized_source(job.model, job.folder), job.dtype, job.device),
         states_(job.calibration, job.model->architecture.hidden_size, job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
     for (int i = 0; i < decoder_.blocks(); ++i) open(i);
     all_ = at::zeros({count_}, at::kFloat);
@@ -98,7 +98,7 @@ class Tuning {
       epoch_loss += loss;
       epoch_tokens += static_cast<double>(states_.ids(batch).numel());
       Progress p;
-      p.fraction = kTeaching(steps) + (1 - kTeaching(steps)) * static_cast<double>(step + 1) / static_cast<double>(steps);
+      p.fraction = teaching_ + (1 - teaching_) * static_cast<double>(step + 1) / static_cast<double>(steps);
       if ((step + 1) % batches == 0 || step == 0) p.message = fmt::format("epoch {} of {}: divergence {:.4f} nats a token", epoch + 1, options_.epochs, epoch_loss / epoch_tokens);
       report(p);
       if (Clock::now() - saved > std::chrono::seconds(30)) {
@@ -112,15 +112,6 @@ class Tuning {
   }
 
  private:
-  // The float model's pass costs about as much as a quarter of an epoch.
-  double kTeaching(int64_t steps) const { return 1.0 / (1.0 + 4.0 * static_cast<double>(steps) / static_cast<double>(states_.batches())); }
-
-  TensorSourcePtr quantized_blocks() const {
-    std::vector<std::filesystem::path> paths;
-    for (size_t i = 0; i < job_.model->info.blocks.size(); ++i) paths.push_back(block_path(job_.folder, static_cast<int>(i)));
-    return overlay(job_.model->source, open_blocks(paths));
-  }
-
   void open(int index) {
     const auto stored = open_safetensors(block_path(job_.folder, index));
     TunedBlock tuned{decoder_.load_block(index), {}, {}};
@@ -158,13 +149,12 @@ class Tuning {
       return x;
     };
     for (size_t b = 0; b < states_.batches(); ++b) states_[b].copy_(teacher.embed(states_.ids(b).to(job_.device)));
-    const int64_t steps = options_.epochs * static_cast<int64_t>(states_.batches());
     for (int i = 0; i < teacher.blocks(); ++i) {
       const Block block = teacher.load_block(i);
       for (size_t b = 0; b < states_.batches(); ++b) states_[b].copy_(teacher.forward(block, states_[b].to(job_.device), seen));
       Progress p;
       p.message = "predictions of the float model";
-      p.fraction = kTeaching(steps) * (i + 1) / teacher.blocks();
+      p.fraction = teaching_ * (i + 1) / teacher.blocks();
       report(p);
     }
   }
@@ -292,12 +282,12 @@ class Tuning {
   const EngineJob& job_;
   const TuningOptions& options_;
   const Control& control_;
-  TensorSourcePtr source_;
   Decoder decoder_;
   HiddenStates states_;        // first the calibration tokens' on their way through the float model, then its last
   std::vector<TunedBlock> blocks_;
   LinearTap tap_, learning_tap_;
   int64_t count_ = 0;
+  double teaching_ = 1 / tuning_passes(options_);  // the float model's share of the work
   at::Tensor all_, mean_, square_;  // factors of all parameters, and Adam's moments
 };
 

@@ -13,4 +13,9 @@ inline std::vector<StageSpec> complete_pipeline(std::vector<StageSpec> pipeline)
   return pipeline;
 }
 
+// The stage that learns on the finished model; nullptr when there is none.
+inline const StageSpec* finishing_stage(const std::vector<StageSpec>& pipeline) {
+  return pipeline.empty() || !find_method(pipeline.back().method)->finishing ? nullptr : &pipeline.back();
+}
+
 }  // namespace qb

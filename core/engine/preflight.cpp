@@ -112,7 +112,7 @@ EngineNeeds estimate(const EngineJob& job) {
   else
     needs.memory_bytes += stores * hidden;
   needs.memory_bytes += largest_block + 4 * 4 * largest_linear + embedding;
-  if (!job.pipeline.empty() && find_method(job.pipeline.back().method)->finishing) {
+  if (finishing_stage(job.pipeline)) {
     // All codes, the float model's states, a block and its gradients, the head and the logits of a hundred tokens.
     const double vocabulary = static_cast<double>(info.vocabulary);
     const double tuning = all_weights + hidden + 3 * largest_block + vocabulary * static_cast<double>(info.hidden_size) * 4 + 5 * 128 * 4 * vocabulary;

@@ -16,6 +16,7 @@
 #include "core/base/files.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
+#include "core/engine/pipeline.h"
 #include "core/engine/run_state.h"
 #include "core/engine/statistics_cache.h"
 #include "core/measure/block_measure.h"
@@ -209,8 +210,8 @@ class RecipeRun {
   }
 
   double tuning_tokens(double all) const {
-    const bool tuned = !recipe_.pipeline.empty() && find_method(recipe_.pipeline.back().method)->finishing;
-    return tuned ? all * tuning_passes(tuning_options(recipe_.pipeline.back())) : 0;
+    const StageSpec* tuning = finishing_stage(recipe_.pipeline);
+    return tuning ? all * tuning_passes(tuning_options(*tuning)) : 0;
   }
 
   bool learns_from_data() const {

@@ -104,7 +104,6 @@ BlockLearning::BlockLearning(BlockWork& work) : work_(work), state_(work.seed * 
     const auto it = activations.find(linear.info.tensor);
     return it == activations.end() ? x : fake_quantize(x, it->second);
   });
-
 }
 
 at::Tensor BlockLearning::difference(const at::Tensor& input, const at::Tensor& target) const {

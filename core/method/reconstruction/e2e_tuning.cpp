@@ -3,6 +3,7 @@
 #include "core/method/model_change.h"
 
 namespace qb {
+
 MethodInfo e2e_tuning_info() {
   const TuningOptions d;
   return {.name = "e2e_tuning",

@@ -25,6 +25,11 @@ void gptq_keeping_columns(BlockWork& work, const GptqOptions& options, const Col
   }
 }
 
+int64_t columns_of_share(const LinearWork& linear, double share) {
+  const int64_t in = linear.info.in_features;
+  return std::min<int64_t>(in - 1, static_cast<int64_t>(share * static_cast<double>(in) + 0.5));
+}
+
 at::Tensor largest_columns(const at::Tensor& values, int64_t count) { return std::get<0>(at::sort(std::get<1>(at::topk(values, count)))); }
 
 std::vector<KnobInfo> solver_knobs() {

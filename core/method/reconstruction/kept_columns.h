@@ -16,6 +16,9 @@ void gptq_keeping_columns(BlockWork& work, const GptqOptions& options, const Col
 // The columns of the largest values [in].
 at::Tensor largest_columns(const at::Tensor& values, int64_t count);
 
+// A share of a linear's columns, rounded; one at least is left to be rounded.
+int64_t columns_of_share(const LinearWork& linear, double share);
+
 // What both of its methods let be set.
 std::vector<KnobInfo> solver_knobs();
 GptqOptions solver_options(const StageSpec& stage);

@@ -12,10 +12,9 @@ class Owq final : public Method {
 
   void apply(BlockWork& work) override {
     gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const SubsetStatistics& statistics) {
-      const int64_t in = linear.info.in_features, count = std::min<int64_t>(in - 1, static_cast<int64_t>(share_ * static_cast<double>(in) + 0.5));
       // Sensitivity of a column: what rounding it would add to the output error, H_jj·‖Δw_j‖².
       const at::Tensor error = quantize(linear.weight, *linear.spec, work.control).dequantize().sub_(linear.weight);
-      return largest_columns(statistics.gram.diagonal() * error.square().sum(0), count);
+      return largest_columns(statistics.gram.diagonal() * error.square().sum(0), columns_of_share(linear, share_));
     });
   }
 

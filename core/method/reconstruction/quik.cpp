@@ -23,8 +23,8 @@ class Quik final : public Method {
 
  private:
   int64_t count(const LinearWork& linear) const {
+    if (share_ > 0) return columns_of_share(linear, share_);
     const int64_t in = linear.info.in_features;
-    if (share_ > 0) return std::min<int64_t>(in - 1, static_cast<int64_t>(share_ * static_cast<double>(in) + 0.5));
     if (columns_ >= in)
       throw InputError(fmt::format("{}: quik keeps {} columns, but it has {}: set columns lower, or a share", linear.module, columns_, in));
     return columns_;
