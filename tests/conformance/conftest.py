@@ -10,6 +10,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("QBENCH_BUILD", ROOT / "build" / "dev"))
 SHARED = ROOT.parent / "shared"
+DEMO = ROOT / "resources" / "demo"
+
+
+def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra=""):
+    """A recipe on the demo model, written into the folder."""
+    path = folder / "recipe.yaml"
+    path.write_text(f"""name: test
+model: {{path: '{DEMO}', dtype: {dtype}}}
+calibration: {{corpus: '{DEMO}/calibration.txt', sampling: sequential, samples: {samples}, seq_len: 128}}
+scheme:
+  weights: {{type: int{bits}, symmetric: false, granularity: group, group_size: 64}}
+pipeline: [{pipeline}]
+{extra}
+""")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from conftest import ROOT
+from conftest import DEMO, recipe
 from model_zoo import save_model
 
-DEMO = ROOT / "resources" / "demo"
 RATE = 0.01
 
 
@@ -50,19 +49,6 @@ def test_divergence_and_its_gradient(name, tool, tmp_path):
     loss.backward()
     assert abs(got["divergence"].item() - loss.item()) < 1e-4 * loss.item()
     assert torch.allclose(got["gradient"], leaf.grad, rtol=1e-3, atol=1e-5 * leaf.grad.abs().max().item())
-
-
-def recipe(folder, pipeline, samples=8, dtype="float32", bits=3, extra=""):
-    path = folder / "recipe.yaml"
-    path.write_text(f"""name: test
-model: {{path: '{DEMO}', dtype: {dtype}}}
-calibration: {{corpus: '{DEMO}/calibration.txt', sampling: sequential, samples: {samples}, seq_len: 128}}
-scheme:
-  weights: {{type: int{bits}, symmetric: false, granularity: group, group_size: 64}}
-pipeline: [{pipeline}]
-{extra}
-""")
-    return path
 
 
 def run(tool, folder, pipeline, **settings):

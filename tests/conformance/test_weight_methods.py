@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import ROOT
+from conftest import DEMO, recipe
 from model_zoo import MODELS, save_model
 
 
@@ -267,22 +267,6 @@ def test_gradients_of_learned_rounding_are_those_of_finite_differences(symmetric
                 sides.append((value(moved, frozen)[0] * given["direction"]).sum())
             slope = (sides[0] - sides[1]) / (2 * step)
             assert abs(got[name].reshape(-1)[i].double() - slope) < 1e-3 * max(1, abs(slope)), (name, i)
-
-
-DEMO = ROOT / "resources" / "demo"
-
-
-def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra=""):
-    path = folder / "recipe.yaml"
-    path.write_text(f"""name: test
-model: {{path: '{DEMO}', dtype: {dtype}}}
-calibration: {{corpus: '{DEMO}/calibration.txt', sampling: sequential, samples: {samples}, seq_len: 128}}
-scheme:
-  weights: {{type: int{bits}, symmetric: false, granularity: group, group_size: 64}}
-pipeline: [{pipeline}]
-{extra}
-""")
-    return path
 
 
 def run(tool, folder, path, *words):
