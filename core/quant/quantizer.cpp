@@ -6,6 +6,16 @@
 #include "core/quant/units.h"
 
 namespace qb {
+
+at::Tensor round_to_scale_type(const at::Tensor& values, ScaleType type) {
+  switch (type) {
+    case ScaleType::f32: break;
+    case ScaleType::f16: return values.to(at::kHalf).to(at::kFloat);
+    case ScaleType::bf16: return values.to(at::kBFloat16).to(at::kFloat);
+  }
+  return values;
+}
+
 namespace {
 
 bool is_integer(const QuantSpec& spec) { return spec.type.kind == NumberType::Kind::integer; }
@@ -14,30 +24,18 @@ bool has_zero(const QuantSpec& spec) { return is_integer(spec) && !spec.symmetri
 // Rounds scales to the type they are stored in; units without extent get a harmless scale instead of a division by zero.
 at::Tensor store_scale(at::Tensor scale, const QuantSpec& spec) {
   scale = at::where(scale > 0, scale, at::ones_like(scale));
-  switch (spec.scale_type) {
-    case ScaleType::f32: return scale.clamp_min_(1e-30);
-    case ScaleType::bf16: return scale.clamp_min_(1e-30).to(at::kBFloat16).to(at::kFloat);
-    case ScaleType::f16: break;
-  }
   // The smallest half: anything below would round to zero.
-  scale = scale.clamp_min_(5.9604645e-8).to(at::kHalf).to(at::kFloat);
-  if (!scale.isfinite().all().item<bool>())
+  scale = round_to_scale_type(scale.clamp_min_(spec.scale_type == ScaleType::f16 ? 5.9604645e-8 : 1e-30), spec.scale_type);
+  if (spec.scale_type == ScaleType::f16 && !scale.isfinite().all().item<bool>())
     throw InputError("a scale is above 65504 and overflows float16; choose scale_type bfloat16 or float32");
   return scale;
 }
 
 // A zero point as it is stored: a code, or a float of the scale's type.
 at::Tensor store_zero(const at::Tensor& zero, const QuantSpec& spec) {
-  if (spec.round_zero_point) {
-    const auto [low, high] = code_bounds(spec);
-    return zero.round().clamp_(low, high);
-  }
-  switch (spec.scale_type) {
-    case ScaleType::f32: break;
-    case ScaleType::f16: return zero.to(at::kHalf).to(at::kFloat);
-    case ScaleType::bf16: return zero.to(at::kBFloat16).to(at::kFloat);
-  }
-  return zero;
+  if (!spec.round_zero_point) return round_to_scale_type(zero, spec.scale_type);
+  const auto [low, high] = code_bounds(spec);
+  return zero.round().clamp_(low, high);
 }
 
 // All arguments are [units, …]: codes of x on the grid.

@@ -40,6 +40,9 @@ struct QuantizedWeight {
 // column index each and a 32-bit pointer a row.
 double bits_per_weight(const QuantizedWeight& weight);
 
+// float32 values as they are after storage in this type.
+at::Tensor round_to_scale_type(const at::Tensor& values, ScaleType type);
+
 // Lowest and highest code of an integer spec.
 std::pair<int, int> code_bounds(const QuantSpec& spec);
 

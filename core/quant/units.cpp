@@ -52,4 +52,19 @@ at::Tensor unit_grid(const at::Tensor& per_unit, const QuantSpec& spec, int64_t 
 
 at::Tensor unit_column(const at::Tensor& grid) { return grid.reshape({-1, 1}); }
 
+at::Tensor units_by_columns(const at::Tensor& grid, const QuantSpec& spec, int64_t out_features) {
+  if (!grid.defined()) return {};
+  at::Tensor rows = grid;  // [1 | out | heads | blocks, units]
+  if (spec.granularity == Granularity::head) rows = grid.repeat_interleave(out_features / spec.heads, 0);
+  if (spec.granularity == Granularity::block) rows = grid.repeat_interleave(spec.block_rows, 0).slice(0, 0, out_features);
+  if (rows.size(0) == 1) rows = rows.expand({out_features, rows.size(1)});
+  return rows.t().contiguous();
+}
+
+int64_t unit_width(const QuantSpec& spec, int64_t in_features) {
+  if (spec.granularity == Granularity::group) return spec.group_size;
+  if (spec.granularity == Granularity::block) return spec.block_cols;
+  return in_features;
+}
+
 }  // namespace qb

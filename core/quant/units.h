@@ -16,5 +16,9 @@ at::Tensor from_units(const at::Tensor& units, const QuantSpec& spec, int64_t ou
 // Per-unit [units, 1] → the documented [rows, cols], and back.
 at::Tensor unit_grid(const at::Tensor& per_unit, const QuantSpec& spec, int64_t out_features, int64_t in_features);
 at::Tensor unit_column(const at::Tensor& grid);
+// Per-unit values [rows, cols] → [units along the columns, out], a row for each unit that a column can be in; undefined stays so.
+at::Tensor units_by_columns(const at::Tensor& grid, const QuantSpec& spec, int64_t out_features);
+// Columns that a unit spans.
+int64_t unit_width(const QuantSpec& spec, int64_t in_features);
 
 }  // namespace qb

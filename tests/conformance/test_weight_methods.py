@@ -97,6 +97,72 @@ def test_gptq_beats_rounding_and_order_helps(gptq):
     assert loss(ordered["value"]) < loss(plain["value"]) < 0.8 * loss(nearest)
 
 
+def descend(w, h, value, scale, zero, bits, sweeps, group, fit, kept=None):
+    """QuantEase's sweeps in float64: each column takes the code nearest to the minimum of the output error given all others;
+    with fit, first each group's scale its least-squares value."""
+    value, scale, n = value.clone(), scale.clone(), w.shape[1]
+    codes = value / scale.repeat_interleave(group, 1) + zero.repeat_interleave(group, 1)
+    for _ in range(sweeps):
+        for unit in range(n // group) if fit else []:
+            part = slice(unit * group, (unit + 1) * group)
+            for row in range(len(w)):
+                steps = codes[row, part] - zero[row, unit]
+                rest = value[row] - w[row]
+                rest[part] -= value[row, part]
+                # argmin over s of (rest + s·steps)·H·(rest + s·steps)
+                if steps @ h[part, part] @ steps > 0:
+                    scale[row, unit] = -(steps @ h[part] @ rest) / (steps @ h[part, part] @ steps)
+                value[row, part] = scale[row, unit] * steps
+        for c in range(n):
+            s, z = scale[:, c // group], zero[:, c // group]
+            others = value - w
+            others[:, c] = 0
+            best = w[:, c] - (others @ h[:, c]) / h[c, c]
+            q = (best / s + z).round().clamp(-2 ** (bits - 1), 2 ** (bits - 1) - 1)
+            if kept is not None:
+                q = torch.where(kept[:, c].bool(), q, z)
+            codes[:, c], value[:, c] = q, (q - z) * s
+    return codes, value
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("group", [16, 64])
+@pytest.mark.parametrize("fit", [True, False])
+def test_sweeps_are_coordinate_descent_on_the_output_error(gptq, symmetric, group, fit):
+    w, gram = problem(seed=7)
+    start = gptq({"weight": w, "gram": gram}, type="int3", symmetric=symmetric, group=group)
+    got = gptq({"weight": w, "gram": gram}, type="int3", symmetric=symmetric, group=group, sweeps=1, fit_scales=fit)
+    zero = start["zero"].double() if "zero" in start else torch.zeros_like(start["scale"]).double()
+    codes, value = descend(w, gram, start["value"].double(), start["scale"].double(), zero, 3, 1, group, fit)
+    rows = (got["codes"] == codes).all(1)
+    assert rows.double().mean() >= 0.9
+    assert torch.allclose(got["value"][rows].double(), value[rows], rtol=1e-4, atol=1e-5)
+    loss = lambda v: ((v.double() - w) @ gram * (v.double() - w)).sum().item()
+    more = gptq({"weight": w, "gram": gram}, type="int3", symmetric=symmetric, group=group, sweeps=4, fit_scales=fit)
+    assert loss(more["value"]) <= loss(got["value"]) < loss(start["value"])
+
+
+def test_sweeps_leave_pruned_weights_at_zero_and_inputs_that_never_came_alone(gptq):
+    w, gram = problem(seed=8)
+    kept = torch.ones_like(w, dtype=torch.uint8)
+    kept[:, ::2] = 0
+    gram[5], gram[:, 5] = 0, 0
+    start = gptq({"weight": w, "gram": gram, "kept": kept}, symmetric=False, group=16)
+    got = gptq({"weight": w, "gram": gram, "kept": kept}, symmetric=False, group=16, sweeps=3)
+    assert torch.all(got["value"][kept == 0] == 0)
+    assert torch.equal(got["codes"][:, 5], start["codes"][:, 5])
+    loss = lambda v: ((v.double() - w) @ gram * (v.double() - w)).sum().item()
+    assert loss(got["value"]) < loss(start["value"])
+
+
+@pytest.mark.parametrize("kind", ["e4m3", "e2m1"])
+def test_sweeps_lower_the_error_of_float_formats(gptq, kind):
+    w, gram = problem(seed=9)
+    loss = lambda v: ((v.double() - w) @ gram * (v.double() - w)).sum().item()
+    losses = [loss(gptq({"weight": w, "gram": gram}, type=kind, group=16, sweeps=n, fit_scales=True)["value"]) for n in (0, 1, 4)]
+    assert losses[2] <= losses[1] < losses[0]
+
+
 def test_gptq_keeps_pruned_weights_at_zero_and_makes_up_for_them(gptq):
     w, gram = problem()
     kept = torch.ones_like(w, dtype=torch.uint8)
@@ -389,7 +455,7 @@ def test_quik_refuses_to_keep_every_column(tool, tmp_path):
     assert done.returncode == 4 and "256" in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
-EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
+EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "{method: gptq, sweeps: 2, fit_scales: true}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
          "{method: omniquant, epochs: 1}", "{method: omniquant, epochs: 1, let: true}", "gptq, {method: norm_tweaking, epochs: 1}", "{method: autoround, iters: 10}",
          "{method: tesseraq, iterations: 10, rounds: 3}", "{method: wanda, pattern: '2:4'}, gptq", "magnitude, rtn", "shortgpt", "smoothquant, awq, clip, gptq"]
 

@@ -1,12 +1,13 @@
 // core/method's GPTQ on the tensors of a file: gptq_tensor IN OUT name=value …
 // IN: weight [out, in], gram [in, in], optional kept (uint8), low and high (a clipping stage's range). OUT: codes, scale, zero, value,
-// loss. Names: bits symmetric group type act_order static_groups damping block_size.
+// loss. Names: bits symmetric group type act_order static_groups damping block_size sweeps fit_scales.
 #include <iostream>
 #include <map>
 
 #include "core/base/error.h"
 #include "core/format/safetensors.h"
 #include "core/method/reconstruction/gptq_solver.h"
+#include "core/method/reconstruction/refinement.h"
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
@@ -38,6 +39,7 @@ int main(int argc, char** argv) {
     if (source->contains("low")) range = qb::Range{source->read("low"), source->read("high")};
     const at::Tensor kept = source->contains("kept") ? source->read("kept").to(at::kBool) : at::Tensor();
     qb::GptqResult result = qb::gptq(source->read("weight"), *factor, spec, range, kept, options, {});
+    refine(result.weight, source->read("weight"), source->read("gram"), kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0}, {});
     std::vector<std::pair<std::string, at::Tensor>> out = {{"codes", result.weight.codes.to(at::kFloat)}, {"scale", result.weight.grid.scale},
                                                            {"value", result.weight.dequantize()}, {"order", factor->order},
                                                            {"loss", at::tensor({result.loss}, at::kDouble)}};

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kLanes = 32;
 
 struct Tile {
-  float weight[kLanes], error[kLanes];
+  float weight[kLanes], value[kLanes], error[kLanes];
 };
 
 QB_CPU_CLONES
@@ -22,20 +22,19 @@ double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
     float* column = s.weight + j * s.row_stride + first;
     const float* scale = s.scale + s.unit[j] * s.unit_stride + first;
     const float* zero = s.zero ? s.zero + s.unit[j] * s.unit_stride + first : nullptr;
-    const float inverse = 1.0f / s.factor[j * s.factor_stride + j];
     for (int64_t r = 0; r < lanes; ++r) t.weight[r] = column[r];
     int8_t* codes = s.codes + j * s.row_stride + first;
     if (zero) {
       for (int64_t r = 0; r < lanes; ++r) {
         const float code = std::min(std::max(std::nearbyint(t.weight[r] / scale[r] + zero[r]), s.lowest), s.highest);
         codes[r] = static_cast<int8_t>(code);
-        t.error[r] = (t.weight[r] - (code - zero[r]) * scale[r]) * inverse;
+        t.value[r] = (code - zero[r]) * scale[r];
       }
     } else {
       for (int64_t r = 0; r < lanes; ++r) {
         const float code = std::min(std::max(std::nearbyint(t.weight[r] / scale[r]), s.lowest), s.highest);
         codes[r] = static_cast<int8_t>(code);
-        t.error[r] = (t.weight[r] - code * scale[r]) * inverse;
+        t.value[r] = code * scale[r];
       }
     }
     if (s.kept) {
@@ -43,8 +42,18 @@ double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
       for (int64_t r = 0; r < lanes; ++r) {
         if (kept[r]) continue;
         codes[r] = static_cast<int8_t>(zero ? zero[r] : 0.0f);
-        t.error[r] = t.weight[r] * inverse;
+        t.value[r] = 0;
       }
+    }
+    if (s.value) {
+      float* value = s.value + j * s.row_stride + first;
+      for (int64_t r = 0; r < lanes; ++r) {
+        t.error[r] = t.value[r] - value[r];
+        value[r] = t.value[r];
+      }
+    } else {
+      const float inverse = 1.0f / s.factor[j * s.factor_stride + j];
+      for (int64_t r = 0; r < lanes; ++r) t.error[r] = (t.weight[r] - t.value[r]) * inverse;
     }
     float* error = s.error + j * s.row_stride + first;
     float sum = 0;

@@ -8,7 +8,8 @@ struct ColumnSlab {
   int64_t columns = 0, rows = 0;
   int64_t row_stride = 0;         // from a column to the next, of weight, error and codes
   float* weight = nullptr;        // in: the weight as updated so far; out: what each column was when it was rounded
-  float* error = nullptr;         // out: (w − ŵ) / U[j][j]
+  float* error = nullptr;         // out: (w − ŵ) / U[j][j]; with `value`, how much ŵ grew
+  float* value = nullptr;         // null, or ŵ, improved from what it is: no division by U[j][j] then
   int8_t* codes = nullptr;        // out
   const float* factor = nullptr;  // U [columns][factor_stride], upper triangular
   int64_t factor_stride = 0;
@@ -21,7 +22,7 @@ struct ColumnSlab {
 };
 
 // GPTQ's inner loop (Frantar et al. 2022, algorithm 1): rounds column after column and moves each one's error onto the
-// columns still to come. Returns Σ ((w − ŵ) / U[j][j])².
+// columns still to come. Returns Σ error².
 double round_columns(const ColumnSlab& slab);
 
 }  // namespace qb

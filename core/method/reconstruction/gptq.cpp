@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/method/reconstruction/gptq_solver.h"
+#include "core/method/reconstruction/refinement.h"
 #include "core/method/reconstruction/rtn.h"
 
 namespace qb {
@@ -10,7 +11,7 @@ namespace {
 
 class Gptq final : public Method {
  public:
-  Gptq(const GptqOptions& options, bool sequential) : options_(options), sequential_(sequential) {}
+  Gptq(const GptqOptions& options, const RefineOptions& refine, bool sequential) : options_(options), refine_(refine), sequential_(sequential) {}
 
   Statistics needs() const override {
     return static_cast<Statistics>(Statistic::gram) | (sequential_ ? static_cast<Statistics>(Statistic::again) : 0);
@@ -53,6 +54,7 @@ class Gptq final : public Method {
       if (factor->second) {
         GptqResult result = gptq(linear.weight, *factor->second, *linear.spec, linear.range, linear.kept, options_, work.control);
         if (factor->second->attempts > 1) linear.note = fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping);
+        refine(result.weight, linear.weight, it->second.gram, linear.kept, refine_, work.control);
         linear.quantized = std::move(result.weight);
         return;
       }
@@ -62,6 +64,7 @@ class Gptq final : public Method {
   }
 
   GptqOptions options_;
+  RefineOptions refine_;
   bool sequential_;
 };
 
@@ -80,6 +83,8 @@ MethodInfo gptq_info() {
               {"static_groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},
               {"percdamp", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
               {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
+              {"sweeps", KnobType::integer, int64_t{0}, 0, 100, {}, "", "rounds over all columns after the last, each column anew given all others (coordinate descent)", "QuantEase, arXiv 2309.01885"},
+              {"fit_scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error", "this program"},
               {"true_sequential", KnobType::boolean, false, 0, 0, {}, "", "collect each subset's inputs anew after those before it are quantized", "GPTQ"},
           }};
 }
@@ -90,7 +95,10 @@ std::unique_ptr<Method> make_gptq(const StageSpec& stage) {
   options.static_groups = std::get<bool>(knob(stage, "static_groups"));
   options.damping = std::get<double>(knob(stage, "percdamp"));
   options.block_size = std::get<int64_t>(knob(stage, "blocksize"));
-  return std::make_unique<Gptq>(options, std::get<bool>(knob(stage, "true_sequential")));
+  RefineOptions refine;
+  refine.sweeps = std::get<int64_t>(knob(stage, "sweeps"));
+  refine.scales = std::get<bool>(knob(stage, "fit_scales"));
+  return std::make_unique<Gptq>(options, refine, std::get<bool>(knob(stage, "true_sequential")));
 }
 
 }  // namespace qb

@@ -1,8 +1,6 @@
 #include "core/method/reconstruction/gptq_solver.h"
 
-#include <ATen/Parallel.h>
-
-#include "core/method/reconstruction/column_kernel.h"
+#include "core/method/reconstruction/column_rounder.h"
 #include "core/quant/units.h"
 
 namespace qb {
@@ -10,44 +8,20 @@ namespace {
 
 constexpr int kAttempts = 4;
 
-// Per-unit values [rows, cols] → [units along the columns, out], a row for each unit that a column can be in.
-at::Tensor by_columns(const at::Tensor& grid, const QuantSpec& spec, int64_t out) {
-  if (!grid.defined()) return {};
-  at::Tensor rows = grid;  // [1 | out | heads | blocks, units]
-  if (spec.granularity == Granularity::head) rows = grid.repeat_interleave(out / spec.heads, 0);
-  if (spec.granularity == Granularity::block) rows = grid.repeat_interleave(spec.block_rows, 0).slice(0, 0, out);
-  if (rows.size(0) == 1) rows = rows.expand({out, rows.size(1)});
-  return rows.t().contiguous();
-}
-
-int64_t unit_width(const QuantSpec& spec, int64_t in) {
-  if (spec.granularity == Granularity::group) return spec.group_size;
-  if (spec.granularity == Granularity::block) return spec.block_cols;
-  return in;
-}
-
 class Solver {
  public:
   Solver(const at::Tensor& weight, const GptqFactor& factor, const QuantSpec& spec, const GptqOptions& options, const Control& control)
-      : factor_(factor), spec_(spec), options_(options), control_(control), out_(weight.size(0)), in_(weight.size(1)), width_(unit_width(spec, in_)),
-        work_(weight.index_select(1, factor.order).t().contiguous()), integer_(spec.type.kind == NumberType::Kind::integer),
-        units_(factor.order.to(at::kCPU).div(width_, "floor").contiguous()) {
-    codes_ = at::empty({in_, out_}, work_.options().dtype(integer_ ? at::kChar : at::kFloat));
-  }
+      : factor_(factor), spec_(spec), options_(options), control_(control), in_(weight.size(1)), width_(unit_width(spec, in_)),
+        work_(weight.index_select(1, factor.order).t().contiguous()), rounder_(spec, weight.size(0), factor.order) {}
 
-  // Grids known beforehand.
-  void grids(const ScaleZero& grid) {
-    grid_ = grid;
-    scale_ = by_columns(grid.scale, spec_, out_);
-    zero_ = by_columns(grid.zero, spec_, out_);
-  }
-
-  void keep(const at::Tensor& kept) { kept_ = kept.index_select(1, factor_.order).t().contiguous(); }
+  void grids(const ScaleZero& grid) { rounder_.grids(grid); }
+  void keep(const at::Tensor& kept) { rounder_.keep(kept); }
 
   GptqResult run(bool fixed) {
     // Without fixed grids a slab must not reach beyond its group: the group's grid is made of the weights at its start.
     const int64_t step = fixed ? options_.block_size : std::min(options_.block_size, width_);
     const int64_t rounded = in_ - factor_.kept;
+    double loss = 0;
     for (int64_t begin = 0; begin < rounded;) {
       control_.checkpoint();
       int64_t end = std::min(begin + step, rounded);
@@ -56,17 +30,13 @@ class Solver {
         end = std::min(end, (begin / width_ + 1) * width_);
       }
       const at::Tensor upper = factor_.upper.slice(0, begin, end);
-      const at::Tensor errors = at::empty({end - begin, out_}, work_.options());
-      integer_ && work_.is_cpu() ? round_on_cpu(begin, end, errors) : round_by_operations(begin, end, errors);
+      const at::Tensor errors = at::empty({end - begin, work_.size(1)}, work_.options());
+      loss += rounder_.round(begin, work_.slice(0, begin, end), upper.slice(1, begin, end), errors);
       if (end < in_) work_.slice(0, end).addmm_(upper.slice(1, end).t(), errors, 1, -1);
       begin = end;
     }
-    if (factor_.kept > 0) {
-      at::Tensor codes = codes_.slice(0, rounded);
-      zero_.defined() ? codes.copy_(zero_.index_select(0, units_.slice(0, rounded))) : codes.zero_();
-    }
-    const at::Tensor back = at::argsort(factor_.order);
-    GptqResult result{{spec_, codes_.index_select(0, back).t().contiguous(), grid_}, loss_};
+    if (factor_.kept > 0) rounder_.clear(rounded);
+    GptqResult result{rounder_.weight(), loss};
     if (factor_.kept > 0) {
       const auto [columns, order] = at::sort(factor_.order.slice(0, rounded));
       result.weight.columns = columns;
@@ -78,101 +48,18 @@ class Solver {
  private:
   // The grid of the group that starts at this step, from its columns as updated so far.
   void grid_at(int64_t begin) {
-    if (!scale_.defined()) {
-      const auto [rows, cols] = unit_shape(spec_, out_, in_);
-      grid_.scale = at::empty({rows, cols}, work_.options());
-      scale_ = at::empty({cols, out_}, work_.options());
-    }
     QuantSpec one = spec_;
     if (spec_.granularity == Granularity::group) one.granularity = Granularity::channel;
-    const ScaleZero grid = find_grid(work_.slice(0, begin, begin + width_).t().contiguous(), one, control_);
-    const int64_t unit = spec_.granularity == Granularity::group ? units_.const_data_ptr<int64_t>()[begin] : 0;
-    auto store = [&](at::Tensor& all, at::Tensor& columns, const at::Tensor& value) {
-      if (!value.defined()) return;
-      if (!all.defined()) all = at::empty_like(grid_.scale);
-      if (!columns.defined()) columns = at::empty_like(scale_);
-      all.narrow(1, unit, 1).copy_(value);
-      columns.narrow(0, unit, 1).copy_(by_columns(value, one, out_));
-    };
-    store(grid_.scale, scale_, grid.scale);
-    store(grid_.zero, zero_, grid.zero);
-  }
-
-  void round_on_cpu(int64_t begin, int64_t end, const at::Tensor& errors) {
-    const auto [low, high] = code_bounds(spec_);
-    ColumnSlab whole;
-    whole.columns = end - begin;
-    whole.row_stride = out_;
-    whole.factor = factor_.upper.const_data_ptr<float>() + begin * in_ + begin;
-    whole.factor_stride = in_;
-    whole.unit = units_.const_data_ptr<int64_t>() + begin;
-    whole.unit_stride = out_;
-    whole.lowest = static_cast<float>(low);
-    whole.highest = static_cast<float>(high);
-    constexpr int64_t kRows = 32;
-    const int64_t tiles = (out_ + kRows - 1) / kRows;
-    std::vector<double> losses(static_cast<size_t>(tiles), 0);  // summed in order: the same whatever the threads
-    at::parallel_for(0, tiles, 1, [&](int64_t first, int64_t last) {
-      for (int64_t tile = first; tile < last; ++tile) {
-        const int64_t row = tile * kRows;
-        ColumnSlab slab = whole;
-        slab.rows = std::min(kRows, out_ - row);
-        slab.weight = work_.data_ptr<float>() + begin * out_ + row;
-        slab.error = errors.data_ptr<float>() + row;
-        slab.codes = codes_.data_ptr<int8_t>() + begin * out_ + row;
-        slab.scale = scale_.const_data_ptr<float>() + row;
-        slab.zero = zero_.defined() ? zero_.const_data_ptr<float>() + row : nullptr;
-        slab.kept = kept_.defined() ? kept_.const_data_ptr<bool>() + begin * out_ + row : nullptr;
-        losses[static_cast<size_t>(tile)] = round_columns(slab);
-      }
-    });
-    for (double loss : losses) loss_ += loss;
-  }
-
-  // Float formats, and other devices: the same steps, a column an operation.
-  void round_by_operations(int64_t begin, int64_t end, const at::Tensor& errors) {
-    const auto [low, high] = integer_ ? code_bounds(spec_) : std::pair{0, 0};
-    at::Tensor slab = work_.slice(0, begin, end);
-    const at::Tensor upper = factor_.upper.slice(0, begin, end).slice(1, begin, end);
-    const at::Tensor diagonal = upper.diagonal().to(at::kCPU).contiguous();
-    for (int64_t j = 0; j < end - begin; ++j) {
-      const int64_t unit = units_.const_data_ptr<int64_t>()[begin + j];
-      const at::Tensor column = slab[j], scale = scale_[unit];
-      at::Tensor code = column / scale, value;
-      if (!integer_) {
-        code = round_to_float(code, spec_.type);
-        value = code * scale;
-      } else if (zero_.defined()) {
-        code = code.add_(zero_[unit]).round_().clamp_(low, high);
-        value = (code - zero_[unit]).mul_(scale);
-      } else {
-        code = code.round_().clamp_(low, high);
-        value = code * scale;
-      }
-      if (kept_.defined()) {
-        const at::Tensor pruned = kept_[begin + j].logical_not();
-        code = zero_.defined() ? at::where(pruned, zero_[unit], code) : code.masked_fill(pruned, 0);
-        value = value.masked_fill(pruned, 0);
-      }
-      codes_[begin + j].copy_(code);
-      const at::Tensor error = (column - value).div_(diagonal.const_data_ptr<float>()[j]);
-      errors[j].copy_(error);
-      if (j + 1 < end - begin) slab.slice(0, j + 1).addr_(upper[j].slice(0, j + 1), error, 1, -1);
-    }
-    loss_ += errors.square().sum(at::kDouble).item<double>();
+    rounder_.grid_of(begin, find_grid(work_.slice(0, begin, begin + width_).t().contiguous(), one, control_));
   }
 
   const GptqFactor& factor_;
   const QuantSpec& spec_;
   const GptqOptions& options_;
   const Control& control_;
-  int64_t out_, in_, width_;
-  at::Tensor work_;   // [in, out] in the order of the steps
-  bool integer_;
-  at::Tensor units_;  // [in] int64: the unit of the column at each step
-  at::Tensor codes_, scale_, zero_, kept_;
-  ScaleZero grid_;
-  double loss_ = 0;
+  int64_t in_, width_;
+  at::Tensor work_;  // [in, out] in the order of the steps
+  ColumnRounder rounder_;
 };
 
 }  // namespace
