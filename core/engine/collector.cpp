@@ -1,21 +1,9 @@
 #include "core/engine/collector.h"
 
+#include "core/engine/column_sizes.h"
+#include "core/engine/gram.h"
+
 namespace qb {
-namespace {
-
-constexpr int64_t kGramColumns = 512;
-
-// gram += xᵀx, blocks on and above the diagonal only: the matrix is symmetric, half of the products are enough.
-void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
-  const int64_t in = x.size(1);
-  for (int64_t begin = 0; begin < in; begin += kGramColumns) {
-    const int64_t end = std::min(begin + kGramColumns, in);
-    at::Tensor rows = gram.slice(0, begin, end).slice(1, begin);
-    rows.addmm_(x.slice(1, begin, end).t(), x.slice(1, begin));
-  }
-}
-
-}  // namespace
 
 Collector::Collector(Statistics wanted, int64_t rows, int64_t expected_tokens)
     : wanted_(wanted), stride_(std::max<int64_t>(1, expected_tokens / std::max<int64_t>(1, rows))), rows_(rows) {}
@@ -45,26 +33,16 @@ void Collector::add(const std::string& subset, const at::Tensor& x) {
     const int64_t begin = (stride_ - s.tokens % stride_) % stride_;
     if (begin < x.size(0)) sample(subset, x.slice(0, begin, x.size(0), stride_));
   }
-  if (wants(Statistic::abs_max) || wants(Statistic::mean_abs)) {
-    const at::Tensor size = x.abs();
-    if (wants(Statistic::abs_max)) {
-      const at::Tensor peak = size.amax(0).to(at::kFloat);
-      s.abs_max = s.abs_max.defined() ? at::maximum_out(s.abs_max, s.abs_max, peak) : peak;
-    }
-    if (wants(Statistic::mean_abs)) {
-      const at::Tensor sum = size.sum(0, false, at::kFloat);
-      s.mean_abs = s.mean_abs.defined() ? s.mean_abs.add_(sum) : sum;
-    }
-  }
-  if (wants(Statistic::sum_squares)) {
-    const at::Tensor sum = x.to(at::kFloat).square().sum(0);
-    s.sum_squares = s.sum_squares.defined() ? s.sum_squares.add_(sum) : sum;
+  if (wants(Statistic::abs_max) || wants(Statistic::mean_abs) || wants(Statistic::sum_squares)) {
+    const ColumnSizes sizes = column_sizes(x);
+    auto add = [&](at::Tensor& to, const at::Tensor& sum) { to = to.defined() ? to.add_(sum) : sum.clone(); };
+    if (wants(Statistic::abs_max)) s.abs_max = s.abs_max.defined() ? at::maximum_out(s.abs_max, s.abs_max, sizes.abs_max) : sizes.abs_max.clone();
+    if (wants(Statistic::mean_abs)) add(s.mean_abs, sizes.abs_sum);
+    if (wants(Statistic::sum_squares)) add(s.sum_squares, sizes.square_sum);
   }
   if (wants(Statistic::gram)) {
-    // Accumulated in float32: a bfloat16 product is no longer positive definite.
-    const at::Tensor wide = x.to(at::kFloat);
-    if (!s.gram.defined()) s.gram = at::zeros({in, in}, wide.options());
-    add_upper_gram(s.gram, wide);
+    if (!s.gram.defined()) s.gram = at::zeros({in, in}, x.options().dtype(at::kFloat));
+    add_upper_gram(s.gram, x);
   }
   s.tokens += x.size(0);
 }
@@ -85,7 +63,7 @@ void Collector::sample(const std::string& subset, const at::Tensor& rows) {
 
 std::map<std::string, SubsetStatistics> Collector::take() {
   for (auto& [name, s] : subsets_) {
-    if (s.gram.defined()) s.gram = s.gram.triu() + s.gram.triu(1).t();
+    if (s.gram.defined()) s.gram = complete_gram(s.gram);
     if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);
     if (auto it = sampled_.find(name); it != sampled_.end()) s.rows = it->second.rows.narrow(0, 0, it->second.count);
   }

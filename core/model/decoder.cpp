@@ -6,6 +6,7 @@
 
 #include <mutex>
 
+#include "core/base/cpu.h"
 #include "core/base/error.h"
 #include "core/model/attention.h"
 #include "core/model/block_forward.h"
@@ -14,11 +15,6 @@
 
 namespace qb {
 namespace {
-
-bool cpu_multiplies_bfloat16() {
-  static const bool has = __builtin_cpu_supports("avx512bf16");
-  return has;
-}
 
 at::ScalarType held_dtype(at::ScalarType dtype, at::Device device) {
   if (!device.is_cpu() || dtype == at::kFloat) return dtype;

@@ -29,6 +29,17 @@ if(_version_file)
   string(REGEX REPLACE "[^0-9]+([0-9]+)[^0-9]+([0-9]+)[^0-9]+([0-9]+).*" "\\1.\\2.\\3" Libtorch_VERSION "${_lines}")
 endif()
 
+# at::parallel_for lives in a header and runs on one thread unless OpenMP is on where it is compiled. The runtime must be
+# libtorch's own: a second one would bring a second pool of threads.
+get_filename_component(_lib "${Libtorch_CPU_LIBRARY}" DIRECTORY)
+file(GLOB _openmp "${_lib}/libgomp*.so*" "${_lib}/libiomp5.so" "${_lib}/libomp.so")
+if(_openmp)
+  list(GET _openmp 0 Libtorch_OPENMP_LIBRARY)
+else()
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  set(Libtorch_OPENMP_LIBRARY OpenMP::OpenMP_CXX)
+endif()
+
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(Libtorch
   REQUIRED_VARS Libtorch_CPU_LIBRARY Libtorch_C10_LIBRARY Libtorch_INCLUDE_DIR Libtorch_API_INCLUDE_DIR
@@ -38,10 +49,10 @@ find_package_handle_standard_args(Libtorch
 if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
   add_library(Libtorch::headers INTERFACE IMPORTED)
   set_target_properties(Libtorch::headers PROPERTIES
+    INTERFACE_COMPILE_OPTIONS "-fopenmp"
     INTERFACE_INCLUDE_DIRECTORIES "${Libtorch_INCLUDE_DIR};${Libtorch_API_INCLUDE_DIR}"
     INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${Libtorch_INCLUDE_DIR};${Libtorch_API_INCLUDE_DIR}")
   add_library(Libtorch::Libtorch INTERFACE IMPORTED)
-  get_filename_component(_lib "${Libtorch_CPU_LIBRARY}" DIRECTORY)
   # libtorch_cpu.so links cupti and cudart, which live in sibling wheels that its own RUNPATH finds.
   file(GLOB _siblings "${LIBTORCH_ROOT}/../nvidia/cu*/lib" "${LIBTORCH_ROOT}/../nvidia/cuda_*/lib")
   set(_rpath_links "")
@@ -50,6 +61,6 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
     list(APPEND _rpath_links "-Wl,-rpath-link,${_dir}")
   endforeach()
   set_target_properties(Libtorch::Libtorch PROPERTIES
-    INTERFACE_LINK_LIBRARIES "Libtorch::headers;${Libtorch_CPU_LIBRARY};${Libtorch_C10_LIBRARY}"
+    INTERFACE_LINK_LIBRARIES "Libtorch::headers;${Libtorch_CPU_LIBRARY};${Libtorch_C10_LIBRARY};${Libtorch_OPENMP_LIBRARY}"
     INTERFACE_LINK_OPTIONS "-Wl,-rpath,${_lib};${_rpath_links}")
 endif()

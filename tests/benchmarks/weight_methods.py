@@ -3,14 +3,14 @@
 
     python tests/benchmarks/weight_methods.py MODEL CALIBRATION EVALUATION [--samples 128] [--windows 20] [--ours NAME …]
         [--peers NAME …] [--peer-blocks N] [--second-recipe] [--peer-python PYTHON]
-        [--peer-scripts FOLDER]
 
 MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first
-windows of 2048. Peers are peer_llm_compressor.py and peer_autoround.py in FOLDER, run by PYTHON, an environment of their own
-with torch 2.11.0, transformers 5.17.0, llmcompressor 0.14.0.1, compressed-tensors 0.19.0 and auto-round 0.15.1; without
---peers only our side runs. --peer-blocks N gives peers the model's first N blocks only and multiplies their time, which goes
-block by block, by all blocks / N: a peer of half an hour is measured in minutes; its perplexity is then not. --second-recipe runs AWQ, then
-AWQ → clip → GPTQ on the statistics that the first left in the workspace. Prints a line a pipeline: perplexity, seconds of quantization, peak memory; then the ratios.
+windows of 2048. Peers are the scripts in peers/, run by PYTHON, an environment of their own with torch 2.11.0, transformers
+5.17.0, llmcompressor 0.14.0.1, compressed-tensors 0.19.0, accelerate, and auto-round 0.15.1 installed without its
+dependencies; without --peers only our side runs. --peer-blocks N gives peers the model's first N blocks only and multiplies
+their time, which goes block by block, by all blocks / N: a peer of half an hour is measured in minutes; its perplexity is
+then not. --second-recipe runs AWQ, then AWQ → clip → GPTQ on the statistics that the first left in the workspace.
+Prints a line a pipeline: perplexity, seconds of quantization, peak memory, ratio to the peer.
 """
 import argparse
 import json
@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).resolve().parent / "peers"
 PROGRAM = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev")) / "app/qbench"
 
 # name: (bits, symmetric, pipeline, perplexity to reach on SmolLM2-135M, peer, share of the peer's time to reach)
@@ -34,7 +35,7 @@ OURS = {
     "sequential-w4-asym": (4, False, "awq, {method: clip, queries: true}, {method: gptq, true_sequential: true}", 22.4, "autoround", 0.15),
     "tuned-w4-asym": (4, False, "awq, {method: clip, queries: true}, {method: gptq, true_sequential: true}, e2e_tuning", 22.0, "autoround", 1),
 }
-PEERS = {"rtn": ("peer_llm_compressor.py", "rtn"), "gptq": ("peer_llm_compressor.py", "gptq"), "awq": ("peer_llm_compressor.py", "awq"), "autoround": ("peer_autoround.py", "asym")}
+PEERS = {"rtn": ("llm_compressor.py", "rtn"), "gptq": ("llm_compressor.py", "gptq"), "awq": ("llm_compressor.py", "awq"), "autoround": ("autoround.py", "asym")}
 
 
 def ours(name, options, folder, extra="", workspace="workspace"):
@@ -77,7 +78,7 @@ def peer(name, options, folder):
     words = [model, options.calibration, out, argument] if name == "autoround" else [argument, model, options.calibration, out]
     extra = ["200", "4", "64", str(options.samples), "512"] if name == "autoround" else ["4", "64", str(options.samples), "512"]
     start = time.perf_counter()
-    done = subprocess.run([options.peer_python, options.peer_scripts / script, *map(str, words), *extra], capture_output=True, text=True)
+    done = subprocess.run([options.peer_python, SCRIPTS / script, *map(str, words), *extra], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr[-2000:])
     result = json.loads(done.stdout.strip().splitlines()[-1])
@@ -85,8 +86,10 @@ def peer(name, options, folder):
     if share < 1:
         result["measured_seconds"], result["seconds"] = result["seconds"], result["seconds"] / share
         return result
-    evaluated = subprocess.run([options.peer_python, options.peer_scripts / "perplexity_transformers.py", str(out), str(options.evaluation)], capture_output=True, text=True)
-    result["perplexity_said"] = evaluated.stdout.strip().splitlines()[-1] if evaluated.returncode == 0 else "not measured: " + evaluated.stderr.strip()[-200:]
+    evaluated = subprocess.run([options.peer_python, SCRIPTS / "perplexity.py", str(out), str(options.evaluation), str(options.windows)], capture_output=True, text=True)
+    if evaluated.returncode != 0:
+        sys.exit(evaluated.stderr[-2000:])
+    result |= json.loads(evaluated.stdout.strip().splitlines()[-1])
     return result
 
 
@@ -102,7 +105,6 @@ def main():
     parser.add_argument("--second-recipe", action="store_true")
     parser.add_argument("--peer-blocks", type=int, default=0)
     parser.add_argument("--peer-python", default=sys.executable)
-    parser.add_argument("--peer-scripts", type=Path, default=ROOT.parent / "shared" / "tools")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,0 +1,56 @@
+#include "core/engine/gram.h"
+
+#include <ATen/Parallel.h>
+
+#include "core/base/cpu.h"
+#include "core/engine/gram_kernel.h"
+
+namespace qb {
+namespace {
+
+constexpr int64_t kGramColumns = 512;    // of one product where a library multiplies
+constexpr int64_t kPackedTokens = 2048;  // at a time, so that packed inputs stay small beside the hidden states
+
+void add_products(const at::Tensor& gram, const at::Tensor& x) {
+  const int64_t in = x.size(1);
+  for (int64_t begin = 0; begin < in; begin += kGramColumns) {
+    const int64_t end = std::min(begin + kGramColumns, in);
+    at::Tensor rows = gram.slice(0, begin, end).slice(1, begin);
+    rows.addmm_(x.slice(1, begin, end).t(), x.slice(1, begin));
+  }
+}
+
+void add_tiles(const at::Tensor& gram, const at::Tensor& x) {
+  const int64_t in = x.size(1), panels = gram_panels(in), words = gram_block_words(in);
+  const at::Tensor rows = x.stride(1) == 1 ? x : x.contiguous();
+  const auto* data = reinterpret_cast<const uint16_t*>(rows.const_data_ptr<at::BFloat16>());
+  auto* sums = gram.data_ptr<float>();
+  const int64_t room = (std::min(kPackedTokens, rows.size(0)) + kGramTokens - 1) / kGramTokens;
+  const at::Tensor scratch = at::empty({room * words}, at::kInt);
+  auto* packed = reinterpret_cast<uint32_t*>(scratch.data_ptr<int32_t>());
+  for (int64_t begin = 0; begin < rows.size(0); begin += kPackedTokens) {
+    const int64_t tokens = std::min(kPackedTokens, rows.size(0) - begin), blocks = (tokens + kGramTokens - 1) / kGramTokens;
+    at::parallel_for(0, blocks, 1, [&](int64_t from, int64_t to) {
+      for (int64_t b = from; b < to; ++b)
+        pack_gram_block(data + (begin + b * kGramTokens) * rows.stride(0), rows.stride(0), std::min(kGramTokens, tokens - b * kGramTokens), in, packed + b * words);
+    });
+    // Tiles on and above the diagonal, numbered column by column; each belongs to one thread.
+    at::parallel_for(0, panels * (panels + 1) / 2, 1, [&](int64_t from, int64_t to) {
+      for (int64_t b = 0; b < blocks; ++b)
+        for (int64_t column = 0, tile = 0; column < panels && tile < to; ++column)
+          for (int64_t row = 0; row <= column; ++row, ++tile)
+            if (tile >= from && tile < to) add_gram_tile(packed + b * words, row, column, in, sums);
+    });
+  }
+}
+
+}  // namespace
+
+void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
+  if (x.is_cpu() && x.scalar_type() == at::kBFloat16 && cpu_multiplies_bfloat16()) return add_tiles(gram, x);
+  add_products(gram, x.to(at::kFloat));
+}
+
+at::Tensor complete_gram(const at::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }
+
+}  // namespace qb
