@@ -55,11 +55,17 @@ struct TunedBlock {
 
 constexpr const char* kScale = ".scale";  // as block files name it
 
+TokenSet first_samples(const TokenSet& all, int64_t samples) {
+  TokenSet some = all;
+  if (samples > 0 && samples < static_cast<int64_t>(all.samples.size())) some.samples.resize(static_cast<size_t>(samples));
+  return some;
+}
+
 class Tuning {
  public:
   Tuning(const EngineJob& job, const TuningOptions& options, const Control& control)
       : job_(job), options_(options), control_(control), decoder_(job.model, quantized_source(job.model, job.folder), job.dtype, job.device),
-        states_(job.calibration, job.model->architecture.hidden_size, job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
+        states_(first_samples(job.calibration, options.samples), job.model->architecture.hidden_size, job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
     for (int i = 0; i < decoder_.blocks(); ++i) open(i);
     all_ = at::zeros({count_}, at::kFloat);
     mean_ = at::zeros_like(all_);
@@ -287,7 +293,7 @@ class Tuning {
   std::vector<TunedBlock> blocks_;
   LinearTap tap_, learning_tap_;
   int64_t count_ = 0;
-  double teaching_ = 1 / tuning_passes(options_);  // the float model's share of the work
+  double teaching_ = 1 / tuning_passes(options_, 0);  // the float model's share of the work
   at::Tensor all_, mean_, square_;  // factors of all parameters, and Adam's moments
 };
 

@@ -211,7 +211,7 @@ class RecipeRun {
 
   double tuning_tokens(double all) const {
     const StageSpec* tuning = finishing_stage(recipe_.pipeline);
-    return tuning ? all * tuning_passes(tuning_options(*tuning)) : 0;
+    return tuning ? all * tuning_passes(tuning_options(*tuning), static_cast<int64_t>(job_.calibration.samples.size())) : 0;
   }
 
   bool learns_from_data() const {

@@ -140,6 +140,13 @@ def test_it_brings_predictions_nearer_and_leaves_codes(tool, tmp_path):
     assert after < 0.95 * before
 
 
+def test_a_few_samples_are_the_first_ones(tool, tmp_path):
+    stage = "rtn, {{method: e2e_tuning, epochs: 2, batch_tokens: 256{}}}"
+    few, first, all_ = (run(tool, tmp_path / name, stage.format(words), samples=samples) / "tuned.safetensors"
+                        for name, words, samples in (("a", ", samples: 4", 8), ("b", "", 4), ("c", ", samples: 9", 8)))
+    assert few.read_bytes() == first.read_bytes() and few.read_bytes() != all_.read_bytes()
+
+
 def test_stopped_anywhere_it_ends_at_the_same_bytes(tool, tmp_path):
     pipeline = "rtn, {method: e2e_tuning, epochs: 3, batch_tokens: 128}"
     whole = run(tool, tmp_path / "a", pipeline, dtype="bfloat16")

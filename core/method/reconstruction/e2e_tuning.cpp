@@ -17,6 +17,7 @@ MethodInfo e2e_tuning_info() {
           .knobs = {
               {"epochs", KnobType::integer, d.epochs, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
               {"lr", KnobType::real, d.rate, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
+              {"samples", KnobType::integer, d.samples, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program"},
               {"batch_tokens", KnobType::integer, d.batch_tokens, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
               {"norms", KnobType::boolean, d.norms, 0, 0, {}, "", "learn the norms' weights too", "this program"},
           }};
@@ -25,10 +26,16 @@ MethodInfo e2e_tuning_info() {
 TuningOptions tuning_options(const StageSpec& stage) {
   TuningOptions options;
   options.epochs = std::get<int64_t>(knob(stage, "epochs"));
+  options.samples = std::get<int64_t>(knob(stage, "samples"));
   options.rate = std::get<double>(knob(stage, "lr"));
   options.batch_tokens = std::get<int64_t>(knob(stage, "batch_tokens"));
   options.norms = std::get<bool>(knob(stage, "norms"));
   return options;
+}
+
+double tuning_passes(const TuningOptions& options, int64_t samples) {
+  const double share = options.samples > 0 && options.samples < samples ? static_cast<double>(options.samples) / static_cast<double>(samples) : 1;
+  return (1 + 4 * static_cast<double>(options.epochs)) * share;
 }
 
 // Its work begins where the blocks' ends: core/engine/model_tuning.

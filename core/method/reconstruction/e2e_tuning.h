@@ -6,14 +6,14 @@ namespace qb {
 // End-to-end tuning: when all blocks are quantized, scales and norms learn from the float model's own predictions
 // (Chen et al. 2024, EfficientQAT, arXiv 2407.11062, its second phase; targets: the float model's distributions).
 struct TuningOptions {
-  int64_t epochs = 2, batch_tokens = 1024;
+  int64_t epochs = 2, samples = 0, batch_tokens = 1024;  // samples: the first ones, 0 for all
   double rate = 2e-3;
   bool norms = true;
 };
 TuningOptions tuning_options(const StageSpec& stage);
-// What it costs, in forward passes over the calibration tokens: the float model's, and four an epoch (one forward, one
+// What it costs, in forward passes over all calibration samples: the float model's, and four an epoch (one forward, one
 // again for gradients, two of gradients).
-inline double tuning_passes(const TuningOptions& options) { return 1 + 4 * static_cast<double>(options.epochs); }
+double tuning_passes(const TuningOptions& options, int64_t samples);
 
 MethodInfo e2e_tuning_info();
 std::unique_ptr<Method> make_e2e_tuning(const StageSpec& stage);
