@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "core/base/cpu.h"
 #include "core/engine/gram_kernel.h"
 
