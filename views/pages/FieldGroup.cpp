@@ -8,6 +8,7 @@
 #include <QLineEdit>
 #include <QLocale>
 #include <QMenu>
+#include <QRegularExpression>
 #include <QMimeData>
 #include <QDropEvent>
 #include <QSpinBox>
@@ -267,6 +268,8 @@ void FieldGroup::knob(const KnobInfo& info, size_t stage, const QString& key) {
   const auto text = [](const std::string& value) { return QString::fromStdString(value); };
   QString label = text(info.name);
   label.replace(QLatin1Char('_'), QLatin1Char(' '));
+  static const QRegularExpression rate(QStringLiteral("\\blr$"));
+  label.replace(rate, tr("learning rate"));
   label[0] = label[0].toUpper();
   QString help = text(info.help);
   if (!info.source.empty()) help += QLatin1Char(' ') + tr("Default %1 (%2).").arg(text(to_text(info.default_value)), text(info.source));
