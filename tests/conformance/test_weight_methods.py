@@ -398,6 +398,62 @@ def test_awq_finds_the_scales_of_least_explicit_output_error(objective, tool, tm
         assert losses[nearest] <= losses[best] * 1.001, (norm, nearest, best)
 
 
+@pytest.mark.parametrize("name, norm", [("falcon-7b", "transformer.h.0.input_layernorm"), ("mixtral", "model.layers.0.post_attention_layernorm")])
+def test_awq_looks_at_the_blocks_output_where_no_module_is_alone(name, norm, tool, tmp_path, monkeypatch):
+    """Attention and MLP behind one norm, and experts: the search against one that runs transformers' whole block."""
+    import shutil
+    import tokenizers
+    cls, config_cls, arguments = MODELS[name]
+    monkeypatch.setitem(MODELS, name, (cls, config_cls, arguments | {"vocab_size": 1024, "num_hidden_layers": 1}))
+    model = save_model(name, tmp_path / "model")
+    shutil.copy(DEMO / "tokenizer.json", tmp_path / "model")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""name: test
+model: {{path: '{tmp_path}/model', dtype: float32}}
+calibration: {{corpus: '{DEMO}/calibration.txt', sampling: sequential, samples: 4, seq_len: 64}}
+scheme:
+  weights: {{type: int3, symmetric: false, granularity: channel}}
+pipeline: [{{method: awq, rows: 0, objective: module, samples: 0, linears: false}}]
+""")
+    done = run(tool, tmp_path, path)
+    assert done.returncode == 0, done.stderr
+    got = load_file(blocks(tmp_path)[0])
+    encoded = tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode((DEMO / "calibration.txt").read_text(), add_special_tokens=False).ids
+    layer, called, seen = model.get_submodule(norm.rsplit(".", 1)[0]), {}, {}
+    hooks = [layer.register_forward_pre_hook(lambda m, a, k: called.update(arguments=a, words=k), with_kwargs=True),
+             model.get_submodule(norm).register_forward_hook(lambda m, i, o: seen.update(x=o.detach().reshape(-1, o.shape[-1]).double()))]
+    with torch.no_grad():
+        model(torch.tensor(encoded[:4 * 64]).view(4, 64), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    readers = [layer.self_attention.query_key_value.weight, layer.mlp.dense_h_to_4h.weight] if name == "falcon-7b" else [layer.mlp.experts.gate_up_proj]
+
+    def output():
+        with torch.no_grad():
+            found = layer(*called["arguments"], **called["words"])
+        return (found[0] if isinstance(found, tuple) else found).double()
+
+    plain, floats, losses, scales = output(), [r.detach().double().clone() for r in readers], [], []
+    for step in range(20):
+        s = seen["x"].abs().mean(0).clamp(min=1e-8).pow(step / 20)
+        s = (s / (s.max() * s.min()).sqrt()) if step else torch.ones_like(s)
+        for reader, w in zip(readers, floats):
+            u = w * s
+            low, high = u.amin(-1, True).clamp(max=0), u.amax(-1, True).clamp(min=0)
+            scale = ((high - low) / 7).half().double()
+            zero = (-low / scale).round().clamp(0, 7)
+            reader.data = ((((u / scale + zero).round().clamp(0, 7) - zero) * scale) / s).float()
+        losses.append((output() - plain).square().sum().item())
+        scales.append(s)
+    best = min(range(20), key=losses.__getitem__)
+    before, after = model.get_parameter(norm + ".weight").detach().double(), got.get(norm + ".weight")
+    ours = before / after.double() if after is not None else torch.ones_like(before)
+    nearest = min(range(20), key=lambda k: (ours.log() - scales[k].log()).abs().max().item())
+    assert (ours.log() - scales[nearest].log()).abs().max() < 1e-3
+    assert losses[nearest] <= losses[best] * 1.001, (nearest, best)
+    assert max(losses) > 1.05 * min(losses)
+
+
 @pytest.mark.parametrize("pipeline", ["awq, clip, gptq", "{method: autoround, iters: 8}", "quarot, {method: gptq, true_sequential: true}", "{method: shortgpt, n_prune_layers: 1}, gptq"])
 def test_a_killed_run_goes_on_to_the_same_bytes(pipeline, tool, tmp_path):
     import os
