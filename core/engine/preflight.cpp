@@ -58,6 +58,11 @@ void require_stages(const EngineJob& job) {
     if (const std::string problem = stage_problem(stage); !problem.empty()) throw InputError("pipeline: " + problem);
     if (find_method(stage.method)->needs_calibration && job.calibration.samples.empty())
       throw InputError(fmt::format("pipeline: {} needs calibration text", stage.method));
+    const auto method = make_method(stage);
+    for (const BlockInfo& block : job.model->info.blocks)
+      for (const LinearInfo& linear : block.linears)
+        if (const std::string problem = job.scheme.weights_of(module_of(linear)) ? method->shape_problem(linear) : ""; !problem.empty())
+          throw InputError(fmt::format("pipeline: {} [{}, {}]: {}", module_of(linear), linear.out_features, linear.in_features, problem));
   }
   const int64_t context = job.model->architecture.context_length;
   for (const auto& sample : job.calibration.samples)

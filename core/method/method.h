@@ -88,6 +88,8 @@ class Method {
  public:
   virtual ~Method() = default;
   virtual Statistics needs() const { return 0; }
+  // Why it cannot work on a linear that the scheme quantizes, known from its shape before a run; empty when it can.
+  virtual std::string shape_problem(const LinearInfo&) const { return {}; }
   // Throws Cancelled when asked to stop, Error otherwise; checks control at least once a linear.
   virtual void apply(BlockWork& work) = 0;
 };

@@ -509,6 +509,7 @@ def test_quik_keeps_the_columns_of_the_largest_inputs_and_counts_them(tool, tmp_
 def test_quik_refuses_to_keep_every_column(tool, tmp_path):
     done = run(tool, tmp_path, recipe(tmp_path, "quik"))
     assert done.returncode == 4 and "256" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.glob("ws/runs/*/blocks"))  # refused before the work begins
 
 
 EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "{method: gptq, sweeps: 2, fit_scales: true}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",

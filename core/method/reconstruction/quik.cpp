@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "core/base/error.h"
 #include "core/method/reconstruction/kept_columns.h"
 
 namespace qb {
@@ -13,23 +12,18 @@ class Quik final : public Method {
   Quik(const GptqOptions& options, int64_t columns, double share) : options_(options), columns_(columns), share_(share) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram) | static_cast<Statistics>(Statistic::abs_max); }
 
+  std::string shape_problem(const LinearInfo& linear) const override {
+    if (share_ > 0 || columns_ < linear.in_features) return {};
+    return fmt::format("quik keeps {} columns of {}: set columns lower, or a share", columns_, linear.in_features);
+  }
+
   void apply(BlockWork& work) override {
-    for (const LinearWork& linear : work.linears)  // before any work on the block
-      if (linear.spec) count(linear);
     gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const SubsetStatistics& statistics) {
-      return largest_columns(statistics.abs_max, count(linear));
+      return largest_columns(statistics.abs_max, share_ > 0 ? columns_of_share(linear, share_) : columns_);
     });
   }
 
  private:
-  int64_t count(const LinearWork& linear) const {
-    if (share_ > 0) return columns_of_share(linear, share_);
-    const int64_t in = linear.info.in_features;
-    if (columns_ >= in)
-      throw InputError(fmt::format("{}: quik keeps {} columns, but it has {}: set columns lower, or a share", linear.module, columns_, in));
-    return columns_;
-  }
-
   GptqOptions options_;
   int64_t columns_;
   double share_;
