@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "core/base/cpu_clones.h"
@@ -29,14 +28,7 @@ inline void add_row(const T* x, int64_t columns, Strip& strip) {
 }
 
 QB_CPU_CLONES void add_rows(const at::BFloat16* x, int64_t stride, int64_t tokens, int64_t columns, Strip& strip) {
-  const auto* bits = reinterpret_cast<const uint16_t*>(x);
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t c = 0; c < columns; ++c) {
-      const float size = std::bit_cast<float>((static_cast<uint32_t>(bits[t * stride + c]) & 0x7fffU) << 16);
-      strip.largest[c] = std::max(strip.largest[c], size);
-      strip.sizes[c] += size;
-      strip.squares[c] += size * size;
-    }
+  for (int64_t t = 0; t < tokens; ++t) add_row(x + t * stride, columns, strip);
 }
 QB_CPU_CLONES void add_rows(const float* x, int64_t stride, int64_t tokens, int64_t columns, Strip& strip) {
   for (int64_t t = 0; t < tokens; ++t) add_row(x + t * stride, columns, strip);

@@ -375,7 +375,8 @@ void run_engine(const EngineJob& job, const Control& control, const std::functio
   preflight(job);
   const int kept = finished_blocks(job);  // refuses another job's folder
   const StageSpec* last = finishing_stage(job.pipeline);
-  const double passes = last ? tuning_passes(tuning_options(*last), static_cast<int64_t>(job.calibration.samples.size())) : 0, share = 2 / (2 + passes);  // of the progress; two passes a block
+  const auto samples = static_cast<int64_t>(job.calibration.samples.size());
+  const double passes = last ? tuning_passes(tuning_options(*last), samples) : 0, share = 2 / (2 + passes);  // of the progress; two passes a block
   if (kept < static_cast<int>(job.model->info.blocks.size())) walk(job, control, on_block, kept, share);
   if (!last) return;
   Control inner = control;

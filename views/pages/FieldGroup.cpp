@@ -8,9 +8,9 @@
 #include <QLineEdit>
 #include <QLocale>
 #include <QMenu>
-#include <QRegularExpression>
 #include <QMimeData>
 #include <QDropEvent>
+#include <QRegularExpression>
 #include <QSpinBox>
 #include <QStringListModel>
 #include <QToolButton>
