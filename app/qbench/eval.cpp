@@ -63,7 +63,7 @@ void add_eval(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--seq-len", a->seq_len, "Tokens a window")->check(CLI::Range(int64_t{2}, int64_t{1} << 24))->capture_default_str();
   command->add_option("--windows", a->windows, "Windows from the start of the text; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--dtype", a->dtype, "float32 or bfloat16")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
-  command->add_option("--device,-d", a->device, "cpu, cuda:0 …")->capture_default_str();
+  command->add_option("--device,-d", a->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
   command->callback([a, &options, &action] { action = [a, &options] { return eval(*a, options); }; });
 }
 

@@ -34,8 +34,9 @@ void print_summary(const qb::RunReport& report) {
   for (const auto& p : report.perplexities)
     std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({}, {} windows of {} tokens, {})\n", p.perplexity, p.standard_error,
                              p.float_model ? " float model" : "", p.corpus, p.windows, p.seq_len, p.dtype);
-  std::cout << fmt::format("  {} quantizing, {} evaluating, peak memory {}\n", seconds_text(report.quantize_seconds), seconds_text(report.evaluate_seconds),
-                           bytes_text(static_cast<double>(report.peak_rss_bytes)));
+  std::cout << fmt::format("  {} quantizing, {} evaluating, peak memory {}{}\n", seconds_text(report.quantize_seconds), seconds_text(report.evaluate_seconds),
+                           bytes_text(static_cast<double>(report.peak_rss_bytes)),
+                           report.peak_device_bytes > 0 ? fmt::format(", of the GPU {}", bytes_text(static_cast<double>(report.peak_device_bytes))) : "");
   if (report.statistics_cached_blocks > 0)
     std::cout << fmt::format("  calibration statistics of {} of {} blocks from the cache\n", report.statistics_cached_blocks, report.blocks.size());
 }
@@ -92,7 +93,7 @@ void add_run(CLI::App& app, const Options& options, Action& action) {
   CLI::App* command = app.add_subcommand("run", "Carry out recipes: quantize, measure, evaluate");
   command->add_option("recipes", arguments->recipes, "Recipe files (YAML)");
   command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs")->capture_default_str();
-  command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->capture_default_str();
+  command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
   command->add_option("--resume", arguments->resume, "Go on with a cancelled run (its id)");
   command->add_option("--set", arguments->settings, "Change a key of every recipe: scheme.weights.group_size=64 (may be repeated)")->allow_extra_args(false);
   command->add_option("--statistics-cache", arguments->statistics_cache,

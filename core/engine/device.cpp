@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <torch/headeronly/version.h>
@@ -10,6 +11,8 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+
+#include "core/base/nvidia.h"
 
 namespace qb {
 namespace {
@@ -28,6 +31,13 @@ int64_t meminfo(const std::string& field) {
   return 0;
 }
 
+// Nothing before the device's first tensor.
+c10::DeviceAllocator* allocator_of(const at::Device& device) {
+  if (device.is_cpu()) return nullptr;
+  auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
+  return allocator && allocator->initialized() ? allocator : nullptr;
+}
+
 }  // namespace
 
 std::string cpu_name() {
@@ -41,8 +51,8 @@ std::string torch_version() { return TORCH_VERSION; }
 
 void initialise_compute(int threads) {
   static const bool once = [] {
-    // The driver first: without it, loading half a gigabyte of kernels would serve nobody.
-    if (std::filesystem::exists("/proc/driver/nvidia/version")) {
+    // A device first: without one, loading half a gigabyte of kernels would serve nobody.
+    if (!nvidia_devices().empty()) {
       const auto path = torch_folder() / "libtorch_cuda.so";
       ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);  // a failure leaves the CPU, which devices() then says
     }
@@ -56,14 +66,27 @@ std::vector<DeviceInfo> devices() {
   std::vector<DeviceInfo> list = {{"cpu", std::to_string(at::get_num_threads()) + " threads, " + cpu_name(), meminfo("MemTotal:"), meminfo("MemAvailable:")}};
   if (!at::hasCUDA()) return list;
   try {
-    const auto count = at::detail::getCUDAHooks().getNumGPUs();
-    for (int i = 0; i < static_cast<int>(count); ++i) {
-      list.push_back({"cuda:" + std::to_string(i), "NVIDIA GPU " + std::to_string(i), 0, 0});
+    const int count = at::detail::getCUDAHooks().getNumGPUs();
+    const std::vector<NvidiaDevice> known = nvidia_devices();
+    for (int i = 0; i < count; ++i) {
+      const NvidiaDevice device = static_cast<size_t>(i) < known.size() ? known[static_cast<size_t>(i)] : NvidiaDevice{"NVIDIA GPU " + std::to_string(i)};
+      list.push_back({"cuda:" + std::to_string(i), device.name, device.memory_bytes, device.free_bytes});
     }
   } catch (const c10::Error&) {
     // A driver without a usable device: the CPU remains.
   }
   return list;
+}
+
+int64_t peak_device_bytes(const std::string& name) {
+  try {
+    const at::Device device(name);
+    auto* allocator = allocator_of(device);
+    if (!allocator) return 0;
+    return allocator->getDeviceStats(device.has_index() ? device.index() : static_cast<c10::DeviceIndex>(0)).allocated_bytes.front().peak;
+  } catch (const c10::Error&) {
+    return 0;  // no such device: whoever computes on it says so
+  }
 }
 
 }  // namespace qb

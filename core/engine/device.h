@@ -15,6 +15,8 @@ struct DeviceInfo {
 // Call once at program start, before the first tensor. Never throws.
 void initialise_compute(int threads = 0);
 std::vector<DeviceInfo> devices();
+// The most that tensors have taken of a device's own memory since this program began; 0 for the CPU.
+int64_t peak_device_bytes(const std::string& device);
 std::string cpu_name();
 std::string torch_version();
 

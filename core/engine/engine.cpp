@@ -290,7 +290,7 @@ class Run {
     return at::cat(outputs).slice(0, 0, measured_tokens_);
   }
 
-  static at::Tensor flat(const at::Tensor& hidden) { return hidden.to(at::kFloat, false, true).reshape({-1, hidden.size(-1)}); }
+  static at::Tensor flat(const at::Tensor& hidden) { return hidden.to(at::kCPU, at::kFloat, false, true).reshape({-1, hidden.size(-1)}); }
 
   // Moves the measured sample on through the float block; keeps its inputs where the quantized block will see them.
   void pass_float(const Block& block) {

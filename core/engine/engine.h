@@ -50,9 +50,10 @@ int finished_blocks(const EngineJob& job);
 // Throws Cancelled, InputError (misfit of scheme and model: before any work), ResourceError.
 void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block);
 
-// What a job will take at most, roughly: files of its blocks (hidden states that spill included), and resident memory.
+// What a job will take at most, roughly: files of its blocks (hidden states that spill included), memory of the device for a
+// block at work, and main memory for the hidden states between blocks.
 struct EngineNeeds {
-  double disk_bytes = 0, memory_bytes = 0;
+  double disk_bytes = 0, device_bytes = 0, states_bytes = 0;
 };
 EngineNeeds estimate(const EngineJob& job);
 

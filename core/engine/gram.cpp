@@ -18,7 +18,9 @@ void add_products(const at::Tensor& gram, const at::Tensor& x) {
   for (int64_t begin = 0; begin < in; begin += kGramColumns) {
     const int64_t end = std::min(begin + kGramColumns, in);
     at::Tensor rows = gram.slice(0, begin, end).slice(1, begin);
-    rows.addmm_(x.slice(1, begin, end).t(), x.slice(1, begin));
+    const at::Tensor left = x.slice(1, begin, end).t(), right = x.slice(1, begin);
+    if (x.scalar_type() == at::kFloat) rows.addmm_(left, right);
+    else rows.add_(at::mm(left, right, at::kFloat));  // exact products, sums in float32: at a GPU's 16-bit speed
   }
 }
 
@@ -50,7 +52,7 @@ void add_tiles(const at::Tensor& gram, const at::Tensor& x) {
 
 void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
   if (x.is_cpu() && x.scalar_type() == at::kBFloat16 && cpu_multiplies_bfloat16()) return add_tiles(gram, x);
-  add_products(gram, x.to(at::kFloat));
+  add_products(gram, x.is_cuda() ? x : x.to(at::kFloat));
 }
 
 at::Tensor complete_gram(const at::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }

@@ -115,13 +115,14 @@ EngineNeeds estimate(const EngineJob& job) {
   if (hidden > static_cast<double>(job.resident_bytes))
     needs.disk_bytes += stores * hidden;
   else
-    needs.memory_bytes += stores * hidden;
-  needs.memory_bytes += largest_block + 4 * 4 * largest_linear + embedding;
+    needs.states_bytes = stores * hidden;
+  needs.device_bytes = largest_block + 4 * 4 * largest_linear + embedding;
   if (finishing_stage(job.pipeline)) {
     // All codes, the float model's states, a block and its gradients, the head and the logits of a hundred tokens.
     const double vocabulary = static_cast<double>(info.vocabulary);
-    const double tuning = all_weights + hidden + 3 * largest_block + vocabulary * static_cast<double>(info.hidden_size) * 4 + 5 * 128 * 4 * vocabulary;
-    needs.memory_bytes = std::max(needs.memory_bytes, tuning);
+    const double tuning = all_weights + 3 * largest_block + vocabulary * static_cast<double>(info.hidden_size) * 4 + 5 * 128 * 4 * vocabulary;
+    needs.device_bytes = std::max(needs.device_bytes, tuning);
+    needs.states_bytes = std::max(needs.states_bytes, hidden);
   }
   return needs;
 }
@@ -138,10 +139,17 @@ void preflight(const EngineJob& job) {
     throw ResourceError(fmt::format("device {} is not here; there is {}", device, fmt::join(names, ", ")));
   }
   const EngineNeeds needs = estimate(job);
-  if (found->free_bytes > 0 && needs.memory_bytes > static_cast<double>(found->free_bytes))
-    throw ResourceError(fmt::format("{}: a block at work needs about {:.0f} MB of memory, {:.0f} MB are free; fewer calibration tokens or a lower "
-                                    "limit of resident hidden states may help", device, needs.memory_bytes / 1e6,
-                                    static_cast<double>(found->free_bytes) / 1e6));
+  auto require_memory = [](const DeviceInfo& on, const char* what, double bytes) {
+    if (on.free_bytes > 0 && bytes > static_cast<double>(on.free_bytes))
+      throw ResourceError(fmt::format("{}: {} about {:.0f} MB of memory, {:.0f} MB are free; fewer calibration tokens or a lower limit of resident hidden "
+                                      "states may help", on.name, what, bytes / 1e6, static_cast<double>(on.free_bytes) / 1e6));
+  };
+  if (job.device.is_cpu()) {
+    require_memory(*found, "a block at work needs", needs.device_bytes + needs.states_bytes);
+  } else {
+    require_memory(*found, "a block at work needs", needs.device_bytes);
+    require_memory(known.front(), "hidden states need", needs.states_bytes);
+  }
   // The folder may not exist yet: nothing is made before everything is known to fit.
   std::filesystem::path existing = std::filesystem::absolute(job.folder);
   while (!std::filesystem::exists(existing) && existing.has_parent_path() && existing != existing.parent_path()) existing = existing.parent_path();

@@ -95,6 +95,7 @@ struct RunReport {
   double load_seconds = 0, quantize_seconds = 0, evaluate_seconds = 0;  // open and tokenize; calibrate, quantize, measure; perplexities
   double measure_seconds = 0;     // the part of quantize_seconds that went into block reports, not into quantization
   int64_t peak_rss_bytes = 0;
+  int64_t peak_device_bytes = 0;  // that tensors took of a GPU's memory
   double bits_per_weight = 0;     // of the quantized linears, scales and zeros included
   uint64_t float_bytes = 0, quantized_bytes = 0;  // of all linears in blocks
   int64_t calibration_tokens = 0;

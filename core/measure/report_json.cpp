@@ -189,6 +189,7 @@ void fields(Ar& ar, R& r) {
   ar("measure_seconds", r.measure_seconds);
   ar("evaluate_seconds", r.evaluate_seconds);
   ar("peak_rss_bytes", r.peak_rss_bytes);
+  ar.optional("peak_device_bytes", r.peak_device_bytes);
   ar("bits_per_weight", r.bits_per_weight);
   ar("float_bytes", r.float_bytes);
   ar("quantized_bytes", r.quantized_bytes);

@@ -373,6 +373,7 @@ class RecipeRun {
 
   void save() {
     report_.peak_rss_bytes = std::max(report_.peak_rss_bytes, peak_resident_bytes());
+    report_.peak_device_bytes = std::max(report_.peak_device_bytes, peak_device_bytes(options_.device));
     const auto start = Clock::now();
     workspace_.save(report_);
     saved_ = Clock::now();

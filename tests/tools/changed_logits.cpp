@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/engine/engine.h"
 #include "core/format/safetensors.h"
+#include "tests/tools/device.h"
 
 int main(int argc, char** argv) {
   if (argc < 5) return 2;
@@ -26,7 +27,7 @@ int main(int argc, char** argv) {
     }
     const auto folder = std::filesystem::path(argv[3]).parent_path();
     const auto changed = qb::changed_model(model, {stage}, tokens, 5, folder, {});
-    qb::Decoder decoder(changed, nullptr, at::kFloat);
+    qb::Decoder decoder(changed, nullptr, at::kFloat, wanted_device());
     at::Tensor hidden = decoder.embed(ids);
     for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);
     qb::write_safetensors(argv[3], {{"logits", decoder.logits(hidden)}});

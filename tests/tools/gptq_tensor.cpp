@@ -1,6 +1,6 @@
 // core/method's GPTQ on the tensors of a file: gptq_tensor IN OUT name=value …
 // IN: weight [out, in], gram [in, in], optional kept (uint8), low and high (a clipping stage's range). OUT: codes, scale, zero, value,
-// loss. Names: bits symmetric group type act_order static_groups damping block_size sweeps fit_scales.
+// loss. Names: symmetric group type act_order static_groups damping block_size sweeps fit_scales. On QBENCH_DEVICE, or the CPU.
 #include <iostream>
 #include <map>
 
@@ -8,6 +8,7 @@
 #include "core/format/safetensors.h"
 #include "core/method/reconstruction/gptq_solver.h"
 #include "core/method/reconstruction/refinement.h"
+#include "tests/tools/device.h"
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
@@ -18,7 +19,9 @@ int main(int argc, char** argv) {
       given[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
     }
     auto number = [&](const std::string& name, double otherwise) { return given.contains(name) ? std::stod(given[name]) : otherwise; };
+    const at::Device device = wanted_device();
     const auto source = qb::open_safetensors(argv[1]);
+    auto read = [&](const char* name) { return source->read(name).to(device); };
     qb::QuantSpec spec;
     spec.type = qb::NumberType::parse(given.contains("type") ? given["type"] : "int4").value();
     spec.symmetric = number("symmetric", 1) != 0;
@@ -30,16 +33,16 @@ int main(int argc, char** argv) {
     options.static_groups = number("static_groups", 1) != 0;
     options.damping = number("damping", 0.01);
     options.block_size = static_cast<int64_t>(number("block_size", 128));
-    const auto factor = qb::gptq_factor(source->read("gram"), options, spec.group_size);
+    const auto factor = qb::gptq_factor(read("gram"), options, spec.group_size);
     if (!factor) {
       std::cout << "indefinite\n";
       return 0;
     }
     std::optional<qb::Range> range;
-    if (source->contains("low")) range = qb::Range{source->read("low"), source->read("high")};
-    const at::Tensor kept = source->contains("kept") ? source->read("kept").to(at::kBool) : at::Tensor();
-    qb::GptqResult result = qb::gptq(source->read("weight"), *factor, spec, range, kept, options, {});
-    refine(result.weight, source->read("weight"), source->read("gram"), kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0}, {});
+    if (source->contains("low")) range = qb::Range{read("low"), read("high")};
+    const at::Tensor kept = source->contains("kept") ? read("kept").to(at::kBool) : at::Tensor();
+    qb::GptqResult result = qb::gptq(read("weight"), *factor, spec, range, kept, options, {});
+    refine(result.weight, read("weight"), read("gram"), kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0}, {});
     std::vector<std::pair<std::string, at::Tensor>> out = {{"codes", result.weight.codes.to(at::kFloat)}, {"scale", result.weight.grid.scale},
                                                            {"value", result.weight.dequantize()}, {"order", factor->order},
                                                            {"loss", at::tensor({result.loss}, at::kDouble)}};

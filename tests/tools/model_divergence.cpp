@@ -6,13 +6,15 @@
 #include "core/base/error.h"
 #include "core/format/safetensors.h"
 #include "core/model/decoder.h"
+#include "tests/tools/device.h"
 
 int main(int argc, char** argv) {
   if (argc < 4) return 2;
   try {
     const auto in = qb::open_safetensors(argv[2]);
-    qb::Decoder decoder(qb::Model::open(argv[1]), nullptr, at::kFloat);
-    const auto [sum, gradient] = decoder.divergence(in->read("student"), in->read("teacher"));
+    const at::Device device = wanted_device();
+    qb::Decoder decoder(qb::Model::open(argv[1]), nullptr, at::kFloat, device);
+    const auto [sum, gradient] = decoder.divergence(in->read("student").to(device), in->read("teacher").to(device));
     qb::write_safetensors(argv[3], {{"divergence", at::tensor({sum}, at::kDouble)}, {"gradient", gradient}});
   } catch (const qb::Error& error) {
     std::cerr << error.what() << "\n";

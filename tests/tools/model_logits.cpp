@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/format/safetensors.h"
 #include "core/model/decoder.h"
+#include "tests/tools/device.h"
 
 int main(int argc, char** argv) {
   if (argc < 4) return 2;
@@ -12,7 +13,7 @@ int main(int argc, char** argv) {
     auto model = qb::Model::open(argv[1]);
     const at::Tensor ids = qb::open_safetensors(argv[2])->read("ids").clone();
     const bool half = argc > 4 && std::string(argv[4]) == "bfloat16";
-    qb::Decoder decoder(model, nullptr, half ? at::kBFloat16 : at::kFloat);
+    qb::Decoder decoder(model, nullptr, half ? at::kBFloat16 : at::kFloat, wanted_device());
     at::Tensor hidden = decoder.embed(ids);
     for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);
     qb::write_safetensors(argv[3], {{"logits", decoder.logits(hidden)}, {"nll", decoder.negative_log_likelihood(hidden, ids)}});

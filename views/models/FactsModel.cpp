@@ -45,6 +45,7 @@ QVector<Fact> runFacts(const RunReport& report) {
   if (report.quantize_seconds > 0) add(tr("Quantize time"), formatDuration(report.quantize_seconds));
   if (report.evaluate_seconds > 0) add(tr("Evaluate time"), formatDuration(report.evaluate_seconds));
   if (report.peak_rss_bytes > 0) add(tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
+  if (report.peak_device_bytes > 0) add(tr("Peak GPU memory"), formatBytes(double(report.peak_device_bytes)));
   if (report.calibration_tokens > 0) add(tr("Calibration"), tr("%1 tokens").arg(QLocale().toString(qlonglong(report.calibration_tokens))));
   if (report.statistics_cached_blocks > 0)
     add(tr("Cached statistics"), tr("%1 blocks").arg(report.statistics_cached_blocks), tr("Collected by an earlier run on the same model and text"));

@@ -47,6 +47,7 @@ QString runToolTip(const RunReport& report) {
   row(RunList::tr("Started"), text(report.started));
   if (report.quantize_seconds > 0) row(RunList::tr("Quantized in"), formatDuration(report.quantize_seconds));
   if (report.peak_rss_bytes > 0) row(RunList::tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
+  if (report.peak_device_bytes > 0) row(RunList::tr("Peak GPU memory"), formatBytes(double(report.peak_device_bytes)));
   for (const PerplexityResult& result : report.perplexities) row(RunList::tr("Measured"), perplexityText(result).toHtmlEscaped());
   row(RunList::tr("Error"), text(report.error));
   return html + QStringLiteral("</table>");

@@ -1,8 +1,10 @@
 #include "core/method/reconstruction/column_rounder.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
 
-#include "core/method/reconstruction/column_kernel.h"
+#include "core/base/error.h"
+#include "core/method/reconstruction/column_kernel_cuda.h"
 #include "core/quant/units.h"
 
 namespace qb {
@@ -10,6 +12,7 @@ namespace qb {
 ColumnRounder::ColumnRounder(const QuantSpec& spec, int64_t out, const at::Tensor& order)
     : spec_(spec), out_(out), integer_(spec.type.kind == NumberType::Kind::integer), order_(order),
       units_(order.to(at::kCPU).div(unit_width(spec, order.size(0)), "floor").contiguous()),
+      device_units_(units_.to(order.device())),
       codes_(at::empty({order.size(0), out}, order.options().dtype(integer_ ? at::kChar : at::kFloat))) {}
 
 void ColumnRounder::grids(const ScaleZero& grid) {
@@ -37,20 +40,49 @@ void ColumnRounder::grid_of(int64_t step, const ScaleZero& grid) {
 void ColumnRounder::keep(const at::Tensor& kept) { kept_ = kept.index_select(1, order_).t().contiguous(); }
 
 double ColumnRounder::round(int64_t begin, at::Tensor slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
-  return integer_ && slab.is_cpu() ? round_on_cpu(begin, slab, factor, errors, value) : round_by_operations(begin, slab, factor, errors, value);
+  if (integer_ && slab.is_cpu()) return round_on_cpu(begin, slab, factor, errors, value);
+  if (!integer_ || !slab.is_cuda() || !round_on_cuda(begin, slab, factor, errors, value)) round_by_operations(begin, slab, factor, errors, value);
+  return errors.square().sum(at::kDouble).item<double>();
+}
+
+ColumnSlab ColumnRounder::columns_of(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
+  const auto [low, high] = code_bounds(spec_);
+  ColumnSlab s;
+  s.columns = slab.size(0);
+  s.rows = s.row_stride = s.unit_stride = out_;
+  s.weight = slab.data_ptr<float>();
+  s.error = errors.data_ptr<float>();
+  s.value = value.defined() ? value.data_ptr<float>() : nullptr;
+  s.codes = codes_.data_ptr<int8_t>() + begin * out_;
+  s.factor = factor.const_data_ptr<float>();
+  s.factor_stride = factor.stride(0);
+  s.scale = scale_.const_data_ptr<float>();
+  s.zero = zero_.defined() ? zero_.const_data_ptr<float>() : nullptr;
+  s.unit = device_units_.const_data_ptr<int64_t>() + begin;
+  s.lowest = static_cast<float>(low);
+  s.highest = static_cast<float>(high);
+  s.kept = kept_.defined() ? kept_.const_data_ptr<bool>() + begin * out_ : nullptr;
+  return s;
+}
+
+bool ColumnRounder::round_on_cuda(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
+  const c10::DeviceGuard guard(slab.device());
+  const int64_t columns = slab.size(0);
+  for (int64_t from = 0; from < columns; from += kCudaColumns) {
+    const int64_t to = std::min(from + kCudaColumns, columns);
+    const at::Tensor rows = factor.slice(0, from, to), made = errors.slice(0, from, to);
+    const at::Tensor improved = value.defined() ? value.slice(0, from, to) : value;
+    if (!round_columns_on_cuda(columns_of(begin + from, slab.slice(0, from, to), rows.slice(1, from, to), made, improved))) {
+      if (from > 0) throw InternalError("a CUDA kernel that has run does not start again");
+      return false;
+    }
+    if (to < columns) slab.slice(0, to).addmm_(rows.slice(1, to).t(), made, 1, -1);
+  }
+  return true;
 }
 
 double ColumnRounder::round_on_cpu(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
-  const auto [low, high] = code_bounds(spec_);
-  ColumnSlab whole;
-  whole.columns = slab.size(0);
-  whole.row_stride = out_;
-  whole.factor = factor.const_data_ptr<float>();
-  whole.factor_stride = factor.stride(0);
-  whole.unit = units_.const_data_ptr<int64_t>() + begin;
-  whole.unit_stride = out_;
-  whole.lowest = static_cast<float>(low);
-  whole.highest = static_cast<float>(high);
+  const ColumnSlab whole = columns_of(begin, slab, factor, errors, value);
   constexpr int64_t kRows = 32;
   const int64_t tiles = (out_ + kRows - 1) / kRows;
   std::vector<double> losses(static_cast<size_t>(tiles), 0);  // summed in order: the same whatever the threads
@@ -59,13 +91,13 @@ double ColumnRounder::round_on_cpu(int64_t begin, const at::Tensor& slab, const 
       const int64_t row = tile * kRows;
       ColumnSlab part = whole;
       part.rows = std::min(kRows, out_ - row);
-      part.weight = slab.data_ptr<float>() + row;
-      part.error = errors.data_ptr<float>() + row;
-      part.value = value.defined() ? value.data_ptr<float>() + row : nullptr;
-      part.codes = codes_.data_ptr<int8_t>() + begin * out_ + row;
-      part.scale = scale_.const_data_ptr<float>() + row;
-      part.zero = zero_.defined() ? zero_.const_data_ptr<float>() + row : nullptr;
-      part.kept = kept_.defined() ? kept_.const_data_ptr<bool>() + begin * out_ + row : nullptr;
+      part.weight += row;
+      part.error += row;
+      part.codes += row;
+      part.scale += row;
+      if (part.value) part.value += row;
+      if (part.zero) part.zero += row;
+      if (part.kept) part.kept += row;
       losses[static_cast<size_t>(tile)] = round_columns(part);
     }
   });
@@ -74,7 +106,7 @@ double ColumnRounder::round_on_cpu(int64_t begin, const at::Tensor& slab, const 
   return loss;
 }
 
-double ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
+void ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
   const auto [low, high] = integer_ ? code_bounds(spec_) : std::pair{0, 0};
   const int64_t columns = slab.size(0);
   const at::Tensor diagonal = factor.diagonal().to(at::kCPU).contiguous();
@@ -108,7 +140,6 @@ double ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const
     errors[j].copy_(error);
     if (j + 1 < columns) slab.slice(0, j + 1).addr_(factor[j].slice(0, j + 1), error, 1, -1);
   }
-  return errors.square().sum(at::kDouble).item<double>();
 }
 
 void ColumnRounder::clear(int64_t begin) {

@@ -1,10 +1,11 @@
 #pragma once
+#include "core/method/reconstruction/column_kernel.h"
 #include "core/quant/quantizer.h"
 
 namespace qb {
 
-// Rounds a weight [out, in] column by column, slab by slab, and keeps its codes. Integers on a CPU go through the vectorised
-// kernel; float formats and other devices take the same steps as tensor operations.
+// Rounds a weight [out, in] column by column, slab by slab, and keeps its codes. Integers go through a kernel, on a CPU or a
+// CUDA device; float formats, and devices that the kernel cannot be made for, take the same steps as tensor operations.
 class ColumnRounder {
  public:
   // order: [in] int64, the column at each step.
@@ -25,13 +26,15 @@ class ColumnRounder {
 
  private:
   double round_on_cpu(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value);
-  double round_by_operations(int64_t begin, at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value);
+  bool round_on_cuda(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value);
+  ColumnSlab columns_of(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value);
+  void round_by_operations(int64_t begin, at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value);
 
   QuantSpec spec_;
   int64_t out_;
   bool integer_;
   at::Tensor order_;
-  at::Tensor units_;  // [in] int64: the unit of the column at each step
+  at::Tensor units_, device_units_;  // [in] int64: the unit of the column at each step, in main memory and where the weights are
   at::Tensor codes_;  // [in, out] in the order of the steps
   at::Tensor scale_, zero_, kept_;
   ScaleZero grid_;

@@ -132,7 +132,7 @@ class OmniQuant final : public Method {
         norm = plus_one ? (norm.to(at::kFloat) + 1) / factor - 1 : norm.to(at::kFloat) / factor;
         if (const auto bias = work.block.others.find(s.group.norm + ".bias"); bias != work.block.others.end()) bias->second = bias->second.to(at::kFloat) / factor;
       } else {
-        const at::Tensor by_row = at::ones({work.linears[s.group.linear].info.out_features}, factor.options()).index_copy(0, s.group.rows, factor);
+        const at::Tensor by_row = at::ones({work.linears[s.group.linear].info.out_features}, factor.options()).index_copy(0, s.group.rows.to(factor.device()), factor);
         weights[s.group.linear] = weights[s.group.linear] / by_row.unsqueeze(1);
         const at::Tensor& bias = loaded.linears[s.group.linear].bias;
         if (bias.defined()) work.block.linears[s.group.linear].bias = bias.to(at::kFloat) / by_row;
