@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/engine/module_name.h"
+#include "core/measure/distribution.h"
 
 namespace qb {
 namespace {
@@ -12,9 +13,7 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr size_t kOutliers = 32;
 
-double sum_of_squares(const at::Tensor& t) { return t.square().sum(at::kDouble).item<double>(); }
-double peak(const at::Tensor& t) { return t.numel() ? t.abs().max().item<double>() : 0; }
-double root_mean_square(const at::Tensor& t) { return std::sqrt(sum_of_squares(t) / std::max<double>(1, static_cast<double>(t.numel()))); }
+double sum_of_squares(const at::Tensor& t) { return moments(t).squares; }
 
 double sqnr_db(double signal, double noise) {
   if (noise == 0) return std::numeric_limits<double>::infinity();
@@ -28,13 +27,19 @@ double relative_error(double signal, double noise) {
   return std::sqrt(noise / signal);
 }
 
+double kurtosis_of(const at::Tensor& values, const Moments& of) {
+  const double direct = of.kurtosis();
+  if (!std::isnan(direct) || !std::isfinite(of.squares) || of.count == 0) return direct;
+  return moments(values.to(at::kFloat) - of.mean()).kurtosis();
+}
+
 // A few huge values must not squeeze the bulk into one bin: they are counted apart. Not finite: the finite ones decide.
-double shown_range(const at::Tensor& values) {
+double shown_range(const at::Tensor& values, const Moments& of) {
   constexpr double kDeviations = 12;
-  const double range = std::min(peak(values), kDeviations * root_mean_square(values));
+  const double range = std::min(of.peak, kDeviations * of.root_mean_square());
   if (std::isfinite(range)) return range;
-  const at::Tensor finite = values.masked_select(values.isfinite());
-  return std::min(peak(finite), kDeviations * root_mean_square(finite));
+  const Moments finite = moments(values.masked_select(values.isfinite()));
+  return std::min(finite.peak, kDeviations * finite.root_mean_square());
 }
 
 std::vector<OutlierChannel> outlier_channels(const at::Tensor& abs_max) {
@@ -69,16 +74,16 @@ at::Tensor restored(at::Tensor weight, const LinearWork& work) {
 void measure_weights(const LinearWork& work, const at::Tensor& rounded, LinearReport& report) {
   const at::Tensor before = restored(work.reference, work), after = restored(rounded, work);
   const at::Tensor error = after - before;
-  const double noise = sum_of_squares(error), signal = sum_of_squares(before);
-  report.weight_mse = noise / static_cast<double>(std::max<int64_t>(1, before.numel()));
-  report.weight_max_error = peak(error);
-  report.weight_sqnr_db = sqnr_db(signal, noise);
-  report.weight_kurtosis = kurtosis(before);
-  report.weight_kurtosis_after = kurtosis(after);
-  const double range = std::max(shown_range(before), shown_range(after));  // the same bins, so that both can be laid over each other
+  const Moments of_before = moments(before), of_after = moments(after), of_error = moments(error);
+  report.weight_mse = of_error.squares / static_cast<double>(std::max<int64_t>(1, of_error.count));
+  report.weight_max_error = of_error.peak;
+  report.weight_sqnr_db = sqnr_db(of_before.squares, of_error.squares);
+  report.weight_kurtosis = kurtosis_of(before, of_before);
+  report.weight_kurtosis_after = kurtosis_of(after, of_after);
+  // The same bins, so that both can be laid over each other.
+  const double range = std::max(shown_range(before, of_before), shown_range(after, of_after)), error_range = shown_range(error, of_error);
   report.weight_before = histogram(before, -range, range);
   report.weight_after = histogram(after, -range, range);
-  const double error_range = shown_range(error);
   report.weight_error = histogram(error, -error_range, error_range);
 }
 
@@ -97,9 +102,10 @@ InputMeasure measure_input(const std::string& subset, const SubsetStatistics& st
   // Quantized in the run's dtype, as the forward pass does it.
   input.x = statistics.rows.to(at::kFloat);
   input.seen = activations ? fake_quantize(statistics.rows, *activations).to(at::kFloat) : input.x;
-  input.kurtosis = kurtosis(input.x);
-  input.abs_max = peak(statistics.abs_max.defined() ? statistics.abs_max : input.x);
-  const double range = shown_range(input.x);
+  const Moments of_x = moments(input.x);
+  input.kurtosis = kurtosis_of(input.x, of_x);
+  input.abs_max = statistics.abs_max.defined() ? moments(statistics.abs_max).peak : of_x.peak;
+  const double range = shown_range(input.x, of_x);
   input.before = histogram(input.x, -range, range);
   if (activations) input.after = histogram(input.seen, -range, range);
   if (statistics.abs_max.defined()) input.outliers = outlier_channels(statistics.abs_max);
@@ -114,11 +120,12 @@ void measure_outputs(const LinearWork& work, const at::Tensor& after, const Inpu
     got.mul_(work.output_scale);
   }
   const at::Tensor error = got - expected;
-  const double noise = sum_of_squares(error), signal = sum_of_squares(expected);
+  const Moments of_error = moments(error);
+  const double noise = of_error.squares, signal = sum_of_squares(expected);
   report.output_relative_error = relative_error(signal, noise);
   report.output_sqnr_db = sqnr_db(signal, noise);
   report.output_cosine = at::cosine_similarity(got, expected, 1).mean(at::kDouble).item<double>();
-  const double error_range = shown_range(error);
+  const double error_range = shown_range(error, of_error);
   report.output_error = histogram(error, -error_range, error_range);
   report.measured_tokens = x.size(0);
   report.input_kurtosis = input.kurtosis;
@@ -136,26 +143,11 @@ Histogram histogram(const at::Tensor& values, double low, double high, int bins)
     low = middle - half;
     high = middle + half;
   }
-  const at::Tensor flat = values.to(at::kFloat).reshape({-1});  // NaN falls into no bin and on neither side
-  Histogram h;
-  h.low = low;
-  h.high = high;
-  const at::Tensor counts = at::histc(flat, bins, low, high).to(at::kCPU, at::kLong);
-  h.counts.assign(counts.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>() + counts.numel());
-  // histc compares in float32: so do the outside counts, so that all add up.
-  h.below = (flat < static_cast<float>(low)).sum().item<int64_t>();
-  h.above = (flat > static_cast<float>(high)).sum().item<int64_t>();
-  return h;
+  BinCounts found = count_bins(values, low, high, bins);
+  return {low, high, std::move(found.counts), found.below, found.above};
 }
 
-double kurtosis(const at::Tensor& values) {
-  const at::Tensor flat = values.reshape({-1}).to(at::kFloat);
-  if (flat.numel() == 0) return kNan;
-  const at::Tensor squares = (flat - flat.mean(at::kDouble).to(at::kFloat)).square_();
-  const double second = squares.mean(at::kDouble).item<double>();
-  if (second <= 0) return kNan;
-  return squares.square().mean(at::kDouble).item<double>() / (second * second);
-}
+double kurtosis(const at::Tensor& values) { return kurtosis_of(values, moments(values)); }
 
 BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
   BlockReport report;

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/measure/block_measure.h"
+#include "core/measure/distribution.h"
 #include "core/measure/report_json.h"
 
 namespace {
@@ -96,6 +97,23 @@ class TestMeasure : public QObject {
     QVERIFY(std::abs(qb::kurtosis(at::linspace(0, 1, 100001)) - 1.8) < 1e-3);  // uniform
     QVERIFY(std::isnan(qb::kurtosis(at::full({5}, 3.f))));
     QVERIFY(std::isnan(qb::kurtosis(at::empty({0}))));
+    // A mean that drowns the spread; rounding to float32 is then in the values themselves.
+    QVERIFY(std::abs(qb::kurtosis(at::tensor({4095.f, 4097.f, 4095.f, 4097.f})) - 1) < 1e-6);
+  }
+  // Of more values than a thread takes at a time, and not a whole number of vectors.
+  void sums_and_bins_of_many_values_are_those_of_float64() {
+    const at::Tensor x = (at::randn({100003}) * 2 + 0.3).to(at::kFloat), wide = x.to(at::kDouble);
+    const qb::Moments m = qb::moments(x);
+    QCOMPARE(m.count, 100003);
+    for (const auto& [found, expected] : {std::pair{m.sum, wide.sum()}, {m.squares, wide.pow(2).sum()}, {m.cubes, wide.pow(3).sum()}, {m.fourths, wide.pow(4).sum()}})
+      QVERIFY(std::abs(found - expected.item<double>()) < 1e-9 * std::abs(expected.item<double>()));
+    QCOMPARE(m.peak, wide.abs().max().item<double>());
+    const qb::BinCounts bins = qb::count_bins(x, -3, 4, 70);
+    const at::Tensor place = ((wide + 3) * 10).floor();
+    QCOMPARE(bins.below, (wide < -3).sum().item<int64_t>());
+    QCOMPARE(bins.above, (wide > 4).sum().item<int64_t>());
+    for (int64_t b = 0; b < 70; ++b) QCOMPARE(bins.counts[static_cast<size_t>(b)], (place == b).sum().item<int64_t>());
+    QVERIFY(!std::isfinite(qb::moments(at::tensor({1.f, std::numeric_limits<float>::quiet_NaN()})).peak));
   }
   void zero_weights_are_no_division_by_zero() {
     const auto r = measured(at::zeros({4, 8}), at::zeros({4, 8}), at::ones({3, 8}));
@@ -166,9 +184,11 @@ class TestMeasure : public QObject {
     for (const auto& [key, value] : whole.items()) {
       auto damaged = whole;
       damaged.erase(key);
-      // Reports of before there was a cache lack it.
+      // Earlier reports lack these.
       if (key == "statistics_cached_blocks")
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").statistics_cached_blocks, int64_t{0});
+      else if (key == "peak_device_bytes")
+        QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").peak_device_bytes, int64_t{0});
       else
         expect_error(damaged.dump(), key);
       damaged[key] = nlohmann::json{{"wrong", true}};
