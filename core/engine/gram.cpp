@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "core/base/cpu.h"
 #include "core/engine/gram_kernel.h"
 
 namespace qb {
@@ -24,26 +23,27 @@ void add_products(const at::Tensor& gram, const at::Tensor& x) {
   }
 }
 
-void add_tiles(const at::Tensor& gram, const at::Tensor& x) {
-  const int64_t in = x.size(1), panels = gram_panels(in), words = gram_block_words(in);
+void add_tiles(const at::Tensor& gram, const at::Tensor& x, const GramKernel& kernel) {
+  const int64_t in = x.size(1), panels = kernel.panels(in), words = panels * kernel.panel_words;
   const at::Tensor rows = x.stride(1) == 1 ? x : x.contiguous();
   const auto* data = reinterpret_cast<const uint16_t*>(rows.const_data_ptr<at::BFloat16>());
   auto* sums = gram.data_ptr<float>();
-  const int64_t room = (std::min(kPackedTokens, rows.size(0)) + kGramTokens - 1) / kGramTokens;
+  const int64_t room = (std::min(kPackedTokens, rows.size(0)) + kernel.tokens - 1) / kernel.tokens;
   const at::Tensor scratch = at::empty({room * words}, at::kInt);
   auto* packed = reinterpret_cast<uint32_t*>(scratch.data_ptr<int32_t>());
   for (int64_t begin = 0; begin < rows.size(0); begin += kPackedTokens) {
-    const int64_t tokens = std::min(kPackedTokens, rows.size(0) - begin), blocks = (tokens + kGramTokens - 1) / kGramTokens;
+    const int64_t tokens = std::min(kPackedTokens, rows.size(0) - begin), blocks = (tokens + kernel.tokens - 1) / kernel.tokens;
     at::parallel_for(0, blocks, 1, [&](int64_t from, int64_t to) {
       for (int64_t b = from; b < to; ++b)
-        pack_gram_block(data + (begin + b * kGramTokens) * rows.stride(0), rows.stride(0), std::min(kGramTokens, tokens - b * kGramTokens), in, packed + b * words);
+        kernel.pack(data + (begin + b * kernel.tokens) * rows.stride(0), rows.stride(0), std::min(kernel.tokens, tokens - b * kernel.tokens), in, packed + b * words);
     });
     // Tiles on and above the diagonal, numbered column by column; each belongs to one thread.
     at::parallel_for(0, panels * (panels + 1) / 2, 1, [&](int64_t from, int64_t to) {
       for (int64_t b = 0; b < blocks; ++b)
-        for (int64_t column = 0, tile = 0; column < panels && tile < to; ++column)
-          for (int64_t row = 0; row <= column; ++row, ++tile)
-            if (tile >= from && tile < to) add_gram_tile(packed + b * words, row, column, in, sums);
+        for (int64_t column = 0, tile = 0; column < panels && tile < to; tile += ++column) {
+          const int64_t first = std::max<int64_t>(0, from - tile), last = std::min(column + 1, to - tile);
+          if (first < last) kernel.add(packed + b * words, first, last, column, in, sums);
+        }
     });
   }
 }
@@ -51,9 +51,11 @@ void add_tiles(const at::Tensor& gram, const at::Tensor& x) {
 }  // namespace
 
 void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
-  if (x.is_cpu() && x.scalar_type() == at::kBFloat16 && cpu_multiplies_bfloat16()) return add_tiles(gram, x);
+  if (x.is_cpu() && x.scalar_type() == at::kBFloat16 && !gram_kernels().empty()) return add_tiles(gram, x, gram_kernels().front());
   add_products(gram, x.is_cuda() ? x : x.to(at::kFloat));
 }
+
+void add_upper_gram(const at::Tensor& gram, const at::Tensor& x, const GramKernel& kernel) { add_tiles(gram, x, kernel); }
 
 at::Tensor complete_gram(const at::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }
 

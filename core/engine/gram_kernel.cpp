@@ -2,54 +2,62 @@
 
 #include <algorithm>
 
+#include "core/base/cpu.h"
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define QB_BF16_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define QB_AMX_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16")))
 
 namespace qb {
 namespace {
 
-constexpr int kRows = 8, kVectors = 3;  // of the tile that stays in registers: 24 sums, 3 columns, 1 row
-constexpr int64_t kPairs = kGramTokens / 2;
-static_assert(kGramPanel == kVectors * 16 && kGramPanel % kRows == 0);
-
-QB_BF16_TARGET inline __m512bh bits(__m512i v) { return reinterpret_cast<__m512bh>(v); }
-
 // The forms with a mask: GCC 12 takes those without for reads of what is not initialised.
 constexpr __mmask16 kAll = 0xffff;
 QB_BF16_TARGET inline __m512i widen(__m256i v) { return _mm512_maskz_cvtepu16_epi32(kAll, v); }
+QB_BF16_TARGET inline __mmask16 first_of(int64_t count) { return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, 16)) - 1); }
 
-}  // namespace
-
-QB_BF16_TARGET
-void pack_gram_block(const uint16_t* x, int64_t stride, int64_t tokens, int64_t in, uint32_t* packed) {
-  for (int64_t panel = 0; panel < gram_panels(in); ++panel) {
-    const int64_t first = panel * kGramPanel, columns = std::min(kGramPanel, in - first);
-    uint32_t* out = packed + panel * kGramPanel * kPairs;
-    for (int64_t pair = 0; pair < kPairs; ++pair, out += kGramPanel) {
-      const uint16_t *even = x + 2 * pair * stride + first, *odd = even + stride;
-      const bool has_even = 2 * pair < tokens, has_odd = 2 * pair + 1 < tokens;
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t left = std::clamp<int64_t>(columns - 16 * v, 0, 16);
-        const auto mask = static_cast<__mmask16>((1u << left) - 1);
-        const __m512i low = has_even ? widen(_mm256_maskz_loadu_epi16(mask, even + 16 * v)) : _mm512_setzero_si512();
-        const __m512i high = has_odd ? widen(_mm256_maskz_loadu_epi16(mask, odd + 16 * v)) : _mm512_setzero_si512();
-        _mm512_storeu_si512(out + 16 * v, _mm512_or_si512(low, _mm512_maskz_slli_epi32(kAll, high, 16)));
-      }
+// Token pairs as words, [pair][columns of a panel]: the even token in the lower half.
+QB_BF16_TARGET inline void pack_pairs(const uint16_t* x, int64_t stride, int64_t tokens, int64_t left, int64_t pairs, int64_t columns, uint32_t* out) {
+  for (int64_t pair = 0; pair < pairs; ++pair, out += columns) {
+    const uint16_t *even = x + 2 * pair * stride, *odd = even + stride;
+    const bool has_even = 2 * pair < tokens, has_odd = 2 * pair + 1 < tokens;
+    for (int64_t c = 0; c < columns; c += 16) {
+      const __mmask16 mask = first_of(left - c);
+      const __m512i low = has_even ? widen(_mm256_maskz_loadu_epi16(mask, even + c)) : _mm512_setzero_si512();
+      const __m512i high = has_odd ? widen(_mm256_maskz_loadu_epi16(mask, odd + c)) : _mm512_setzero_si512();
+      _mm512_storeu_si512(out + c, _mm512_or_si512(low, _mm512_maskz_slli_epi32(kAll, high, 16)));
     }
   }
 }
 
-QB_BF16_TARGET
-void add_gram_tile(const uint32_t* packed, int64_t row_panel, int64_t column_panel, int64_t in, float* gram) {
-  const uint32_t *left = packed + row_panel * kGramPanel * kPairs, *right = packed + column_panel * kGramPanel * kPairs;
-  const int64_t row0 = row_panel * kGramPanel, column0 = column_panel * kGramPanel;
-  for (int64_t row = 0; row < kGramPanel && row0 + row < in; row += kRows) {
+// 16 sums into a row of the matrix, as far as it has columns.
+QB_BF16_TARGET inline void add_to_row(float* row, int64_t left, __m512 sums) {
+  const __mmask16 mask = first_of(left);
+  _mm512_mask_storeu_ps(row, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, row), sums));
+}
+
+namespace avx512 {
+
+constexpr int kRows = 8, kVectors = 3;  // of the tile that stays in registers: 24 sums, 3 columns, 1 row
+constexpr int64_t kColumns = kVectors * 16, kTokens = 256, kPairs = kTokens / 2, kWords = kColumns * kPairs;
+static_assert(kColumns % kRows == 0);
+
+QB_BF16_TARGET inline __m512bh bits(__m512i v) { return reinterpret_cast<__m512bh>(v); }
+
+QB_BF16_TARGET void pack(const uint16_t* x, int64_t stride, int64_t tokens, int64_t in, uint32_t* packed) {
+  for (int64_t first = 0; first < in; first += kColumns, packed += kWords) pack_pairs(x + first, stride, tokens, in - first, kPairs, kColumns, packed);
+}
+
+QB_BF16_TARGET void add(const uint32_t* packed, int64_t first, int64_t last, int64_t column_panel, int64_t in, float* gram) {
+  const uint32_t* right = packed + column_panel * kWords;
+  const int64_t column0 = column_panel * kColumns;
+  for (int64_t row = first * kColumns; row < std::min(last * kColumns, in); row += kRows) {
     __m512 sum[kRows][kVectors];
     for (auto& line : sum)
       for (auto& s : line) s = _mm512_setzero_ps();
-    const uint32_t *a = left + row, *b = right;
-    for (int64_t pair = 0; pair < kPairs; ++pair, a += kGramPanel, b += kGramPanel) {
+    const uint32_t *a = packed + row / kColumns * kWords + row % kColumns, *b = right;
+    for (int64_t pair = 0; pair < kPairs; ++pair, a += kColumns, b += kColumns) {
       const __m512bh b0 = bits(_mm512_loadu_si512(b)), b1 = bits(_mm512_loadu_si512(b + 16)), b2 = bits(_mm512_loadu_si512(b + 32));
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
@@ -59,20 +67,89 @@ void add_gram_tile(const uint32_t* packed, int64_t row_panel, int64_t column_pan
         sum[r][2] = _mm512_dpbf16_ps(sum[r][2], one, b2);
       }
     }
-    for (int r = 0; r < kRows && row0 + row + r < in; ++r)
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t rest = std::clamp<int64_t>(in - column0 - 16 * v, 0, 16);
-        const auto mask = static_cast<__mmask16>((1u << rest) - 1);
-        float* to = gram + (row0 + row + r) * in + column0 + 16 * v;
-        _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum[r][v]));
-      }
+    for (int r = 0; r < kRows && row + r < in; ++r)
+      for (int v = 0; v < kVectors; ++v) add_to_row(gram + (row + r) * in + column0 + 16 * v, in - column0 - 16 * v, sum[r][v]);
   }
+}
+
+}  // namespace avx512
+
+namespace amx {
+
+// A panel is held twice: as pairs of tokens by columns, the right operand, and turned, columns by pairs, the left one.
+constexpr int64_t kColumns = 32, kTokens = 512, kPairs = kTokens / 2, kHalf = kColumns * kPairs, kWords = 2 * kHalf;
+constexpr int64_t kTilePairs = 16;
+
+QB_AMX_TARGET void pack(const uint16_t* x, int64_t stride, int64_t tokens, int64_t in, uint32_t* packed) {
+  for (int64_t first = 0; first < in; first += kColumns, packed += kWords) {
+    pack_pairs(x + first, stride, tokens, in - first, kPairs, kColumns, packed);
+    uint32_t* turned = packed + kHalf;
+    for (int64_t p = 0; p < kPairs; p += 16)
+      for (int64_t c = 0; c < kColumns; ++c)
+        for (int64_t i = 0; i < 16; ++i) turned[c * kPairs + p + i] = packed[(p + i) * kColumns + c];
+  }
+}
+
+struct alignas(64) TileConfiguration {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfiguration) == 64);
+
+// 32 × 32 sums in four tiles, from two tiles of each operand at a time.
+QB_AMX_TARGET void add(const uint32_t* packed, int64_t first, int64_t last, int64_t column_panel, int64_t in, float* gram) {
+  const TileConfiguration configuration;
+  _tile_loadconfig(&configuration);
+  const uint32_t* right = packed + column_panel * kWords;
+  const int64_t column0 = column_panel * kColumns;
+  alignas(64) float sums[32][32];
+  for (int64_t panel = first; panel < last; ++panel) {
+    const uint32_t *a = packed + panel * kWords + kHalf, *b = right;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t pair = 0; pair < kPairs; pair += kTilePairs, a += kTilePairs, b += kTilePairs * kColumns) {
+      _tile_loadd(4, a, kPairs * 4);
+      _tile_loadd(5, a + 16 * kPairs, kPairs * 4);
+      _tile_loadd(6, b, kColumns * 4);
+      _tile_loadd(7, b + 16, kColumns * 4);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, &sums[0][0], sizeof sums[0]);
+    _tile_stored(1, &sums[0][16], sizeof sums[0]);
+    _tile_stored(2, &sums[16][0], sizeof sums[0]);
+    _tile_stored(3, &sums[16][16], sizeof sums[0]);
+    const int64_t row0 = panel * kColumns;
+    for (int64_t r = 0; r < kColumns && row0 + r < in; ++r)
+      for (int64_t c = 0; c < kColumns; c += 16) add_to_row(gram + (row0 + r) * in + column0 + c, in - column0 - c, _mm512_load_ps(&sums[r][c]));
+  }
+  _tile_release();
+}
+
+}  // namespace amx
+}  // namespace
+
+const std::vector<GramKernel>& gram_kernels() {
+  static const std::vector<GramKernel> kernels = [] {
+    std::vector<GramKernel> found;
+    if (cpu_has_bfloat16_tiles()) found.push_back({"AMX", amx::kColumns, amx::kTokens, amx::kWords, amx::pack, amx::add});
+    if (cpu_multiplies_bfloat16()) found.push_back({"AVX512-BF16", avx512::kColumns, avx512::kTokens, avx512::kWords, avx512::pack, avx512::add});
+    return found;
+  }();
+  return kernels;
 }
 
 }  // namespace qb
 #else
 namespace qb {
-void pack_gram_block(const uint16_t*, int64_t, int64_t, int64_t, uint32_t*) {}
-void add_gram_tile(const uint32_t*, int64_t, int64_t, int64_t, float*) {}
+const std::vector<GramKernel>& gram_kernels() {
+  static const std::vector<GramKernel> none;
+  return none;
+}
 }  // namespace qb
 #endif
