@@ -56,6 +56,6 @@ install_list "$here/requirements-libtorch.txt" --no-deps
 if $tests; then
   install_list "$here/../tests/requirements.txt"
   install_list "$here/../tests/requirements-no-deps.txt" --no-deps
-elif [ -e /proc/driver/nvidia/version ]; then
+elif [[ $(/sbin/ldconfig -p) == *libcuda.so.1* ]]; then  # the driver's library
   install_list "$here/requirements-cuda.txt"
 fi

@@ -43,7 +43,12 @@ c10::DeviceAllocator* allocator_of(const at::Device& device) {
 std::string cpu_name() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);)
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    if (line.rfind("model name", 0) == 0) {
+      std::string name = line.substr(line.find(':') + 2);
+      for (const std::string mark : {"(R)", "(TM)", " Processor", " CPU"})
+        for (size_t at; (at = name.find(mark)) != std::string::npos;) name.erase(at, mark.size());
+      return name;
+    }
   return "CPU";
 }
 

@@ -23,6 +23,7 @@ struct KnobInfo {
   std::string unit;                    // may be empty
   std::string help;                    // one line
   std::string source;                  // where the default comes from
+  std::string zero = {};               // what 0 stands for where it is no number of them: "all samples"
 };
 
 enum class MethodClass { transformation, clipping, reconstruction, sparsity, cache };

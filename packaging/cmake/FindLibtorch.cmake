@@ -44,7 +44,7 @@ include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(Libtorch
   REQUIRED_VARS Libtorch_CPU_LIBRARY Libtorch_C10_LIBRARY Libtorch_INCLUDE_DIR Libtorch_API_INCLUDE_DIR
   VERSION_VAR Libtorch_VERSION
-  REASON_FAILURE_MESSAGE "run packaging/setup.sh, or set LIBTORCH_ROOT to a libtorch of version 2.6 or newer")
+  REASON_FAILURE_MESSAGE "run packaging/setup.sh, or set LIBTORCH_ROOT to a libtorch of version 2.11 or newer")
 
 if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
   add_library(Libtorch::headers INTERFACE IMPORTED)

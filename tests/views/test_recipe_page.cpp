@@ -124,6 +124,11 @@ class TestRecipePage : public QObject {
         QVERIFY2(editor, qPrintable(key));
         QVERIFY(!editor->accessibleName().isEmpty());
         QVERIFY2(editor->toolTip().contains(QString::fromStdString(knob.help).toHtmlEscaped()), qPrintable(key + " " + editor->toolTip()));
+        if (!knob.zero.empty()) {
+          auto* box = bench.field<QSpinBox>(key);
+          box->setValue(0);
+          QCOMPARE(box->text(), QString::fromStdString(knob.zero));
+        }
       }
     }
   }

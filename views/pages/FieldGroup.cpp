@@ -291,7 +291,7 @@ void FieldGroup::knob(const KnobInfo& info, size_t stage, const QString& key) {
     case KnobType::integer:
       integer(field, qint64(info.minimum), qint64(info.maximum),
               [get](const Recipe& r) { const auto v = get(r); const auto* n = std::get_if<int64_t>(&v); return qint64(n ? *n : 0); },
-              [set](Recipe& r, qint64 v) { set(r, int64_t(v)); });
+              [set](Recipe& r, qint64 v) { set(r, int64_t(v)); }, text(info.zero));
       break;
     case KnobType::real:
       real(field, info.minimum, info.maximum,

@@ -1,5 +1,6 @@
 #include "views/pages/LayersPage.h"
 
+#include <QApplication>
 #include <QComboBox>
 #include <QHBoxLayout>
 #include <QHeaderView>
@@ -20,6 +21,21 @@
 #include "views/plots/LinearErrorsPlot.h"
 
 namespace qb::views {
+namespace {
+
+// In the colour of a selection: Fusion draws a checked button a little darker, which a dark theme hides.
+void showWhenChecked(QToolButton* button) {
+  QObject::connect(button, &QToolButton::toggled, button, [button](bool on) {
+    QPalette colours;
+    if (on) {
+      colours.setColor(QPalette::Button, QApplication::palette().color(QPalette::Highlight));
+      colours.setColor(QPalette::ButtonText, QApplication::palette().color(QPalette::HighlightedText));
+    }
+    button->setPalette(colours);
+  });
+}
+
+}  // namespace
 
 LayersPage::LayersPage(Selection* selection, QWidget* parent)
     : QWidget(parent),
@@ -101,6 +117,7 @@ QWidget* LayersPage::makeControls() {
     m_plot->setLogarithmic(on);
     m_heat->setLogarithmic(on);
   });
+  showWhenChecked(m_log);
   for (Plot* plot : std::initializer_list<Plot*>{m_plot, m_heat}) connect(plot->logAction(), &QAction::toggled, m_log, &QToolButton::setChecked);
 
   m_difference = new QToolButton;
@@ -108,6 +125,7 @@ QWidget* LayersPage::makeControls() {
   m_difference->setCheckable(true);
   m_difference->setToolTip(tr("Heat map shows the difference to the baseline run"));
   m_difference->setAccessibleName(tr("Heat map of the difference to the baseline"));
+  showWhenChecked(m_difference);
   connect(m_difference, &QToolButton::toggled, m_heat, &HeatMapPlot::setDifference);
   connect(m_heat->differenceAction(), &QAction::toggled, m_difference, &QToolButton::setChecked);
   connect(m_heat->differenceAction(), &QAction::toggled, this, &LayersPage::updateOrder);

@@ -17,7 +17,7 @@ MethodInfo e2e_tuning_info() {
           .knobs = {
               {"epochs", KnobType::integer, d.epochs, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
               {"lr", KnobType::real, d.rate, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
-              {"samples", KnobType::integer, d.samples, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program"},
+              {"samples", KnobType::integer, d.samples, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program", "all samples"},
               {"batch_tokens", KnobType::integer, d.batch_tokens, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
               {"norms", KnobType::boolean, d.norms, 0, 0, {}, "", "learn the norms' weights too", "this program"},
           }};
