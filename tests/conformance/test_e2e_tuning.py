@@ -126,10 +126,10 @@ def test_the_first_step_goes_against_the_gradient(tool, tmp_path):
 
 
 def test_it_brings_predictions_nearer_and_leaves_codes(tool, tmp_path):
-    plain, tuned = run(tool, tmp_path / "a", "gptq", samples=16), run(tool, tmp_path / "b", "gptq, {method: e2e_tuning, epochs: 4, batch_tokens: 256}", samples=16)
+    plain, tuned = run(tool, tmp_path / "a", "gptq", samples=32), run(tool, tmp_path / "b", "gptq, {method: e2e_tuning, epochs: 4, batch_tokens: 256}", samples=32)
     for a, b in zip(sorted((plain / "blocks").glob("*.safetensors")), sorted((tuned / "blocks").glob("*.safetensors")), strict=True):
         assert a.read_bytes() == b.read_bytes()
-    ids, model = calibration(48)[16:], load()  # text that it did not see
+    ids, model = calibration(64)[32:], load()  # text that it did not see
     put(model, plain)
     with torch.no_grad():
         before = divergence(model, ids).item()
