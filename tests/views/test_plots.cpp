@@ -449,6 +449,20 @@ class TestPlots : public QObject {
     QVERIFY(!errorConditions(selection).contains("differ"));
   }
 
+  void conditions_say_on_how_many_tokens_errors_were_measured() {
+    Selection selection;
+    for (const int64_t tokens : {1024, 512}) {
+      RunReport run;
+      run.id = run.name = std::to_string(tokens);
+      run.calibration_tokens = 65536;
+      run.blocks.emplace_back().linears.emplace_back().measured_tokens = tokens;
+      selection.putRun(std::make_shared<const RunReport>(run));
+      selection.setShown(QString::number(tokens), true);
+      if (tokens == 1024) QVERIFY(errorConditions(selection).contains(QLocale().toString(1024)));
+    }
+    QVERIFY(errorConditions(selection).contains("differ"));
+  }
+
   void many_linears_redraw_fast() {
     Selection selection;
     for (int run = 0; run < 6; ++run) {

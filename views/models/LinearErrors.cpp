@@ -160,7 +160,9 @@ QString errorConditions(const Selection& selection) {
   for (const RunEntry& run : runs) {
     const QString model = QString::fromStdString(run.report->model_name);
     if (!model.isEmpty() && !models.contains(model)) models.push_back(model);
-    if (!run.report->blocks.empty() && run.report->calibration_tokens > 0) tokens.insert(run.report->calibration_tokens);
+    // Of the calibration text, as many as errors were measured on.
+    if (!run.report->blocks.empty() && !run.report->blocks.front().linears.empty())
+      if (const int64_t measured = run.report->blocks.front().linears.front().measured_tokens; measured > 0) tokens.insert(measured);
   }
   const QString calibration =
       tokens.isEmpty()     ? tr("against the float model")

@@ -53,7 +53,7 @@ QVector<int> orderedRows(const LinearErrors& errors, LinearOrder order, const QS
 
 // "Output relative error", "Output SQNR (dB)"
 QString metricLabel(Metric metric);
-// Under what the errors were measured: calibration tokens, or that runs differ in it.
+// Under what the errors were measured: on how many calibration tokens, or that runs differ in it.
 QString errorConditions(const Selection& selection);
 
 }  // namespace qb::views
