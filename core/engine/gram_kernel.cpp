@@ -76,17 +76,19 @@ QB_BF16_TARGET void add(const uint32_t* packed, int64_t first, int64_t last, int
 
 namespace amx {
 
-// A panel is held twice: as pairs of tokens by columns, the right operand, and turned, columns by pairs, the left one.
+// A panel is held twice: as pairs of tokens by columns, the right operand, and turned, the left one: tile after tile of 16
+// columns by 16 pairs, those of the panel's first half before those of its second.
 constexpr int64_t kColumns = 32, kTokens = 512, kPairs = kTokens / 2, kHalf = kColumns * kPairs, kWords = 2 * kHalf;
-constexpr int64_t kTilePairs = 16;
+constexpr int64_t kTilePairs = 16, kTileWords = 16 * kTilePairs;
 
 QB_AMX_TARGET void pack(const uint16_t* x, int64_t stride, int64_t tokens, int64_t in, uint32_t* packed) {
   for (int64_t first = 0; first < in; first += kColumns, packed += kWords) {
     pack_pairs(x + first, stride, tokens, in - first, kPairs, kColumns, packed);
     uint32_t* turned = packed + kHalf;
-    for (int64_t p = 0; p < kPairs; p += 16)
-      for (int64_t c = 0; c < kColumns; ++c)
-        for (int64_t i = 0; i < 16; ++i) turned[c * kPairs + p + i] = packed[(p + i) * kColumns + c];
+    for (int64_t half = 0; half < kColumns; half += 16)
+      for (int64_t p = 0; p < kPairs; p += kTilePairs, turned += kTileWords)
+        for (int64_t c = 0; c < 16; ++c)
+          for (int64_t i = 0; i < kTilePairs; ++i) turned[c * kTilePairs + i] = packed[(p + i) * kColumns + half + c];
   }
 }
 
@@ -110,9 +112,9 @@ QB_AMX_TARGET void add(const uint32_t* packed, int64_t first, int64_t last, int6
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t pair = 0; pair < kPairs; pair += kTilePairs, a += kTilePairs, b += kTilePairs * kColumns) {
-      _tile_loadd(4, a, kPairs * 4);
-      _tile_loadd(5, a + 16 * kPairs, kPairs * 4);
+    for (int64_t pair = 0; pair < kPairs; pair += kTilePairs, a += kTileWords, b += kTilePairs * kColumns) {
+      _tile_loadd(4, a, kTilePairs * 4);
+      _tile_loadd(5, a + kHalf / 2, kTilePairs * 4);
       _tile_loadd(6, b, kColumns * 4);
       _tile_loadd(7, b + 16, kColumns * 4);
       _tile_dpbf16ps(0, 4, 6);
