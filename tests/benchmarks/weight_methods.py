@@ -9,7 +9,7 @@ windows of 2048. Peers are the scripts in peers/, run by PYTHON, an environment 
 5.17.0, llmcompressor 0.14.0.1, compressed-tensors 0.19.0, accelerate, and auto-round 0.15.1 installed without its
 dependencies; without --peers only our side runs. --peer-blocks N gives peers the model's first N blocks only and multiplies
 their time, which goes block by block, by all blocks / N: a peer of half an hour is measured in minutes; its perplexity is
-then not. --second-recipe runs AWQ, then AWQ → clip → GPTQ on the statistics that the first left in the workspace.
+then not. --second-recipe runs AWQ → clip → GPTQ at 4 bits, then at 3 on the statistics that the first left in the workspace.
 Prints a line a pipeline: perplexity, seconds of quantization, peak memory, ratio to the peer.
 """
 import argparse
@@ -121,7 +121,7 @@ def main():
                 line += f", {result['seconds'] / peers[rival]['seconds']:.3f} of {rival}'s time (at most {share})"
             print(line, flush=True)
         if options.second_recipe:
-            first, second = (ours(name, options, folder, cache=True) for name in ("awq-w4-asym", "awq-clip-gptq-w4-asym"))
+            first, second = (ours(name, options, folder, cache=True) for name in ("awq-clip-gptq-w4-asym", "awq-clip-gptq-w3-asym"))
             print(f"second recipe, statistics of {second['cached_blocks']} blocks from the cache: {second['seconds']:.1f} s after {first['seconds']:.1f} s, "
                   f"{second['seconds'] / first['seconds']:.3f} (at most 0.5), perplexity {second['perplexity']:.3f}", flush=True)
 

@@ -62,6 +62,7 @@ double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
       sum += t.error[r] * t.error[r];
     }
     loss += static_cast<double>(sum);
+    if (sum == 0) continue;  // as most are once ŵ is nearly as good as it gets
     const float* factor = s.factor + j * s.factor_stride;
     for (int64_t k = j + 1; k < s.columns; ++k) {
       float* later = s.weight + k * s.row_stride + first;
