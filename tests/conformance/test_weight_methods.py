@@ -1,5 +1,6 @@
 """Methods on weights, each against its formula in float64 or against what it must leave unchanged."""
 import json
+import os
 import subprocess
 
 import pytest
@@ -80,8 +81,8 @@ def test_gptq_solves_the_sequential_least_squares_problem(gptq, symmetric, act_o
     codes, value = sequential_least_squares(w, h, order, grids, 4, group, dynamic=None if static else symmetric)
     # A weight that falls between two codes may go the other way in float32, and takes its row's later columns with it.
     same = (got["codes"] == codes).all(1).double().mean()
-    # (A symmetric grid made of these very weights puts the largest just between two.)
-    assert same >= (0.8 if symmetric and not static else 0.9), same
+    # On a GPU more do: a symmetric grid made of these very weights puts the largest just between two.
+    assert same >= (0.8 if "QBENCH_DEVICE" in os.environ and symmetric and not static else 0.9), same
     rows = (got["codes"] == codes).all(1)
     assert torch.allclose(got["value"][rows].double(), value[rows], rtol=1e-5, atol=1e-6)
     loss = ((got["value"].double() - w) @ h * (got["value"].double() - w)).sum()
