@@ -14,7 +14,7 @@ class HiddenStates {
  public:
   // Batches of at most `batch_tokens` tokens (at least one sample each).
   HiddenStates(const TokenSet& tokens, int64_t hidden_size, at::ScalarType dtype, int64_t resident_bytes, const std::filesystem::path& folder,
-               int64_t batch_tokens = 4096);
+               int64_t batch_tokens);
 
   size_t batches() const { return ids_.size(); }
   const at::Tensor& ids(size_t batch) const { return ids_[batch]; }        // [samples, seq] int64
