@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent / "peers"
 PROGRAM = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev")) / "app/qbench"
 
-BEST = "{method: awq, do_gqa_trans: false}, {method: clip, queries: true}, {method: gptq, sweeps: 8}"
+BEST = "{method: awq, do_gqa_trans: false}, {method: clip, queries: true}, {method: gptq, sweeps: 8, shrinkage: 0.25}"
 # name: (bits, symmetric, pipeline, perplexity to reach on SmolLM2-135M, peer, share of the peer's time to reach)
 OURS = {
     "rtn-w4-asym": (4, False, "rtn", 27.45, None, None),

@@ -144,6 +144,27 @@ def test_sweeps_are_coordinate_descent_on_the_output_error(gptq, symmetric, grou
     assert loss(more["value"]) <= loss(got["value"]) < loss(start["value"])
 
 
+def shrunk(gram, share):
+    return gram * (1 - share) + gram.diagonal().diag() * share
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_shrinkage_solves_the_problem_with_weaker_correlations(gptq, act_order):
+    w, gram = problem(seed=10)
+    h = shrunk(gram, 0.25)
+    got = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, act_order=act_order, shrinkage=0.25)
+    grids = [grid(w[:, u * 16:(u + 1) * 16], 3, False) for u in range(4)]
+    codes, value = sequential_least_squares(w, h + 0.01 * h.diagonal().mean() * torch.eye(len(h), dtype=torch.float64), got["order"], grids, 3, 16)
+    rows = (got["codes"] == codes).all(1)
+    assert rows.double().mean() >= 0.9
+    assert torch.allclose(got["value"][rows].double(), value[rows], rtol=1e-5, atol=1e-6)
+    swept = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, act_order=act_order, shrinkage=0.25, sweeps=1)
+    codes, value = descend(w, h, got["value"].double(), got["scale"].double(), got["zero"].double(), 3, 1, 16, False)
+    rows = (swept["codes"] == codes).all(1)
+    assert rows.double().mean() >= 0.9
+    assert torch.allclose(swept["value"][rows].double(), value[rows], rtol=1e-4, atol=1e-5)
+
+
 def test_sweeps_leave_pruned_weights_at_zero_and_inputs_that_never_came_alone(gptq):
     w, gram = problem(seed=8)
     kept = torch.ones_like(w, dtype=torch.uint8)
@@ -514,7 +535,21 @@ def test_quik_refuses_to_keep_every_column(tool, tmp_path):
     assert not list(tmp_path.glob("ws/runs/*/blocks"))  # refused before the work begins
 
 
-EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "{method: gptq, sweeps: 2, fit_scales: true}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
+def test_gptq_without_correlations_rounds_to_nearest(tool, tmp_path):
+    codes = {}
+    for name, pipeline in [("gptq", "{method: gptq, shrinkage: 1, sweeps: 2}"), ("rtn", "rtn")]:
+        folder = tmp_path / name
+        folder.mkdir()
+        done = run(tool, folder, recipe(folder, pipeline, samples=4))
+        assert done.returncode == 0, done.stderr
+        codes[name] = {k: v for file in blocks(folder) for k, v in load_file(file).items() if "codes" in k}
+    assert codes["rtn"] and codes["rtn"].keys() == codes["gptq"].keys()
+    # A product of floats may fall on the other side of a half.
+    for name, expected in codes["rtn"].items():
+        assert (codes["gptq"][name] != expected).double().mean() < 1e-3, name
+
+
+EVERY = ["smoothquant", "os_plus", "awq", "{method: awq, objective: module, samples: 2}", "quarot", "clip", "rtn", "hqq", "gptq", "{method: gptq, true_sequential: true}", "{method: gptq, sweeps: 2, fit_scales: true}", "{method: gptq, shrinkage: 0.25}", "owq", "{method: quik, columns: 8}", "adadim", "dgq", "{method: spqr, relative_threshold: 1}",
          "{method: omniquant, epochs: 1}", "{method: omniquant, epochs: 1, let: true}", "gptq, {method: norm_tweaking, epochs: 1}", "{method: autoround, iters: 10}",
          "{method: tesseraq, iterations: 10, rounds: 3}", "{method: wanda, pattern: '2:4'}, gptq", "magnitude, rtn", "shortgpt", "smoothquant, awq, clip, gptq"]
 

@@ -1,6 +1,7 @@
 // core/method's GPTQ on the tensors of a file: gptq_tensor IN OUT name=value …
 // IN: weight [out, in], gram [in, in], optional kept (uint8), low and high (a clipping stage's range). OUT: codes, scale, zero, value,
-// loss. Names: symmetric group type act_order static_groups damping block_size sweeps fit_scales. On QBENCH_DEVICE, or the CPU.
+// loss. Names: symmetric group type act_order static_groups damping block_size sweeps fit_scales shrinkage. On QBENCH_DEVICE, or
+// the CPU.
 #include <iostream>
 #include <map>
 
@@ -33,7 +34,8 @@ int main(int argc, char** argv) {
     options.static_groups = number("static_groups", 1) != 0;
     options.damping = number("damping", 0.01);
     options.block_size = static_cast<int64_t>(number("block_size", 128));
-    const auto factor = qb::gptq_factor(read("gram"), options, spec.group_size);
+    const at::Tensor gram = qb::shrunk_gram(read("gram"), number("shrinkage", 0));
+    const auto factor = qb::gptq_factor(gram, options, spec.group_size);
     if (!factor) {
       std::cout << "indefinite\n";
       return 0;
@@ -42,7 +44,7 @@ int main(int argc, char** argv) {
     if (source->contains("low")) range = qb::Range{read("low"), read("high")};
     const at::Tensor kept = source->contains("kept") ? read("kept").to(at::kBool) : at::Tensor();
     qb::GptqResult result = qb::gptq(read("weight"), *factor, spec, range, kept, options, {});
-    refine(result.weight, read("weight"), read("gram"), kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0}, {});
+    refine(result.weight, read("weight"), gram, kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0}, {});
     std::vector<std::pair<std::string, at::Tensor>> out = {{"codes", result.weight.codes.to(at::kFloat)}, {"scale", result.weight.grid.scale},
                                                            {"value", result.weight.dequantize()}, {"order", factor->order},
                                                            {"loss", at::tensor({result.loss}, at::kDouble)}};

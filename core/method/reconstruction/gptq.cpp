@@ -11,7 +11,8 @@ namespace {
 
 class Gptq final : public Method {
  public:
-  Gptq(const GptqOptions& options, const RefineOptions& refine, bool sequential) : options_(options), refine_(refine), sequential_(sequential) {}
+  Gptq(const GptqOptions& options, const RefineOptions& refine, double shrinkage, bool sequential)
+      : options_(options), refine_(refine), shrinkage_(shrinkage), sequential_(sequential) {}
 
   Statistics needs() const override {
     return static_cast<Statistics>(Statistic::gram) | (sequential_ ? static_cast<Statistics>(Statistic::again) : 0);
@@ -19,22 +20,30 @@ class Gptq final : public Method {
 
   void apply(BlockWork& work) override {
     std::string subset;
-    std::map<int64_t, std::optional<GptqFactor>> factors;  // of the subset, by group size
+    Shared shared;
     bool first = true;
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
       if (linear.info.subset != subset) {
-        factors.clear();
         subset = linear.info.subset;
         if (sequential_ && !first && work.collect_again) refresh(work, subset);
+        shared = {};
+        if (const auto it = work.statistics.find(subset); it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0)
+          shared.gram = shrunk_gram(it->second.gram, shrinkage_);
         first = false;
       }
-      round(work, linear, factors);
+      round(work, linear, shared);
     }
   }
 
  private:
+  // What a subset's linears have in common.
+  struct Shared {
+    at::Tensor gram;  // undefined: no token reached it
+    std::map<int64_t, std::optional<GptqFactor>> factors;  // by group size
+  };
+
   // The subset's Gram matrix given what has been quantized before it.
   static void refresh(BlockWork& work, const std::string& subset) {
     use_current_weights(work);
@@ -42,19 +51,17 @@ class Gptq final : public Method {
     if (fresh.gram.defined()) work.statistics[subset].gram = fresh.gram;
   }
 
-  void round(BlockWork& work, LinearWork& linear, std::map<int64_t, std::optional<GptqFactor>>& factors) const {
-    const auto it = work.statistics.find(linear.info.subset);
-    const bool seen = it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0;
+  void round(BlockWork& work, LinearWork& linear, Shared& shared) const {
     const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
-    if (!seen) {
+    if (!shared.gram.defined()) {
       linear.note = "no calibration token reached it: rounded to nearest";
     } else {
-      auto [factor, fresh] = factors.try_emplace(group);
-      if (fresh) factor->second = gptq_factor(it->second.gram, options_, group);
+      auto [factor, fresh] = shared.factors.try_emplace(group);
+      if (fresh) factor->second = gptq_factor(shared.gram, options_, group);
       if (factor->second) {
         GptqResult result = gptq(linear.weight, *factor->second, *linear.spec, linear.range, linear.kept, options_, work.control);
         if (factor->second->attempts > 1) linear.note = fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping);
-        refine(result.weight, linear.weight, it->second.gram, linear.kept, refine_, work.control);
+        refine(result.weight, linear.weight, shared.gram, linear.kept, refine_, work.control);
         linear.quantized = std::move(result.weight);
         return;
       }
@@ -65,6 +72,7 @@ class Gptq final : public Method {
 
   GptqOptions options_;
   RefineOptions refine_;
+  double shrinkage_;
   bool sequential_;
 };
 
@@ -82,6 +90,7 @@ MethodInfo gptq_info() {
               {"actorder", KnobType::boolean, true, 0, 0, {}, "", "columns with large inputs first", "GPTQ"},
               {"static_groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},
               {"percdamp", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
+              {"shrinkage", KnobType::real, 0.0, 0, 1, {}, "", "share by which correlations between inputs count less, since the quantized model's inputs carry errors of their own; 1: rounds to nearest", "this program"},
               {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
               {"sweeps", KnobType::integer, int64_t{0}, 0, 100, {}, "", "rounds over all columns after the last, each column anew given all others (coordinate descent)", "QuantEase, arXiv 2309.01885"},
               {"fit_scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error", "this program"},
@@ -98,7 +107,7 @@ std::unique_ptr<Method> make_gptq(const StageSpec& stage) {
   RefineOptions refine;
   refine.sweeps = std::get<int64_t>(knob(stage, "sweeps"));
   refine.scales = std::get<bool>(knob(stage, "fit_scales"));
-  return std::make_unique<Gptq>(options, refine, std::get<bool>(knob(stage, "true_sequential")));
+  return std::make_unique<Gptq>(options, refine, std::get<double>(knob(stage, "shrinkage")), std::get<bool>(knob(stage, "true_sequential")));
 }
 
 }  // namespace qb

@@ -64,6 +64,13 @@ class Solver {
 
 }  // namespace
 
+at::Tensor shrunk_gram(const at::Tensor& gram, double shrinkage) {
+  if (shrinkage <= 0) return gram;
+  at::Tensor shrunk = gram * (1 - shrinkage);
+  shrunk.diagonal().copy_(gram.diagonal());
+  return shrunk;
+}
+
 std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group, const at::Tensor& kept) {
   const int64_t in = gram.size(0);
   GptqFactor factor;

@@ -14,6 +14,11 @@ struct GptqOptions {
   int64_t block_size = 128;   // columns whose errors reach the later columns in one product
 };
 
+// G with each product of two different inputs counted (1 − shrinkage) times, as Ledoit and Wolf shrink a covariance; G itself
+// for 0. The quantized model's inputs carry errors that the float model's do not: what is made up for through correlations
+// between inputs arrives only in part.
+at::Tensor shrunk_gram(const at::Tensor& gram, double shrinkage);
+
 // What the column loop needs of a subset's Gram matrix, shared by its linears.
 struct GptqFactor {
   at::Tensor order;   // [in] int64: the column at each step
