@@ -73,6 +73,12 @@ struct BlockWork {
   // The statistics of one subset's input with the block's weights as they are now (when `again` was asked for).
   std::function<SubsetStatistics(const std::string& subset, Statistics what)> collect_again;
 
+  // XᵀX of what the linear reads, [in, in]; undefined where nobody asked for it or no calibration token came.
+  at::Tensor gram_of(const LinearWork& linear) const {
+    const auto it = statistics.find(linear.info.subset);
+    return it == statistics.end() ? at::Tensor() : it->second.gram;
+  }
+
   // Call before work on a linear: throws Cancelled when asked to stop, reports progress.
   void begin(const LinearWork& linear) const {
     control.checkpoint();

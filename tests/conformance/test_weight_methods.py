@@ -144,14 +144,10 @@ def test_sweeps_are_coordinate_descent_on_the_output_error(gptq, symmetric, grou
     assert loss(more["value"]) <= loss(got["value"]) < loss(start["value"])
 
 
-def shrunk(gram, share):
-    return gram * (1 - share) + gram.diagonal().diag() * share
-
-
 @pytest.mark.parametrize("act_order", [True, False])
 def test_shrinkage_solves_the_problem_with_weaker_correlations(gptq, act_order):
     w, gram = problem(seed=10)
-    h = shrunk(gram, 0.25)
+    h = 0.75 * gram + 0.25 * gram.diagonal().diag()
     got = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, act_order=act_order, shrinkage=0.25)
     grids = [grid(w[:, u * 16:(u + 1) * 16], 3, False) for u in range(4)]
     codes, value = sequential_least_squares(w, h + 0.01 * h.diagonal().mean() * torch.eye(len(h), dtype=torch.float64), got["order"], grids, 3, 16)

@@ -28,9 +28,7 @@ class Clip final : public Method {
       const LinearRole role = work.block.linears[i].role;
       if (!knobs_.queries && (role == LinearRole::q || role == LinearRole::k || role == LinearRole::qkv)) continue;
       work.begin(linear);
-      const auto it = work.statistics.find(linear.info.subset);
-      if (it == work.statistics.end() || !it->second.gram.defined()) continue;
-      linear.range = search(linear.weight, *linear.spec, it->second.gram, work.control);
+      if (const at::Tensor gram = work.gram_of(linear); gram.defined()) linear.range = search(linear.weight, *linear.spec, gram, work.control);
     }
   }
 

@@ -29,8 +29,7 @@ class AdaDim final : public Method {
         continue;
       }
       QuantizedWeight second = quantize(linear.weight, along_outputs, work.control);
-      const auto it = work.statistics.find(linear.info.subset);
-      const at::Tensor gram = it != work.statistics.end() ? it->second.gram : at::Tensor();
+      const at::Tensor gram = work.gram_of(linear);
       auto loss = [&](const QuantizedWeight& q) {
         const at::Tensor d = q.dequantize().sub_(linear.weight);
         return (gram.defined() ? d.matmul(gram).mul_(d) : d.square()).sum(at::kDouble).item<double>();

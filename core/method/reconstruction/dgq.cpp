@@ -18,8 +18,7 @@ class Dgq final : public Method {
       if (!linear.spec) continue;
       work.begin(linear);
       require_integer_groups(linear, "dgq");
-      const auto it = work.statistics.find(linear.info.subset);
-      linear.quantized = solve(linear.weight, *linear.spec, it != work.statistics.end() ? it->second.gram : at::Tensor(), work.control);
+      linear.quantized = solve(linear.weight, *linear.spec, work.gram_of(linear), work.control);
     }
   }
 

@@ -29,8 +29,7 @@ class Gptq final : public Method {
         subset = linear.info.subset;
         if (sequential_ && !first && work.collect_again) refresh(work, subset);
         shared = {};
-        if (const auto it = work.statistics.find(subset); it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0)
-          shared.gram = shrunk_gram(it->second.gram, shrinkage_);
+        if (const at::Tensor gram = work.gram_of(linear); gram.defined()) shared.gram = shrunk_gram(gram, shrinkage_);
         first = false;
       }
       round(work, linear, shared);

@@ -14,9 +14,9 @@ struct GptqOptions {
   int64_t block_size = 128;   // columns whose errors reach the later columns in one product
 };
 
-// G with each product of two different inputs counted (1 − shrinkage) times, as Ledoit and Wolf shrink a covariance; G itself
-// for 0. The quantized model's inputs carry errors that the float model's do not: what is made up for through correlations
-// between inputs arrives only in part.
+// G with each product of two different inputs counted (1 − shrinkage) times, as Schäfer and Strimmer (2005) shrink a
+// covariance towards its diagonal; G itself for 0. The quantized model's inputs carry errors that the float model's do not:
+// what is made up for through correlations between inputs arrives only in part.
 at::Tensor shrunk_gram(const at::Tensor& gram, double shrinkage);
 
 // What the column loop needs of a subset's Gram matrix, shared by its linears.

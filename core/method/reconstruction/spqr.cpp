@@ -61,12 +61,11 @@ class SpQr final : public Method {
       work.begin(linear);
       const QuantSpec& spec = *linear.spec;
       require_integer_groups(linear, "spqr");
-      const auto it = work.statistics.find(linear.info.subset);
       std::optional<GptqFactor> factor;
       GptqOptions options;
       options.act_order = false;
       options.damping = knobs_.damping;
-      if (it != work.statistics.end() && it->second.gram.defined() && it->second.tokens > 0) factor = gptq_factor(it->second.gram, options, spec.group_size);
+      if (const at::Tensor gram = work.gram_of(linear); gram.defined()) factor = gptq_factor(gram, options, spec.group_size);
       if (!factor) {
         linear.note = "no Gram matrix to work with: rounded to nearest";
         round_to_nearest(linear, work.control);
