@@ -11,7 +11,6 @@ LinearTap activation_tap(const Scheme& scheme) {
   // q, k and v share an input: it is fake-quantized once.
   struct Memory {
     std::unordered_map<std::string, std::optional<QuantSpec>> specs;
-    std::string subset;
     at::Tensor input, result;
     QuantSpec spec;
   };
@@ -20,9 +19,8 @@ LinearTap activation_tap(const Scheme& scheme) {
     auto [it, fresh] = memory->specs.try_emplace(linear.info.tensor);
     if (fresh) it->second = scheme.activations_of(module_of(linear.info));
     if (!it->second) return x;
-    if (memory->input.defined() && memory->input.is_same(x) && memory->subset == linear.info.subset && memory->spec == *it->second)
+    if (memory->input.defined() && memory->input.is_same(x) && memory->spec == *it->second)
       return memory->result;
-    memory->subset = linear.info.subset;
     memory->input = x;
     memory->spec = *it->second;
     memory->result = fake_quantize(x, *it->second);

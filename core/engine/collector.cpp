@@ -8,30 +8,23 @@ namespace qb {
 Collector::Collector(Statistics wanted, int64_t rows, int64_t expected_tokens)
     : wanted_(wanted), stride_(std::max<int64_t>(1, expected_tokens / std::max<int64_t>(1, rows))), rows_(rows) {}
 
-LinearTap Collector::tap(const Control& control) {
-  last_subset_.clear();
-  last_data_ = nullptr;
-  return [this, &control](const Linear& linear, const at::Tensor& x) {
+ValueTap Collector::tap(const Control& control, std::optional<ValueId> of) {
+  return [this, &control, of](const GraphValue& value, const at::Tensor& x) {
     control.checkpoint();
-    // Linears of a subset share one input: count it once a forward pass.
-    if (linear.info.subset != last_subset_ || x.const_data_ptr() != last_data_) {
-      last_subset_ = linear.info.subset;
-      last_data_ = x.const_data_ptr();
-      add(linear.info.subset, x);
-    }
+    if (of ? value.id == *of : value.tapped) add(value.id, x);
     return x;
   };
 }
 
-void Collector::add(const std::string& subset, const at::Tensor& x) {
-  SubsetStatistics& s = subsets_[subset];
+void Collector::add(ValueId value, const at::Tensor& x) {
+  SubsetStatistics& s = values_[value];
   const int64_t in = x.size(1);
   if (x.size(0) == 0) return;
   auto wants = [&](Statistic what) { return (wanted_ & static_cast<Statistics>(what)) != 0; };
   if (wants(Statistic::rows)) {
     // Every stride-th row of the whole stream, so that samples of all batches are there.
     const int64_t begin = (stride_ - s.tokens % stride_) % stride_;
-    if (begin < x.size(0)) sample(subset, x.slice(0, begin, x.size(0), stride_));
+    if (begin < x.size(0)) sample(value, x.slice(0, begin, x.size(0), stride_));
   }
   if (wants(Statistic::abs_max) || wants(Statistic::mean_abs) || wants(Statistic::sum_squares)) {
     const ColumnSizes sizes = column_sizes(x);
@@ -49,8 +42,8 @@ void Collector::add(const std::string& subset, const at::Tensor& x) {
 
 // Into few places, which double: a clone of every batch, made between its large tensors, would scatter over the heap and keep
 // it from being used again.
-void Collector::sample(const std::string& subset, const at::Tensor& rows) {
-  Sample& kept = sampled_[subset];
+void Collector::sample(ValueId value, const at::Tensor& rows) {
+  Sample& kept = sampled_[value];
   const int64_t count = std::min(rows.size(0), rows_ - kept.count), needed = kept.count + count;
   if (!kept.rows.defined() || needed > kept.rows.size(0)) {
     at::Tensor wider = at::empty({std::min(rows_, 2 * needed), rows.size(1)}, rows.options());
@@ -61,16 +54,14 @@ void Collector::sample(const std::string& subset, const at::Tensor& rows) {
   kept.count += count;
 }
 
-std::map<std::string, SubsetStatistics> Collector::take() {
-  for (auto& [name, s] : subsets_) {
+std::map<ValueId, SubsetStatistics> Collector::take() {
+  for (auto& [value, s] : values_) {
     if (s.gram.defined()) s.gram = complete_gram(s.gram);
     if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);
-    if (auto it = sampled_.find(name); it != sampled_.end()) s.rows = it->second.rows.narrow(0, 0, it->second.count);
+    if (auto it = sampled_.find(value); it != sampled_.end()) s.rows = it->second.rows.narrow(0, 0, it->second.count);
   }
   sampled_.clear();
-  last_subset_.clear();
-  last_data_ = nullptr;
-  return std::move(subsets_);
+  return std::move(values_);
 }
 
 }  // namespace qb

@@ -1,34 +1,32 @@
 #pragma once
 #include <map>
-#include <string>
+#include <optional>
 
 #include "core/method/method.h"
 
 namespace qb {
 
-// Collects the asked statistics of every subset's input while a block runs; give tap() to Decoder::forward.
+// Collects the asked statistics of every value that a linear reads while a block runs; give tap() to Decoder::forward.
 class Collector {
  public:
-  // rows: how many input rows to keep per subset, evenly spread over `expected_tokens`.
+  // rows: how many rows of a value to keep, evenly spread over `expected_tokens`.
   Collector(Statistics wanted, int64_t rows, int64_t expected_tokens);
-  // Tap of one forward pass. Sees control before every linear.
-  LinearTap tap(const Control& control);
+  // Sees control at every value. of: only this one.
+  ValueTap tap(const Control& control, std::optional<ValueId> of = {});
   // Finishes means; the collector is empty afterwards.
-  std::map<std::string, SubsetStatistics> take();
+  std::map<ValueId, SubsetStatistics> take();
 
  private:
   struct Sample {
     at::Tensor rows;
     int64_t count = 0;
   };
-  void add(const std::string& subset, const at::Tensor& x);
-  void sample(const std::string& subset, const at::Tensor& rows);
+  void add(ValueId value, const at::Tensor& x);
+  void sample(ValueId value, const at::Tensor& rows);
   Statistics wanted_;
   int64_t stride_, rows_;
-  std::map<std::string, SubsetStatistics> subsets_;
-  std::map<std::string, Sample> sampled_;
-  std::string last_subset_;
-  const void* last_data_ = nullptr;
+  std::map<ValueId, SubsetStatistics> values_;
+  std::map<ValueId, Sample> sampled_;
 };
 
 }  // namespace qb

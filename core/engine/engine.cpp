@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-constexpr int64_t kMeasuredRows = 1024;  // input rows kept per subset for output errors
+constexpr int64_t kMeasuredRows = 1024;  // rows of a linear's input kept for output errors
 
 constexpr Statistics bits(std::initializer_list<Statistic> of) {
   Statistics all = 0;
@@ -78,11 +78,11 @@ class Run {
       names_.push_back(stage.method);
       wanted_ |= methods_.back()->needs();
     }
-    seen_ = [this](const Linear&, const at::Tensor& x) {
+    seen_.at_value = [this](const GraphValue&, const at::Tensor& x) {
       control_.checkpoint();
       return x;
     };
-    tap_ = [this, quantizing = activation_tap(job.scheme)](const Linear& linear, const at::Tensor& x) {
+    quantizing_.at_linear = [this, quantizing = activation_tap(job.scheme)](const Linear& linear, const at::Tensor& x) {
       control_.checkpoint();
       return quantizing ? quantizing(linear, x) : x;
     };
@@ -128,7 +128,7 @@ class Run {
     if (job_.propagate_quantized) {
       const auto source = overlay(job_.model->source, open_blocks({block_path(job_.folder, index)}));
       const Decoder decoder(job_.model, source, job_.dtype, job_.device);
-      pass(decoder.load_block(index), tap_);
+      pass(decoder.load_block(index), quantizing_);
     }
   }
 
@@ -143,7 +143,7 @@ class Run {
     std::optional<Samples> samples;
     if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_, wants(Statistic::float_path) ? float_hidden_.get() : nullptr);
     if (keeps_inputs())
-      work.collect_again = [&](const std::string& subset, Statistics what) { return collect_again(block, subset, what); };
+      work.collect_again = [&](ValueId value, Statistics what) { return collect_again(block, value, what); };
     pass_float(block);
     for (size_t s = 0; s < methods_.size(); ++s) {
       size_t count = 0;
@@ -170,22 +170,12 @@ class Run {
   // Stages still want the block's inputs after the pass that collects.
   bool keeps_inputs() const { return hidden_ && (outputs_ || wants(Statistic::again)); }
 
-  SubsetStatistics collect_again(const Block& block, const std::string& subset, Statistics what) {
-    struct Seen {};
+  SubsetStatistics collect_again(const Block& block, ValueId value, Statistics what) {
     Collector collector(what, kMeasuredRows, hidden_->tokens());
-    for (size_t b = 0; b < hidden_->batches(); ++b) {
-      const LinearTap collecting = collector.tap(control_);
-      bool reached = false;
-      try {
-        float_decoder_.forward(block, (*hidden_)[b].to(job_.device), [&](const Linear& linear, const at::Tensor& x) {
-          const bool wanted = linear.info.subset == subset;
-          if (reached && !wanted && block.linears.size() < 16) throw Seen();  // what follows is of no use (experts come in turns)
-          reached = wanted;
-          return wanted ? collecting(linear, x) : seen_(linear, x);
-        });
-      } catch (const Seen&) {
-      }
-    }
+    ForwardContext context;
+    context.at_value = collector.tap(control_, value);
+    context.stop_at = value;
+    for (size_t b = 0; b < hidden_->batches(); ++b) float_decoder_.forward(block, (*hidden_)[b].to(job_.device), context);
     auto all = collector.take();
     return all.empty() ? SubsetStatistics{} : std::move(all.begin()->second);
   }
@@ -258,7 +248,7 @@ class Run {
       control_.checkpoint();
       report("calibrate", index, "", 0.3 * static_cast<double>(b) / static_cast<double>(hidden_->batches()));
       at::Tensor& state = (*hidden_)[b];
-      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), collector.tap(control_));
+      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), {.at_value = collector.tap(control_)});
       if (outputs_) (*outputs_)[b].copy_(out);
       if (!job_.propagate_quantized && !keeps_inputs()) state.copy_(out);
     }
@@ -266,7 +256,7 @@ class Run {
   }
 
   // Moves the hidden states on through a block; returns the first outputs, as many as the measured sample has tokens.
-  at::Tensor pass(const Block& block, const LinearTap& tap) {
+  at::Tensor pass(const Block& block, const ForwardContext& context) {
     std::vector<at::Tensor> outputs;
     int64_t tokens = 0;
     for (size_t b = 0; b < hidden_->batches(); ++b) {
@@ -274,7 +264,7 @@ class Run {
       at::Tensor& state = (*hidden_)[b];
       const bool measured = tokens < measured_tokens_;
       if (!measured && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
-      state.copy_(float_decoder_.forward(block, state.to(job_.device), tap));
+      state.copy_(float_decoder_.forward(block, state.to(job_.device), context));
       if (measured) outputs.push_back(flat(state));
       tokens += state.size(0) * state.size(1);
     }
@@ -283,11 +273,11 @@ class Run {
 
   // The quantized block on the measured sample, given what the quantized run feeds it.
   at::Tensor quantized_pass(const Block& block) {
-    if (job_.propagate_quantized) return pass(block, tap_);
+    if (job_.propagate_quantized) return pass(block, quantizing_);
     std::vector<at::Tensor> outputs;
     for (const at::Tensor& input : measured_inputs_) {
       control_.checkpoint();
-      outputs.push_back(flat(float_decoder_.forward(block, input.to(job_.device), tap_)));
+      outputs.push_back(flat(float_decoder_.forward(block, input.to(job_.device), quantizing_)));
     }
     return at::cat(outputs).slice(0, 0, measured_tokens_);
   }
@@ -336,7 +326,7 @@ class Run {
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<std::string> names_;
   Statistics wanted_ = 0;
-  LinearTap seen_, tap_;  // let a stop through at every linear; tap_ also quantizes activations
+  ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations
   std::unique_ptr<HiddenStates> hidden_, float_hidden_, outputs_;
   at::Tensor float_output_;
   std::vector<at::Tensor> measured_inputs_;

@@ -136,12 +136,12 @@ class Tuning {
       count_ += linear.scale.start.numel();
     }
     if (options_.norms)
-      for (const std::string& name : norm_tensors(block, decoder_.architecture())) {
+      for (const auto& [name, plus_one] : norm_tensors(block, decoder_.graph(index))) {
         if (!name.ends_with(".weight")) continue;
         tuned.norms.push_back({name, {}});
         Parameter& p = tuned.norms.back().weight;
         p.start = block.others.at(name).to(at::kCPU, at::kFloat);
-        p.plus = decoder_.architecture().norm == NormKind::rms_plus_one ? 1 : 0;
+        p.plus = plus_one ? 1 : 0;
         count_ += p.start.numel();
       }
     blocks_.push_back(std::move(tuned));
@@ -150,7 +150,8 @@ class Tuning {
   // The float model's hidden states behind its last block.
   void teach() {
     Decoder teacher(job_.model, job_.model->source, job_.dtype, job_.device);
-    const LinearTap seen = [this](const Linear&, const at::Tensor& x) {
+    ForwardContext seen;
+    seen.at_value = [this](const GraphValue&, const at::Tensor& x) {
       control_.checkpoint();
       return x;
     };
@@ -187,7 +188,7 @@ class Tuning {
     at::Tensor hidden = decoder_.embed(states_.ids(batch).to(job_.device));
     for (const TunedBlock& tuned : blocks_) {
       inputs.push_back(hidden);
-      hidden = decoder_.forward(current(tuned), hidden, tap_);
+      hidden = decoder_.forward(current(tuned), hidden, {.at_linear = tap_});
     }
     auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device));
     release_freed_memory();  // the logits are the largest tensors of all
@@ -201,7 +202,7 @@ class Tuning {
       {
         at::AutoGradMode gradients(true);
         const at::Tensor leaf = inputs[i].to(decoder_.weight_dtype(), false, true).requires_grad_(true);
-        decoder_.forward_learning(block, leaf, learning_tap_).backward(gradient);
+        decoder_.forward_learning(block, leaf, {.at_linear = learning_tap_}).backward(gradient);
         gradient = leaf.grad();
       }
       inputs.pop_back();

@@ -86,14 +86,14 @@ EngineNeeds estimate(const EngineJob& job) {
   double largest_block = 0, largest_linear = 0, all_weights = 0;
   for (const BlockInfo& block : info.blocks) {
     double weights = 0, grams = 0;
-    std::set<std::string> subsets;
+    std::set<int> inputs;
     for (const LinearInfo& linear : block.linears) {
       const double size = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
       weights += size;
       largest_linear = std::max(largest_linear, size);
       if (const auto spec = job.scheme.weights_of(module_of(linear)))
         needs.disk_bytes += size / 8 * bits_per_weight(*spec, linear.out_features, linear.in_features) + 1024;
-      if (subsets.insert(linear.subset).second) grams += 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
+      if (inputs.insert(linear.input).second) grams += 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
     }
     all_weights += weights;
     // The float block, its weights in float32, their codes, the block that replaces it; a second float32 copy where stages transform.

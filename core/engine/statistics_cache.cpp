@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-constexpr int kFormat = 1;  // rises when the files or what is collected change
+constexpr int kFormat = 2;  // rises when the files or what is collected change
 constexpr const char *kKinds = "statistics", *kChecksum = "checksum";
 constexpr const char *kTokens = ".tokens", *kGram = ".gram_upper", *kAbsMax = ".abs_max", *kMeanAbs = ".mean_abs", *kSumSquares = ".sum_squares",
                      *kRows = ".rows";
@@ -56,9 +56,9 @@ at::Tensor checksum(const NamedTensors& tensors) {
 
 NamedTensors encode(Statistics collected, const BlockStatistics& statistics) {
   NamedTensors tensors{{kKinds, at::tensor({static_cast<int64_t>(collected)}, at::kLong)}};
-  for (const auto& [subset, s] : statistics) {
+  for (const auto& [value, s] : statistics) {
     auto add = [&](const char* what, const at::Tensor& tensor) {
-      if (tensor.defined()) tensors.emplace_back(subset + what, tensor.to(at::kCPU).contiguous());
+      if (tensor.defined()) tensors.emplace_back(std::to_string(value) + what, tensor.to(at::kCPU).contiguous());
     };
     add(kTokens, at::tensor({s.tokens}, at::kLong));
     if (s.gram.defined()) add(kGram, upper_half(s.gram.to(at::kCPU).contiguous()));
@@ -73,22 +73,23 @@ NamedTensors encode(Statistics collected, const BlockStatistics& statistics) {
 
 BlockStatistics decode(const NamedTensors& tensors, at::Device device, const fs::path& path) {
   BlockStatistics statistics;
-  std::map<std::string, at::Tensor> halves;
+  std::map<ValueId, at::Tensor> halves;
   for (const auto& [name, tensor] : tensors) {
     const size_t dot = name.rfind('.');
     if (dot == std::string::npos) continue;
-    const std::string subset = name.substr(0, dot), what = name.substr(dot);
-    SubsetStatistics& s = statistics[subset];
+    const std::string what = name.substr(dot);
+    const ValueId value = std::stoi(name.substr(0, dot));  // what we wrote: the checksum has been compared
+    SubsetStatistics& s = statistics[value];
     auto own = [&] { return tensor.to(device, tensor.scalar_type(), false, true); };  // stages write to what they are given; files are mapped
     if (what == kTokens) s.tokens = tensor.item<int64_t>();
-    else if (what == kGram) halves[subset] = tensor;
+    else if (what == kGram) halves[value] = tensor;
     else if (what == kAbsMax) s.abs_max = own();
     else if (what == kMeanAbs) s.mean_abs = own();
     else if (what == kSumSquares) s.sum_squares = own();
     else if (what == kRows) s.rows = own();
   }
-  for (const auto& [subset, half] : halves) {
-    SubsetStatistics& s = statistics[subset];
+  for (const auto& [value, half] : halves) {
+    SubsetStatistics& s = statistics[value];
     const int64_t n = s.abs_max.defined() ? s.abs_max.numel() : 0;
     if (half.numel() != n * (n + 1) / 2) throw InputError(fmt::format("{}: a Gram matrix of {} numbers for {} channels", path.string(), half.numel(), n));
     s.gram = whole(half, n).to(device);

@@ -87,9 +87,9 @@ void measure_weights(const LinearWork& work, const at::Tensor& rounded, LinearRe
   report.weight_error = histogram(error, -error_range, error_range);
 }
 
-// What linears of a subset share: measured once.
+// What linears that read one value share: measured once.
 struct InputMeasure {
-  std::string subset;
+  ValueId value = 0;
   std::optional<QuantSpec> spec;
   at::Tensor x, seen;  // [tokens, in] float32: as it came, and as the quantized linear sees it
   double kurtosis = 0, abs_max = 0;
@@ -97,8 +97,8 @@ struct InputMeasure {
   std::vector<OutlierChannel> outliers;
 };
 
-InputMeasure measure_input(const std::string& subset, const SubsetStatistics& statistics, const std::optional<QuantSpec>& activations) {
-  InputMeasure input{subset, activations};
+InputMeasure measure_input(ValueId value, const SubsetStatistics& statistics, const std::optional<QuantSpec>& activations) {
+  InputMeasure input{value, activations};
   // Quantized in the run's dtype, as the forward pass does it.
   input.x = statistics.rows.to(at::kFloat);
   input.seen = activations ? fake_quantize(statistics.rows, *activations).to(at::kFloat) : input.x;
@@ -180,11 +180,11 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
       *value = kNan;
     const at::Tensor after = work.quantized ? work.quantized->dequantize() : work.weight;
     measure_weights(work, after, linear);
-    const auto statistics = view.work.statistics.find(work.info.subset);
+    const auto statistics = view.work.statistics.find(work.info.input);
     if (statistics != view.work.statistics.end() && statistics->second.rows.defined() && statistics->second.rows.size(0) > 0) {
       const auto activations = scheme.activations_of(work.module);
-      if (!input || input->subset != work.info.subset || input->spec != activations)
-        input = measure_input(work.info.subset, statistics->second, activations);
+      if (!input || input->value != work.info.input || input->spec != activations)
+        input = measure_input(work.info.input, statistics->second, activations);
       measure_outputs(work, after, *input, linear);
     }
     report.linears.push_back(std::move(linear));

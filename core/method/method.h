@@ -63,19 +63,19 @@ struct LinearWork {
 struct BlockWork {
   Block& block;  // as loaded, for forward passes. Norms (`others`) and biases that a stage replaces are stored with the run
   std::vector<LinearWork> linears;
-  std::map<std::string, SubsetStatistics> statistics;  // by subset
+  std::map<ValueId, SubsetStatistics> statistics;  // of the values that linears read
   const Decoder& decoder;
   uint64_t seed = 0;
   const Control& control;
   std::function<void(const std::string& linear)> on_linear;  // progress, may be empty
 
   const BlockSamples* samples = nullptr;  // when block_io was asked for
-  // The statistics of one subset's input with the block's weights as they are now (when `again` was asked for).
-  std::function<SubsetStatistics(const std::string& subset, Statistics what)> collect_again;
+  // The statistics of one value with the block's weights as they are now (when `again` was asked for).
+  std::function<SubsetStatistics(ValueId value, Statistics what)> collect_again;
 
   // XᵀX of what the linear reads, [in, in]; undefined where nobody asked for it or no calibration token came.
   at::Tensor gram_of(const LinearWork& linear) const {
-    const auto it = statistics.find(linear.info.subset);
+    const auto it = statistics.find(linear.info.input);
     return it == statistics.end() ? at::Tensor() : it->second.gram;
   }
 

@@ -4,22 +4,15 @@
 #include <string>
 #include <vector>
 
+#include "core/model/layer_graph.h"
+
 namespace qb {
 
-enum class NormKind { rms, rms_plus_one, layer };  // rms_plus_one: Gemma multiplies by 1 + weight
 enum class PositionKind { rotary, alibi, alibi_scaled, learned };  // alibi_scaled: Falcon's, bfloat16 bias / sqrt(head_dim)
-enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu, relu_squared };
 // How one fused matrix holds query, key and value rows.
 // concatenated: all q, all k, all v. grouped: per key/value head its queries, then k, then v.
 enum class QkvLayout { separate, concatenated, grouped };
 enum class HeadNorm { none, rms, layer };  // norm of each query and key head before the rotation
-
-enum class LinearRole {
-  q, k, v, qkv, o,
-  gate, up, gate_up, down,
-  expert_gate, expert_up, expert_down,
-  shared_gate, shared_up, shared_down,
-};
 
 // Rotary frequencies of one kind of layer. Formulas and field names: transformers' modeling_rope_utils.
 struct RopeSpec {
@@ -40,27 +33,42 @@ struct RopeSpec {
 struct TensorSpec {
   std::string name;                // canonical; inside a block without the block's prefix
   std::vector<int64_t> shape;
+  std::string gguf;                // the same in GGUF files; empty: those do not have it
+  bool plus_one = false;           // GGUF stores 1 + weight
+  int64_t gguf_rows = 0, gguf_row = 0;  // one row of a stored [gguf_rows, …]; 0: the whole
+};
+
+// An expert's matrix inside one tensor of all experts, [experts, rows, in].
+struct FusedExpert {
+  std::string tensor;              // inside the folder of experts: "gate_up_proj"; empty: it is stored by itself only
+  int64_t rows = 0, first_row = 0;
 };
 
 struct LinearSpec {
   std::string name;                // inside the block, without ".weight"
-  LinearRole role = LinearRole::q;
-  std::string subset;
+  std::string subset;              // kind of its input, for people: "qkv", "o", "gate_up", "experts.3.down"
   int64_t out = 0, in = 0;
   bool bias = false;
+  ValueId input = 0;               // the value that it reads
+  std::string gguf;                // "attn_q"
+  std::vector<std::string> gguf_parts;  // where a file may split what is fused here: one stem for each value it makes
   int expert = -1;
+  FusedExpert fused;
 };
 
 // One decoder block. `linears` are what may be quantized; `others` are norms, routers and the like.
 struct LayerSpec {
+  // What a family decides for each layer; build_layers makes the rest of it.
   int64_t window = 0;              // keys a query sees, itself included; 0: all before it
   int rope = 0;                    // index into Architecture::ropes
   bool experts = false;
+
+  LayerGraph graph;
   std::vector<LinearSpec> linears;
   std::vector<TensorSpec> others;
 };
 
-// Where a family keeps its tensors. Empty: it has none such.
+// Where a family keeps its tensors, in one format. Empty: it has none such.
 struct NameTable {
   std::string embedding, final_norm, head, block;                        // block: "model.layers."
   std::string input_norm, mlp_norm;                                      // inside a block from here on
@@ -71,6 +79,9 @@ struct NameTable {
   std::string router, expert, expert_gate, expert_up, expert_down;       // expert: "mlp.experts."
   std::string shared_gate, shared_up, shared_down, shared_router;
 };
+
+// GGUF's names, the same for most families. Experts are stored in one tensor a kind.
+NameTable gguf_names();
 
 // The description that drives the one forward pass. Torch-free.
 struct Architecture {
@@ -104,18 +115,15 @@ struct Architecture {
   int64_t experts = 0, experts_per_token = 0, expert_intermediate_size = 0, shared_intermediate_size = 0;
   bool normalise_expert_weights = false;
 
-  // Set by rotations: x·H/√n of what enters these linears, at run time.
-  bool hadamard_down = false, hadamard_heads = false;
-
-  NameTable names;
+  NameTable names, gguf = gguf_names();
   std::vector<LayerSpec> layers;
   std::vector<TensorSpec> globals;  // outside blocks, full canonical names, in reading order
 
   std::string block_prefix(int64_t index) const { return names.block + std::to_string(index) + "."; }
 };
 
-// Fills layers and globals from the fields above (`layers` may hold windows, rope indices and expert flags already).
-void build_tensor_lists(Architecture& architecture);
+// Fills each layer's graph and lists of tensors, and the tensors outside of layers, from the fields above.
+void build_layers(Architecture& architecture);
 
 std::string_view name_of(Activation activation);
 std::string_view name_of(RopeSpec::Kind kind);

@@ -17,34 +17,35 @@ at::Tensor alibi_bias(const AttentionSpec& spec, int64_t begin, int64_t end, int
 }  // namespace
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
-  const int64_t batch = q.size(0), seq = q.size(1), heads = q.size(2), dim = q.size(3), kv_heads = k.size(2), group = heads / kv_heads;
-  at::Tensor out = at::empty({batch, seq, heads * dim}, q.options());
-  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && (spec.window == 0 || spec.window >= seq);
+  const int64_t batch = q.size(0), seq = q.size(1), heads = q.size(2), dim = q.size(3), kv_heads = k.size(2), group = heads / kv_heads, out_dim = v.size(3);
+  const int64_t total = k.size(1), before = total - seq;  // keys of tokens before the first query
+  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && (spec.window == 0 || spec.window >= total) && (before == 0 || seq == 1);
   if (plain) {
     at::Tensor kk = k.transpose(1, 2), vv = v.transpose(1, 2);
-    const at::Tensor o = at::scaled_dot_product_attention(q.transpose(1, 2), kk, vv, {}, 0.0, true, spec.scale, group > 1);
-    return o.transpose(1, 2).reshape({batch, seq, heads * dim});
+    const at::Tensor o = at::scaled_dot_product_attention(q.transpose(1, 2), kk, vv, {}, 0.0, before == 0, spec.scale, group > 1);
+    return o.transpose(1, 2).reshape({batch, seq, heads * out_dim});
   }
+  at::Tensor out = at::empty({batch, seq, heads * out_dim}, q.options());
   // Blocks of queries against the keys they may see; scores of one block are all that is held.
   constexpr int64_t kRows = 128;
   for (int64_t begin = 0; begin < seq; begin += kRows) {
-    const int64_t end = std::min(seq, begin + kRows), rows = end - begin;
-    const int64_t first = spec.window > 0 ? std::max<int64_t>(0, begin - spec.window + 1) : 0, keys = end - first;
+    const int64_t rows = std::min(kRows, seq - begin), from = before + begin, to = from + rows;  // positions of these queries
+    const int64_t first = spec.window > 0 ? std::max<int64_t>(0, from - spec.window + 1) : 0, keys = to - first;
     // [batch, kv_heads, group · rows, dim]
     const at::Tensor queries = q.narrow(1, begin, rows).reshape({batch, rows, kv_heads, group, dim}).permute({0, 2, 3, 1, 4}).reshape({batch, kv_heads, group * rows, dim});
     const at::Tensor kk = k.narrow(1, first, keys).permute({0, 2, 3, 1});
     at::Tensor scores = at::matmul(queries, kk).to(at::kFloat).mul_(spec.scale);
     if (spec.softcap > 0) scores = at::tanh(scores / spec.softcap) * spec.softcap;
     scores = scores.reshape({batch, heads, rows, keys});
-    if (spec.alibi.defined()) scores.add_(alibi_bias(spec, first, end, dim));
+    if (spec.alibi.defined()) scores.add_(alibi_bias(spec, first, to, dim));
     const auto positions = at::TensorOptions().dtype(at::kLong).device(q.device());
-    const at::Tensor distance = at::arange(begin, end, positions).unsqueeze(1) - at::arange(first, end, positions).unsqueeze(0);
+    const at::Tensor distance = at::arange(from, to, positions).unsqueeze(1) - at::arange(first, to, positions).unsqueeze(0);
     at::Tensor hidden = distance < 0;
     if (spec.window > 0) hidden = hidden.logical_or(distance >= spec.window);
     scores.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
     const at::Tensor weights = at::softmax(scores, -1).to(q.scalar_type()).reshape({batch, kv_heads, group * rows, keys});
     const at::Tensor o = at::matmul(weights, v.narrow(1, first, keys).transpose(1, 2));
-    out.narrow(1, begin, rows).copy_(o.reshape({batch, kv_heads, group, rows, dim}).permute({0, 3, 1, 2, 4}).reshape({batch, rows, heads * dim}));
+    out.narrow(1, begin, rows).copy_(o.reshape({batch, kv_heads, group, rows, out_dim}).permute({0, 3, 1, 2, 4}).reshape({batch, rows, heads * out_dim}));
   }
   return out;
 }

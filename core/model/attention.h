@@ -11,8 +11,8 @@ struct AttentionSpec {
   bool round_alibi = false;  // Falcon rounds slope and bias to bfloat16 and divides by sqrt(head_dim), see alibi_slopes
 };
 
-// Causal attention. q: [batch, seq, heads, dim], k and v: [batch, seq, kv_heads, dim], views are fine.
-// Returns [batch, seq, heads · dim], contiguous. Query head h reads key/value head h / (heads / kv_heads).
+// Causal attention. q: [batch, seq, heads, dim], k and v: [batch, keys, kv_heads, dim (v: its own)], views are fine; where there
+// are more keys than queries, the queries are the last positions. Returns [batch, seq, heads · v's dim], contiguous. Query head h reads key/value head h / (heads / kv_heads).
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec);
 
 // Slopes of "Train Short, Test Long" (arXiv 2108.12409), also for head counts that are no powers of two. [heads] float32.

@@ -8,155 +8,155 @@
 #include "core/model/kernels.h"
 
 namespace qb {
+namespace {
 
-const Linear& BlockForward::linear_of(LinearRole role) const {
-  for (const Linear& linear : block_.linears)
-    if (linear.role == role) return linear;
-  throw InternalError(fmt::format("block {}: a linear that the architecture {} needs is missing", block_.index, a_.family));
+at::Tensor flat(const at::Tensor& x) { return x.dim() == 2 ? x : x.reshape({x.size(0), -1}); }
+
+// [tokens, heads, width / heads], a view where the memory allows it.
+at::Tensor by_head(const at::Tensor& x, int64_t heads) { return x.dim() == 3 && x.size(1) == heads ? x : x.reshape({x.size(0), heads, -1}); }
+
+}  // namespace
+
+at::Tensor BlockForward::tensor(const std::string& name) const {
+  const auto it = block_.others.find(name);
+  return it == block_.others.end() ? at::Tensor() : it->second;
 }
 
-at::Tensor BlockForward::multiply(const Linear& linear, const at::Tensor& x) const {
-  at::Tensor input = x;
-  const bool down = linear.role == LinearRole::down || linear.role == LinearRole::expert_down || linear.role == LinearRole::shared_down;
-  if ((a_.hadamard_down && down) || (a_.hadamard_heads && linear.role == LinearRole::o)) input = apply_hadamard(input);
-  if (tap_) input = tap_(linear, input);
+at::Tensor BlockForward::own(const Operation& step, size_t input, at::Tensor x) const {
+  // The layer's input belongs to the caller, and who looks at what linears read may keep it.
+  return step.last_use[input] && step.inputs[input] != 0 && !graph_.value(step.inputs[input]).tapped ? std::move(x) : x.clone();
+}
+
+BlockForward::Tensors BlockForward::apply(const NormOp& op, const Operation& step, Tensors in) {
+  if (op.heads == 0) {
+    if (op.tensor.empty()) return {normalise(flat(in[0]), op.kind, op.eps, {}, {})};
+    return {normalise(flat(in[0]), op.kind, op.eps, tensor(op.tensor + ".weight"), tensor(op.tensor + ".bias"))};
+  }
+  at::Tensor weight;
+  if (!op.own_weights) {
+    weight = block_.others.at(op.tensor + ".weight");
+  } else {
+    std::vector<at::Tensor> rows;
+    for (int64_t h = 0; h < op.heads; ++h) rows.push_back(block_.others.at(fmt::format("{}.norms.{}.weight", op.tensor, h)));
+    weight = at::stack(rows);
+  }
+  return {normalise_heads(by_head(own(step, 0, std::move(in[0])), op.heads), op.kind == NormKind::layer, op.kind == NormKind::rms_plus_one, op.eps, weight)};
+}
+
+BlockForward::Tensors BlockForward::apply(const LinearOp& op, const Operation&, Tensors in) {
+  const Linear& linear = block_.linears[static_cast<size_t>(op.linear)];
+  at::Tensor input = context_.at_linear ? context_.at_linear(linear, in[0]) : in[0];
   if (input.scalar_type() != held_) input = input.to(held_);
   const at::Tensor weight = linear.weight.scalar_type() == held_ ? linear.weight : linear.weight.to(held_);
   at::Tensor bias = linear.bias;
   if (bias.defined() && bias.scalar_type() != held_) bias = bias.to(held_);
-  return at::linear(input, weight, bias);
-}
-
-const at::Tensor* BlockForward::other(const std::string& name) const {
-  auto it = block_.others.find(name);
-  return it == block_.others.end() ? nullptr : &it->second;
-}
-
-at::Tensor BlockForward::norm(const std::string& name, const at::Tensor& x) const {
-  const at::Tensor* weight = other(name + ".weight");
-  const at::Tensor* bias = other(name + ".bias");
-  return normalise(x, a_.norm, a_.norm_eps, weight ? *weight : at::Tensor(), bias ? *bias : at::Tensor());
-}
-
-at::Tensor BlockForward::norm_heads(at::Tensor x, const std::string& name) const {
-  at::Tensor weight;
-  if (!a_.head_norm_per_head) {
-    weight = block_.others.at(name + ".weight");
-  } else {
-    std::vector<at::Tensor> rows;
-    for (int64_t h = 0; h < x.size(1); ++h) rows.push_back(block_.others.at(fmt::format("{}.norms.{}.weight", name, h)));
-    weight = at::stack(rows);
-  }
-  return normalise_heads(std::move(x), a_.head_norm == HeadNorm::layer, a_.norm == NormKind::rms_plus_one, a_.norm_eps, weight);
-}
-
-at::Tensor BlockForward::attend(const at::Tensor& x) const {
-  const int64_t tokens = batch_ * seq_, d = a_.head_dim, group = a_.heads / a_.kv_heads;
-  at::Tensor q, k, v;  // [tokens, heads, head_dim]
-  if (a_.qkv == QkvLayout::separate) {
-    q = multiply(linear_of(LinearRole::q), x).view({tokens, a_.heads, d});
-    k = multiply(linear_of(LinearRole::k), x).view({tokens, a_.kv_heads, d});
-    v = multiply(linear_of(LinearRole::v), x).view({tokens, a_.kv_heads, d});
-  } else {
-    const at::Tensor fused = multiply(linear_of(LinearRole::qkv), x);
-    if (a_.qkv == QkvLayout::concatenated) {
-      const at::Tensor heads = fused.view({tokens, a_.heads + 2 * a_.kv_heads, d});
-      q = heads.narrow(1, 0, a_.heads);
-      k = heads.narrow(1, a_.heads, a_.kv_heads);
-      v = heads.narrow(1, a_.heads + a_.kv_heads, a_.kv_heads);
+  const at::Tensor all = at::linear(input, weight, bias);
+  if (op.outputs.size() == 1) return {all};
+  Tensors parts;
+  for (const Rows& rows : op.outputs) {
+    if (rows.groups == 1) {
+      parts.push_back(all.narrow(1, rows.first, rows.count));
     } else {
-      const at::Tensor groups = fused.view({tokens, a_.kv_heads, group + 2, d});
-      q = groups.narrow(2, 0, group).reshape({tokens, a_.heads, d});
-      k = groups.select(2, group);
-      v = groups.select(2, group + 1);
+      parts.push_back(all.view({all.size(0), rows.groups, rows.stride}).narrow(2, rows.first, rows.count));
     }
   }
-  if (a_.head_norm != HeadNorm::none) {
-    q = norm_heads(q, a_.names.q_norm);
-    k = norm_heads(k, a_.names.k_norm);
-  }
-  const LayerSpec& layer = a_.layers[block_.index];
-  if (a_.position == PositionKind::rotary) {
-    if (rotary_.size() > 64) rotary_.clear();  // texts of many lengths
-    auto [it, fresh] = rotary_.try_emplace({layer.rope, seq_});
-    if (fresh) it->second = rotary_table(a_.ropes[layer.rope], seq_, x.device());
-    q = apply_rotary(q, it->second, seq_);
-    k = apply_rotary(k, it->second, seq_);
-  }
+  return parts;
+}
+
+BlockForward::Tensors BlockForward::apply(const RotaryOp& op, const Operation& step, Tensors in) {
+  if (rotary_.size() > 64) rotary_.clear();  // texts of many lengths
+  const int64_t length = first_ + seq_;
+  auto [it, fresh] = rotary_.try_emplace({op.rope, length});
+  if (fresh) it->second = rotary_table(a_.ropes[static_cast<size_t>(op.rope)], length, in[0].device());
+  const at::Tensor heads = by_head(own(step, 0, std::move(in[0])), op.heads);
+  if (first_ == 0) return {apply_rotary(heads, it->second, seq_, op.interleaved)};
+  return {apply_rotary(heads, {it->second.cos.narrow(0, first_, seq_), it->second.sin.narrow(0, first_, seq_)}, seq_, op.interleaved)};
+}
+
+BlockForward::Tensors BlockForward::apply(const AttentionOp& op, const Operation&, Tensors in) {
   AttentionSpec spec;
-  spec.scale = a_.attention_scale;
-  spec.softcap = a_.attention_softcap;
-  spec.window = layer.window;
-  spec.alibi = alibi_;
-  spec.round_alibi = a_.position == PositionKind::alibi_scaled;
-  auto batched = [&](const at::Tensor& t) { return t.unflatten(0, {batch_, seq_}); };
-  const at::Tensor context = attention(batched(q), batched(k), batched(v), spec).view({tokens, a_.heads * d});
-  return multiply(linear_of(LinearRole::o), context);
+  spec.scale = op.scale;
+  spec.softcap = op.softcap;
+  spec.window = op.window;
+  if (op.alibi) spec.alibi = alibi_;
+  spec.round_alibi = op.round_alibi;
+  auto batched = [&](const at::Tensor& x, int64_t heads) { return by_head(x, heads).unflatten(0, {batch_, seq_}); };
+  at::Tensor k = batched(in[1], op.kv_heads), v = batched(in[2], op.kv_heads);
+  if (context_.cache) std::tie(k, v) = context_.cache->append(block_.index, k, v);
+  return {attention(batched(in[0], op.heads), k, v, spec).view({batch_ * seq_, -1})};
 }
 
-at::Tensor BlockForward::gated(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x) const {
-  at::Tensor g = multiply(gate, x);
-  const at::Tensor u = multiply(up, x);
-  return multiply(down, activate_gated(std::move(g), u, a_.activation));
+BlockForward::Tensors BlockForward::apply(const ActivationOp& op, const Operation&, Tensors in) { return {activate(flat(in[0]), op.kind)}; }
+
+BlockForward::Tensors BlockForward::apply(const GatedOp& op, const Operation& step, Tensors in) {
+  return {activate_gated(flat(own(step, 0, std::move(in[0]))), flat(in[1]), op.kind).contiguous()};
 }
 
-at::Tensor BlockForward::dense_mlp(const at::Tensor& x) const {
-  if (!a_.names.gate_up.empty()) {
-    const at::Tensor both = multiply(linear_of(LinearRole::gate_up), x);
-    const int64_t inner = both.size(1) / 2;
-    return multiply(linear_of(LinearRole::down), activate_gated(both.narrow(1, 0, inner), both.narrow(1, inner, inner), a_.activation).contiguous());
-  }
-  if (a_.gated) return gated(linear_of(LinearRole::gate), linear_of(LinearRole::up), linear_of(LinearRole::down), x);
-  return multiply(linear_of(LinearRole::down), activate(multiply(linear_of(LinearRole::up), x), a_.activation));
+BlockForward::Tensors BlockForward::apply(const AddOp& op, const Operation& step, Tensors in) {
+  at::Tensor sum = own(step, 0, std::move(in[0]));
+  if (op.scale != 1) sum.mul_(op.scale);
+  return {sum.add_(in[1])};
 }
 
-at::Tensor BlockForward::mixture(const at::Tensor& x) const {
-  const at::Tensor scores = at::softmax(at::linear(x, block_.others.at(a_.names.router + ".weight").to(held_)).to(at::kFloat), -1);
-  auto [weights, experts] = at::topk(scores, a_.experts_per_token, -1);
-  if (a_.normalise_expert_weights) weights = weights / weights.sum(-1, true);
-
-  const Linear* first = &linear_of(LinearRole::expert_gate);  // expert e: gate, up, down at first[3e …]
-  at::Tensor out = at::zeros_like(x);
-  for (int64_t e = 0; e < a_.experts; ++e) {
-    const at::Tensor chosen = (experts == e).nonzero();  // [n, 2]: token, rank
-    if (chosen.size(0) == 0) continue;
-    const at::Tensor token = chosen.select(1, 0), rank = chosen.select(1, 1);
-    const at::Tensor y = gated(first[3 * e], first[3 * e + 1], first[3 * e + 2], x.index_select(0, token));
-    out.index_add_(0, token, y * weights.index({token, rank}).to(held_).unsqueeze(1));
-  }
-  if (a_.shared_intermediate_size > 0) {
-    const at::Tensor share = at::sigmoid(at::linear(x, block_.others.at(a_.names.shared_router + ".weight").to(held_)));
-    out.add_(gated(linear_of(LinearRole::shared_gate), linear_of(LinearRole::shared_up), linear_of(LinearRole::shared_down), x).mul_(share));
-  }
-  return out;
+BlockForward::Tensors BlockForward::apply(const RouterOp& op, const Operation&, Tensors in) {
+  const at::Tensor scores = at::softmax(at::linear(in[0], block_.others.at(op.tensor + ".weight").to(held_)).to(at::kFloat), -1);
+  auto [weights, experts] = at::topk(scores, op.per_token, -1);
+  if (op.normalise) weights = weights / weights.sum(-1, true);
+  return {weights, experts};
 }
 
-at::Tensor BlockForward::mlp(const at::Tensor& x) const { return a_.layers[block_.index].experts ? mixture(x) : dense_mlp(x); }
+BlockForward::Tensors BlockForward::apply(const DispatchOp& op, const Operation&, Tensors in) {
+  const at::Tensor chosen = (in[1] == op.expert).nonzero();  // [n, 2]: token, rank
+  if (chosen.size(0) == 0) return {at::Tensor(), at::Tensor()};
+  return {in[0].index_select(0, chosen.select(1, 0)), chosen};
+}
+
+BlockForward::Tensors BlockForward::apply(const ZeroOp&, const Operation&, Tensors in) { return {at::zeros_like(in[0])}; }
+
+BlockForward::Tensors BlockForward::apply(const CombineOp&, const Operation& step, Tensors in) {
+  at::Tensor sum = own(step, 0, std::move(in[0]));
+  if (!in[1].defined()) return {sum};
+  const at::Tensor token = in[2].select(1, 0), rank = in[2].select(1, 1);
+  return {sum.index_add_(0, token, in[1] * in[3].index({token, rank}).to(held_).unsqueeze(1))};
+}
+
+BlockForward::Tensors BlockForward::apply(const ShareOp& op, const Operation& step, Tensors in) {
+  const at::Tensor share = at::sigmoid(at::linear(in[1], block_.others.at(op.tensor + ".weight").to(held_)));
+  return {own(step, 0, std::move(in[0])).mul_(share)};
+}
+
+at::Tensor BlockForward::made(const GraphValue& value, at::Tensor x) const {
+  if (value.hadamard) x = apply_hadamard(flat(x));
+  if (context_.at_value) x = context_.at_value(value, x);
+  return x;
+}
 
 at::Tensor BlockForward::run(const at::Tensor& hidden) {
   batch_ = hidden.size(0), seq_ = hidden.size(1);
-  const NameTable& n = a_.names;
-  const at::Tensor x = hidden.reshape({batch_ * seq_, a_.hidden_size}).to(held_).contiguous();
-  auto scaled = [&](at::Tensor y) { return a_.residual_scale == 1 ? y : y.mul_(a_.residual_scale); };
-
-  const at::Tensor normed = a_.norm_after ? x : norm(n.input_norm, x);
-  at::Tensor attended = attend(normed);
-  if (!n.post_attention_norm.empty()) attended = norm(n.post_attention_norm, attended);
-
-  at::Tensor out;
-  if (a_.parallel) {
-    const at::Tensor input = n.mlp_norm.empty() ? normed : norm(n.mlp_norm, x);
-    out = mlp(input).add_(attended).add_(x);
-  } else {
-    at::Tensor middle = scaled(std::move(attended)).add_(a_.residual_after_norm ? normed : x);
-    if (a_.norm_after) middle = norm(n.input_norm, middle);
-    const at::Tensor input = a_.norm_after ? middle : norm(n.mlp_norm, middle);
-    out = mlp(input);
-    if (!n.post_mlp_norm.empty()) out = norm(n.post_mlp_norm, out);
-    out = scaled(std::move(out)).add_(a_.residual_after_norm ? input : middle);
-    if (a_.norm_after) out = norm(n.mlp_norm, out);
+  if (context_.cache) first_ = context_.cache->tokens(block_.index);
+  Tensors values(graph_.values().size());
+  values[0] = made(graph_.value(0), hidden.reshape({batch_ * seq_, a_.hidden_size}).to(held_).contiguous());
+  if (context_.stop_at == ValueId{0}) return values[0];
+  for (const Operation& step : graph_.operations()) {
+    Tensors in;
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      at::Tensor& value = values[static_cast<size_t>(step.inputs[i])];
+      in.push_back(step.last_use[i] ? std::move(value) : value);
+    }
+    // Of an expert that no token chose nothing is made; a sum stays what it is.
+    const bool nothing = !in.front().defined();
+    if (!nothing) {
+      Tensors out = std::visit([&](const auto& op) { return apply(op, step, std::move(in)); }, step.kind);
+      for (size_t o = 0; o < out.size(); ++o) {
+        if (!out[o].defined()) continue;
+        at::Tensor& value = values[static_cast<size_t>(step.outputs[o])];
+        value = made(graph_.value(step.outputs[o]), std::move(out[o]));
+        if (context_.stop_at == step.outputs[o]) return flat(value);
+      }
+    }
+    if (context_.stop_at && std::find(step.outputs.begin(), step.outputs.end(), *context_.stop_at) != step.outputs.end()) return {};
   }
-  return out.view({batch_, seq_, a_.hidden_size});
+  return flat(values[static_cast<size_t>(graph_.output())]).view({batch_, seq_, a_.hidden_size});
 }
 
 }  // namespace qb

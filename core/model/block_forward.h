@@ -9,35 +9,46 @@ namespace qb {
 // Tables by (rope, sequence length), so that a window costs one computation for all blocks.
 using RotaryCache = std::map<std::pair<int, int64_t>, RotaryTable>;
 
-// One decoder block on one batch, as the architecture describes it.
+// Walks a layer's graph on one batch.
 class BlockForward {
  public:
   // slopes: ALiBi's, [heads], or undefined. held: dtype of all work inside the block.
-  BlockForward(const Architecture& architecture, const Block& weights, const LinearTap& linear_tap, RotaryCache& tables,
-               const at::Tensor& slopes, at::ScalarType held)
-      : a_(architecture), block_(weights), tap_(linear_tap), rotary_(tables), alibi_(slopes), held_(held) {}
+  BlockForward(const Architecture& architecture, const Block& weights, const ForwardContext& context, RotaryCache& tables, const at::Tensor& slopes,
+               at::ScalarType held)
+      : a_(architecture), graph_(architecture.layers[static_cast<size_t>(weights.index)].graph), block_(weights), context_(context), rotary_(tables),
+        alibi_(slopes), held_(held) {}
 
-  at::Tensor run(const at::Tensor& hidden);  // [batch, seq, hidden] → the same
+  // [batch, seq, hidden] → the same; with context.stop_at that value, [tokens, width] (undefined where no token makes it).
+  at::Tensor run(const at::Tensor& hidden);
 
  private:
+  using Tensors = std::vector<at::Tensor>;
+  // Each: the operation's inputs → its outputs. What an input holds may be written over where the operation is its last reader.
+  Tensors apply(const NormOp& op, const Operation& step, Tensors in);
+  Tensors apply(const LinearOp& op, const Operation& step, Tensors in);
+  Tensors apply(const RotaryOp& op, const Operation& step, Tensors in);
+  Tensors apply(const AttentionOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ActivationOp& op, const Operation& step, Tensors in);
+  Tensors apply(const GatedOp& op, const Operation& step, Tensors in);
+  Tensors apply(const AddOp& op, const Operation& step, Tensors in);
+  Tensors apply(const RouterOp& op, const Operation& step, Tensors in);
+  Tensors apply(const DispatchOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ZeroOp& op, const Operation& step, Tensors in);
+  Tensors apply(const CombineOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ShareOp& op, const Operation& step, Tensors in);
+
+  at::Tensor made(const GraphValue& value, at::Tensor x) const;  // after its run-time transform, as the context replaces it
+  at::Tensor tensor(const std::string& name) const;              // of the block's others; undefined where there is none
+  at::Tensor own(const Operation& step, size_t input, at::Tensor x) const;  // x, or a copy where others still read it
+
   const Architecture& a_;
+  const LayerGraph& graph_;
   const Block& block_;
-  const LinearTap& tap_;
+  const ForwardContext& context_;
   RotaryCache& rotary_;
   const at::Tensor& alibi_;
   at::ScalarType held_;
-  int64_t batch_ = 0, seq_ = 0;
-
-  const Linear& linear_of(LinearRole role) const;
-  at::Tensor multiply(const Linear& linear, const at::Tensor& x) const;  // x: [tokens, in]
-  const at::Tensor* other(const std::string& name) const;
-  at::Tensor norm(const std::string& name, const at::Tensor& x) const;
-  at::Tensor norm_heads(at::Tensor x, const std::string& name) const;
-  at::Tensor attend(const at::Tensor& x) const;
-  at::Tensor dense_mlp(const at::Tensor& x) const;
-  at::Tensor gated(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x) const;
-  at::Tensor mixture(const at::Tensor& x) const;
-  at::Tensor mlp(const at::Tensor& x) const;
+  int64_t batch_ = 0, seq_ = 0, first_ = 0;  // first_: position of the first token
 };
 
 }  // namespace qb

@@ -48,9 +48,8 @@ std::vector<TensorSpec> required_tensors(const Architecture& architecture);
 TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& architecture, const std::string& origin,
                                       const std::vector<int64_t>& block_size);
 
-// The same for GGUF's names and row orders.
-TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& architecture, const std::string& gguf_architecture,
-                               const std::string& origin);
+// The same for GGUF's names and row orders. permuted: its queries and keys are arranged for llama.cpp's NORM rotation.
+TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& architecture, bool permuted, const std::string& origin);
 
 // Shared by both: completes entry.info from the stored tensors and checks them against `spec`.
 // stored_shape: what one stored part must look like.

@@ -29,6 +29,28 @@ Linear* Block::find(const std::string& name) {
   return nullptr;
 }
 
+int64_t KeyValueCache::tokens(int block) const {
+  const auto it = blocks_.find(block);
+  return it == blocks_.end() ? 0 : it->second.tokens;
+}
+
+std::pair<at::Tensor, at::Tensor> KeyValueCache::append(int block, const at::Tensor& keys, const at::Tensor& values) {
+  Entry& e = blocks_[block];
+  const int64_t added = keys.size(1), total = e.tokens + added;
+  auto grow = [&](at::Tensor& all, const at::Tensor& fresh) {
+    if (!all.defined() || all.size(1) < total) {
+      at::Tensor wider = at::empty({fresh.size(0), std::max(total, 2 * e.tokens), fresh.size(2), fresh.size(3)}, fresh.options());
+      if (e.tokens > 0) wider.narrow(1, 0, e.tokens).copy_(all.narrow(1, 0, e.tokens));
+      all = std::move(wider);
+    }
+    all.narrow(1, e.tokens, added).copy_(fresh);
+  };
+  grow(e.keys, keys);
+  grow(e.values, values);
+  e.tokens = total;
+  return {e.keys.narrow(1, 0, total), e.values.narrow(1, 0, total)};
+}
+
 struct Decoder::State {
   std::shared_ptr<const Model> model;
   TensorSourcePtr source;
@@ -126,13 +148,13 @@ at::ScalarType Decoder::weight_dtype() const { return state_->held; }
 at::Device Decoder::device() const { return state_->device; }
 int Decoder::blocks() const { return static_cast<int>(state_->a().blocks); }
 
-at::Tensor Decoder::embed(const at::Tensor& ids) {
+at::Tensor Decoder::embed(const at::Tensor& ids, int64_t first) {
   at::NoGradGuard no_grad;
   State& s = *state_;
   const Architecture& a = s.a();
   const int64_t batch = ids.size(0), seq = ids.size(1);
-  if (a.position == PositionKind::learned && seq > a.context_length)
-    throw InputError(fmt::format("{}: a sequence of {} tokens, but the model has learned positions for {}", s.model->path.string(), seq, a.context_length));
+  if (a.position == PositionKind::learned && first + seq > a.context_length)
+    throw InputError(fmt::format("{}: a sequence of {} tokens, but the model has learned positions for {}", s.model->path.string(), first + seq, a.context_length));
   const at::Tensor flat = ids.reshape({-1}).to(at::kLong).to(s.device);
   if (flat.numel() > 0) {
     const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
@@ -149,7 +171,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) {
   if (!a.names.embedding_norm.empty()) x = s.norm(a.names.embedding_norm, x);
   x = x.reshape({batch, seq, a.hidden_size});
   if (a.position == PositionKind::learned)
-    x = x + s.global(a.names.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}).narrow(0, a.position_offset, seq);
+    x = x + s.global(a.names.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}).narrow(0, a.position_offset + first, seq);
   return x.to(s.dtype);
 }
 
@@ -166,8 +188,6 @@ Block Decoder::load_block(int index) const {
     const LinearSpec& spec = layer.linears[i];
     Linear linear;
     linear.info = s.model->info.blocks[index].linears[i];
-    linear.role = spec.role;
-    linear.expert = spec.expert;
     linear.weight = s.load(linear.info.tensor, {spec.out, spec.in});
     // A quantized model may add a bias where the float one has none.
     const std::string bias = prefix + spec.name + ".bias";
@@ -179,17 +199,19 @@ Block Decoder::load_block(int index) const {
   return block;
 }
 
-at::Tensor Decoder::forward(const Block& block, const at::Tensor& hidden, const LinearTap& tap) const {
+const LayerGraph& Decoder::graph(int index) const { return architecture().layers[static_cast<size_t>(index)].graph; }
+
+at::Tensor Decoder::forward(const Block& block, const at::Tensor& hidden, const ForwardContext& context) const {
   at::NoGradGuard no_grad;
   const State& s = *state_;
-  BlockForward pass{s.a(), block, tap, s.rotary, s.alibi, s.held};
-  return pass.run(hidden).to(s.dtype);
+  const at::Tensor out = BlockForward{s.a(), block, context, s.rotary, s.alibi, s.held}.run(hidden);
+  return context.stop_at ? out : out.to(s.dtype);
 }
 
-at::Tensor Decoder::forward_learning(const Block& block, const at::Tensor& hidden, const LinearTap& tap) const {
+at::Tensor Decoder::forward_learning(const Block& block, const at::Tensor& hidden, const ForwardContext& context) const {
   at::AutoGradMode gradients(true);
   const State& s = *state_;
-  return BlockForward{s.a(), block, tap, s.rotary, s.alibi, s.held}.run(hidden);
+  return BlockForward{s.a(), block, context, s.rotary, s.alibi, s.held}.run(hidden);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,13 +16,39 @@ struct Linear {
   LinearInfo info;
   at::Tensor weight;  // [out, in], Decoder::weight_dtype() on its device
   at::Tensor bias;    // [out] or undefined
-  LinearRole role = LinearRole::q;
-  int expert = -1;
 };
 
-// Called just before a linear multiplies. `x` is its input [tokens, in]; linears of one subset see the same tensor.
+// Called just before a linear multiplies. `x` is its input [tokens, in]; linears that read one value see the same tensor.
 // May return a replacement (activation fake-quantization), or `x` itself.
 using LinearTap = std::function<at::Tensor(const Linear& linear, const at::Tensor& x)>;
+
+// Called once for every value of a layer, as soon as it is made (after its run-time transform), for all its readers:
+// [tokens, width], or by head [tokens, heads, width / heads]. May return a replacement, or `x` itself. An expert's values
+// are of the tokens routed to it, and not made where there are none. What no linear reads may be written over afterwards.
+using ValueTap = std::function<at::Tensor(const GraphValue& value, const at::Tensor& x)>;
+
+// Keys and values of the tokens before, of every block: a pass that is given one continues these sequences.
+class KeyValueCache {
+ public:
+  int64_t tokens(int block) const;
+  // Takes in keys and values of new tokens [batch, new, heads, dim]; returns those of all tokens so far.
+  std::pair<at::Tensor, at::Tensor> append(int block, const at::Tensor& keys, const at::Tensor& values);
+
+ private:
+  struct Entry {
+    at::Tensor keys, values;  // with room for more
+    int64_t tokens = 0;
+  };
+  std::map<int, Entry> blocks_;
+};
+
+// What a forward pass through a block is given beside weights and hidden states.
+struct ForwardContext {
+  LinearTap at_linear;
+  ValueTap at_value;
+  KeyValueCache* cache = nullptr;   // positions follow the tokens in it; without: positions 0 … seq − 1
+  std::optional<ValueId> stop_at;   // the pass ends with this value and returns it, [tokens, width]
+};
 
 // One decoder layer's weights, loaded: copies, never views of the file. Weights may be replaced in place
 // (`linears[i].weight = …`, any floating dtype) between forwards; the order of `linears` is the architecture's.
@@ -48,12 +75,14 @@ class Decoder {
   at::Device device() const;
   int blocks() const;
 
-  at::Tensor embed(const at::Tensor& ids);                 // [batch, seq] int64 → hidden states; InputError on a foreign id
+  // ids [batch, seq] int64 → hidden states; first: position of the first. InputError on a foreign id.
+  at::Tensor embed(const at::Tensor& ids, int64_t first = 0);
   Block load_block(int index) const;                       // from the source, rounded to dtype, in weight_dtype on device
-  // Positions 0 … seq−1, causal. tap may be empty; an expert's linears see only the tokens routed to it.
-  at::Tensor forward(const Block& block, const at::Tensor& hidden, const LinearTap& tap = {}) const;
+  const LayerGraph& graph(int index) const;                // of a block
+  // Causal; an expert's linears see only the tokens routed to it.
+  at::Tensor forward(const Block& block, const at::Tensor& hidden, const ForwardContext& context = {}) const;
   // The same in the dtype that weights are held in, with gradients towards the block's tensors that require them.
-  at::Tensor forward_learning(const Block& block, const at::Tensor& hidden, const LinearTap& tap = {}) const;
+  at::Tensor forward_learning(const Block& block, const at::Tensor& hidden, const ForwardContext& context = {}) const;
   at::Tensor logits(const at::Tensor& hidden);             // final norm + head → [batch, seq, vocabulary] float32
   // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
   // returns [batch, seq−1] float32 negative log-likelihoods.

@@ -342,10 +342,10 @@ const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
     rows.insert(rows.end(), {
-        {"llama", {"llama", "smollm"}, {"llama"}, llama_names(), configure_llama},
-        {"mistral", {"mistral"}, {"mistral"}, llama_names(), configure_mistral},
-        {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral},
-        {"granite", {"granite"}, {"granite"}, llama_names(), configure_granite},
+        {"llama", {"llama", "smollm"}, {"llama"}, llama_names(), configure_llama, true},
+        {"mistral", {"mistral"}, {"mistral"}, llama_names(), configure_mistral, true},
+        {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral, true},
+        {"granite", {"granite"}, {"granite"}, llama_names(), configure_granite, true},
         {"qwen2", {"qwen2"}, {"qwen2"}, llama_names(), configure_qwen2},
         {"qwen2_moe", {"qwen2_moe"}, {"qwen2moe"}, qwen2_moe_names(), configure_qwen2_moe},
         {"qwen3", {"qwen3"}, {"qwen3"}, qwen3_names(), configure_qwen3},
@@ -356,7 +356,7 @@ const std::vector<Family>& families() {
         {"opt", {"opt"}, {}, opt_names(), configure_opt},
         {"starcoder2", {"starcoder2"}, {"starcoder2"}, starcoder2_names(), configure_starcoder2},
         {"stablelm", {"stablelm"}, {"stablelm"}, stablelm_names(), configure_stablelm},
-        {"internlm2", {"internlm2"}, {"internlm2"}, internlm2_names(), configure_internlm2},
+        {"internlm2", {"internlm2"}, {"internlm2"}, internlm2_names(), configure_internlm2, true},
     });
     return rows;
   }();
@@ -367,6 +367,12 @@ const Family* family_of_model_type(const std::string& model_type) {
   for (const Family& family : families())
     for (const std::string& type : family.model_types)
       if (type == model_type) return &family;
+  return nullptr;
+}
+
+const Family* family_of_gguf(const std::string& architecture) {
+  for (const Family& family : families())
+    if (std::find(family.gguf.begin(), family.gguf.end(), architecture) != family.gguf.end()) return &family;
   return nullptr;
 }
 
@@ -395,7 +401,7 @@ Architecture architecture_from_config(ConfigFields fields) {
   a.family = family->name;
   a.names = family->names;
   family->configure(fields, a);
-  build_tensor_lists(a);
+  build_layers(a);
   return a;
 }
 

@@ -14,10 +14,12 @@ struct Family {
   std::vector<std::string> gguf;         // general.architecture
   NameTable names;
   void (*configure)(const ConfigFields& fields, Architecture& architecture);
+  bool permuted = false;                 // GGUF files hold queries and keys as llama.cpp's NORM rotation wants them
 };
 
 const std::vector<Family>& families();
 const Family* family_of_model_type(const std::string& model_type);
+const Family* family_of_gguf(const std::string& architecture);
 std::string known_model_types();  // for messages: "bloom, falcon, …"
 
 // The whole description from a config.json object (or one made from GGUF metadata).

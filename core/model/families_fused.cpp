@@ -68,6 +68,7 @@ void configure_falcon(const ConfigFields& f, Architecture& a) {
   const int64_t norms = f.integer({"num_ln_in_parallel_attn"}, grouped ? 2 : 1, 1, 2);
   if (a.parallel && grouped && norms == 2) {
     a.names.input_norm = "ln_attn", a.names.mlp_norm = "ln_mlp";
+    a.gguf.input_norm = "attn_norm_2", a.gguf.mlp_norm = "attn_norm";  // llama.cpp's names
   } else if (a.parallel) {
     a.names.mlp_norm = "";
   }

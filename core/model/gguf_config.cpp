@@ -96,13 +96,10 @@ void translate_partial_rotation(Translator& t) {
 ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
   const auto arch = file.text("general.architecture");
   if (!arch) throw InputError(fmt::format("{}: key \"general.architecture\" is missing", origin));
-  const Family* family = nullptr;
+  const Family* family = family_of_gguf(*arch);
   std::string known;
   for (const Family& candidate : families())
-    for (const std::string& name : candidate.gguf) {
-      if (name == *arch) family = &candidate;
-      known += (known.empty() ? "" : ", ") + name;
-    }
+    for (const std::string& name : candidate.gguf) known += (known.empty() ? "" : ", ") + name;
   if (!family) throw InputError(fmt::format("{}: general.architecture \"{}\" is not a known architecture, expected one of {}", origin, *arch, known));
 
   Translator t(file, origin, *arch);

@@ -6,72 +6,59 @@
 namespace qb {
 namespace {
 
-// Rows of a stored matrix in Hugging Face's order. Stored heads of rotary-NORM families interleave the two halves of a
-// head: stored row 2i + p is Hugging Face's row p·dim/2 + i (inverse of the conversion's permutation).
-std::vector<int64_t> unpermuted(int64_t heads, int64_t dim, int64_t first = 0) {
-  std::vector<int64_t> order(heads * dim);
-  for (int64_t h = 0; h < heads; ++h)
-    for (int64_t r = 0; r < dim; ++r) order[h * dim + r] = first + h * dim + 2 * (r % (dim / 2)) + r / (dim / 2);
-  return order;
-}
-
-std::vector<int64_t> as_stored(int64_t rows, int64_t first) {
-  std::vector<int64_t> order(rows);
-  for (int64_t r = 0; r < rows; ++r) order[r] = first + r;
-  return order;
-}
-
-// Stored [all q; all k; all v] → per key/value head its queries, its key, its value.
-std::vector<int64_t> grouped(const Architecture& a, bool permuted) {
-  const int64_t d = a.head_dim, group = a.heads / a.kv_heads, q_rows = a.heads * d, kv_rows = a.kv_heads * d;
-  const auto q = permuted ? unpermuted(a.heads, d) : as_stored(q_rows, 0);
-  const auto k = permuted ? unpermuted(a.kv_heads, d, q_rows) : as_stored(kv_rows, q_rows);
-  const auto v = as_stored(kv_rows, q_rows + kv_rows);
-  std::vector<int64_t> order;
-  order.reserve(q.size() + k.size() + v.size());
-  for (int64_t g = 0; g < a.kv_heads; ++g) {
-    order.insert(order.end(), q.begin() + g * group * d, q.begin() + (g + 1) * group * d);
-    order.insert(order.end(), k.begin() + g * d, k.begin() + (g + 1) * d);
-    order.insert(order.end(), v.begin() + g * d, v.begin() + (g + 1) * d);
+// Whether a value is rotated by position with its pairs half a head apart.
+bool rotated_by_halves(const LayerGraph& graph, ValueId id, int64_t& heads) {
+  for (int reader : graph.value(id).readers) {
+    const Operation& operation = graph.operations()[static_cast<size_t>(reader)];
+    if (const auto* rotary = std::get_if<RotaryOp>(&operation.kind)) {
+      heads = rotary->heads;
+      return !rotary->interleaved;
+    }
+    if (std::holds_alternative<NormOp>(operation.kind) && rotated_by_halves(graph, operation.outputs.front(), heads)) return true;
   }
-  return order;
+  return false;
 }
 
-std::string role_name(LinearRole role) {
-  switch (role) {
-    case LinearRole::q: return "attn_q";
-    case LinearRole::k: return "attn_k";
-    case LinearRole::v: return "attn_v";
-    case LinearRole::qkv: return "attn_qkv";
-    case LinearRole::o: return "attn_output";
-    case LinearRole::gate: return "ffn_gate";
-    case LinearRole::up: return "ffn_up";
-    case LinearRole::gate_up: return "ffn_up";
-    case LinearRole::down: return "ffn_down";
-    case LinearRole::expert_gate: return "ffn_gate_exps";
-    case LinearRole::expert_up: return "ffn_up_exps";
-    case LinearRole::expert_down: return "ffn_down_exps";
-    case LinearRole::shared_gate: return "ffn_gate_shexp";
-    case LinearRole::shared_up: return "ffn_up_shexp";
-    case LinearRole::shared_down: return "ffn_down_shexp";
+// Where the rows of a linear lie in GGUF: its values one after the other; and where the file is for llama.cpp's NORM rotation,
+// the two halves of a head interleaved: stored row 2i + p is Hugging Face's row p·dim/2 + i. Empty: as they are.
+std::vector<int64_t> stored_rows(const LayerGraph& graph, int linear, int64_t out, bool permuted) {
+  const Operation& operation = graph.linear(linear);
+  const auto& outputs = std::get<LinearOp>(operation.kind).outputs;
+  std::vector<int64_t> order(static_cast<size_t>(out));
+  int64_t before = 0;
+  for (size_t o = 0; o < outputs.size(); ++o) {
+    const int64_t width = outputs[o].width();
+    int64_t heads = 1;
+    const bool interleave = permuted && rotated_by_halves(graph, operation.outputs[o], heads);
+    const int64_t dim = width / heads;
+    for (int64_t c = 0; c < width; ++c) {
+      const int64_t r = c % dim;
+      order[static_cast<size_t>(outputs[o].of(c))] = before + (interleave ? c - r + 2 * (r % (dim / 2)) + r / (dim / 2) : c);
+    }
+    before += width;
   }
-  return "?";
+  for (int64_t r = 0; r < out; ++r)
+    if (order[static_cast<size_t>(r)] != r) return order;
+  return {};
 }
 
 class GgufNames {
  public:
-  GgufNames(const TensorSource& base, const Architecture& a, const std::string& arch, const std::string& origin)
-      : base_(base), a_(a), origin_(origin), permuted_(arch == "llama" || arch == "mistral" || arch == "mixtral" || arch == "granite" || arch == "internlm2") {}
+  GgufNames(const TensorSource& base, const Architecture& a, bool permuted, const std::string& origin)
+      : base_(base), a_(a), origin_(origin), permuted_(permuted) {}
 
   std::vector<CanonicalTensor> all() {
-    for (const TensorSpec& spec : a_.globals) global(spec);
+    for (const TensorSpec& spec : a_.globals) plain(spec, spec, "");
     for (int64_t i = 0; i < a_.blocks; ++i) {
-      for (const LinearSpec& linear : a_.layers[i].linears) {
-        weight(i, linear);
-        if (linear.bias) bias(i, linear);
+      const LayerSpec& layer = a_.layers[static_cast<size_t>(i)];
+      const std::string prefix = a_.block_prefix(i), stored = a_.gguf.block + std::to_string(i) + ".";
+      for (size_t l = 0; l < layer.linears.size(); ++l) {
+        const LinearSpec& linear = layer.linears[l];
+        const std::vector<int64_t> order = stored_rows(layer.graph, static_cast<int>(l), linear.out, permuted_);
+        matrix(layer, l, {prefix + linear.name + ".weight", {linear.out, linear.in}}, stored, ".weight", order);
+        if (linear.bias) matrix(layer, l, {prefix + linear.name + ".bias", {linear.out}}, stored, ".bias", order);
       }
-      std::vector<std::string> done;
-      for (const TensorSpec& other : a_.layers[i].others) block_other(i, other);
+      for (const TensorSpec& other : layer.others) plain({prefix + other.name, other.shape}, other, stored);
     }
     return std::move(entries_);
   }
@@ -82,98 +69,56 @@ class GgufNames {
     entries_.push_back(std::move(entry));
   }
 
-  void plain(const TensorSpec& spec, const std::string& stored, bool norm = false) {
+  // canonical: full name and shape; spec: what is known of the tensor in GGUF.
+  void plain(const TensorSpec& canonical, const TensorSpec& spec, const std::string& prefix) {
+    if (spec.gguf.empty()) throw InternalError(fmt::format("no GGUF name for {}", canonical.name));
     CanonicalTensor entry;
-    entry.stored = {stored};
-    if (norm && a_.norm == NormKind::rms_plus_one) entry.add = -1;
-    add(spec, std::move(entry), {spec.shape});
-  }
-
-  static std::pair<std::string, std::string> split_suffix(const std::string& name) {
-    const size_t dot = name.rfind('.');
-    return {name.substr(0, dot), name.substr(dot)};
-  }
-
-  void global(const TensorSpec& spec) {
-    const auto [name, suffix] = split_suffix(spec.name);
-    if (name == a_.names.embedding) return plain(spec, "token_embd" + suffix);
-    if (name == a_.names.final_norm) return plain(spec, "output_norm" + suffix, true);
-    if (name == a_.names.head) return plain(spec, "output" + suffix);
-    if (name == a_.names.embedding_norm) return plain(spec, "token_embd_norm" + suffix);
-    throw InternalError(fmt::format("no GGUF name for {}", spec.name));
-  }
-
-  std::vector<int64_t> row_order(LinearRole role) const {
-    if (role == LinearRole::qkv && a_.qkv == QkvLayout::grouped) return grouped(a_, permuted_);
-    if (!permuted_ || role == LinearRole::v) return {};
-    if (role == LinearRole::q) return unpermuted(a_.heads, a_.head_dim);
-    if (role == LinearRole::k) return unpermuted(a_.kv_heads, a_.head_dim);
-    return {};
-  }
-
-  void weight(int64_t block, const LinearSpec& linear) { matrix(block, linear, ".weight", {linear.out, linear.in}); }
-  void bias(int64_t block, const LinearSpec& linear) { matrix(block, linear, ".bias", {linear.out}); }
-
-  void matrix(int64_t block, const LinearSpec& linear, const std::string& suffix, const std::vector<int64_t>& shape) {
-    const TensorSpec spec = {a_.block_prefix(block) + linear.name + suffix, shape};
-    const std::string prefix = fmt::format("blk.{}.", block);
-    CanonicalTensor entry;
-    entry.order = row_order(linear.role);
-    auto rows = [&](int64_t count) {
-      std::vector<int64_t> part = shape;
-      part[0] = count;
-      return part;
-    };
-    // Some converters split what Hugging Face fuses (InternLM2's wqkv).
-    if (linear.role == LinearRole::qkv && !base_.contains(prefix + "attn_qkv" + suffix) && base_.contains(prefix + "attn_q" + suffix)) {
-      entry.stored = {prefix + "attn_q" + suffix, prefix + "attn_k" + suffix, prefix + "attn_v" + suffix};
-      const int64_t kv = a_.kv_heads * a_.head_dim;
-      return add(spec, std::move(entry), {rows(a_.heads * a_.head_dim), rows(kv), rows(kv)});
+    entry.stored = {prefix + spec.gguf};
+    if (spec.plus_one) entry.add = -1;
+    std::vector<int64_t> shape = spec.shape;
+    if (spec.gguf_rows > 0) {
+      entry.order = {spec.gguf_row};
+      shape.insert(shape.begin(), spec.gguf_rows);
     }
+    // A matrix of one row may be stored as a vector.
+    const TensorInfo* stored = base_.find(entry.stored.front());
+    if (stored && stored->shape.size() == 1 && shape.size() == 2 && shape[0] == 1) shape.erase(shape.begin());
+    add(canonical, std::move(entry), {shape});
+  }
+
+  void matrix(const LayerSpec& layer, size_t index, const TensorSpec& spec, const std::string& prefix, const std::string& suffix,
+              const std::vector<int64_t>& order) {
+    const LinearSpec& linear = layer.linears[index];
+    CanonicalTensor entry;
+    entry.order = order;
+    const std::string whole = prefix + linear.gguf + suffix;
     if (linear.expert >= 0) {
-      const std::string merged = prefix + role_name(linear.role) + suffix;
-      // Files of early 2024 hold one tensor an expert.
-      const std::string single = fmt::format("{}{}.{}{}", prefix, role_name(linear.role).substr(0, role_name(linear.role).size() - 5), linear.expert, suffix);
-      if (!base_.contains(merged) && base_.contains(single)) return plain(spec, single);
-      entry.stored = {merged};
-      entry.slice = linear.expert;
-      return add(spec, std::move(entry), {{a_.experts, linear.out, linear.in}});
+      // Files of early 2024 hold one tensor an expert: "ffn_gate.3" for "ffn_gate_exps".
+      const std::string stem = linear.gguf.ends_with("_exps") ? linear.gguf.substr(0, linear.gguf.size() - 5) : linear.gguf;
+      const std::string single = fmt::format("{}{}.{}{}", prefix, stem, linear.expert, suffix);
+      std::vector<int64_t> shape = spec.shape;
+      if (!base_.contains(whole) && base_.contains(single)) {
+        entry.stored = {single};
+      } else {
+        entry.stored = {whole};
+        entry.slice = linear.expert;
+        shape.insert(shape.begin(), a_.experts);
+      }
+      return add(spec, std::move(entry), {shape});
     }
-    entry.stored = {prefix + role_name(linear.role) + suffix};
-    add(spec, std::move(entry), {shape});
-  }
-
-  void block_other(int64_t block, const TensorSpec& other) {
-    const auto [name, suffix] = split_suffix(other.name);
-    const NameTable& n = a_.names;
-    const TensorSpec spec = {a_.block_prefix(block) + other.name, other.shape};
-    const std::string prefix = fmt::format("blk.{}.", block);
-    if (a_.head_norm_per_head && (name.rfind(n.q_norm + ".norms.", 0) == 0 || name.rfind(n.k_norm + ".norms.", 0) == 0)) {
-      const bool q = name.rfind(n.q_norm + ".norms.", 0) == 0;
-      CanonicalTensor entry;
-      entry.stored = {prefix + (q ? "attn_q_norm" : "attn_k_norm") + suffix};
-      const int64_t head = std::stoll(name.substr(name.rfind('.') + 1)), heads = q ? a_.heads : a_.kv_heads;
-      entry.order = {head};
-      return add(spec, std::move(entry), {{heads, a_.head_dim}});
+    // Some converters split what Hugging Face fuses (InternLM2's wqkv).
+    if (!linear.gguf_parts.empty() && !base_.contains(whole) && base_.contains(prefix + linear.gguf_parts.front() + suffix)) {
+      const auto& outputs = layer.graph.linear(static_cast<int>(index)).outputs;
+      std::vector<std::vector<int64_t>> shapes;
+      for (size_t o = 0; o < outputs.size(); ++o) {
+        entry.stored.push_back(prefix + linear.gguf_parts[o] + suffix);
+        shapes.push_back(spec.shape);
+        shapes.back()[0] = layer.graph.value(outputs[o]).width;
+      }
+      return add(spec, std::move(entry), shapes);
     }
-    if (name == n.q_norm) return plain(spec, prefix + "attn_q_norm" + suffix, true);
-    if (name == n.k_norm) return plain(spec, prefix + "attn_k_norm" + suffix, true);
-    if (name == n.router) return plain(spec, prefix + "ffn_gate_inp" + suffix);
-    if (name == n.shared_router) {
-      // Stored as a vector.
-      CanonicalTensor entry;
-      entry.stored = {prefix + "ffn_gate_inp_shexp" + suffix};
-      const TensorInfo* stored = base_.find(entry.stored.front());
-      return add(spec, std::move(entry), {stored && stored->shape.size() == 1 ? std::vector<int64_t>{a_.hidden_size} : spec.shape});
-    }
-    // Falcon-40B: llama.cpp calls the MLP's norm attn_norm and the attention's attn_norm_2.
-    if (n.input_norm == "ln_attn" && name == n.input_norm) return plain(spec, prefix + "attn_norm_2" + suffix, true);
-    if (n.mlp_norm == "ln_mlp" && name == n.mlp_norm) return plain(spec, prefix + "attn_norm" + suffix, true);
-    if (name == n.input_norm) return plain(spec, prefix + "attn_norm" + suffix, true);
-    if (name == n.post_attention_norm) return plain(spec, prefix + "post_attention_norm" + suffix, true);
-    if (name == n.post_mlp_norm) return plain(spec, prefix + "post_ffw_norm" + suffix, true);
-    if (name == n.mlp_norm) return plain(spec, prefix + "ffn_norm" + suffix, true);
-    throw InternalError(fmt::format("no GGUF name for {}", spec.name));
+    entry.stored = {whole};
+    add(spec, std::move(entry), {spec.shape});
   }
 
   const TensorSource& base_;
@@ -185,8 +130,8 @@ class GgufNames {
 
 }  // namespace
 
-TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& a, const std::string& arch, const std::string& origin) {
-  std::vector<CanonicalTensor> entries = GgufNames(*base, a, arch, origin).all();
+TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& a, bool permuted, const std::string& origin) {
+  std::vector<CanonicalTensor> entries = GgufNames(*base, a, permuted, origin).all();
   return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
 }
 

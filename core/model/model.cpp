@@ -106,7 +106,7 @@ ModelInfo describe(const std::filesystem::path& path, const std::string& format,
     for (const LinearSpec& linear : a.layers[i].linears) {
       const std::string tensor = a.block_prefix(i) + linear.name + ".weight";
       const TensorInfo* found = canonical.find(tensor);
-      block.linears.push_back({linear.name, tensor, linear.subset, linear.out, linear.in, std::string(name_of(found->dtype)), found->bytes});
+      block.linears.push_back({linear.name, tensor, linear.subset, linear.input, linear.out, linear.in, std::string(name_of(found->dtype)), found->bytes});
     }
     info.blocks.push_back(std::move(block));
   }
@@ -146,7 +146,7 @@ std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) {
   if (files.gguf) {
     auto gguf = GgufFile::open(files.weights);
     model->architecture = architecture_from_config(config_from_gguf(*gguf, files.weights.string()));
-    model->source = canonical_gguf(gguf, model->architecture, *gguf->text("general.architecture"), files.weights.string());
+    model->source = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->permuted, files.weights.string());
     model->info = describe(path, "gguf", model->architecture, *gguf, *model->source);
     if (auto name = gguf->text("general.name"); name && !name->empty()) model->info.name = *name;
     return model;

@@ -12,7 +12,8 @@ namespace qb {
 struct LinearInfo {
   std::string name;      // inside its block: "self_attn.q_proj", "mlp.experts.3.down_proj"
   std::string tensor;    // canonical (Hugging Face) name: "model.layers.0.self_attn.q_proj.weight"
-  std::string subset;    // linears of a block with the same subset share one input: "qkv", "o", "gate_up", "down", …
+  std::string subset;    // kind of its input, for people: "qkv", "o", "gate_up", "down", …
+  int input = 0;         // the value of its layer that it reads: linears of a block with the same one share their input
   int64_t out_features = 0;
   int64_t in_features = 0;
   std::string dtype;     // as stored

@@ -72,13 +72,21 @@ std::vector<double> frequencies(const RopeSpec& rope, int64_t seq_len) {
 }
 
 template <typename T>
-void rotate_rows(T* data, int64_t token_stride, int64_t head_stride, int64_t heads, int64_t half, const float* cos, const float* sin,
-                 int64_t seq_len, int64_t begin, int64_t end) {
+void rotate_rows(T* data, int64_t token_stride, int64_t head_stride, int64_t heads, int64_t half, bool interleaved, const float* cos,
+                 const float* sin, int64_t seq_len, int64_t begin, int64_t end) {
   for (int64_t t = begin; t < end; ++t) {
     const float* c = cos + (t % seq_len) * half;
     const float* s = sin + (t % seq_len) * half;
     for (int64_t h = 0; h < heads; ++h) {
       T* x = data + t * token_stride + h * head_stride;
+      if (interleaved) {
+        for (int64_t i = 0; i < half; ++i) {
+          const float a = static_cast<float>(x[2 * i]), b = static_cast<float>(x[2 * i + 1]);
+          x[2 * i] = static_cast<T>(a * c[i] - b * s[i]);
+          x[2 * i + 1] = static_cast<T>(b * c[i] + a * s[i]);
+        }
+        continue;
+      }
       for (int64_t i = 0; i < half; ++i) {
         const float a = static_cast<float>(x[i]), b = static_cast<float>(x[i + half]);
         x[i] = static_cast<T>(a * c[i] - b * s[i]);
@@ -110,7 +118,7 @@ RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device devic
   return table;
 }
 
-at::Tensor apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len) {
+at::Tensor apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len, bool interleaved) {
   const int64_t half = table.cos.size(1), tokens = x.size(0), heads = x.size(1);
   if (x.is_cpu() && x.stride(2) == 1 && !learns(x)) {
     const float* cos = table.cos.const_data_ptr<float>();
@@ -118,17 +126,22 @@ at::Tensor apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len)
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "apply_rotary", [&] {
       scalar_t* data = x.mutable_data_ptr<scalar_t>();
       at::parallel_for(0, tokens, 64, [&](int64_t begin, int64_t end) {
-        rotate_rows(data, x.stride(0), x.stride(1), heads, half, cos, sin, seq_len, begin, end);
+        rotate_rows(data, x.stride(0), x.stride(1), heads, half, interleaved, cos, sin, seq_len, begin, end);
       });
     });
     return x;
   }
   const int64_t batch = tokens / seq_len;
   const at::Tensor cos = table.cos.repeat({batch, 1}).unsqueeze(1), sin = table.sin.repeat({batch, 1}).unsqueeze(1);
-  at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half);
+  at::Tensor a = interleaved ? x.slice(2, 0, 2 * half, 2) : x.narrow(2, 0, half);
+  at::Tensor b = interleaved ? x.slice(2, 1, 2 * half, 2) : x.narrow(2, half, half);
   const at::Tensor fa = a.to(at::kFloat), fb = b.to(at::kFloat);
   const at::Tensor ra = fa * cos - fb * sin, rb = fb * cos + fa * sin;
-  if (learns(x)) return at::cat({ra.to(x.scalar_type()), rb.to(x.scalar_type()), x.narrow(2, 2 * half, x.size(2) - 2 * half)}, 2);
+  if (learns(x)) {
+    const at::Tensor na = ra.to(x.scalar_type()), nb = rb.to(x.scalar_type());
+    const at::Tensor rotated = interleaved ? at::stack({na, nb}, 3).flatten(2) : at::cat({na, nb}, 2);
+    return at::cat({rotated, x.narrow(2, 2 * half, x.size(2) - 2 * half)}, 2);
+  }
   a.copy_(ra);
   b.copy_(rb);
   return x;

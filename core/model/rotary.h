@@ -13,8 +13,9 @@ struct RotaryTable {
 // Frequencies depend on the sequence's length for the dynamic and longrope kinds.
 RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device device);
 
-// Rotates the first 2·(columns of table) dimensions of each head, in x's memory unless a gradient flows: pairs (i, i + dim/2), position = row % seq.
+// Rotates the first dim = 2·(columns of table) dimensions of each head, in x's memory unless a gradient flows: pairs
+// (i, i + dim/2), or (2i, 2i + 1) where they are interleaved; the table's row is x's row % seq.
 // x: [tokens, heads, head_dim], may be a strided view.
-at::Tensor apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len);
+at::Tensor apply_rotary(at::Tensor x, const RotaryTable& table, int64_t seq_len, bool interleaved = false);
 
 }  // namespace qb

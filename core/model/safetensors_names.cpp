@@ -46,18 +46,18 @@ class Finder {
   bool found_ = false;
 };
 
-// An expert's matrix inside transformers 5's fused [experts, 2·inner, hidden] gate_up_proj or [experts, hidden, inner]
-// down_proj. Returns false when the checkpoint has no such tensor.
+// An expert's matrix inside a tensor of all experts, as transformers 5 saves them. Returns false when the checkpoint has no
+// such tensor.
 bool find_fused_expert(const TensorSource& base, const Finder& finder, const Architecture& a, const std::string& prefix,
                        const LinearSpec& linear, CanonicalTensor& entry, std::vector<int64_t>& stored_shape) {
-  const bool down = linear.role == LinearRole::expert_down;
-  for (std::string folder : {a.names.expert, std::string("mlp.experts.")}) {
-    const std::string name = finder.spell(prefix + folder + (down ? "down_proj" : "gate_up_proj"));
+  if (linear.fused.tensor.empty()) return false;
+  for (const std::string& folder : {a.names.expert, std::string("mlp.experts.")}) {
+    const std::string name = finder.spell(prefix + folder + linear.fused.tensor);
     if (!base.contains(name)) continue;
     entry.stored = {name};
     entry.slice = linear.expert;
-    entry.first_row = linear.role == LinearRole::expert_up ? linear.out : 0;
-    stored_shape = {a.experts, down ? linear.out : 2 * linear.out, linear.in};
+    entry.first_row = linear.fused.first_row;
+    stored_shape = {a.experts, linear.fused.rows, linear.in};
     return true;
   }
   return false;

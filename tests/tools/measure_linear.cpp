@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
     statistics.tokens = rows.size(0);
     statistics.rows = rows;
     statistics.abs_max = rows.abs().amax(0);
-    work.statistics["proj"] = statistics;
+    work.statistics[0] = statistics;
     qb::write_safetensors(std::string(argv[2]) + ".out.safetensors",
                           {{"weight", after}, {"rows", scheme.activations ? qb::fake_quantize(rows, *scheme.activations) : rows}});
     std::cout << qb::to_json(qb::measure_block({work, decoder, rows, rows * 1.5, 0}, scheme)) << std::endl;

@@ -40,7 +40,7 @@ int main(int argc, char** argv) {
       const at::Tensor hidden = at::randn({2, 40, model->architecture.hidden_size});
       auto collect = [&](at::Tensor& out) {
         qb::Collector collector(wanted, 8, 80);
-        out = decoder.forward(block, hidden, collector.tap(control));
+        out = decoder.forward(block, hidden, {.at_value = collector.tap(control)});
         return collector.take();
       };
       at::Tensor before, after;
@@ -53,9 +53,9 @@ int main(int argc, char** argv) {
       qb::use_current_weights(work);
       auto fresh = collect(after);
       double off = 0;
-      for (auto& [subset, s] : fresh)
-        for (auto [followed, anew] : {std::pair{work.statistics[subset].gram, s.gram}, {work.statistics[subset].abs_max, s.abs_max},
-                                      {work.statistics[subset].mean_abs, s.mean_abs}, {work.statistics[subset].sum_squares, s.sum_squares}})
+      for (auto& [value, s] : fresh)
+        for (auto [followed, anew] : {std::pair{work.statistics[value].gram, s.gram}, {work.statistics[value].abs_max, s.abs_max},
+                                      {work.statistics[value].mean_abs, s.mean_abs}, {work.statistics[value].sum_squares, s.sum_squares}})
           off = std::max(off, difference(followed, anew));
       std::cout << b << " " << groups.size() << " " << difference(after, before) << " " << off << "\n";
     }

@@ -25,8 +25,7 @@ class Clip final : public Method {
     for (size_t i = 0; i < work.linears.size(); ++i) {
       LinearWork& linear = work.linears[i];
       if (!linear.spec) continue;
-      const LinearRole role = work.block.linears[i].role;
-      if (!knobs_.queries && (role == LinearRole::q || role == LinearRole::k || role == LinearRole::qkv)) continue;
+      if (!knobs_.queries && makes_scores(work.decoder.graph(work.block.index), static_cast<int>(i))) continue;
       work.begin(linear);
       if (const at::Tensor gram = work.gram_of(linear); gram.defined()) linear.range = search(linear.weight, *linear.spec, gram, work.control);
     }

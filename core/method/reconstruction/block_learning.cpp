@@ -34,12 +34,14 @@ at::Tensor codes_of(const LearnedRounding& r, const LearnedGrid& grid) {
 
 }  // namespace
 
-std::vector<std::string> norm_tensors(const Block& block, const Architecture& architecture) {
-  const NameTable& names = architecture.names;
-  std::vector<std::string> found;
-  for (const std::string& norm : {names.input_norm, names.mlp_norm, names.post_attention_norm, names.post_mlp_norm})
+std::vector<NormTensor> norm_tensors(const Block& block, const LayerGraph& graph) {
+  std::vector<NormTensor> found;
+  for (const Operation& operation : graph.operations()) {
+    const auto* norm = std::get_if<NormOp>(&operation.kind);
+    if (!norm || norm->heads > 0 || norm->tensor.empty()) continue;
     for (const char* part : {".weight", ".bias"})
-      if (!norm.empty() && block.others.contains(norm + part)) found.push_back(norm + part);
+      if (block.others.contains(norm->tensor + part)) found.push_back({norm->tensor + part, norm->kind == NormKind::rms_plus_one});
+  }
   return found;
 }
 
@@ -107,7 +109,7 @@ BlockLearning::BlockLearning(BlockWork& work) : work_(work), state_(work.seed * 
 }
 
 at::Tensor BlockLearning::difference(const at::Tensor& input, const at::Tensor& target) const {
-  const at::Tensor out = work_.decoder.forward_learning(work_.block, input.to(work_.decoder.device()), tap_);
+  const at::Tensor out = work_.decoder.forward_learning(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_});
   return (out.to(at::kFloat) - target.to(work_.decoder.device(), at::kFloat)).square();
 }
 
@@ -145,7 +147,7 @@ double BlockLearning::full_loss(bool float_path) {
   double sum = 0, count = 0;
   for (int64_t b = 0; b < work_.samples->batches(); ++b) {
     const at::Tensor input = work_.samples->input(b), target = float_path ? work_.samples->model_output(b) : work_.samples->float_output(b);
-    const at::Tensor out = work_.decoder.forward(work_.block, input.to(work_.decoder.device()), tap_);
+    const at::Tensor out = work_.decoder.forward(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_});
     sum += (out.to(at::kFloat) - target.to(work_.decoder.device(), at::kFloat)).square_().sum(at::kDouble).item<double>();
     count += static_cast<double>(out.numel());
   }

@@ -24,8 +24,13 @@ struct LearnedRounding {
 // Throws InputError for float types.
 LearnedRounding learned_rounding(const LinearWork& linear);
 
-// Names in block.others of the weights and biases of its norms over hidden states.
-std::vector<std::string> norm_tensors(const Block& block, const Architecture& architecture);
+// A norm's weight or bias in block.others. plus_one: of a norm that multiplies by 1 + weight.
+struct NormTensor {
+  std::string name;
+  bool plus_one = false;
+};
+// Of all norms over whole vectors in a layer.
+std::vector<NormTensor> norm_tensors(const Block& block, const LayerGraph& graph);
 
 // x as the tap replaces it, with the gradient of x.
 LinearTap straight_through(const LinearTap& tap);

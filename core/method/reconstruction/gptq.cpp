@@ -19,15 +19,15 @@ class Gptq final : public Method {
   }
 
   void apply(BlockWork& work) override {
-    std::string subset;
+    ValueId input = -1;
     Shared shared;
     bool first = true;
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      if (linear.info.subset != subset) {
-        subset = linear.info.subset;
-        if (sequential_ && !first && work.collect_again) refresh(work, subset);
+      if (linear.info.input != input) {
+        input = linear.info.input;
+        if (sequential_ && !first && work.collect_again) refresh(work, input);
         shared = {};
         if (const at::Tensor gram = work.gram_of(linear); gram.defined()) shared.gram = shrunk_gram(gram, shrinkage_);
         first = false;
@@ -37,17 +37,17 @@ class Gptq final : public Method {
   }
 
  private:
-  // What a subset's linears have in common.
+  // What linears that read one value have in common.
   struct Shared {
     at::Tensor gram;  // undefined: no token reached it
     std::map<int64_t, std::optional<GptqFactor>> factors;  // by group size
   };
 
-  // The subset's Gram matrix given what has been quantized before it.
-  static void refresh(BlockWork& work, const std::string& subset) {
+  // A value's Gram matrix given what has been quantized before it.
+  static void refresh(BlockWork& work, ValueId value) {
     use_current_weights(work);
-    SubsetStatistics fresh = work.collect_again(subset, static_cast<Statistics>(Statistic::gram));
-    if (fresh.gram.defined()) work.statistics[subset].gram = fresh.gram;
+    SubsetStatistics fresh = work.collect_again(value, static_cast<Statistics>(Statistic::gram));
+    if (fresh.gram.defined()) work.statistics[value].gram = fresh.gram;
   }
 
   void round(BlockWork& work, LinearWork& linear, Shared& shared) const {

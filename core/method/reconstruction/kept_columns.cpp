@@ -8,7 +8,7 @@ void gptq_keeping_columns(BlockWork& work, const GptqOptions& options, const Col
   for (LinearWork& linear : work.linears) {
     if (!linear.spec) continue;
     work.begin(linear);
-    const auto it = work.statistics.find(linear.info.subset);
+    const auto it = work.statistics.find(linear.info.input);
     if (it == work.statistics.end() || !it->second.gram.defined() || it->second.tokens == 0) {
       linear.note = "no calibration token reached it: rounded to nearest";
       round_to_nearest(linear, work.control);

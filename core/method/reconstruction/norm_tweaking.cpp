@@ -30,7 +30,8 @@ class NormTweaking final : public Method {
       round_to_nearest(linear, work.control);
     }
     use_current_weights(work);
-    const std::vector<std::string> norms = norm_tensors(work.block, work.decoder.architecture());
+    std::vector<std::string> norms;
+    for (const NormTensor& norm : norm_tensors(work.block, work.decoder.graph(work.block.index))) norms.push_back(norm.name);
     if (norms.empty()) return;
     BlockLearning learning(work);
     const double before = learning.full_loss(knobs_.float_path);

@@ -70,8 +70,8 @@ class OmniQuant final : public Method {
   std::vector<LearnedScale> start_scales(const BlockWork& work) const {
     std::vector<LearnedScale> scales;
     for (const ScaleGroup& group : scale_groups(work)) {
-      if (!group.routers.empty() || group.subsets.size() != 1) continue;  // experts share their input with the router
-      const auto it = work.statistics.find(group.subsets.front());
+      if (!group.routers.empty() || group.values.size() != 1) continue;  // experts share their input with the router
+      const auto it = work.statistics.find(group.values.front());
       if (it == work.statistics.end() || !it->second.abs_max.defined()) continue;
       at::Tensor weights;
       for (size_t i : group.linears) {
@@ -123,13 +123,12 @@ class OmniQuant final : public Method {
     std::vector<at::Tensor> weights;
     for (const LinearWork& linear : work.linears) weights.push_back(linear.weight);
     work.block.others = loaded.others;
-    const bool plus_one = work.decoder.architecture().norm == NormKind::rms_plus_one;
     for (const LearnedScale& s : scales) {
       const at::Tensor factor = tied(s.group, s.log_scale).exp();
       for (size_t i : s.group.linears) weights[i] = weights[i] * factor;
       if (s.group.producer == ScaleGroup::Producer::norm) {
         at::Tensor& norm = work.block.others.at(s.group.norm + ".weight");
-        norm = plus_one ? (norm.to(at::kFloat) + 1) / factor - 1 : norm.to(at::kFloat) / factor;
+        norm = s.group.plus_one ? (norm.to(at::kFloat) + 1) / factor - 1 : norm.to(at::kFloat) / factor;
         if (const auto bias = work.block.others.find(s.group.norm + ".bias"); bias != work.block.others.end()) bias->second = bias->second.to(at::kFloat) / factor;
       } else {
         const at::Tensor by_row = at::ones({work.linears[s.group.linear].info.out_features}, factor.options()).index_copy(0, s.group.rows.to(factor.device()), factor);

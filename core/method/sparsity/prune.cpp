@@ -27,7 +27,7 @@ class Prune final : public Method {
                                      linear.info.in_features));
       at::Tensor importance = linear.weight.abs();
       if (wanda_) {
-        const auto it = work.statistics.find(linear.info.subset);
+        const auto it = work.statistics.find(linear.info.input);
         if (it == work.statistics.end() || !it->second.sum_squares.defined()) {
           linear.note = "no calibration token reached it: pruned by magnitude";
         } else {

@@ -51,7 +51,7 @@ class Awq final : public Method {
     double tokens = 0;
     for (size_t i : group.linears) {
       const LinearWork& linear = work.linears[i];
-      const auto it = work.statistics.find(linear.info.subset);
+      const auto it = work.statistics.find(linear.info.input);
       if (!linear.spec || it == work.statistics.end() || it->second.tokens == 0) continue;
       readers.push_back(reader(linear, it->second));
       if (!knobs_.v2) {
@@ -59,8 +59,8 @@ class Awq final : public Method {
         importance = importance.defined() ? importance + columns : columns;
       }
     }
-    for (const std::string& subset : group.subsets) {
-      const auto it = work.statistics.find(subset);
+    for (const ValueId value : group.values) {
+      const auto it = work.statistics.find(value);
       if (it == work.statistics.end() || it->second.tokens == 0) continue;
       const auto count = static_cast<double>(it->second.tokens);
       const at::Tensor sum = it->second.mean_abs * count;

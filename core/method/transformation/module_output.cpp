@@ -6,17 +6,6 @@
 namespace qb {
 namespace {
 
-struct Seen {};  // thrown where the rest of a forward pass is of no use
-
-std::optional<size_t> last_linear(const BlockWork& work, const ScaleGroup& group) {
-  if (group.subsets.size() != 1 || !group.routers.empty()) return std::nullopt;
-  const std::string& subset = group.subsets.front();
-  const std::string last = subset == "qkv" ? "o" : subset == "gate_up" ? "down" : "";
-  for (size_t i = 0; i < work.linears.size(); ++i)
-    if (work.linears[i].info.subset == last) return i;
-  return std::nullopt;
-}
-
 // Some of all samples, evenly spread.
 std::vector<at::Tensor> spread(const BlockSamples& samples, int64_t count) {
   int64_t total = 0, seen = 0;
@@ -35,7 +24,10 @@ std::vector<at::Tensor> spread(const BlockSamples& samples, int64_t count) {
 
 }  // namespace
 
-ModuleOutput::ModuleOutput(const BlockWork& work, const ScaleGroup& group, int64_t samples) : work_(work), group_(group), last_(last_linear(work, group)) {
+ModuleOutput::ModuleOutput(const BlockWork& work, const ScaleGroup& group, int64_t samples) : work_(work), group_(group) {
+  const LayerGraph& graph = work.decoder.graph(work.block.index);
+  const int end = group.routers.empty() ? module_end(graph, {group.linears.begin(), group.linears.end()}) : -1;
+  if (end >= 0) last_ = static_cast<size_t>(end);
   if (!work.samples) throw InternalError("a stage runs the block but did not ask for its inputs");
   for (const at::Tensor& input : spread(*work.samples, samples)) {
     work.control.checkpoint();
@@ -45,20 +37,13 @@ ModuleOutput::ModuleOutput(const BlockWork& work, const ScaleGroup& group, int64
 }
 
 at::Tensor ModuleOutput::run(const Block& block, const at::Tensor& input, const LinearTap& tap) const {
-  at::Tensor result;
-  try {
-    const at::Tensor out = work_.decoder.forward(block, input, [&](const Linear& linear, const at::Tensor& x) {
-      work_.control.checkpoint();
-      if (last_ && linear.info.tensor == work_.linears[*last_].info.tensor) {
-        result = x;
-        throw Seen();
-      }
-      return tap ? tap(linear, x) : x;
-    });
-    if (!last_) result = out;
-  } catch (const Seen&) {
-  }
-  return result;
+  ForwardContext context;
+  context.at_linear = [&](const Linear& linear, const at::Tensor& x) {
+    work_.control.checkpoint();
+    return tap ? tap(linear, x) : x;
+  };
+  if (last_) context.stop_at = work_.linears[*last_].info.input;
+  return work_.decoder.forward(block, input, context);
 }
 
 double ModuleOutput::error(const at::Tensor& scale) const {

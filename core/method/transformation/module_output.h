@@ -7,8 +7,8 @@
 
 namespace qb {
 
-// What rounding the readers of a scale group does to the output of the smallest module around them: of the attention for
-// q, k, v; of the MLP for gate and up; of the whole block where readers lie in both, or in experts.
+// What rounding the readers of a scale group does to the output of the smallest module around them: up to the first linear that
+// all of them flow into (the attention for q, k, v; the MLP for gate and up), else of the whole block.
 class ModuleOutput {
  public:
   // Runs on `samples` calibration samples, evenly spread (0: on all). Needs Statistic::block_io, and work.block as the stages

@@ -34,8 +34,8 @@ class OsPlus final : public Method {
  private:
   static at::Tensor rows_of(const BlockWork& work, const ScaleGroup& group) {
     std::vector<at::Tensor> all;
-    for (const std::string& subset : group.subsets)
-      if (const auto it = work.statistics.find(subset); it != work.statistics.end() && it->second.rows.defined() && it->second.rows.size(0) > 0)
+    for (const ValueId value : group.values)
+      if (const auto it = work.statistics.find(value); it != work.statistics.end() && it->second.rows.defined() && it->second.rows.size(0) > 0)
         all.push_back(it->second.rows.to(at::kFloat));
     return all.empty() ? at::Tensor() : at::cat(all);
   }

@@ -42,38 +42,34 @@ class RotatedSource final : public ChangedSource {
   struct Change {
     Kind kind = Kind::reader;
     std::string norm;         // reader: whose weight it takes in
+    bool plus_one = false;    // that norm, or this one, multiplies by 1 + weight
     bool hadamard = false;    // writer whose input is rotated at run time
     std::string from;         // head of a tied model: the embedding's tensor
   };
 
-  RotatedSource(const Model& model, Rotation rotation, bool down, bool heads) : ChangedSource(model.source), rotation_(std::move(rotation)) {
+  // streams: of each layer; its graph already says which inputs are rotated at run time.
+  RotatedSource(const Model& model, Rotation rotation, const std::vector<ResidualStream>& streams) : ChangedSource(model.source), rotation_(std::move(rotation)) {
     const Architecture& a = model.architecture;
     const NameTable& n = a.names;
-    plus_one_ = a.norm == NormKind::rms_plus_one;
-    changes_[n.embedding + ".weight"] = {Kind::embedding, {}, false, {}};
-    changes_[n.head + ".weight"] = {Kind::head, n.final_norm + ".weight", false, a.tied_embeddings ? n.embedding + ".weight" : ""};
-    changes_[n.final_norm + ".weight"] = {Kind::norm, {}, false, {}};
-    for (int64_t b = 0; b < a.blocks; ++b) {
-      const std::string prefix = a.block_prefix(b);
-      const LayerSpec& layer = a.layers[static_cast<size_t>(b)];
-      for (const LinearSpec& linear : layer.linears) {
-        const std::string name = prefix + linear.name;
-        switch (linear.role) {
-          case LinearRole::q: case LinearRole::k: case LinearRole::v: case LinearRole::qkv:
-            changes_[name + ".weight"] = {Kind::reader, prefix + n.input_norm + ".weight", false, {}};
-            break;
-          case LinearRole::o: case LinearRole::down: case LinearRole::expert_down: case LinearRole::shared_down:
-            changes_[name + ".weight"] = {Kind::writer, {}, linear.role == LinearRole::o ? heads : down, {}};
-            changes_[name + ".bias"] = {Kind::bias, {}, false, {}};
-            break;
-          default:
-            changes_[name + ".weight"] = {Kind::reader, prefix + (a.parallel && n.mlp_norm.empty() ? n.input_norm : n.mlp_norm) + ".weight", false, {}};
-        }
+    const bool plus_one = a.norm == NormKind::rms_plus_one;
+    changes_[n.embedding + ".weight"] = {.kind = Kind::embedding};
+    changes_[n.head + ".weight"] = {.kind = Kind::head, .norm = n.final_norm + ".weight", .plus_one = plus_one, .from = a.tied_embeddings ? n.embedding + ".weight" : ""};
+    changes_[n.final_norm + ".weight"] = {.kind = Kind::norm, .plus_one = plus_one};
+    for (size_t b = 0; b < streams.size(); ++b) {
+      const std::string prefix = a.block_prefix(static_cast<int64_t>(b));
+      const LayerSpec& layer = a.layers[b];
+      for (const ResidualStream::Reader& reader : streams[b].readers) {
+        const std::string norm = prefix + reader.norm + ".weight";
+        const bool one = reader.kind == NormKind::rms_plus_one;
+        changes_[norm] = {.kind = Kind::norm, .plus_one = one};
+        for (int l : reader.linears) changes_[prefix + layer.linears[static_cast<size_t>(l)].name + ".weight"] = {.kind = Kind::reader, .norm = norm, .plus_one = one};
+        for (const std::string& router : reader.routers) changes_[prefix + router + ".weight"] = {.kind = Kind::reader, .norm = norm, .plus_one = one};
       }
-      for (const std::string& router : {n.router, n.shared_router})
-        if (layer.experts && !router.empty()) changes_[prefix + router + ".weight"] = {Kind::reader, prefix + n.mlp_norm + ".weight", false, {}};
-      for (const std::string& norm : {n.input_norm, n.mlp_norm})
-        if (!norm.empty()) changes_[prefix + norm + ".weight"] = {Kind::norm, {}, false, {}};
+      for (int l : streams[b].writers) {
+        const LinearSpec& linear = layer.linears[static_cast<size_t>(l)];
+        changes_[prefix + linear.name + ".weight"] = {.kind = Kind::writer, .hadamard = layer.graph.value(linear.input).hadamard};
+        changes_[prefix + linear.name + ".bias"] = {.kind = Kind::bias};
+      }
     }
     auto add_changed = [this](TensorInfo info) {
       if (changes_.contains(info.name)) info.dtype = DType::f32;
@@ -94,7 +90,7 @@ class RotatedSource final : public ChangedSource {
     const at::Tensor value = base_->read(change.from.empty() ? name : change.from).to(at::kDouble);
     at::Tensor result;
     switch (change.kind) {
-      case Kind::norm: result = plus_one_ ? at::zeros_like(value) : at::ones_like(value); break;
+      case Kind::norm: result = change.plus_one ? at::zeros_like(value) : at::ones_like(value); break;
       case Kind::embedding: result = rotation_.rows(value); break;
       case Kind::bias: result = rotation_.rows(value.unsqueeze(0)).squeeze(0); break;
       case Kind::writer:
@@ -104,7 +100,7 @@ class RotatedSource final : public ChangedSource {
       case Kind::reader:
       case Kind::head: {
         const at::Tensor gamma = base_->read(change.norm).to(at::kDouble);
-        result = rotation_.rows(value * (plus_one_ ? gamma + 1 : gamma));
+        result = rotation_.rows(value * (change.plus_one ? gamma + 1 : gamma));
         break;
       }
     }
@@ -113,7 +109,6 @@ class RotatedSource final : public ChangedSource {
 
  private:
   Rotation rotation_;
-  bool plus_one_ = false;
   std::unordered_map<std::string, Change> changes_;
 };
 
@@ -122,8 +117,11 @@ std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_pt
   auto refuse = [&](const std::string& what) { throw InputError(fmt::format("quarot: {} ({}): {}", model->info.name, a.family, what)); };
   // A rotation passes through RMSNorm only; what scales the residual stream by channel stands in its way.
   if (a.norm == NormKind::layer || !a.norm_affine) refuse("rotations need RMS norms with weights");
-  if (a.norm_after || a.residual_after_norm) refuse("norms after the residual addition do not commute with a rotation");
-  if (!a.names.post_attention_norm.empty() || !a.names.post_mlp_norm.empty()) refuse("norms of a block's outputs do not commute with a rotation");
+  std::vector<ResidualStream> streams;
+  for (const LayerSpec& layer : a.layers) {
+    streams.push_back(residual_stream(layer.graph));
+    if (!streams.back().obstacle.empty()) refuse(streams.back().obstacle);
+  }
   if (!a.names.embedding_norm.empty() || a.position == PositionKind::learned || a.embedding_size != a.hidden_size || !a.final_norm)
     refuse("its embeddings cannot be rotated");
   const bool hadamard = std::get<std::string>(knob(stage, "rotate_mode")) == "hadamard";
@@ -132,19 +130,21 @@ std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_pt
     if (!hadamard_matrix(n)) refuse(fmt::format("no Hadamard matrix of order {} ({}) is known here; use rotate_mode random, and no online rotation", n, what));
   };
   if (hadamard) require_order(a.hidden_size, "hidden size");
-  for (const LayerSpec& layer : a.layers)
-    for (const LinearSpec& linear : layer.linears) {
-      if (down && (linear.role == LinearRole::down || linear.role == LinearRole::expert_down || linear.role == LinearRole::shared_down))
-        require_order(linear.in, "MLP width");
-      if (heads && linear.role == LinearRole::o) require_order(linear.in, "attention width");
-    }
   auto rotated = std::make_shared<Model>(*model);
-  rotated->source = std::make_shared<RotatedSource>(*model, Rotation(a.hidden_size, hadamard, seed), down, heads);
-  if (a.tied_embeddings) rotated->architecture.globals.push_back({a.names.head + ".weight", {a.vocabulary, a.embedding_size}});
-  rotated->architecture.tied_embeddings = false;
+  Architecture& changed = rotated->architecture;
+  for (size_t b = 0; b < streams.size(); ++b)
+    for (int l : streams[b].writers) {
+      LayerSpec& layer = changed.layers[b];
+      const LinearSpec& linear = layer.linears[static_cast<size_t>(l)];
+      const bool context = is_context(layer.graph, linear.input);
+      if (context ? !heads : !down) continue;
+      require_order(linear.in, context ? "attention width" : "MLP width");
+      layer.graph.rotate_at_run_time(linear.input);
+    }
+  rotated->source = std::make_shared<RotatedSource>(*rotated, Rotation(a.hidden_size, hadamard, seed), streams);
+  if (a.tied_embeddings) changed.globals.push_back({a.names.head + ".weight", {a.vocabulary, a.embedding_size}});
+  changed.tied_embeddings = false;
   rotated->info.tied_embeddings = false;
-  rotated->architecture.hadamard_down = down;
-  rotated->architecture.hadamard_heads = heads;
   return rotated;
 }
 

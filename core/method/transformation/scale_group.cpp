@@ -1,80 +1,12 @@
 #include "core/method/transformation/scale_group.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/base/error.h"
 
 namespace qb {
 namespace {
-
-const Architecture& architecture(const BlockWork& work) { return work.decoder.architecture(); }
-
-std::optional<size_t> with_role(const BlockWork& work, LinearRole role, int expert = -1) {
-  for (size_t i = 0; i < work.linears.size(); ++i)
-    if (work.block.linears[i].role == role && work.block.linears[i].expert == expert) return i;
-  return std::nullopt;
-}
-
-void read_by_subset(const BlockWork& work, const std::string& subset, ScaleGroup& group) {
-  const size_t before = group.linears.size();
-  for (size_t i = 0; i < work.linears.size(); ++i)
-    if (work.linears[i].info.subset == subset) group.linears.push_back(i);
-  if (group.linears.size() > before) group.subsets.push_back(subset);
-}
-
-// All that reads the MLP's input.
-void read_by_mlp(const BlockWork& work, ScaleGroup& group) {
-  const Architecture& a = architecture(work);
-  if (!a.layers[static_cast<size_t>(work.block.index)].experts) return read_by_subset(work, "gate_up", group);
-  for (int64_t e = 0; e < a.experts; ++e) read_by_subset(work, "experts." + std::to_string(e) + ".gate_up", group);
-  group.routers.push_back(a.names.router + ".weight");
-  if (a.shared_intermediate_size > 0) {
-    read_by_subset(work, "shared.gate_up", group);
-    group.routers.push_back(a.names.shared_router + ".weight");
-  }
-}
-
-bool has_norm(const BlockWork& work, const std::string& name) { return !name.empty() && work.block.others.contains(name + ".weight"); }
-
-// Rows of v, wherever the matrix holds them, that make each channel of the attention's output.
-std::optional<ScaleGroup> into_o(const BlockWork& work) {
-  const Architecture& a = architecture(work);
-  const bool fused = a.qkv != QkvLayout::separate;
-  const auto producer = with_role(work, fused ? LinearRole::qkv : LinearRole::v);
-  if (!producer) return std::nullopt;
-  const int64_t d = a.head_dim, group_heads = a.heads / a.kv_heads;
-  const at::Tensor channel = at::arange(a.heads * d, at::kLong);
-  const at::Tensor head = channel.div(d, "floor").div(group_heads, "floor"), within = channel.remainder(d);
-  ScaleGroup group;
-  group.name = "o";
-  read_by_subset(work, "o", group);
-  group.producer = ScaleGroup::Producer::linear;
-  group.linear = *producer;
-  group.rows = head * d + within;
-  if (a.qkv == QkvLayout::concatenated) group.rows += (a.heads + a.kv_heads) * d;
-  if (a.qkv == QkvLayout::grouped) group.rows = (head * (group_heads + 2) + group_heads + 1) * d + within;
-  group.shared_rows = group_heads > 1;
-  return group;
-}
-
-std::optional<ScaleGroup> into_down(const BlockWork& work, const std::string& subset, LinearRole up, int expert) {
-  const Architecture& a = architecture(work);
-  const bool halved = a.gated && up == LinearRole::up && !a.names.gate_up.empty();
-  // down(act(gate) · up) is linear in up; without a gate only ReLU lets a factor through.
-  if (!a.gated && a.activation != Activation::relu) return std::nullopt;
-  const auto producer = with_role(work, halved ? LinearRole::gate_up : up, expert);
-  if (!producer) return std::nullopt;
-  ScaleGroup group;
-  group.name = subset;
-  read_by_subset(work, subset, group);
-  if (group.linears.empty()) return std::nullopt;
-  group.producer = ScaleGroup::Producer::linear;
-  group.linear = *producer;
-  const int64_t inner = work.linears[group.linears.front()].info.in_features;
-  group.rows = at::arange(inner, at::kLong);
-  if (halved) group.rows += inner;
-  return group;
-}
 
 // Rounded as a checkpoint of the run's dtype holds it.
 at::Tensor as_stored(const BlockWork& work, const at::Tensor& value, const at::Tensor& before) {
@@ -84,37 +16,31 @@ at::Tensor as_stored(const BlockWork& work, const at::Tensor& value, const at::T
 }  // namespace
 
 std::vector<ScaleGroup> scale_groups(const BlockWork& work) {
-  const Architecture& a = architecture(work);
-  const NameTable& n = a.names;
+  const LayerGraph& graph = work.decoder.graph(work.block.index);
   std::vector<ScaleGroup> groups;
-  const bool norms = a.norm_affine && !a.norm_after && !a.residual_after_norm;
-  auto from_norm = [&](const std::string& norm) {
+  for (const GraphValue& value : graph.values()) {
+    const Operation* made = graph.producer(value.id);
+    if (!made || std::holds_alternative<DispatchOp>(made->kind)) continue;  // a dispatched vector is one of its source's
+    const ChannelReaders readers = channel_readers(graph, value.id);
+    if (readers.linears.empty() || !readers.complete) continue;
     ScaleGroup group;
-    group.norm = norm;
-    return group;
-  };
-  if (norms && has_norm(work, n.input_norm)) {
-    ScaleGroup group = from_norm(n.input_norm);
-    read_by_subset(work, "qkv", group);
-    if (a.parallel && n.mlp_norm.empty()) read_by_mlp(work, group);
+    group.linears.assign(readers.linears.begin(), readers.linears.end());
+    group.values = readers.values;
+    group.routers = readers.routers;
+    if (const auto* norm = std::get_if<NormOp>(&made->kind)) {
+      if (norm->heads > 0 || norm->tensor.empty()) continue;
+      group.norm = norm->tensor;
+      group.plus_one = norm->kind == NormKind::rms_plus_one;
+    } else {
+      ChannelSource source = channel_source(graph, value.id);
+      if (source.linear < 0) continue;
+      group.producer = ScaleGroup::Producer::linear;
+      group.linear = static_cast<size_t>(source.linear);
+      group.shared_rows = std::set<int64_t>(source.rows.begin(), source.rows.end()).size() < source.rows.size();
+      group.rows = at::tensor(source.rows, at::kLong);
+    }
     groups.push_back(std::move(group));
   }
-  if (auto group = into_o(work)) groups.push_back(std::move(*group));
-  if (norms && has_norm(work, n.mlp_norm)) {
-    ScaleGroup group = from_norm(n.mlp_norm);
-    read_by_mlp(work, group);
-    groups.push_back(std::move(group));
-  }
-  if (!a.layers[static_cast<size_t>(work.block.index)].experts) {
-    if (auto group = into_down(work, "down", LinearRole::up, -1)) groups.push_back(std::move(*group));
-  } else {
-    for (int e = 0; e < a.experts; ++e)
-      if (auto group = into_down(work, "experts." + std::to_string(e) + ".down", LinearRole::expert_up, e)) groups.push_back(std::move(*group));
-    if (auto group = into_down(work, "shared.down", LinearRole::shared_up, -1)) groups.push_back(std::move(*group));
-  }
-  std::erase_if(groups, [](const ScaleGroup& g) { return g.linears.empty(); });
-  for (ScaleGroup& group : groups)
-    if (group.name.empty()) group.name = group.subsets.front();
   return groups;
 }
 
@@ -134,11 +60,10 @@ at::Tensor tied(const ScaleGroup& group, const at::Tensor& log_scale) {
 void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& scale) {
   at::Tensor s = feasible(group, scale);
   if (group.producer == ScaleGroup::Producer::norm) {
-    const bool plus_one = architecture(work).norm == NormKind::rms_plus_one;
     at::Tensor& weight = work.block.others.at(group.norm + ".weight");
-    const at::Tensor before = plus_one ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat);
-    const at::Tensor stored = as_stored(work, plus_one ? before / s - 1 : before / s, weight);
-    const at::Tensor after = plus_one ? stored.to(at::kFloat) + 1 : stored.to(at::kFloat);
+    const at::Tensor before = group.plus_one ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat);
+    const at::Tensor stored = as_stored(work, group.plus_one ? before / s - 1 : before / s, weight);
+    const at::Tensor after = group.plus_one ? stored.to(at::kFloat) + 1 : stored.to(at::kFloat);
     s = at::where((before != 0).logical_and(after != 0), before / after, s);
     weight = stored;
     if (const auto bias = work.block.others.find(group.norm + ".bias"); bias != work.block.others.end())
@@ -167,11 +92,11 @@ void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& sca
     linear.range.reset();  // its columns changed differently
   }
   for (const std::string& name : group.routers) {
-    at::Tensor& router = work.block.others.at(name);
+    at::Tensor& router = work.block.others.at(name + ".weight");
     router = as_stored(work, router.to(at::kFloat) * s, router);
   }
-  for (const std::string& subset : group.subsets) {
-    const auto it = work.statistics.find(subset);
+  for (const ValueId value : group.values) {
+    const auto it = work.statistics.find(value);
     if (it == work.statistics.end()) continue;
     SubsetStatistics& stats = it->second;
     if (stats.gram.defined()) stats.gram = stats.gram / s.unsqueeze(1) / s;
@@ -201,8 +126,8 @@ void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shi
     at::Tensor& reader = work.block.linears[i].bias;
     reader = as_stored(work, reader.to(at::kFloat) + work.linears[i].reference.matmul(moved), reader);
   }
-  for (const std::string& subset : group.subsets) {
-    const auto it = work.statistics.find(subset);
+  for (const ValueId value : group.values) {
+    const auto it = work.statistics.find(value);
     if (it == work.statistics.end()) continue;
     SubsetStatistics& stats = it->second;
     if (stats.rows.defined()) stats.rows = stats.rows.to(at::kFloat) - moved;
@@ -214,7 +139,7 @@ void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shi
     if (stats.mean_abs.defined()) wanted |= static_cast<Statistics>(Statistic::mean_abs);
     if (stats.sum_squares.defined()) wanted |= static_cast<Statistics>(Statistic::sum_squares);
     use_current_weights(work);
-    SubsetStatistics fresh = work.collect_again(subset, wanted);
+    SubsetStatistics fresh = work.collect_again(value, wanted);
     fresh.rows = stats.rows;
     stats = std::move(fresh);
   }

@@ -10,19 +10,20 @@ namespace qb {
 // multiplied where it is read, and the block stays the same function.
 struct ScaleGroup {
   enum class Producer { norm, linear };
-  std::string name;                   // of its first subset
   std::vector<size_t> linears;        // readers, indices into BlockWork::linears
-  std::vector<std::string> subsets;   // whose statistics are of that vector (experts: of the tokens routed to them)
-  std::vector<std::string> routers;   // further readers among the block's others, [n, in]
+  std::vector<ValueId> values;        // whose statistics are of that vector (experts: of the tokens routed to them)
+  std::vector<std::string> routers;   // further readers among the block's others, [n, in], without ".weight"
   Producer producer = Producer::norm;
   std::string norm;                   // norm: its name inside the block
+  bool plus_one = false;              // norm: it multiplies by 1 + weight
   size_t linear = 0;                  // linear: index into BlockWork::linears
   at::Tensor rows;                    // linear: [in] int64, the producer's row that makes each channel
   bool shared_rows = false;           // several channels come from one row (grouped-query attention): they share a factor
 };
 
-// The groups of a block whose producer can take a factor in, in order of the forward pass. Left out: what the architecture
-// forbids (a norm after the addition, an activation that is not linear in its input).
+// The groups of a block whose producer can take a factor in, in order of the forward pass, as the layer's graph has them. Left
+// out: what something else reads too, what lies behind an activation that is not linear in its input, and what is transformed
+// at run time before it is read.
 std::vector<ScaleGroup> scale_groups(const BlockWork& work);
 
 // Factors that a group's producer can take in: channels of one row get their geometric mean, values finite and above 0.

@@ -15,8 +15,8 @@ class SmoothQuant final : public Method {
       if (group.producer == ScaleGroup::Producer::linear && !linears_) continue;
       work.begin(work.linears[group.linears.front()]);
       at::Tensor inputs, weights;
-      for (const std::string& subset : group.subsets) {
-        const auto it = work.statistics.find(subset);
+      for (const ValueId value : group.values) {
+        const auto it = work.statistics.find(value);
         if (it == work.statistics.end() || !it->second.abs_max.defined()) continue;
         inputs = inputs.defined() ? at::maximum(inputs, it->second.abs_max) : it->second.abs_max;
       }

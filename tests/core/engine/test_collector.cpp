@@ -14,10 +14,12 @@ namespace {
 constexpr Statistics kAll = static_cast<Statistics>(Statistic::gram) | static_cast<Statistics>(Statistic::abs_max) |
                             static_cast<Statistics>(Statistic::mean_abs) | static_cast<Statistics>(Statistic::rows);
 
-Linear linear_of(const char* subset) {
-  Linear linear;
-  linear.info.subset = subset;
-  return linear;
+// A value that linears read.
+GraphValue value_of(ValueId id) {
+  GraphValue value;
+  value.id = id;
+  value.tapped = true;
+  return value;
 }
 
 }  // namespace
@@ -32,11 +34,10 @@ class TestCollector : public QObject {
     Collector collector(kAll, 16, 65);
     const Control control;
     for (const at::Tensor& x : batches) {
-      const LinearTap tap = collector.tap(control);
-      for (int k = 0; k < 3; ++k) QVERIFY(tap(linear_of("qkv"), x).is_same(x));  // q, k and v: counted once
+      QVERIFY(collector.tap(control)(value_of(3), x).is_same(x));
     }
     const auto statistics = collector.take();
-    const SubsetStatistics& s = statistics.at("qkv");
+    const SubsetStatistics& s = statistics.at(3);
     const at::Tensor all = at::cat(batches).to(at::kDouble);
     QCOMPARE(s.tokens, int64_t{65});
     QVERIFY(at::allclose(s.gram.to(at::kDouble), all.t().matmul(all), 1e-5, 1e-4));
@@ -47,20 +48,30 @@ class TestCollector : public QObject {
     for (int64_t r = 0; r < 16; ++r) QVERIFY(at::equal(s.rows[r], at::cat(batches)[r * 4]));
   }
 
-  void one_subset_seen_twice_at_the_same_address_counts_twice() {
+  void one_value_seen_twice_at_the_same_address_counts_twice() {
     Collector collector(kAll, 16, 20);
     const Control control;
     const at::Tensor x = at::ones({10, 8});
-    for (int pass = 0; pass < 2; ++pass) collector.tap(control)(linear_of("only"), x);
-    QCOMPARE(collector.take().at("only").tokens, int64_t{20});
+    for (int pass = 0; pass < 2; ++pass) collector.tap(control)(value_of(1), x);
+    QCOMPARE(collector.take().at(1).tokens, int64_t{20});
   }
 
   void nothing_is_collected_that_nobody_asked_for() {
     Collector collector(static_cast<Statistics>(Statistic::abs_max), 16, 10);
     const Control control;
-    collector.tap(control)(linear_of("o"), at::ones({10, 8}));
-    const SubsetStatistics s = collector.take().at("o");
+    collector.tap(control)(value_of(2), at::ones({10, 8}));
+    const SubsetStatistics s = collector.take().at(2);
     QVERIFY(s.abs_max.defined() && !s.gram.defined() && !s.mean_abs.defined() && !s.rows.defined());
+  }
+
+  void what_no_linear_reads_is_not_collected() {
+    Collector collector(kAll, 16, 10);
+    const Control control;
+    GraphValue rotated = value_of(4);
+    rotated.tapped = false;
+    collector.tap(control)(rotated, at::ones({10, 8}));
+    collector.tap(control, ValueId{5})(value_of(6), at::ones({10, 8}));
+    QVERIFY(collector.take().empty());
   }
 
   void samples_of_other_lengths_get_their_own_batches() {

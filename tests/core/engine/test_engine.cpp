@@ -143,7 +143,7 @@ class TestEngine : public QObject {
     at::Tensor f = of_float.embed(ids), q = of_float.embed(ids);
     for (int b = 0; b < 3; ++b) {
       f = of_float.forward(of_float.load_block(b), f);
-      q = of_quantized.forward(of_quantized.load_block(b), q, tap);
+      q = of_quantized.forward(of_quantized.load_block(b), q, {.at_linear = tap});
       QVERIFY(at::allclose(seen.float_outputs[b], f.reshape({48, -1}), 1e-4, 1e-4));
       QVERIFY(at::allclose(seen.quantized_outputs[b], q.reshape({48, -1}), 1e-4, 1e-4));
       QVERIFY(!at::allclose(seen.quantized_outputs[b], seen.float_outputs[b], 1e-2, 1e-2));

@@ -35,8 +35,8 @@ qb::LinearReport measured(const at::Tensor& weight, const at::Tensor& after, con
   linear.weight = after;
   work.linears.push_back(linear);
   if (rows.defined()) {
-    work.statistics["proj"].rows = rows;
-    work.statistics["proj"].abs_max = rows.abs().amax(0);
+    work.statistics[0].rows = rows;
+    work.statistics[0].abs_max = rows.abs().amax(0);
   }
   return qb::measure_block({work, decoder, {}, {}, 0}, {}).linears.at(0);
 }

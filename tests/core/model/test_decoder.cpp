@@ -69,12 +69,14 @@ class TestDecoder : public QObject {
     const at::Tensor hidden = decoder.embed(at::randint(kVocabulary, {2, 10}, at::kLong));
     std::map<std::string, std::vector<const void*>> seen;
     std::vector<std::string> order;
-    decoder.forward(block, hidden, [&](const qb::Linear& linear, const at::Tensor& x) {
+    qb::ForwardContext context;
+    context.at_linear = [&](const qb::Linear& linear, const at::Tensor& x) {
       if (x.size(0) != 20 || x.size(1) != linear.info.in_features) throw std::logic_error("shape of a tapped input");
       seen[linear.info.subset].push_back(x.const_data_ptr());
       order.push_back(linear.info.name);
       return x;
-    });
+    };
+    decoder.forward(block, hidden, context);
     QCOMPARE(order.size(), size_t{7});
     QCOMPARE(seen.at("qkv").size(), size_t{3});
     QCOMPARE(seen.at("gate_up").size(), size_t{2});
@@ -87,10 +89,12 @@ class TestDecoder : public QObject {
     const qb::Block block = decoder.load_block(1);
     const at::Tensor hidden = decoder.embed(at::randint(kVocabulary, {1, 12}, at::kLong));
     std::vector<std::pair<at::Tensor, at::Tensor>> kept;
-    decoder.forward(block, hidden, [&](const qb::Linear&, const at::Tensor& x) {
+    qb::ForwardContext context;
+    context.at_linear = [&](const qb::Linear&, const at::Tensor& x) {
       kept.emplace_back(x, x.clone());
       return x;
-    });
+    };
+    decoder.forward(block, hidden, context);
     for (const auto& [now, then] : kept) QVERIFY(at::equal(now, then));
   }
 
@@ -99,10 +103,58 @@ class TestDecoder : public QObject {
     const qb::Block block = decoder.load_block(0);
     const at::Tensor hidden = decoder.embed(at::randint(kVocabulary, {1, 8}, at::kLong));
     // With zeros into o_proj and down_proj a block is its residual.
-    const at::Tensor out = decoder.forward(block, hidden, [](const qb::Linear& linear, const at::Tensor& x) {
+    qb::ForwardContext context;
+    context.at_linear = [](const qb::Linear& linear, const at::Tensor& x) {
       return linear.info.subset == "o" || linear.info.subset == "down" ? at::zeros_like(x) : x;
-    });
+    };
+    const at::Tensor out = decoder.forward(block, hidden, context);
     QVERIFY(at::equal(out, hidden));
+  }
+
+  void every_value_is_seen_once_and_may_be_replaced_or_end_the_pass() {
+    qb::Decoder decoder(model_, nullptr, at::kFloat);
+    const qb::Block block = decoder.load_block(0);
+    const qb::LayerGraph& graph = decoder.graph(0);
+    const at::Tensor hidden = decoder.embed(at::randint(kVocabulary, {2, 8}, at::kLong));
+    std::vector<int> seen(graph.values().size(), 0);
+    qb::ForwardContext context;
+    context.at_value = [&](const qb::GraphValue& value, const at::Tensor& x) {
+      if (x.numel() != 16 * value.width) throw std::logic_error("size of value " + value.name);
+      ++seen[static_cast<size_t>(value.id)];
+      return x;
+    };
+    const at::Tensor plain = decoder.forward(block, hidden, context);
+    for (int count : seen) QCOMPARE(count, 1);
+    QVERIFY(at::equal(plain, decoder.forward(block, hidden)));
+    // What the down projection reads: zeros there leave the sum of input and attention.
+    const qb::ValueId product = block.linears.back().info.input;
+    const at::Tensor x = decoder.forward(block, hidden, {.stop_at = product});
+    QCOMPARE(x.size(1), kInner);
+    context.at_value = [&](const qb::GraphValue& value, const at::Tensor& v) { return value.id == product ? at::zeros_like(v) : v; };
+    const at::Tensor added = at::linear(x, block.linears.back().weight).view(hidden.sizes());
+    QVERIFY(at::allclose(plain - added, decoder.forward(block, hidden, context), 1e-5, 1e-5));
+  }
+
+  void tokens_one_by_one_with_a_cache_are_those_of_one_pass() {
+    qb::Decoder decoder(model_, nullptr, at::kFloat);
+    const at::Tensor ids = at::randint(kVocabulary, {2, 12}, at::kLong);
+    at::Tensor whole = decoder.embed(ids);
+    std::vector<qb::Block> blocks;
+    for (int b = 0; b < decoder.blocks(); ++b) {
+      blocks.push_back(decoder.load_block(b));
+      whole = decoder.forward(blocks.back(), whole);
+    }
+    qb::KeyValueCache cache;
+    std::vector<at::Tensor> parts;
+    int64_t first = 0;
+    for (const int64_t count : {int64_t{5}, int64_t{1}, int64_t{4}, int64_t{1}, int64_t{1}}) {
+      at::Tensor part = decoder.embed(ids.narrow(1, first, count), first);
+      for (const qb::Block& block : blocks) part = decoder.forward(block, part, {.cache = &cache});
+      parts.push_back(part);
+      first += count;
+      QCOMPARE(cache.tokens(0), first);
+    }
+    QVERIFY(at::allclose(at::cat(parts, 1), whole, 1e-4, 1e-4));
   }
 
   void loaded_weights_are_copies_that_may_be_changed() {

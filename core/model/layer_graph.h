@@ -1,0 +1,162 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace qb {
+
+enum class NormKind { rms, rms_plus_one, layer };  // rms_plus_one: Gemma multiplies by 1 + weight
+enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu, relu_squared };
+
+// What one decoder layer computes, as a dataflow graph: operations in order, each making values of earlier ones. The forward
+// pass walks it, and everything that must know the structure of a layer (what shares an input, what may be folded where, what a
+// rotation touches) is derived from it. Torch-free.
+
+using ValueId = int;  // index into LayerGraph::values; 0 is the layer's input
+
+// A vector of every token.
+struct GraphValue {
+  ValueId id = 0;
+  std::string name;          // unique in its layer: "normed", "context", "experts.3.input"
+  int64_t width = 0;
+  int producer = -1;         // operation that makes it; -1: it is the layer's input
+  std::vector<int> readers;  // operations, in order, each as often as it reads
+  bool hadamard = false;     // a run-time transform: all readers see x·H/√width
+  bool tapped = false;       // a linear reads it
+};
+
+// Rows of a matrix that make one value: channel c is row (c / count)·stride + first + c mod count.
+struct Rows {
+  int64_t groups = 1, stride = 0, first = 0, count = 0;
+  int64_t of(int64_t channel) const { return channel / count * stride + first + channel % count; }
+  int64_t width() const { return groups * count; }
+};
+
+// x → x normalised over its whole width, or over each of its heads. The weight (and a layer norm's bias) are the block's
+// tensors `tensor` + ".weight", ".bias"; empty: it has none.
+struct NormOp {
+  NormKind kind = NormKind::rms;
+  double eps = 1e-6;
+  std::string tensor;
+  int64_t heads = 0;         // 0: the whole vector
+  bool own_weights = false;  // every head has its own: tensors "<tensor>.norms.<h>.weight"
+};
+// x → one value for each entry of `outputs`, from the rows of W·x + b.
+struct LinearOp {
+  int linear = 0;            // index into LayerSpec::linears
+  std::vector<Rows> outputs;
+};
+// x → x with the leading dimensions of each head rotated by the token's position.
+struct RotaryOp {
+  int rope = 0;              // index into Architecture::ropes
+  int64_t heads = 1;
+  bool interleaved = false;  // rotated pairs are neighbours (2i, 2i + 1); else i and i + dim / 2
+};
+// q, k, v → the attention's context, causal. Query head h reads key/value head h / (heads / kv_heads).
+struct AttentionOp {
+  int64_t heads = 1, kv_heads = 1;
+  double scale = 1;          // of q·k
+  double softcap = 0;        // 0: none
+  int64_t window = 0;        // keys a query sees, itself included; 0: all before it
+  bool alibi = false;
+  bool round_alibi = false;  // Falcon's: bfloat16 bias / sqrt(head_dim)
+};
+struct ActivationOp { Activation kind = Activation::silu; };  // x → act(x)
+struct GatedOp { Activation kind = Activation::silu; };       // gate, up → act(gate) · up
+struct AddOp { double scale = 1; };                           // a, b → scale · a + b
+// x → weights [tokens, per_token], experts [tokens, per_token]
+struct RouterOp {
+  std::string tensor;        // of the block, [experts, width], without ".weight"
+  int64_t experts = 1, per_token = 1;
+  bool normalise = false;    // the chosen experts' weights sum to one
+};
+// x, experts → rows of the tokens that chose this expert, and which those are ([n, 2]: token, rank). Where none did, both
+// are undefined, and so is what is made of them.
+struct DispatchOp { int expert = 0; };
+struct ZeroOp {};                                             // x → zeros like x
+// sum, y, chosen, weights → sum with the expert's rows added to their tokens, each times its weight
+struct CombineOp {};
+struct ShareOp { std::string tensor; };                       // y, x → y · sigmoid(x·wᵀ); w: [1, width]
+
+using OperationKind = std::variant<NormOp, LinearOp, RotaryOp, AttentionOp, ActivationOp, GatedOp, AddOp, RouterOp, DispatchOp, ZeroOp, CombineOp, ShareOp>;
+
+struct Operation {
+  OperationKind kind;
+  std::vector<ValueId> inputs, outputs;
+  std::vector<bool> last_use;  // of each input: nobody reads it afterwards
+};
+
+class LayerGraph {
+ public:
+  // The layer's input, [width].
+  ValueId input(std::string name, int64_t width);
+  // Adds an operation whose outputs have these names and widths.
+  std::vector<ValueId> add(OperationKind kind, std::vector<ValueId> inputs, const std::vector<std::pair<std::string, int64_t>>& outputs);
+  ValueId add(OperationKind kind, std::vector<ValueId> inputs, std::string name, int64_t width);
+  // Names the layer's output; nothing is added afterwards.
+  void finish(ValueId output);
+
+  const std::vector<GraphValue>& values() const { return values_; }
+  const std::vector<Operation>& operations() const { return operations_; }
+  const GraphValue& value(ValueId id) const { return values_[static_cast<size_t>(id)]; }
+  ValueId output() const { return output_; }
+  void rotate_at_run_time(ValueId id) { values_[static_cast<size_t>(id)].hadamard = true; }
+
+  // The operation that makes a value; nullptr for the layer's input.
+  const Operation* producer(ValueId id) const;
+  // The operation of a linear.
+  const Operation& linear(int index) const;
+  // Linears that read a value, indices into LayerSpec::linears, in order.
+  std::vector<int> linears_reading(ValueId id) const;
+
+ private:
+  std::vector<GraphValue> values_;
+  std::vector<Operation> operations_;
+  std::vector<int> of_linear_;  // operation of each linear
+  ValueId output_ = 0;
+};
+
+// Everything that reads one vector by its channels: linears, routers, and linears of experts that see some of its tokens.
+struct ChannelReaders {
+  std::vector<int> linears;
+  std::vector<ValueId> values;       // the vector, and what experts see of it: whose statistics are of its channels
+  std::vector<std::string> routers;  // further matrices [n, width] among the block's tensors, without ".weight"
+  bool complete = true;              // nothing else reads it: what its readers take in by channel can be undone in the producer
+};
+ChannelReaders channel_readers(const LayerGraph& graph, ValueId id);
+
+// The rows of a linear that make a value's channels, through operations that pass a factor of a channel on (attention, the
+// up side of a gate, ReLU) and whose values have no other reader. Several channels may come of one row.
+struct ChannelSource {
+  int linear = -1;
+  std::vector<int64_t> rows;  // [width]
+};
+// linear -1: there is none.
+ChannelSource channel_source(const LayerGraph& graph, ValueId id);
+
+// What touches the residual stream, the sum of the layer's input and of what its branches add to it.
+struct ResidualStream {
+  struct Reader {
+    std::string norm;                  // tensor of the RMS norm that the stream passes before it is read
+    NormKind kind = NormKind::rms;
+    std::vector<int> linears;
+    std::vector<std::string> routers;  // as in ChannelReaders
+  };
+  std::vector<Reader> readers;
+  std::vector<int> writers;            // linears whose outputs are added
+  std::string obstacle;                // why a rotation of the stream cannot be folded into readers and writers; empty: it can
+};
+ResidualStream residual_stream(const LayerGraph& graph);
+
+// Whether a value is the attention's context, or made of it element by element.
+bool is_context(const LayerGraph& graph, ValueId id);
+
+// The linear that ends the smallest module around linears: the first that all they make flows into, and nothing else;
+// −1: they end in different places, or in the layer's output.
+int module_end(const LayerGraph& graph, const std::vector<int>& linears);
+
+// Whether a linear makes queries or keys: what attention's scores are made of.
+bool makes_scores(const LayerGraph& graph, int linear);
+
+}  // namespace qb
