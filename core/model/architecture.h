@@ -12,7 +12,8 @@ enum class PositionKind { rotary, alibi, alibi_scaled, learned };  // alibi_scal
 // How one fused matrix holds query, key and value rows.
 // concatenated: all q, all k, all v. grouped: per key/value head its queries, then k, then v.
 enum class QkvLayout { separate, concatenated, grouped };
-enum class HeadNorm { none, rms, layer };  // norm of each query and key head before the rotation
+enum class HeadNorm { none, rms, layer, whole, unit };  // of each query and key head; whole: over all heads at once; unit: RMS without weight
+enum class Mixer { attention, latent, delta, convolution };  // how a layer's tokens see each other
 
 // Rotary frequencies of one kind of layer. Formulas and field names: transformers' modeling_rope_utils.
 struct RopeSpec {
@@ -36,12 +37,14 @@ struct TensorSpec {
   std::string gguf;                // the same in GGUF files; empty: those do not have it
   bool plus_one = false;           // GGUF stores 1 + weight
   int64_t gguf_rows = 0, gguf_row = 0;  // one row of a stored [gguf_rows, …]; 0: the whole
+  std::vector<std::string> aliases;  // other names that files use for it
 };
 
-// An expert's matrix inside one tensor of all experts, [experts, rows, in].
+// An expert's matrix inside one tensor of all experts: [experts, rows, in], or [experts, in, rows] where it is transposed.
 struct FusedExpert {
-  std::string tensor;              // inside the folder of experts: "gate_up_proj"; empty: it is stored by itself only
-  int64_t rows = 0, first_row = 0;
+  std::vector<std::string> tensors;  // inside the block, the first that is there: "mlp.experts.gate_up_proj"; empty: it is stored by itself only
+  int64_t rows = 0, first_row = 0, row_step = 1;  // of the stored rows; 2: gate and up rows in turns
+  bool transposed = false;
 };
 
 struct LinearSpec {
@@ -52,6 +55,7 @@ struct LinearSpec {
   ValueId input = 0;               // the value that it reads
   std::string gguf;                // "attn_q"
   std::vector<std::string> gguf_parts;  // where a file may split what is fused here: one stem for each value it makes
+  bool transposed = false;         // Hugging Face stores [in, out]
   int expert = -1;
   FusedExpert fused;
 };
@@ -59,8 +63,13 @@ struct LinearSpec {
 // One decoder block. `linears` are what may be quantized; `others` are norms, routers and the like.
 struct LayerSpec {
   // What a family decides for each layer; build_layers makes the rest of it.
+  Mixer mixer = Mixer::attention;
   int64_t window = 0;              // keys a query sees, itself included; 0: all before it
-  int rope = 0;                    // index into Architecture::ropes
+  int64_t chunk = 0;               // of AttentionOp
+  int rope = 0;                    // index into Architecture::ropes; −1: queries and keys are not rotated
+  double attention_scale = 0;      // of q·k; 0: the architecture's
+  HeadNorm head_norm = HeadNorm::none;  // where it is the layer's own; none: the architecture's
+  PositionScaleOp query_scale;     // beta 0: none
   bool experts = false;
 
   LayerGraph graph;
@@ -77,7 +86,25 @@ struct NameTable {
   std::string positions, embedding_norm, project_in, project_out;        // outside blocks
   std::string post_attention_norm, post_mlp_norm, q_norm, k_norm;
   std::string router, expert, expert_gate, expert_up, expert_down;       // expert: "mlp.experts."
-  std::string shared_gate, shared_up, shared_down, shared_router;
+  std::string shared_gate, shared_up, shared_down, shared_router;        // shared_router empty: the shared expert is added as it is
+  std::string choice_bias, sinks;                                        // whole names, without a suffix of their own
+  std::string fused_gate_up, fused_down, shared_gate_up;                 // of all experts, beside transformers' own names; a fused shared expert
+  std::string q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;                 // latent attention
+  std::string delta_qkv, delta_qkvz, delta_z, delta_ba, delta_b, delta_a, delta_norm, delta_out, convolution, decay, step;
+  std::string convolution_in, convolution_out;                           // LFM2's
+};
+
+// Latent attention (DeepSeek-V2, arXiv 2405.04434): queries and keys come from narrow vectors. Widths of a head's parts.
+struct LatentSpec {
+  int64_t q_rank = 0;              // 0: queries straight from the hidden states
+  int64_t kv_rank = 0, nope_dim = 0, rope_dim = 0, value_dim = 0;
+  double norm_eps = 1e-6;          // of the narrow vectors
+  bool bias = false;               // of the matrices that make them
+};
+
+// The gated delta net of Qwen3-Next.
+struct DeltaSpec {
+  int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0, kernel = 0;
 };
 
 // GGUF's names, the same for most families. Experts are stored in one tensor a kind.
@@ -93,27 +120,47 @@ struct Architecture {
   NormKind norm = NormKind::rms;
   double norm_eps = 1e-6;
   bool norm_affine = true;         // norms have weights (and biases, for layer norms)
+  bool norm_bias = true;           // layer norms have biases
   bool final_norm = true;
   bool norm_after = false;         // OPT-350M: norms follow the residual addition
   bool residual_after_norm = false;  // Bloom's apply_residual_connection_post_layernorm
   bool parallel = false;           // attention and MLP read the same input and are added together
   HeadNorm head_norm = HeadNorm::none;
-  bool head_norm_per_head = false;  // StableLM: every head has its own weights
+  bool head_norm_per_head = false;  // every head has its own weights: tensors of their own (StableLM)
+  bool head_norm_stacked = false;  // or rows of one [heads, head_dim] (Cohere)
+  bool head_norm_bias = false;
+  bool head_norm_after_rope = false;
 
   PositionKind position = PositionKind::rotary;
   int64_t position_offset = 0;     // OPT: position p reads row p + 2
   std::vector<RopeSpec> ropes;
+  bool rope_interleaved = false;   // as RotaryOp's
   QkvLayout qkv = QkvLayout::separate;
-  bool qkv_bias = false, o_bias = false, mlp_bias = false;
+  bool qkv_bias = false, o_bias = false, mlp_bias = false, head_bias = false;
+  double qkv_clip = 0;             // queries, keys and values stay between −clip and clip; 0: as they are
+  bool output_gate = false;        // q_proj makes, per head, a query and a gate of the attention's context (Qwen3-Next)
+  bool transposed_linears = false; // GPT-2's Conv1D
+  LatentSpec latent;
+  DeltaSpec delta;
+  int64_t convolution_kernel = 0;  // LFM2's
+  bool convolution_bias = false;
   double attention_scale = 0;      // of q·k
   double attention_softcap = 0, logit_softcap = 0;  // 0: none
   double embedding_scale = 1, residual_scale = 1, logit_scale = 1;
   int64_t embedding_size = 0;      // OPT-350M's embedding is narrower than its hidden states; else hidden_size
+  int64_t embedding_rows = 0;      // where there are more than the head has; 0: vocabulary
+  bool normalise_head = false;     // rows of the head have length 1 (Baichuan 2)
 
   Activation activation = Activation::silu;
   bool gated = true;               // down(act(gate) · up)
   int64_t experts = 0, experts_per_token = 0, expert_intermediate_size = 0, shared_intermediate_size = 0;
   bool normalise_expert_weights = false;
+  // What else routes (RouterOp). Its tensor's name and the numbers of experts are those above.
+  RouterOp router;
+  bool router_bias = false, expert_bias = false, shared_bias = false;
+  bool weigh_expert_inputs = false;
+  bool experts_transposed = false, experts_interleaved = false;  // how tensors of all experts lie in Hugging Face files
+  std::vector<int64_t> stored_blocks;  // number in the files of each block; empty: its own
 
   NameTable names, gguf = gguf_names();
   std::vector<LayerSpec> layers;

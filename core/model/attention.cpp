@@ -19,7 +19,7 @@ at::Tensor alibi_bias(const AttentionSpec& spec, int64_t begin, int64_t end, int
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
   const int64_t batch = q.size(0), seq = q.size(1), heads = q.size(2), dim = q.size(3), kv_heads = k.size(2), group = heads / kv_heads, out_dim = v.size(3);
   const int64_t total = k.size(1), before = total - seq;  // keys of tokens before the first query
-  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && (spec.window == 0 || spec.window >= total) && (before == 0 || seq == 1);
+  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && !spec.sinks.defined() && (spec.chunk == 0 || spec.chunk >= total) && (spec.window == 0 || spec.window >= total) && (before == 0 || seq == 1);
   if (plain) {
     at::Tensor kk = k.transpose(1, 2), vv = v.transpose(1, 2);
     const at::Tensor o = at::scaled_dot_product_attention(q.transpose(1, 2), kk, vv, {}, 0.0, before == 0, spec.scale, group > 1);
@@ -42,8 +42,19 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     const at::Tensor distance = at::arange(from, to, positions).unsqueeze(1) - at::arange(first, to, positions).unsqueeze(0);
     at::Tensor hidden = distance < 0;
     if (spec.window > 0) hidden = hidden.logical_or(distance >= spec.window);
+    if (spec.chunk > 0) {
+      auto chunk_of = [&](int64_t begin_at, int64_t end_at) { return at::arange(begin_at, end_at, positions).div(spec.chunk, "floor"); };
+      hidden = hidden.logical_or(chunk_of(from, to).unsqueeze(1) != chunk_of(first, to).unsqueeze(0));
+    }
     scores.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
-    const at::Tensor weights = at::softmax(scores, -1).to(q.scalar_type()).reshape({batch, kv_heads, group * rows, keys});
+    at::Tensor shares;
+    if (spec.sinks.defined()) {
+      const at::Tensor sink = spec.sinks.to(at::kFloat).reshape({1, heads, 1, 1}).expand({batch, heads, rows, 1});
+      shares = at::softmax(at::cat({scores, sink}, -1), -1).narrow(-1, 0, keys);
+    } else {
+      shares = at::softmax(scores, -1);
+    }
+    const at::Tensor weights = shares.to(q.scalar_type()).reshape({batch, kv_heads, group * rows, keys});
     const at::Tensor o = at::matmul(weights, v.narrow(1, first, keys).transpose(1, 2));
     out.narrow(1, begin, rows).copy_(o.reshape({batch, kv_heads, group, rows, out_dim}).permute({0, 3, 1, 2, 4}).reshape({batch, rows, heads * out_dim}));
   }

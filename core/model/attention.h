@@ -7,6 +7,8 @@ struct AttentionSpec {
   double scale = 1;        // of q·k
   double softcap = 0;      // tanh(s / cap) · cap before the mask; 0: none
   int64_t window = 0;      // keys a query sees, itself included; 0: all before it
+  int64_t chunk = 0;       // only keys of the query's own chunk of so many tokens are seen; 0: no chunks
+  at::Tensor sinks;        // [heads]: a score of its own in each softmax, whose share goes nowhere; undefined: none
   at::Tensor alibi;        // [heads] float32 slopes: adds slope · key position to the scaled score; undefined: none
   bool round_alibi = false;  // Falcon rounds slope and bias to bfloat16 and divides by sqrt(head_dim), see alibi_slopes
 };

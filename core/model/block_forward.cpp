@@ -5,7 +5,9 @@
 #include "core/base/error.h"
 #include "core/model/attention.h"
 #include "core/model/hadamard.h"
+#include "core/model/delta_rule.h"
 #include "core/model/kernels.h"
+#include "core/model/router.h"
 
 namespace qb {
 namespace {
@@ -28,19 +30,17 @@ at::Tensor BlockForward::own(const Operation& step, size_t input, at::Tensor x) 
 }
 
 BlockForward::Tensors BlockForward::apply(const NormOp& op, const Operation& step, Tensors in) {
-  if (op.heads == 0) {
-    if (op.tensor.empty()) return {normalise(flat(in[0]), op.kind, op.eps, {}, {})};
-    return {normalise(flat(in[0]), op.kind, op.eps, tensor(op.tensor + ".weight"), tensor(op.tensor + ".bias"))};
-  }
-  at::Tensor weight;
-  if (!op.own_weights) {
-    weight = block_.others.at(op.tensor + ".weight");
-  } else {
+  at::Tensor weight, bias;
+  if (op.own_tensors) {
     std::vector<at::Tensor> rows;
     for (int64_t h = 0; h < op.heads; ++h) rows.push_back(block_.others.at(fmt::format("{}.norms.{}.weight", op.tensor, h)));
     weight = at::stack(rows);
+  } else if (!op.tensor.empty()) {
+    weight = tensor(op.tensor + ".weight");
+    bias = tensor(op.tensor + ".bias");
   }
-  return {normalise_heads(by_head(own(step, 0, std::move(in[0])), op.heads), op.kind == NormKind::layer, op.kind == NormKind::rms_plus_one, op.eps, weight)};
+  if (op.heads == 0) return {normalise(flat(in[0]).contiguous(), op.kind, op.eps, weight, bias)};
+  return {normalise_heads(by_head(own(step, 0, std::move(in[0])), op.heads), op.kind, op.eps, weight, bias)};
 }
 
 BlockForward::Tensors BlockForward::apply(const LinearOp& op, const Operation&, Tensors in) {
@@ -68,9 +68,12 @@ BlockForward::Tensors BlockForward::apply(const RotaryOp& op, const Operation& s
   const int64_t length = first_ + seq_;
   auto [it, fresh] = rotary_.try_emplace({op.rope, length});
   if (fresh) it->second = rotary_table(a_.ropes[static_cast<size_t>(op.rope)], length, in[0].device());
-  const at::Tensor heads = by_head(own(step, 0, std::move(in[0])), op.heads);
-  if (first_ == 0) return {apply_rotary(heads, it->second, seq_, op.interleaved)};
-  return {apply_rotary(heads, {it->second.cos.narrow(0, first_, seq_), it->second.sin.narrow(0, first_, seq_)}, seq_, op.interleaved)};
+  RotaryTable table = it->second;
+  if (first_ > 0) table = {table.cos.narrow(0, first_, seq_), table.sin.narrow(0, first_, seq_)};
+  at::Tensor heads = by_head(own(step, 0, std::move(in[0])), op.heads);
+  if (op.first == 0) return {apply_rotary(std::move(heads), table, seq_, op.interleaved)};
+  const at::Tensor before = heads.narrow(2, 0, op.first), after = apply_rotary(heads.narrow(2, op.first, heads.size(2) - op.first), table, seq_, op.interleaved);
+  return {learns(after) ? at::cat({before, after}, 2) : heads};  // rotated in place unless a gradient flows
 }
 
 BlockForward::Tensors BlockForward::apply(const AttentionOp& op, const Operation&, Tensors in) {
@@ -78,6 +81,8 @@ BlockForward::Tensors BlockForward::apply(const AttentionOp& op, const Operation
   spec.scale = op.scale;
   spec.softcap = op.softcap;
   spec.window = op.window;
+  spec.chunk = op.chunk;
+  if (!op.sinks.empty()) spec.sinks = block_.others.at(op.sinks);
   if (op.alibi) spec.alibi = alibi_;
   spec.round_alibi = op.round_alibi;
   auto batched = [&](const at::Tensor& x, int64_t heads) { return by_head(x, heads).unflatten(0, {batch_, seq_}); };
@@ -85,6 +90,52 @@ BlockForward::Tensors BlockForward::apply(const AttentionOp& op, const Operation
   if (context_.cache) std::tie(k, v) = context_.cache->append(block_.index, k, v);
   return {attention(batched(in[0], op.heads), k, v, spec).view({batch_ * seq_, -1})};
 }
+
+BlockForward::Tensors BlockForward::apply(const PositionScaleOp& op, const Operation&, Tensors in) {
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(in[0].device());
+  const at::Tensor steps = (at::arange(first_, first_ + seq_, options) + static_cast<double>(op.offset)).div(static_cast<double>(op.context), "floor");
+  const at::Tensor scale = (steps.log1p() * op.beta + 1).repeat({batch_}).unsqueeze(1);
+  return {flat(in[0]) * scale.to(in[0].scalar_type())};
+}
+
+BlockForward::Tensors BlockForward::apply(const ClampOp& op, const Operation&, Tensors in) { return {in[0].clamp(-op.limit, op.limit)}; }
+
+BlockForward::Tensors BlockForward::apply(const JoinOp& op, const Operation&, Tensors in) {
+  const at::Tensor own_part = by_head(in[0], op.heads), shared = flat(in[1]).unsqueeze(1);
+  return {at::cat({own_part, shared.expand({shared.size(0), op.heads, shared.size(2)})}, 2)};
+}
+
+BlockForward::Tensors BlockForward::apply(const ConcatenateOp&, const Operation&, Tensors in) {
+  for (at::Tensor& x : in) x = flat(x);
+  return {at::cat(in, 1)};
+}
+
+BlockForward::Tensors BlockForward::apply(const SplitOp&, const Operation& step, Tensors in) {
+  Tensors parts;
+  int64_t first = 0;
+  for (ValueId id : step.outputs) {
+    parts.push_back(in[0].narrow(1, first, graph_.value(id).width));
+    first += graph_.value(id).width;
+  }
+  return parts;
+}
+
+BlockForward::Tensors BlockForward::apply(const ConvolutionOp& op, const Operation&, Tensors in) {
+  at::Tensor bias = tensor(op.tensor + ".bias");
+  if (bias.defined()) bias = bias.to(held_);
+  return {causal_convolution(flat(in[0]).view({batch_, seq_, -1}), block_.others.at(op.tensor + ".weight").to(held_), bias).view({batch_ * seq_, -1})};
+}
+
+BlockForward::Tensors BlockForward::apply(const DeltaRuleOp& op, const Operation&, Tensors in) {
+  auto heads = [&](const at::Tensor& x, int64_t count) { return by_head(x, count).unflatten(0, {batch_, seq_}); };
+  const at::Tensor out = gated_delta_rule(heads(in[0], op.key_heads), heads(in[1], op.key_heads), heads(in[2], op.value_heads),
+                                          flat(in[3]).view({batch_, seq_, -1}), flat(in[4]).view({batch_, seq_, -1}), block_.others.at(op.decay), block_.others.at(op.step));
+  return {out.view({batch_ * seq_, op.value_heads, -1})};
+}
+
+BlockForward::Tensors BlockForward::apply(const MultiplyOp&, const Operation&, Tensors in) { return {flat(in[0]) * flat(in[1])}; }
+
+BlockForward::Tensors BlockForward::apply(const SigmoidGateOp&, const Operation&, Tensors in) { return {flat(in[0]) * at::sigmoid(flat(in[1]))}; }
 
 BlockForward::Tensors BlockForward::apply(const ActivationOp& op, const Operation&, Tensors in) { return {activate(flat(in[0]), op.kind)}; }
 
@@ -99,24 +150,29 @@ BlockForward::Tensors BlockForward::apply(const AddOp& op, const Operation& step
 }
 
 BlockForward::Tensors BlockForward::apply(const RouterOp& op, const Operation&, Tensors in) {
-  const at::Tensor scores = at::softmax(at::linear(in[0], block_.others.at(op.tensor + ".weight").to(held_)).to(at::kFloat), -1);
-  auto [weights, experts] = at::topk(scores, op.per_token, -1);
-  if (op.normalise) weights = weights / weights.sum(-1, true);
+  const at::ScalarType dtype = op.wide ? at::kFloat : held_;
+  at::Tensor bias = tensor(op.tensor + ".bias");
+  if (bias.defined()) bias = bias.to(dtype);
+  const at::Tensor logits = at::linear(in[0].to(dtype), block_.others.at(op.tensor + ".weight").to(dtype), bias).to(at::kFloat);
+  const auto [weights, experts] = route(logits, op, op.choice_bias.empty() ? at::Tensor() : block_.others.at(op.choice_bias));
   return {weights, experts};
 }
 
 BlockForward::Tensors BlockForward::apply(const DispatchOp& op, const Operation&, Tensors in) {
   const at::Tensor chosen = (in[1] == op.expert).nonzero();  // [n, 2]: token, rank
   if (chosen.size(0) == 0) return {at::Tensor(), at::Tensor()};
-  return {in[0].index_select(0, chosen.select(1, 0)), chosen};
+  const at::Tensor token = chosen.select(1, 0), rows = in[0].index_select(0, token);
+  if (!op.weigh) return {rows, chosen};
+  return {rows * in[2].index({token, chosen.select(1, 1)}).to(held_).unsqueeze(1), chosen};
 }
 
 BlockForward::Tensors BlockForward::apply(const ZeroOp&, const Operation&, Tensors in) { return {at::zeros_like(in[0])}; }
 
-BlockForward::Tensors BlockForward::apply(const CombineOp&, const Operation& step, Tensors in) {
+BlockForward::Tensors BlockForward::apply(const CombineOp& op, const Operation& step, Tensors in) {
   at::Tensor sum = own(step, 0, std::move(in[0]));
   if (!in[1].defined()) return {sum};
   const at::Tensor token = in[2].select(1, 0), rank = in[2].select(1, 1);
+  if (!op.weigh) return {sum.index_add_(0, token, in[1])};
   return {sum.index_add_(0, token, in[1] * in[3].index({token, rank}).to(held_).unsqueeze(1))};
 }
 
@@ -134,6 +190,8 @@ at::Tensor BlockForward::made(const GraphValue& value, at::Tensor x) const {
 at::Tensor BlockForward::run(const at::Tensor& hidden) {
   batch_ = hidden.size(0), seq_ = hidden.size(1);
   if (context_.cache) first_ = context_.cache->tokens(block_.index);
+  if (context_.cache && a_.layers[static_cast<size_t>(block_.index)].mixer != Mixer::attention && a_.layers[static_cast<size_t>(block_.index)].mixer != Mixer::latent)
+    throw InternalError(fmt::format("block {}: a cache of keys and values cannot continue a {} layer", block_.index, a_.family));
   Tensors values(graph_.values().size());
   values[0] = made(graph_.value(0), hidden.reshape({batch_ * seq_, a_.hidden_size}).to(held_).contiguous());
   if (context_.stop_at == ValueId{0}) return values[0];

@@ -28,6 +28,15 @@ class BlockForward {
   Tensors apply(const LinearOp& op, const Operation& step, Tensors in);
   Tensors apply(const RotaryOp& op, const Operation& step, Tensors in);
   Tensors apply(const AttentionOp& op, const Operation& step, Tensors in);
+  Tensors apply(const PositionScaleOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ClampOp& op, const Operation& step, Tensors in);
+  Tensors apply(const JoinOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ConcatenateOp& op, const Operation& step, Tensors in);
+  Tensors apply(const SplitOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ConvolutionOp& op, const Operation& step, Tensors in);
+  Tensors apply(const MultiplyOp& op, const Operation& step, Tensors in);
+  Tensors apply(const SigmoidGateOp& op, const Operation& step, Tensors in);
+  Tensors apply(const DeltaRuleOp& op, const Operation& step, Tensors in);
   Tensors apply(const ActivationOp& op, const Operation& step, Tensors in);
   Tensors apply(const GatedOp& op, const Operation& step, Tensors in);
   Tensors apply(const AddOp& op, const Operation& step, Tensors in);

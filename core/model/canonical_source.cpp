@@ -69,9 +69,12 @@ at::Tensor CanonicalSource::read(const std::string& name) const {
   const CanonicalTensor& entry = tensors_[it->second];
   at::Tensor value;
   if (entry.slice >= 0) {
-    value = read_slice(entry).narrow(0, entry.first_row, entry.info.shape[0]);
+    value = read_slice(entry);
+    if (entry.transposed && value.dim() == 2) value = value.t();
+    value = value.slice(0, entry.first_row, entry.first_row + entry.info.shape[0] * entry.row_step, entry.row_step);
   } else if (entry.stored.size() == 1) {
     value = base_->read(entry.stored.front());
+    if (entry.transposed) value = value.t();
   } else {
     std::vector<at::Tensor> parts;
     for (const std::string& part : entry.stored) parts.push_back(base_->read(part));
@@ -80,7 +83,7 @@ at::Tensor CanonicalSource::read(const std::string& name) const {
   if (!entry.scale.empty()) value = apply_scale(value, base_->read(entry.scale), entry.scale_block);
   if (!entry.order.empty()) value = value.index_select(0, at::tensor(entry.order, at::kLong));
   if (entry.add != 0) value = value.to(at::kFloat) + entry.add;
-  return value.reshape(entry.info.shape);
+  return value.reshape(entry.info.shape).contiguous();
 }
 
 std::vector<TensorSpec> required_tensors(const Architecture& a) {
@@ -117,7 +120,11 @@ void check_stored(const TensorSource& base, const std::string& origin, const Ten
       entry.info.offset = stored->offset;
     }
     // A slice is a whole fraction of its tensor: an expert, or half of one.
-    const int64_t used = entry.slice >= 0 ? spec.shape[0] * spec.shape[1] : stored->elements();
+    int64_t used = stored->elements();
+    if (entry.slice >= 0) {
+      used = 1;
+      for (int64_t size : spec.shape) used *= size;
+    }
     if (used > 0) entry.info.bytes += stored->bytes / static_cast<uint64_t>(stored->elements() / used);
   }
 }

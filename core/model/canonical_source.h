@@ -15,6 +15,8 @@ struct CanonicalTensor {
   std::vector<std::string> stored;  // concatenated along rows
   int64_t slice = -1;               // this expert of a stored [experts, rows, columns]
   int64_t first_row = 0;            // of the slice, for [gate; up] fused in one tensor; the canonical shape says how many
+  int64_t row_step = 1;             // between them
+  bool transposed = false;          // stored [columns, rows], the slice too
   std::vector<int64_t> order;       // canonical row r is stored row order[r]; empty: as stored
   float add = 0;                    // GGUF stores Gemma's norms as 1 + weight
   std::string scale;                // of F8 weights: a tensor that multiplies them, per tensor, row or block

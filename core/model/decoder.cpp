@@ -83,10 +83,10 @@ struct Decoder::State {
   }
 
   // A vocabulary matrix stays as stored (mapped) where it can: it is widened a slice at a time.
-  at::Tensor load_vocabulary(const std::string& name) const {
+  at::Tensor load_vocabulary(const std::string& name, int64_t rows) const {
     const TensorInfo* info = source->find(name);
     if (!info) throw InputError(fmt::format("{}: tensor \"{}\" is missing", model->path.string(), name));
-    at::Tensor value = read(name, {a().vocabulary, a().embedding_size});
+    at::Tensor value = read(name, {rows, a().embedding_size});
     if (device.is_cpu() && value.scalar_type() == dtype) return value;
     return value.to(at::TensorOptions().dtype(dtype).device(device));
   }
@@ -101,7 +101,7 @@ struct Decoder::State {
     at::Tensor weight, bias;
     if (a().norm_affine) {
       weight = global(name + ".weight", {a().hidden_size});
-      if (a().norm == NormKind::layer) bias = global(name + ".bias", {a().hidden_size});
+      if (is_layer_norm(a().norm) && a().norm_bias) bias = global(name + ".bias", {a().hidden_size});
     }
     return normalise(x, a().norm, a().norm_eps, weight, bias);
   }
@@ -119,14 +119,21 @@ struct Decoder::State {
       if (a().tied_embeddings) {
         head = embedding_rows();
       } else {
-        head = load_vocabulary(a().names.head + ".weight");
+        head = load_vocabulary(a().names.head + ".weight", a().vocabulary);
       }
+      if (a().normalise_head) head = head.to(at::kFloat).div_(head.to(at::kFloat).norm(2, 1, true).clamp_min(1e-12)).to(head.scalar_type());
     }
     return head;
   }
 
+  HeadSpec head_spec() {
+    HeadSpec spec{head_rows(), {}, a().logit_scale, a().logit_softcap};
+    if (a().head_bias) spec.bias = global(a().names.head + ".bias", {a().vocabulary});
+    return spec;
+  }
+
   const at::Tensor& embedding_rows() {
-    if (!embedding.defined()) embedding = load_vocabulary(a().names.embedding + ".weight");
+    if (!embedding.defined()) embedding = load_vocabulary(a().names.embedding + ".weight", a().embedding_rows > 0 ? a().embedding_rows : a().vocabulary);
     return embedding;
   }
 };
@@ -218,13 +225,13 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
   at::NoGradGuard no_grad;
   State& s = *state_;
   const at::Tensor x = s.before_head(hidden);
-  const HeadSpec spec{s.head_rows(), s.a().logit_scale, s.a().logit_softcap};
+  const HeadSpec spec = s.head_spec();
   return head_logits(x, spec).reshape({hidden.size(0), hidden.size(1), s.a().vocabulary});
 }
 
 std::pair<double, at::Tensor> Decoder::divergence(const at::Tensor& hidden, const at::Tensor& teacher) {
   State& s = *state_;
-  const HeadSpec spec{s.head_rows(), s.a().logit_scale, s.a().logit_softcap};
+  const HeadSpec spec = s.head_spec();
   at::Tensor target;
   {
     const at::NoGradGuard no_grad;
@@ -248,7 +255,7 @@ at::Tensor Decoder::negative_log_likelihood(const at::Tensor& hidden, const at::
   // The last position predicts nothing that is known.
   const at::Tensor x = s.before_head(hidden.narrow(1, 0, seq - 1));
   const at::Tensor targets = ids.to(at::kLong).to(s.device).narrow(1, 1, seq - 1).reshape({-1});
-  const HeadSpec spec{s.head_rows(), s.a().logit_scale, s.a().logit_softcap};
+  const HeadSpec spec = s.head_spec();
   return head_negative_log_likelihood(x, targets, spec).reshape({batch, seq - 1});
 }
 

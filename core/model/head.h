@@ -5,6 +5,7 @@ namespace qb {
 
 struct HeadSpec {
   at::Tensor rows;      // [vocabulary, width], any floating dtype
+  at::Tensor bias;      // [vocabulary] or undefined, added before all else
   double scale = 1;     // of the logits
   double softcap = 0;   // tanh(l / cap) · cap; 0: none
 };

@@ -17,6 +17,7 @@ at::Tensor activation_of(const at::Tensor& x, Activation activation) {
     case Activation::quick_gelu: return x * at::sigmoid(1.702 * x);
     case Activation::relu: return at::relu(x);
     case Activation::relu_squared: return at::relu(x).square();
+    case Activation::clamped_swiglu: break;  // of a gate and its product: activate_gated
   }
   return x;
 }
@@ -44,12 +45,12 @@ struct RowNorm {
     float variance = 0;
     for (float p : partial) variance += p;
     const float scale = 1 / std::sqrt(variance / static_cast<float>(size) + eps);
+    const float one = plus_one ? 1.f : 0.f;
     if (!weight) {
       for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale;
     } else if (bias) {
-      for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+      for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * (weight[i] + one) + bias[i];
     } else {
-      const float one = plus_one ? 1.f : 0.f;
       for (i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * (weight[i] + one);
     }
   }
@@ -75,11 +76,11 @@ at::Tensor as_float(const at::Tensor& x) { return x.defined() ? x.to(at::kFloat)
 
 at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t size = x.size(-1);
-  const bool layer = kind == NormKind::layer;
+  const bool layer = is_layer_norm(kind);
   if (x.is_cpu() && x.is_contiguous() && !learns(x) && !learns(weight) && !learns(bias)) {
     const at::Tensor w = as_float(weight), b = as_float(bias);
     at::Tensor y = at::empty_like(x);
-    const RowNorm row{size, layer, kind == NormKind::rms_plus_one, static_cast<float>(eps), data_or_null(w), data_or_null(b)};
+    const RowNorm row{size, layer, is_plus_one(kind), static_cast<float>(eps), data_or_null(w), data_or_null(b)};
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "normalise", [&] {
       normalise_rows(x.const_data_ptr<scalar_t>(), y.mutable_data_ptr<scalar_t>(), x.numel() / size, row);
     });
@@ -88,21 +89,26 @@ at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::T
   at::Tensor f = x.to(at::kFloat);
   if (layer) f = f - f.mean(-1, true);
   f = f * at::rsqrt(f.square().mean(-1, true) + eps);
-  if (weight.defined()) f = f * (kind == NormKind::rms_plus_one ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat));
+  if (weight.defined()) f = f * (is_plus_one(kind) ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat));
   if (bias.defined()) f = f + bias.to(at::kFloat);
   return f.to(x.scalar_type());
 }
 
-at::Tensor normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight) {
+at::Tensor normalise_heads(at::Tensor x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias) {
   at::Tensor f = x.to(at::kFloat);
-  if (layer) f = f - f.mean(-1, true);
+  if (is_layer_norm(kind)) f = f - f.mean(-1, true);
   f = f * at::rsqrt(f.square().mean(-1, true) + eps);
-  at::Tensor w = weight.to(at::kFloat);
-  f = f * (plus_one ? w + 1 : w);
+  if (weight.defined()) f = f * (is_plus_one(kind) ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat));
+  if (bias.defined()) f = f + bias.to(at::kFloat);
   return learns(x) ? f.to(x.scalar_type()) : x.copy_(f);
 }
 
 at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation) {
+  if (activation == Activation::clamped_swiglu) {
+    // gpt-oss: gates up to 7, factors between −7 and 7, one more than the factor.
+    const at::Tensor g = gate.clamp_max(7), u = up.clamp(-7, 7);
+    return (u + 1) * (g * at::sigmoid(g * 1.702));
+  }
   if (learns(gate) || learns(up)) return activation_of(gate, activation) * up;
   if (activation == Activation::silu) return at::silu_(gate).mul_(up);
   return activation_of(gate, activation).mul_(up);

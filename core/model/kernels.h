@@ -13,8 +13,9 @@ at::Tensor normalise(const at::Tensor& x, NormKind kind, double eps, const at::T
 // Whether a gradient must flow through x: then nothing is fused, and nothing written in place.
 bool learns(const at::Tensor& x);
 
-// Norm of every head of x [tokens, heads, head_dim], in x's memory unless a gradient flows; weight [head_dim] or [heads, head_dim]; layer norms have no bias.
-at::Tensor normalise_heads(at::Tensor x, bool layer, bool plus_one, double eps, const at::Tensor& weight);
+// Norm of every head of x [tokens, heads, head_dim], in x's memory unless a gradient flows; weight and bias: [head_dim],
+// [heads, head_dim] or undefined.
+at::Tensor normalise_heads(at::Tensor x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias);
 
 // act(gate) · up, in gate's memory where it can be; gate, up: [tokens, width], may be column ranges of one tensor.
 at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation);

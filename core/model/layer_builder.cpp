@@ -8,8 +8,8 @@ namespace {
 
 void add_norm(std::vector<TensorSpec>& list, const Architecture& a, const std::string& name, const std::string& gguf, int64_t size) {
   if (name.empty() || !a.norm_affine) return;
-  list.push_back({name + ".weight", {size}, gguf + ".weight", a.norm == NormKind::rms_plus_one});
-  if (a.norm == NormKind::layer) list.push_back({name + ".bias", {size}, gguf + ".bias"});
+  list.push_back({name + ".weight", {size}, gguf + ".weight", is_plus_one(a.norm)});
+  if (is_layer_norm(a.norm) && a.norm_bias) list.push_back({name + ".bias", {size}, gguf + ".bias"});
 }
 
 class LayerBuilder {
@@ -19,8 +19,7 @@ class LayerBuilder {
   void build() {
     const ValueId x = graph_.input("input", a_.hidden_size);
     const ValueId normed = a_.norm_after ? x : norm(x, n_.input_norm, g_.input_norm);
-    ValueId attended = attention(normed);
-    if (!n_.post_attention_norm.empty()) attended = norm(attended, n_.post_attention_norm, g_.post_attention_norm);
+    const ValueId attended = norm(mixer(normed), n_.post_attention_norm, g_.post_attention_norm);
     ValueId out;
     if (a_.parallel) {
       const ValueId input = n_.mlp_norm.empty() ? normed : norm(x, n_.mlp_norm, g_.mlp_norm);
@@ -29,8 +28,7 @@ class LayerBuilder {
       ValueId middle = add(attended, a_.residual_after_norm ? normed : x, a_.residual_scale, "middle");
       if (a_.norm_after) middle = norm(middle, n_.input_norm, g_.input_norm);
       const ValueId input = a_.norm_after ? middle : norm(middle, n_.mlp_norm, g_.mlp_norm);
-      out = mlp(input);
-      if (!n_.post_mlp_norm.empty()) out = norm(out, n_.post_mlp_norm, g_.post_mlp_norm);
+      out = norm(mlp(input), n_.post_mlp_norm, g_.post_mlp_norm);
       out = add(out, a_.residual_after_norm ? input : middle, a_.residual_scale, "output");
       if (a_.norm_after) out = norm(out, n_.mlp_norm, g_.mlp_norm);
     }
@@ -40,9 +38,11 @@ class LayerBuilder {
  private:
   int64_t width(ValueId id) const { return graph_.value(id).width; }
 
+  // A family without this norm has no name for it.
   ValueId norm(ValueId x, const std::string& name, const std::string& gguf) {
-    add_norm(layer_.others, a_, name, gguf, a_.hidden_size);
-    return graph_.add(NormOp{a_.norm, a_.norm_eps, a_.norm_affine ? name : ""}, {x}, name, a_.hidden_size);
+    if (name.empty()) return x;
+    add_norm(layer_.others, a_, name, gguf, width(x));
+    return graph_.add(NormOp{a_.norm, a_.norm_eps, a_.norm_affine ? name : ""}, {x}, name, width(x));
   }
 
   ValueId add(ValueId a, ValueId b, double scale, const char* name) { return graph_.add(AddOp{scale}, {a, b}, name, width(a)); }
@@ -58,6 +58,7 @@ class LayerBuilder {
     }
     spec.in = width(input);
     spec.input = input;
+    spec.transposed = a_.transposed_linears && spec.expert < 0;
     layer_.linears.push_back(std::move(spec));
     return graph_.add(std::move(operation), {input}, outputs);
   }
@@ -67,27 +68,75 @@ class LayerBuilder {
   }
 
   ValueId head_norm(ValueId x, const std::string& name, const std::string& gguf, int64_t heads) {
-    if (a_.head_norm == HeadNorm::none) return x;
-    if (!a_.head_norm_per_head) {
-      layer_.others.push_back({name + ".weight", {a_.head_dim}, gguf + ".weight", a_.norm == NormKind::rms_plus_one});
-    } else {
+    const HeadNorm which = layer_.head_norm == HeadNorm::none ? a_.head_norm : layer_.head_norm;
+    if (which == HeadNorm::none) return x;
+    NormOp norm{which == HeadNorm::layer ? NormKind::layer : is_plus_one(a_.norm) ? NormKind::rms_plus_one : NormKind::rms, a_.norm_eps, name, heads};
+    if (which == HeadNorm::unit) {
+      norm.tensor.clear();
+      norm.kind = NormKind::rms;
+      return graph_.add(norm, {x}, "unit " + graph_.value(x).name, width(x));
+    }
+    if (which == HeadNorm::whole) {
+      norm.heads = 0;
+      layer_.others.push_back({name + ".weight", {width(x)}, gguf + ".weight", is_plus_one(a_.norm)});
+    } else if (a_.head_norm_per_head) {
+      norm.own_tensors = true;
       for (int64_t h = 0; h < heads; ++h)
         layer_.others.push_back({fmt::format("{}.norms.{}.weight", name, h), {a_.head_dim}, gguf + ".weight", false, heads, h});
+    } else if (a_.head_norm_stacked) {
+      layer_.others.push_back({name + ".weight", {heads, a_.head_dim}, gguf + ".weight"});
+    } else {
+      layer_.others.push_back({name + ".weight", {a_.head_dim}, gguf + ".weight", is_plus_one(a_.norm)});
+      if (a_.head_norm_bias) layer_.others.push_back({name + ".bias", {a_.head_dim}, gguf + ".bias"});
     }
-    const NormKind kind = a_.head_norm == HeadNorm::layer ? NormKind::layer : a_.norm == NormKind::rms_plus_one ? NormKind::rms_plus_one : NormKind::rms;
-    return graph_.add(NormOp{kind, a_.norm_eps, name, heads, a_.head_norm_per_head}, {x}, name, width(x));
+    return graph_.add(norm, {x}, name, width(x));
   }
 
-  ValueId rotary(ValueId x, int64_t heads, const char* name) {
-    if (a_.position != PositionKind::rotary) return x;
-    return graph_.add(RotaryOp{layer_.rope, heads}, {x}, name, width(x));
+  ValueId rotary(ValueId x, int64_t heads, const char* name, int64_t first = 0) {
+    if (a_.position != PositionKind::rotary || layer_.rope < 0) return x;
+    return graph_.add(RotaryOp{layer_.rope, heads, first, a_.rope_interleaved}, {x}, name, width(x));
+  }
+
+  ValueId query_scale(ValueId q) {
+    return layer_.query_scale.beta == 0 ? q : graph_.add(layer_.query_scale, {q}, "scaled q", width(q));
+  }
+
+  ValueId clamped(ValueId x, const char* name) { return a_.qkv_clip == 0 ? x : graph_.add(ClampOp{a_.qkv_clip}, {x}, name, width(x)); }
+
+  AttentionOp attention_op() {
+    AttentionOp operation;
+    operation.heads = a_.heads, operation.kv_heads = a_.kv_heads;
+    operation.scale = layer_.attention_scale > 0 ? layer_.attention_scale : a_.attention_scale;
+    operation.softcap = a_.attention_softcap;
+    operation.window = layer_.window, operation.chunk = layer_.chunk;
+    operation.round_alibi = a_.position == PositionKind::alibi_scaled;
+    operation.alibi = operation.round_alibi || a_.position == PositionKind::alibi;
+    operation.sinks = n_.sinks;
+    if (!n_.sinks.empty()) layer_.others.push_back({n_.sinks, {a_.heads}, g_.sinks});
+    return operation;
+  }
+
+  ValueId mixer(ValueId x) {
+    switch (layer_.mixer) {
+      case Mixer::attention: return attention(x);
+      case Mixer::latent: return latent_attention(x);
+      case Mixer::delta: return delta_net(x);
+      case Mixer::convolution: return short_convolution(x);
+    }
+    return x;
   }
 
   ValueId attention(ValueId x) {
     const int64_t d = a_.head_dim, q_rows = a_.heads * d, kv_rows = a_.kv_heads * d, group = a_.heads / a_.kv_heads;
-    ValueId q, k, v;
+    ValueId q, k, v, gate = -1;
     if (a_.qkv == QkvLayout::separate) {
-      q = linear({.name = n_.q, .subset = "qkv", .bias = a_.qkv_bias, .gguf = g_.q}, x, q_rows);
+      if (a_.output_gate) {
+        const auto made = linear({.name = n_.q, .subset = "qkv", .bias = a_.qkv_bias, .gguf = g_.q}, x,
+                                 {{"q", Rows{a_.heads, 2 * d, 0, d}}, {"output gate", Rows{a_.heads, 2 * d, d, d}}});
+        q = made[0], gate = made[1];
+      } else {
+        q = linear({.name = n_.q, .subset = "qkv", .bias = a_.qkv_bias, .gguf = g_.q}, x, q_rows);
+      }
       k = linear({.name = n_.k, .subset = "qkv", .bias = a_.qkv_bias, .gguf = g_.k}, x, kv_rows);
       v = linear({.name = n_.v, .subset = "qkv", .bias = a_.qkv_bias, .gguf = g_.v}, x, kv_rows);
     } else {
@@ -99,16 +148,89 @@ class LayerBuilder {
                                 {"v", grouped ? Rows{a_.kv_heads, stride, (group + 1) * d, d} : Rows{1, all, q_rows + kv_rows, kv_rows}}});
       q = made[0], k = made[1], v = made[2];
     }
-    q = rotary(head_norm(q, n_.q_norm, g_.q_norm, a_.heads), a_.heads, "rotated q");
-    k = rotary(head_norm(k, n_.k_norm, g_.k_norm, a_.kv_heads), a_.kv_heads, "rotated k");
-    AttentionOp operation;
-    operation.heads = a_.heads, operation.kv_heads = a_.kv_heads;
-    operation.scale = a_.attention_scale, operation.softcap = a_.attention_softcap;
-    operation.window = layer_.window;
-    operation.round_alibi = a_.position == PositionKind::alibi_scaled;
-    operation.alibi = operation.round_alibi || a_.position == PositionKind::alibi;
-    const ValueId context = graph_.add(operation, {q, k, v}, "context", q_rows);
+    if (!a_.head_norm_after_rope) q = head_norm(q, n_.q_norm, g_.q_norm, a_.heads), k = head_norm(k, n_.k_norm, g_.k_norm, a_.kv_heads);
+    q = clamped(q, "clamped q"), k = clamped(k, "clamped k"), v = clamped(v, "clamped v");
+    q = rotary(q, a_.heads, "rotated q"), k = rotary(k, a_.kv_heads, "rotated k");
+    if (a_.head_norm_after_rope) q = head_norm(q, n_.q_norm, g_.q_norm, a_.heads), k = head_norm(k, n_.k_norm, g_.k_norm, a_.kv_heads);
+    ValueId context = graph_.add(attention_op(), {query_scale(q), k, v}, "context", q_rows);
+    if (gate >= 0) context = graph_.add(SigmoidGateOp{}, {context, gate}, "gated context", q_rows);
     return linear({.name = n_.o, .subset = "o", .bias = a_.o_bias, .gguf = g_.o}, context, a_.hidden_size);
+  }
+
+  ValueId narrow_norm(ValueId x, const std::string& name, const std::string& gguf) {
+    layer_.others.push_back({name + ".weight", {width(x)}, gguf + ".weight"});
+    return graph_.add(NormOp{NormKind::rms, a_.latent.norm_eps, name}, {x}, name, width(x));
+  }
+
+  ValueId latent_attention(ValueId x) {
+    const LatentSpec& l = a_.latent;
+    const int64_t dim = l.nope_dim + l.rope_dim;
+    ValueId q;
+    if (l.q_rank > 0) {
+      const ValueId narrow = linear({.name = n_.q_a, .subset = "qkv_a", .bias = l.bias, .gguf = g_.q_a}, x, l.q_rank);
+      q = linear({.name = n_.q_b, .subset = "q_b", .gguf = g_.q_b}, narrow_norm(narrow, n_.q_a_norm, g_.q_a_norm), a_.heads * dim);
+    } else {
+      q = linear({.name = n_.q, .subset = "qkv_a", .gguf = g_.q}, x, a_.heads * dim);
+    }
+    const auto made = linear({.name = n_.kv_a, .subset = "qkv_a", .bias = l.bias, .gguf = g_.kv_a}, x,
+                             {{"latent", Rows{1, l.kv_rank + l.rope_dim, 0, l.kv_rank}}, {"shared k", Rows{1, l.kv_rank + l.rope_dim, l.kv_rank, l.rope_dim}}});
+    const int64_t stride = l.nope_dim + l.value_dim;
+    const auto wide = linear({.name = n_.kv_b, .subset = "kv_b", .gguf = g_.kv_b}, narrow_norm(made[0], n_.kv_a_norm, g_.kv_a_norm),
+                             {{"k", Rows{a_.heads, stride, 0, l.nope_dim}}, {"v", Rows{a_.heads, stride, l.nope_dim, l.value_dim}}});
+    q = query_scale(rotary(q, a_.heads, "rotated q", l.nope_dim));
+    const ValueId k = graph_.add(JoinOp{a_.heads}, {wide[0], rotary(made[1], 1, "rotated shared k")}, "joined k", a_.heads * dim);
+    const ValueId context = graph_.add(attention_op(), {q, k, wide[1]}, "context", a_.heads * l.value_dim);
+    return linear({.name = n_.o, .subset = "o", .bias = a_.o_bias, .gguf = g_.o}, context, a_.hidden_size);
+  }
+
+  ValueId convolution(ValueId x, int64_t kernel, bool bias, const char* name) {
+    layer_.others.push_back({n_.convolution + ".weight", {width(x), 1, kernel}, g_.convolution + ".weight"});
+    if (bias) layer_.others.push_back({n_.convolution + ".bias", {width(x)}, g_.convolution + ".bias"});
+    return graph_.add(ConvolutionOp{n_.convolution, kernel}, {x}, name, width(x));
+  }
+
+  // Qwen3-Next's; one matrix makes q, k, v (and z), another b and a, or each its own.
+  ValueId delta_net(ValueId x) {
+    const DeltaSpec& s = a_.delta;
+    const int64_t q_rows = s.key_heads * s.key_dim, v_rows = s.value_heads * s.value_dim, ratio = s.value_heads / s.key_heads;
+    ValueId q, k, v, z, b, a;
+    if (!n_.delta_qkvz.empty()) {
+      // Of each key head: its query, its key, the values and gates of the heads it serves.
+      const int64_t d = s.key_dim, values = ratio * s.value_dim, stride = 2 * d + 2 * values;
+      const auto made = linear({.name = n_.delta_qkvz, .subset = "delta", .gguf = g_.delta_qkvz}, x,
+                               {{"q", Rows{s.key_heads, stride, 0, d}}, {"k", Rows{s.key_heads, stride, d, d}},
+                                {"v", Rows{s.key_heads, stride, 2 * d, values}}, {"z", Rows{s.key_heads, stride, 2 * d + values, values}}});
+      const auto small = linear({.name = n_.delta_ba, .subset = "delta", .gguf = g_.delta_ba}, x,
+                                {{"b", Rows{s.key_heads, 2 * ratio, 0, ratio}}, {"a", Rows{s.key_heads, 2 * ratio, ratio, ratio}}});
+      q = made[0], k = made[1], v = made[2], z = made[3], b = small[0], a = small[1];
+    } else {
+      const int64_t all = 2 * q_rows + v_rows;
+      const auto made = linear({.name = n_.delta_qkv, .subset = "delta", .gguf = g_.delta_qkv}, x,
+                               {{"q", Rows{1, all, 0, q_rows}}, {"k", Rows{1, all, q_rows, q_rows}}, {"v", Rows{1, all, 2 * q_rows, v_rows}}});
+      q = made[0], k = made[1], v = made[2];
+      z = linear({.name = n_.delta_z, .subset = "delta", .gguf = g_.delta_z}, x, v_rows);
+      b = linear({.name = n_.delta_b, .subset = "delta", .gguf = g_.delta_b}, x, s.value_heads);
+      a = linear({.name = n_.delta_a, .subset = "delta", .gguf = g_.delta_a}, x, s.value_heads);
+    }
+    const ValueId all = graph_.add(ConcatenateOp{}, {q, k, v}, "q, k, v", 2 * q_rows + v_rows);
+    const ValueId active = graph_.add(ActivationOp{Activation::silu}, {convolution(all, s.kernel, false, "convolved q, k, v")}, "active q, k, v", width(all));
+    const auto parts = graph_.add(SplitOp{}, {active}, {{"delta q", q_rows}, {"delta k", q_rows}, {"delta v", v_rows}});
+    layer_.others.push_back({n_.decay, {s.value_heads}, g_.decay});
+    layer_.others.push_back({n_.step, {s.value_heads}, g_.step});
+    const ValueId out = graph_.add(DeltaRuleOp{s.key_heads, s.value_heads, n_.decay, n_.step}, {parts[0], parts[1], parts[2], b, a}, "delta output", v_rows);
+    layer_.others.push_back({n_.delta_norm + ".weight", {s.value_dim}, g_.delta_norm + ".weight"});
+    const ValueId normed = graph_.add(NormOp{NormKind::rms, a_.norm_eps, n_.delta_norm, s.value_heads}, {out}, n_.delta_norm, v_rows);
+    return linear({.name = n_.delta_out, .subset = "delta_out", .gguf = g_.delta_out}, graph_.add(GatedOp{Activation::silu}, {z, normed}, "gated delta output", v_rows), a_.hidden_size);
+  }
+
+  // LFM2's: C · conv(B · x).
+  ValueId short_convolution(ValueId x) {
+    const int64_t h = a_.hidden_size;
+    const auto made = linear({.name = n_.convolution_in, .subset = "conv", .bias = a_.convolution_bias, .gguf = g_.convolution_in}, x,
+                             {{"B", Rows{1, 3 * h, 0, h}}, {"C", Rows{1, 3 * h, h, h}}, {"x", Rows{1, 3 * h, 2 * h, h}}});
+    const ValueId gated = graph_.add(MultiplyOp{}, {made[0], made[2]}, "B x", h);
+    const ValueId product = graph_.add(MultiplyOp{}, {made[1], convolution(gated, a_.convolution_kernel, a_.convolution_bias, "convolved B x")}, "conv output", h);
+    return linear({.name = n_.convolution_out, .subset = "conv_out", .bias = a_.convolution_bias, .gguf = g_.convolution_out}, product, h);
   }
 
   // down(act(gate) · up); each spec's subset is its kind of input.
@@ -132,26 +254,57 @@ class LayerBuilder {
     return linear(down, graph_.add(ActivationOp{a_.activation}, {linear(up, x, inner)}, n_.down + " input", inner), a_.hidden_size);
   }
 
+  // Where Hugging Face may keep an expert's matrix in a tensor of all: under transformers' names, or a family's own.
+  FusedExpert fused(const std::string& own, const char* name, int64_t rows, int64_t first) const {
+    FusedExpert f{{n_.expert + name, std::string("mlp.experts.") + name}, rows, first, 1, a_.experts_transposed};
+    if (!own.empty()) f.tensors.push_back(own);
+    return f;
+  }
+
   ValueId mixture(ValueId x) {
-    layer_.others.push_back({n_.router + ".weight", {a_.experts, a_.hidden_size}, g_.router + ".weight"});
-    const auto choice = graph_.add(RouterOp{n_.router, a_.experts, a_.experts_per_token, a_.normalise_expert_weights}, {x},
-                                   {{"expert weights", a_.experts_per_token}, {"experts", a_.experts_per_token}});
+    // transformers 5 may keep a router under the name of its module.
+    layer_.others.push_back({n_.router + ".weight", {a_.experts, a_.hidden_size}, g_.router + ".weight", false, 0, 0, {"mlp.gate.weight"}});
+    if (a_.router_bias) layer_.others.push_back({n_.router + ".bias", {a_.experts}, g_.router + ".bias"});
+    RouterOp router = a_.router;
+    router.tensor = n_.router;
+    router.experts = a_.experts, router.per_token = a_.experts_per_token, router.normalise = a_.normalise_expert_weights;
+    router.choice_bias = n_.choice_bias;
+    if (!n_.choice_bias.empty()) layer_.others.push_back({n_.choice_bias, {a_.experts}, g_.choice_bias});
+    const auto choice = graph_.add(router, {x}, {{"expert weights", a_.experts_per_token}, {"experts", a_.experts_per_token}});
     ValueId out = graph_.add(ZeroOp{}, {x}, "no expert", a_.hidden_size);
     const int64_t inner = a_.expert_intermediate_size;
+    const FusedExpert both = fused(n_.fused_gate_up, "gate_up_proj", 2 * inner, 0), down = fused(n_.fused_down, "down_proj", a_.hidden_size, 0);
+    FusedExpert gate = both, up = both;
+    gate.row_step = up.row_step = a_.experts_interleaved ? 2 : 1;
+    up.first_row = a_.experts_interleaved ? 1 : inner;
     for (int e = 0; e < a_.experts; ++e) {
       const std::string prefix = fmt::format("{}{}.", n_.expert, e), subset = fmt::format("experts.{}.", e);
-      const auto own = graph_.add(DispatchOp{e}, {x, choice[1]}, {{subset + "input", a_.hidden_size}, {subset + "tokens", 2}});
-      const ValueId y = gated({.name = prefix + n_.expert_gate, .subset = subset + "gate_up", .gguf = g_.expert_gate, .expert = e, .fused = {"gate_up_proj", 2 * inner, 0}},
-                              {.name = prefix + n_.expert_up, .subset = subset + "gate_up", .gguf = g_.expert_up, .expert = e, .fused = {"gate_up_proj", 2 * inner, inner}},
-                              {.name = prefix + n_.expert_down, .subset = subset + "down", .gguf = g_.expert_down, .expert = e, .fused = {"down_proj", a_.hidden_size, 0}},
+      const auto own = graph_.add(DispatchOp{e, a_.weigh_expert_inputs}, {x, choice[1], choice[0]}, {{subset + "input", a_.hidden_size}, {subset + "tokens", 2}});
+      const ValueId y = gated({.name = prefix + n_.expert_gate, .subset = subset + "gate_up", .bias = a_.expert_bias, .gguf = g_.expert_gate, .expert = e, .fused = gate},
+                              {.name = prefix + n_.expert_up, .subset = subset + "gate_up", .bias = a_.expert_bias, .gguf = g_.expert_up, .expert = e, .fused = up},
+                              {.name = prefix + n_.expert_down, .subset = subset + "down", .bias = a_.expert_bias, .gguf = g_.expert_down, .expert = e, .fused = down},
                               own[0], inner);
-      out = graph_.add(CombineOp{}, {out, y, own[1], choice[0]}, fmt::format("experts to {}", e), a_.hidden_size);
+      out = graph_.add(CombineOp{!a_.weigh_expert_inputs}, {out, y, own[1], choice[0]}, fmt::format("experts to {}", e), a_.hidden_size);
     }
     if (a_.shared_intermediate_size == 0) return out;
-    const ValueId y = gated({.name = n_.shared_gate, .subset = "shared.gate_up", .gguf = g_.shared_gate}, {.name = n_.shared_up, .subset = "shared.gate_up", .gguf = g_.shared_up},
-                            {.name = n_.shared_down, .subset = "shared.down", .gguf = g_.shared_down}, x, a_.shared_intermediate_size);
-    layer_.others.push_back({n_.shared_router + ".weight", {1, a_.hidden_size}, g_.shared_router + ".weight"});
-    return add(out, graph_.add(ShareOp{n_.shared_router}, {y, x}, "share", a_.hidden_size), 1, "mixture");
+    ValueId y = shared_expert(x);
+    if (!n_.shared_router.empty()) {
+      layer_.others.push_back({n_.shared_router + ".weight", {1, a_.hidden_size}, g_.shared_router + ".weight"});
+      y = graph_.add(ShareOp{n_.shared_router}, {y, x}, "share", a_.hidden_size);
+    }
+    return add(out, y, 1, "mixture");
+  }
+
+  ValueId shared_expert(ValueId x) {
+    const int64_t inner = a_.shared_intermediate_size;
+    const LinearSpec down{.name = n_.shared_down, .subset = "shared.down", .bias = a_.shared_bias, .gguf = g_.shared_down};
+    if (!n_.shared_gate_up.empty()) {
+      const auto made = linear({.name = n_.shared_gate_up, .subset = "shared.gate_up", .bias = a_.shared_bias, .gguf = g_.shared_gate_up, .gguf_parts = {g_.shared_gate, g_.shared_up}}, x,
+                               {{"shared gate", Rows{1, 2 * inner, 0, inner}}, {"shared up", Rows{1, 2 * inner, inner, inner}}});
+      return linear(down, graph_.add(GatedOp{a_.activation}, {made[0], made[1]}, n_.shared_down + " input", inner), a_.hidden_size);
+    }
+    return gated({.name = n_.shared_gate, .subset = "shared.gate_up", .bias = a_.shared_bias, .gguf = g_.shared_gate},
+                 {.name = n_.shared_up, .subset = "shared.gate_up", .bias = a_.shared_bias, .gguf = g_.shared_up}, down, x, inner);
   }
 
   const Architecture& a_;
@@ -167,7 +320,7 @@ void build_layers(Architecture& a) {
   a.layers.resize(static_cast<size_t>(a.blocks));
   for (LayerSpec& layer : a.layers) LayerBuilder(a, layer).build();
 
-  a.globals.push_back({n.embedding + ".weight", {a.vocabulary, a.embedding_size}, g.embedding + ".weight"});
+  a.globals.push_back({n.embedding + ".weight", {a.embedding_rows > 0 ? a.embedding_rows : a.vocabulary, a.embedding_size}, g.embedding + ".weight"});
   if (a.position == PositionKind::learned) a.globals.push_back({n.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}, g.positions + ".weight"});
   add_norm(a.globals, a, n.embedding_norm, g.embedding_norm, a.hidden_size);
   if (a.embedding_size != a.hidden_size) {
@@ -176,6 +329,7 @@ void build_layers(Architecture& a) {
   }
   if (a.final_norm) add_norm(a.globals, a, n.final_norm, g.final_norm, a.hidden_size);
   if (!a.tied_embeddings) a.globals.push_back({n.head + ".weight", {a.vocabulary, a.embedding_size}, g.head + ".weight"});
+  if (a.head_bias) a.globals.push_back({n.head + ".bias", {a.vocabulary}, g.head + ".bias"});
 }
 
 }  // namespace qb

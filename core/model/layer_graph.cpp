@@ -114,8 +114,10 @@ ChannelSource channel_source(const LayerGraph& graph, ValueId id) {
       from = made->inputs[2];
       const int64_t dim = graph.value(from).width / attention->kv_heads, group = attention->heads / attention->kv_heads;
       for (int64_t& channel : channels) channel = channel / dim / group * dim + channel % dim;
-    } else if (std::holds_alternative<GatedOp>(made->kind)) {
-      from = made->inputs[1];
+    } else if (const auto* gated = std::get_if<GatedOp>(&made->kind)) {
+      if (gated->kind != Activation::clamped_swiglu) from = made->inputs[1];
+    } else if (std::holds_alternative<SigmoidGateOp>(made->kind) || std::holds_alternative<MultiplyOp>(made->kind)) {
+      from = made->inputs[0];
     } else if (const auto* activation = std::get_if<ActivationOp>(&made->kind); activation && activation->kind == Activation::relu) {
       from = made->inputs[0];  // factors are positive
     }
@@ -157,7 +159,7 @@ ResidualStream residual_stream(const LayerGraph& graph) {
         if (!flows(id)) add_writers(graph, id, stream);
       values.insert(operation.outputs.front());
     } else if (const auto* norm = std::get_if<NormOp>(&operation.kind)) {
-      if (norm->kind == NormKind::layer || norm->tensor.empty() || norm->heads > 0) stream.obstacle = "rotations need RMS norms with weights";
+      if (is_layer_norm(norm->kind) || norm->tensor.empty() || norm->heads > 0) stream.obstacle = "rotations need RMS norms with weights";
       ChannelReaders readers = channel_readers(graph, operation.outputs.front());
       if (!readers.complete) stream.obstacle = "norms after the residual addition do not commute with a rotation";
       stream.readers.push_back({norm->tensor, norm->kind, std::move(readers.linears), std::move(readers.routers)});
@@ -171,6 +173,7 @@ ResidualStream residual_stream(const LayerGraph& graph) {
 
 bool is_context(const LayerGraph& graph, ValueId id) {
   const Operation* made = graph.producer(id);
+  if (made && std::holds_alternative<SigmoidGateOp>(made->kind)) return is_context(graph, made->inputs[0]);
   return made && std::holds_alternative<AttentionOp>(made->kind);
 }
 
@@ -209,7 +212,7 @@ bool makes_scores(const LayerGraph& graph, int linear) {
       const Operation& operation = graph.operations()[static_cast<size_t>(reader)];
       if (std::holds_alternative<AttentionOp>(operation.kind)) {
         if (operation.inputs[0] == id || operation.inputs[1] == id) return true;
-      } else if (std::holds_alternative<NormOp>(operation.kind) || std::holds_alternative<RotaryOp>(operation.kind)) {
+      } else if (!std::holds_alternative<LinearOp>(operation.kind)) {  // norms, rotations, clamps on the way
         front.insert(front.end(), operation.outputs.begin(), operation.outputs.end());
       }
     }

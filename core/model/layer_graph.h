@@ -6,8 +6,11 @@
 
 namespace qb {
 
-enum class NormKind { rms, rms_plus_one, layer };  // rms_plus_one: Gemma multiplies by 1 + weight
-enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu, relu_squared };
+enum class NormKind { rms, rms_plus_one, layer, layer_plus_one };  // plus_one: multiplies by 1 + weight
+constexpr bool is_layer_norm(NormKind kind) { return kind == NormKind::layer || kind == NormKind::layer_plus_one; }
+constexpr bool is_plus_one(NormKind kind) { return kind == NormKind::rms_plus_one || kind == NormKind::layer_plus_one; }
+enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu, relu_squared, clamped_swiglu };  // the last gated only: gpt-oss's
+enum class RouterScore { softmax, sigmoid, sparse_mixer };  // sparse_mixer: PhiMoE's
 
 // What one decoder layer computes, as a dataflow graph: operations in order, each making values of earlier ones. The forward
 // pass walks it, and everything that must know the structure of a layer (what shares an input, what may be folded where, what a
@@ -33,24 +36,24 @@ struct Rows {
   int64_t width() const { return groups * count; }
 };
 
-// x → x normalised over its whole width, or over each of its heads. The weight (and a layer norm's bias) are the block's
-// tensors `tensor` + ".weight", ".bias"; empty: it has none.
+// x → x normalised over its whole width, or over each of its heads. Weight and bias are the block's tensors `tensor` +
+// ".weight" (of a head, or [heads, width / heads]) and ".bias" where there is one; empty: it has none.
 struct NormOp {
   NormKind kind = NormKind::rms;
   double eps = 1e-6;
   std::string tensor;
   int64_t heads = 0;         // 0: the whole vector
-  bool own_weights = false;  // every head has its own: tensors "<tensor>.norms.<h>.weight"
+  bool own_tensors = false;  // every head has its own: tensors "<tensor>.norms.<h>.weight"
 };
 // x → one value for each entry of `outputs`, from the rows of W·x + b.
 struct LinearOp {
   int linear = 0;            // index into LayerSpec::linears
   std::vector<Rows> outputs;
 };
-// x → x with the leading dimensions of each head rotated by the token's position.
+// x → x with some dimensions of each head, from `first` on, rotated by the token's position.
 struct RotaryOp {
   int rope = 0;              // index into Architecture::ropes
-  int64_t heads = 1;
+  int64_t heads = 1, first = 0;
   bool interleaved = false;  // rotated pairs are neighbours (2i, 2i + 1); else i and i + dim / 2
 };
 // q, k, v → the attention's context, causal. Query head h reads key/value head h / (heads / kv_heads).
@@ -59,27 +62,52 @@ struct AttentionOp {
   double scale = 1;          // of q·k
   double softcap = 0;        // 0: none
   int64_t window = 0;        // keys a query sees, itself included; 0: all before it
+  int64_t chunk = 0;         // it sees only those of its own chunk of so many tokens; 0: no chunks
   bool alibi = false;
   bool round_alibi = false;  // Falcon's: bfloat16 bias / sqrt(head_dim)
+  std::string sinks;         // tensor of the block [heads]: one more score, whose share of the softmax goes nowhere; empty: none
 };
+// x → x · (1 + beta · ln(1 + ⌊(position + offset) / context⌋)): queries of tokens far in the text
+struct PositionScaleOp { double beta = 0; int64_t context = 1, offset = 0; };
+struct ClampOp { double limit = 0; };                         // x → x between −limit and limit
+// a [heads · n], b [m] → of each head a's n channels and then all of b: a rotated key that all heads share
+struct JoinOp { int64_t heads = 1; };
+struct ConcatenateOp {};                                      // values → their channels one after the other
+struct SplitOp {};                                            // x → values of its channels, one after the other
+// x → each channel's causal convolution over the tokens, by the block's tensor `tensor`.weight [width, 1, kernel] (and .bias)
+struct ConvolutionOp { std::string tensor; int64_t kernel = 1; };
+struct MultiplyOp {};                                         // a, b → a · b
+struct SigmoidGateOp {};                                      // x, gate → x · sigmoid(gate)
+// q, k [key_heads · key_dim], v [value_heads · value_dim], b, a [value_heads] → o [value_heads · value_dim]: the gated delta
+// rule (arXiv 2412.06464) with q and k normalised to length 1, by the block's tensors decay and step [value_heads]
+struct DeltaRuleOp { int64_t key_heads = 1, value_heads = 1; std::string decay, step; };
 struct ActivationOp { Activation kind = Activation::silu; };  // x → act(x)
 struct GatedOp { Activation kind = Activation::silu; };       // gate, up → act(gate) · up
 struct AddOp { double scale = 1; };                           // a, b → scale · a + b
-// x → weights [tokens, per_token], experts [tokens, per_token]
+// x → weights [tokens, per_token], experts [tokens, per_token]: scores of W·x (+ bias), of which the highest are chosen
 struct RouterOp {
-  std::string tensor;        // of the block, [experts, width], without ".weight"
+  std::string tensor;        // of the block, [experts, width], without ".weight"; its bias, if any, with ".bias"
   int64_t experts = 1, per_token = 1;
+  RouterScore score = RouterScore::softmax;
+  bool wide = false;         // W·x in float32
+  std::string choice_bias;   // tensor [experts], added to scores for the choice only; empty: none
+  int64_t groups = 1, used_groups = 1;  // experts outside of the best groups are not chosen
+  bool group_by_two = false; // a group is as good as the sum of its best two scores; else as its best
   bool normalise = false;    // the chosen experts' weights sum to one
+  double normalise_eps = 0;  // added to that sum; below 0: the sum is at least its absolute value
+  double scale = 1;          // of the weights
+  double jitter = 0;         // sparse_mixer's threshold
 };
-// x, experts → rows of the tokens that chose this expert, and which those are ([n, 2]: token, rank). Where none did, both
-// are undefined, and so is what is made of them.
-struct DispatchOp { int expert = 0; };
+// x, experts, weights → rows of the tokens that chose this expert (times its weight where the input is weighed), and which
+// those are ([n, 2]: token, rank). Where none did, both are undefined, and so is what is made of them.
+struct DispatchOp { int expert = 0; bool weigh = false; };
 struct ZeroOp {};                                             // x → zeros like x
-// sum, y, chosen, weights → sum with the expert's rows added to their tokens, each times its weight
-struct CombineOp {};
+// sum, y, chosen, weights → sum with the expert's rows added to their tokens, each times its weight (unless its input was)
+struct CombineOp { bool weigh = true; };
 struct ShareOp { std::string tensor; };                       // y, x → y · sigmoid(x·wᵀ); w: [1, width]
 
-using OperationKind = std::variant<NormOp, LinearOp, RotaryOp, AttentionOp, ActivationOp, GatedOp, AddOp, RouterOp, DispatchOp, ZeroOp, CombineOp, ShareOp>;
+using OperationKind = std::variant<NormOp, LinearOp, RotaryOp, AttentionOp, PositionScaleOp, ClampOp, JoinOp, ConcatenateOp, SplitOp, ConvolutionOp, MultiplyOp, SigmoidGateOp,
+                                   DeltaRuleOp, ActivationOp, GatedOp, AddOp, RouterOp, DispatchOp, ZeroOp, CombineOp, ShareOp>;
 
 struct Operation {
   OperationKind kind;

@@ -70,7 +70,7 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Architecture& a)
   for (const LayerSpec& layer : a.layers)
     if (layer.window > 0) ++sliding, window = layer.window;
   if (sliding > 0) facts.emplace_back("Sliding window", fmt::format("{} tokens in {} of {} blocks", window, sliding, a.blocks));
-  const char* norm = a.norm == NormKind::layer ? "LayerNorm" : a.norm == NormKind::rms ? "RMSNorm" : "RMSNorm (1 + weight)";
+  const std::string norm = std::string(is_layer_norm(a.norm) ? "LayerNorm" : "RMSNorm") + (is_plus_one(a.norm) ? " (1 + weight)" : a.norm_affine ? "" : " without weights");
   facts.emplace_back("Norm", fmt::format("{}, epsilon {}", norm, a.norm_eps));
   facts.emplace_back("MLP", fmt::format("{}{}, {} wide{}", a.gated ? "gated " : "", name_of(a.activation), a.intermediate_size, a.parallel ? ", parallel to attention" : ""));
   if (a.experts > 0)

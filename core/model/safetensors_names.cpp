@@ -46,18 +46,21 @@ class Finder {
   bool found_ = false;
 };
 
-// An expert's matrix inside a tensor of all experts, as transformers 5 saves them. Returns false when the checkpoint has no
-// such tensor.
+// An expert's matrix or bias inside a tensor of all experts. Returns false when the checkpoint has no such tensor.
 bool find_fused_expert(const TensorSource& base, const Finder& finder, const Architecture& a, const std::string& prefix,
-                       const LinearSpec& linear, CanonicalTensor& entry, std::vector<int64_t>& stored_shape) {
-  if (linear.fused.tensor.empty()) return false;
-  for (const std::string& folder : {a.names.expert, std::string("mlp.experts.")}) {
-    const std::string name = finder.spell(prefix + folder + linear.fused.tensor);
-    if (!base.contains(name)) continue;
+                       const LinearSpec& linear, bool bias, CanonicalTensor& entry, std::vector<int64_t>& stored_shape) {
+  for (const std::string& tensor : linear.fused.tensors) {
+    std::string name;
+    for (const char* suffix : bias ? std::vector<const char*>{"_bias"} : std::vector<const char*>{"", ".weight"})
+      if (const std::string candidate = finder.spell(prefix + tensor + suffix); base.contains(candidate)) name = candidate;
+    if (name.empty()) continue;
     entry.stored = {name};
     entry.slice = linear.expert;
     entry.first_row = linear.fused.first_row;
-    stored_shape = {a.experts, linear.fused.rows, linear.in};
+    entry.row_step = linear.fused.row_step;
+    entry.transposed = linear.fused.transposed && !bias;
+    stored_shape = {a.experts, linear.fused.rows};
+    if (!bias) stored_shape.insert(entry.transposed ? stored_shape.begin() + 1 : stored_shape.end(), linear.in);
     return true;
   }
   return false;
@@ -89,41 +92,48 @@ TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& 
                                       const std::vector<int64_t>& block_size) {
   const Finder finder(*base, a);
   std::vector<CanonicalTensor> entries;
-  auto plain = [&](const TensorSpec& spec) {
+  // canonical: full name and shape; stored: the name in files, before the spelling.
+  auto plain = [&](const TensorSpec& canonical, const std::string& stored, bool transposed = false) {
     CanonicalTensor entry;
-    entry.stored = {finder.spell(spec.name)};
-    check_stored(*base, origin, spec, entry, {spec.shape});
+    entry.stored = {finder.spell(stored)};
+    std::vector<int64_t> shape = canonical.shape;
+    if (transposed && shape.size() == 2) {
+      entry.transposed = true;
+      std::swap(shape[0], shape[1]);
+    }
+    // A vector may be stored as a matrix of one row.
+    const TensorInfo* found = base->find(entry.stored.front());
+    if (found && shape.size() == 1 && found->shape == std::vector<int64_t>{1, shape[0]}) shape = found->shape;
+    check_stored(*base, origin, canonical, entry, {shape});
     find_scale(*base, origin, block_size, entry);
     entries.push_back(std::move(entry));
   };
-  for (const TensorSpec& spec : a.globals) plain(spec);
+  for (const TensorSpec& spec : a.globals) plain(spec, spec.name);
   for (int64_t i = 0; i < a.blocks; ++i) {
-    const std::string prefix = a.block_prefix(i);
-    for (const LinearSpec& linear : a.layers[i].linears) {
-      const TensorSpec spec = {prefix + linear.name + ".weight", {linear.out, linear.in}};
-      CanonicalTensor entry;
-      std::vector<int64_t> stored_shape;
-      if (linear.expert >= 0 && !base->contains(finder.spell(spec.name)) &&
-          find_fused_expert(*base, finder, a, prefix, linear, entry, stored_shape)) {
-        check_stored(*base, origin, spec, entry, {stored_shape});
-        entries.push_back(std::move(entry));
-      } else {
-        plain(spec);
-      }
-      if (linear.bias) plain({prefix + linear.name + ".bias", {linear.out}});
-    }
-    for (const TensorSpec& other : a.layers[i].others) {
-      TensorSpec spec = {prefix + other.name, other.shape};
-      // transformers 5 may keep Mixtral's router under the name of its module.
-      const std::string renamed = prefix + "mlp.gate.weight";
-      if (other.name == a.names.router + ".weight" && !base->contains(finder.spell(spec.name)) && base->contains(finder.spell(renamed))) {
+    const std::string prefix = a.block_prefix(i), stored = a.stored_blocks.empty() ? prefix : a.block_prefix(a.stored_blocks[static_cast<size_t>(i)]);
+    for (const LinearSpec& linear : a.layers[static_cast<size_t>(i)].linears) {
+      for (const bool bias : {false, true}) {
+        if (bias && !linear.bias) continue;
+        const std::string name = linear.name + (bias ? ".bias" : ".weight");
+        TensorSpec spec = {prefix + name, {linear.out}};
+        if (!bias) spec.shape.push_back(linear.in);
         CanonicalTensor entry;
-        entry.stored = {finder.spell(renamed)};
-        check_stored(*base, origin, spec, entry, {spec.shape});
-        entries.push_back(std::move(entry));
-      } else {
-        plain(spec);
+        std::vector<int64_t> stored_shape;
+        if (linear.expert >= 0 && !base->contains(finder.spell(stored + name)) &&
+            find_fused_expert(*base, finder, a, stored, linear, bias, entry, stored_shape)) {
+          check_stored(*base, origin, spec, entry, {stored_shape});
+          entries.push_back(std::move(entry));
+        } else {
+          plain(spec, stored + name, linear.transposed);
+        }
       }
+    }
+    for (const TensorSpec& other : a.layers[static_cast<size_t>(i)].others) {
+      // The same tensor under the name of another version of its module.
+      std::string name = other.name;
+      for (const std::string& alias : other.aliases)
+        if (!base->contains(finder.spell(stored + name)) && base->contains(finder.spell(stored + alias))) name = alias;
+      plain({prefix + other.name, other.shape}, stored + name);
     }
   }
   return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));

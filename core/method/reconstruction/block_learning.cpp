@@ -40,7 +40,7 @@ std::vector<NormTensor> norm_tensors(const Block& block, const LayerGraph& graph
     const auto* norm = std::get_if<NormOp>(&operation.kind);
     if (!norm || norm->heads > 0 || norm->tensor.empty()) continue;
     for (const char* part : {".weight", ".bias"})
-      if (block.others.contains(norm->tensor + part)) found.push_back({norm->tensor + part, norm->kind == NormKind::rms_plus_one});
+      if (block.others.contains(norm->tensor + part)) found.push_back({norm->tensor + part, is_plus_one(norm->kind)});
   }
   return found;
 }

@@ -51,7 +51,7 @@ class RotatedSource final : public ChangedSource {
   RotatedSource(const Model& model, Rotation rotation, const std::vector<ResidualStream>& streams) : ChangedSource(model.source), rotation_(std::move(rotation)) {
     const Architecture& a = model.architecture;
     const NameTable& n = a.names;
-    const bool plus_one = a.norm == NormKind::rms_plus_one;
+    const bool plus_one = is_plus_one(a.norm);
     changes_[n.embedding + ".weight"] = {.kind = Kind::embedding};
     changes_[n.head + ".weight"] = {.kind = Kind::head, .norm = n.final_norm + ".weight", .plus_one = plus_one, .from = a.tied_embeddings ? n.embedding + ".weight" : ""};
     changes_[n.final_norm + ".weight"] = {.kind = Kind::norm, .plus_one = plus_one};
@@ -60,7 +60,7 @@ class RotatedSource final : public ChangedSource {
       const LayerSpec& layer = a.layers[b];
       for (const ResidualStream::Reader& reader : streams[b].readers) {
         const std::string norm = prefix + reader.norm + ".weight";
-        const bool one = reader.kind == NormKind::rms_plus_one;
+        const bool one = is_plus_one(reader.kind);
         changes_[norm] = {.kind = Kind::norm, .plus_one = one};
         for (int l : reader.linears) changes_[prefix + layer.linears[static_cast<size_t>(l)].name + ".weight"] = {.kind = Kind::reader, .norm = norm, .plus_one = one};
         for (const std::string& router : reader.routers) changes_[prefix + router + ".weight"] = {.kind = Kind::reader, .norm = norm, .plus_one = one};
@@ -116,7 +116,7 @@ std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_pt
   const Architecture& a = model->architecture;
   auto refuse = [&](const std::string& what) { throw InputError(fmt::format("quarot: {} ({}): {}", model->info.name, a.family, what)); };
   // A rotation passes through RMSNorm only; what scales the residual stream by channel stands in its way.
-  if (a.norm == NormKind::layer || !a.norm_affine) refuse("rotations need RMS norms with weights");
+  if (is_layer_norm(a.norm) || !a.norm_affine) refuse("rotations need RMS norms with weights");
   std::vector<ResidualStream> streams;
   for (const LayerSpec& layer : a.layers) {
     streams.push_back(residual_stream(layer.graph));

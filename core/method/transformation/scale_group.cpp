@@ -30,7 +30,7 @@ std::vector<ScaleGroup> scale_groups(const BlockWork& work) {
     if (const auto* norm = std::get_if<NormOp>(&made->kind)) {
       if (norm->heads > 0 || norm->tensor.empty()) continue;
       group.norm = norm->tensor;
-      group.plus_one = norm->kind == NormKind::rms_plus_one;
+      group.plus_one = is_plus_one(norm->kind);
     } else {
       ChannelSource source = channel_source(graph, value.id);
       if (source.linear < 0) continue;
