@@ -4,17 +4,31 @@
 
 #include "core/model/architecture.h"
 #include "core/model/config_fields.h"
+#include "core/model/known_keys.h"
 
 namespace qb {
+
+class GgufTranslator;
+
+// How GGUF files hold a family. Empty names: they do not.
+struct GgufForm {
+  std::vector<std::string> names = {};           // general.architecture
+  bool permuted = false;                         // queries and keys lie as llama.cpp's NORM rotation wants them
+  bool equal_heads = false;                      // heads are hidden_size / heads wide, whatever else the file may say
+  bool partial_rotation = false;                 // rope.dimension_count may be less than a head
+  bool own_heads = false;                        // translate says all about the heads' widths and numbers
+  std::string kv_heads = "num_key_value_heads";  // config.json's key; empty: as many as heads
+  std::string (*translate)(GgufTranslator& t) = nullptr;  // the keys that not all families have; returns another model_type or ""
+};
 
 // One row of the architecture table: a family's names and how its configuration fills an Architecture.
 struct Family {
   std::string name;
   std::vector<std::string> model_types;  // config.json's model_type
-  std::vector<std::string> gguf;         // general.architecture
+  GgufForm gguf;
   NameTable names;
-  void (*configure)(const ConfigFields& fields, Architecture& architecture);
-  bool permuted = false;                 // GGUF files hold queries and keys as llama.cpp's NORM rotation wants them
+  void (*configure)(const ConfigFields& fields, Architecture& architecture);  // every key that it reads counts as understood
+  std::vector<HarmlessKey> harmless = {};  // keys of this family that change nothing, beside known_keys.h's
 };
 
 const std::vector<Family>& families();
@@ -23,7 +37,7 @@ const Family* family_of_gguf(const std::string& architecture);
 std::string known_model_types();  // for messages: "bloom, falcon, …"
 
 // The whole description from a config.json object (or one made from GGUF metadata).
-// Throws InputError: unknown model_type, and missing, mistyped or absurd fields.
+// Throws InputError: unknown model_type, missing, mistyped or absurd fields, and keys that the family does not understand.
 Architecture architecture_from_config(ConfigFields fields);
 
 // Rotary parameters, transformers 5's rope_parameters or the older rope_theta, rope_scaling (in families_rope.cpp).

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "core/model/family_fields.h"
+#include "core/model/gguf_families.h"
 
 // Facts as in families.cpp.
 namespace qb {
@@ -32,7 +33,7 @@ NameTable neox_names() {
 }
 
 void configure_bloom(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a, {{"n_embed"}, {"n_layer"}, {"n_head"}});
   a.intermediate_size = 4 * a.hidden_size;
   a.norm = NormKind::layer;
   a.norm_eps = f.real({"layer_norm_epsilon"}, 1e-5);
@@ -46,15 +47,17 @@ void configure_bloom(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_falcon(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a, {{"n_embed"}, {}, {}});
   const bool grouped = f.boolean("new_decoder_architecture", false);
   const bool multi_query = f.boolean("multi_query", true);
-  a.parallel = grouped || f.boolean("parallel_attn", true);
+  a.parallel = f.boolean("parallel_attn", true);
+  if (grouped && !a.parallel) f.fail("parallel_attn", "true, as new_decoder_architecture says");
   if (grouped) {
-    a.kv_heads = f.integer({"num_kv_heads", "n_head_kv"}, a.heads, 1, kMaxHeads);
+    a.kv_heads = f.integer({"num_kv_heads"}, a.heads, 1, kMaxHeads);
     if (a.heads % a.kv_heads != 0) f.fail("num_kv_heads", fmt::format("a divisor of the {} attention heads", a.heads));
   } else {
     a.kv_heads = multi_query ? 1 : a.heads;
+    f.without_effect({"num_kv_heads"});
   }
   a.intermediate_size = f.integer({"ffn_hidden_size"}, 4 * a.hidden_size, 1, kMaxWidth);
   a.norm = NormKind::layer;
@@ -74,6 +77,7 @@ void configure_falcon(const ConfigFields& f, Architecture& a) {
   }
   if (f.boolean("alibi", false)) {
     a.position = PositionKind::alibi_scaled;
+    f.without_effect({"max_position_embeddings", "rope_parameters", "rope_scaling", "rope_theta"});
   } else {
     a.context_length = f.integer({"max_position_embeddings"}, 2048);
     read_rope(f, a, whole_rotation());
@@ -81,7 +85,7 @@ void configure_falcon(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_neox(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a);
   read_intermediate(f, a);
   read_context(f, a);
   a.norm = NormKind::layer;
@@ -95,8 +99,8 @@ void configure_neox(const ConfigFields& f, Architecture& a) {
   read_tied(f, a, false);
   RopeDefaults rope;
   rope.fraction = 0.25;
-  rope.theta_keys = {"rotary_emb_base", "rope_theta"};
-  rope.fraction_keys = {"rotary_pct", "partial_rotary_factor"};
+  rope.theta_keys = {"rotary_emb_base"};
+  rope.fraction_keys = {"rotary_pct"};
   read_rope(f, a, rope);
 }
 
@@ -104,9 +108,13 @@ void configure_neox(const ConfigFields& f, Architecture& a) {
 
 std::vector<Family> fused_families() {
   return {
-      {"bloom", {"bloom"}, {"bloom"}, bloom_names(), configure_bloom},
-      {"falcon", {"falcon"}, {"falcon"}, falcon_names(), configure_falcon},
-      {"gpt_neox", {"gpt_neox"}, {"gptneox"}, neox_names(), configure_neox},
+      // Megatron's switches between equal computations, at the values with which BLOOM was published.
+      {"bloom", {"bloom"}, bloom_gguf(), bloom_names(), configure_bloom,
+       {{"attention_softmax_in_fp32", {}}, {"bias_dropout_fusion", {}}, {"masked_softmax_fusion", {}}, {"slow_but_exact", {false}}, {"offset_alibi", {100}},
+        {"skip_bias_add", {true}}, {"skip_bias_add_qkv", {false}}, {"seq_length", {}}, {"attention.max_alibi_bias", {8}}}},
+      {"falcon", {"falcon"}, falcon_gguf(), falcon_names(), configure_falcon,
+       {{"apply_residual_connection_post_layernorm", {false}}, {"ff_factor", {4}}, {"attention.max_alibi_bias", {8}}}},
+      {"gpt_neox", {"gpt_neox"}, neox_gguf(), neox_names(), configure_neox},
   };
 }
 

@@ -34,6 +34,7 @@ nlohmann::json parse_config(const std::filesystem::path& path) {
 std::vector<int64_t> check_quantization(const ConfigFields& fields) {
   if (!fields.has("quantization_config")) return {};
   const ConfigFields quantization = fields.child("quantization_config");
+  fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
   const std::string method = quantization.text({"quant_method"}, "?");
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
   if (!float8)
@@ -139,6 +140,11 @@ ModelFiles locate_model(const std::filesystem::path& path) {
   return files;
 }
 
+int64_t longest_sequence(const Architecture& a) {
+  const bool stretches = a.position == PositionKind::rotary && a.ropes.front().kind == RopeSpec::Kind::dynamic;
+  return stretches ? 0 : a.context_length;
+}
+
 std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) {
   const ModelFiles files = locate_model(path);
   auto model = std::make_shared<Model>();
@@ -146,7 +152,7 @@ std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) {
   if (files.gguf) {
     auto gguf = GgufFile::open(files.weights);
     model->architecture = architecture_from_config(config_from_gguf(*gguf, files.weights.string()));
-    model->source = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->permuted, files.weights.string());
+    model->source = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->gguf.permuted, files.weights.string());
     model->info = describe(path, "gguf", model->architecture, *gguf, *model->source);
     if (auto name = gguf->text("general.name"); name && !name->empty()) model->info.name = *name;
     return model;

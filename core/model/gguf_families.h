@@ -1,0 +1,20 @@
+#pragma once
+#include "core/model/families.h"
+#include "core/model/gguf_translator.h"
+
+namespace qb {
+
+// GGUF's side of the rows of the architecture table. name: general.architecture.
+GgufForm llama_gguf(const std::string& name);  // Llama, Mistral, Mixtral, Granite
+GgufForm qwen_gguf(const std::string& name);
+GgufForm qwen_moe_gguf(const std::string& name);
+GgufForm phi3_gguf();
+GgufForm gemma_gguf(const std::string& name);
+GgufForm bloom_gguf();
+GgufForm falcon_gguf();
+GgufForm neox_gguf();
+GgufForm starcoder2_gguf();
+GgufForm stablelm_gguf();
+GgufForm internlm2_gguf();
+
+}  // namespace qb
