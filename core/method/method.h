@@ -94,8 +94,9 @@ class Method {
  public:
   virtual ~Method() = default;
   virtual Statistics needs() const { return 0; }
-  // Why it cannot work on a linear that the scheme quantizes, known from its shape before a run; empty when it can.
-  virtual std::string shape_problem(const LinearInfo&) const { return {}; }
+  // Why it cannot work on a linear that the scheme quantizes like this (nullopt: keeps in float), known before a run; empty when
+  // it can.
+  virtual std::string problem(const LinearInfo&, const std::optional<QuantSpec>&) const { return {}; }
   // Throws Cancelled when asked to stop, Error otherwise; checks control at least once a linear.
   virtual void apply(BlockWork& work) = 0;
 };

@@ -1,6 +1,5 @@
 #include "core/method/reconstruction/adadim.h"
 
-#include "core/base/error.h"
 #include "core/quant/rounding_error.h"
 
 namespace qb {
@@ -9,14 +8,16 @@ namespace {
 class AdaDim final : public Method {
  public:
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override {
+    if (!spec || spec->granularity == Granularity::group || spec->granularity == Granularity::channel) return {};
+    return "adadim chooses between channels or groups, found " + describe(*spec);
+  }
 
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
       const QuantSpec& along_inputs = *linear.spec;
-      if (along_inputs.granularity != Granularity::group && along_inputs.granularity != Granularity::channel)
-        throw InputError(linear.module + ": adadim chooses between channels or groups, found " + describe(along_inputs));
       // A scale for g outputs of one input: a block g high and one wide.
       QuantSpec along_outputs = along_inputs;
       along_outputs.granularity = Granularity::block;
@@ -48,7 +49,7 @@ MethodInfo adadim_info() {
           .help = "Rounds each linear with groups along its inputs or along its outputs, whichever leaves less output error.",
           .source = "Heo et al. 2023, arXiv 2309.15531",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {}};
 }
 

@@ -74,9 +74,11 @@ QuantizedWeight LearnedRounding::quantized() const {
   return {spec, from_units(codes_of(*this, grid).to(at::kChar), spec, out, in), stored};
 }
 
+std::string learned_rounding_problem(const std::optional<QuantSpec>& spec) {
+  return !spec || spec->type.kind == NumberType::Kind::integer ? std::string() : "learned rounding needs integer codes, found " + describe(*spec);
+}
+
 LearnedRounding learned_rounding(const LinearWork& linear) {
-  if (linear.spec->type.kind != NumberType::Kind::integer)
-    throw InputError(linear.module + ": learned rounding needs integer codes, found " + describe(*linear.spec));
   const Range whole = min_max(linear.weight, *linear.spec);
   LearnedRounding r;
   r.spec = *linear.spec;

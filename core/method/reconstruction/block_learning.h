@@ -21,7 +21,8 @@ struct LearnedRounding {
   at::Tensor value() const;
   QuantizedWeight quantized() const;
 };
-// Throws InputError for float types.
+// Why a rounding like this cannot be learned; empty when it can, or nothing is rounded.
+std::string learned_rounding_problem(const std::optional<QuantSpec>& spec);
 LearnedRounding learned_rounding(const LinearWork& linear);
 
 // Names in block.others of the weights and biases of its norms over hidden states.

@@ -12,12 +12,12 @@ class Dgq final : public Method {
  public:
   Dgq(int64_t channel_steps, int64_t group_steps) : channel_steps_(channel_steps), group_steps_(group_steps) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return integer_groups_problem(spec, "dgq"); }
 
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      require_integer_groups(linear, "dgq");
       linear.quantized = solve(linear.weight, *linear.spec, work.gram_of(linear), work.control);
     }
   }
@@ -86,8 +86,7 @@ MethodInfo dgq_info() {
           .help = "Searches two levels of scales: a float16 one a channel, and integers for the groups in it, as INT8 kernels can use them.",
           .source = "Zhang et al. 2023, arXiv 2310.04836",
           .needs_calibration = true,
-          .rounds = true,
-          .packs_grid = true,
+          .contract = rounding(Trace::grid),
           .knobs = {
               {"channel_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "channel scales tried", "DGQ"},
               {"group_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "group scales tried for each; its authors try 80", "this program"},

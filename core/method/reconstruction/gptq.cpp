@@ -84,7 +84,7 @@ MethodInfo gptq_info() {
           .help = "Rounds column by column and makes up for each error in the columns still to come, by the inverse of the inputs' Gram matrix.",
           .source = "Frantar et al. 2022, arXiv 2210.17323",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"actorder", KnobType::boolean, true, 0, 0, {}, "", "columns with large inputs first", "GPTQ"},
               {"static_groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},

@@ -54,13 +54,13 @@ class SpQr final : public Method {
  public:
   explicit SpQr(const Knobs& knobs) : knobs_(knobs) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return integer_groups_problem(spec, "spqr"); }
 
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
       const QuantSpec& spec = *linear.spec;
-      require_integer_groups(linear, "spqr");
       std::optional<GptqFactor> factor;
       GptqOptions options;
       options.act_order = false;
@@ -150,8 +150,7 @@ MethodInfo spqr_info() {
           .help = "GPTQ in small groups with quantized scales, and the weights that rounding would cost most kept in float16. Its authors use groups of 16.",
           .source = "Dettmers et al. 2023, arXiv 2306.03078",
           .needs_calibration = true,
-          .rounds = true,
-          .packs_grid = true,
+          .contract = rounding(Trace::grid),
           .knobs = {
               {"relative_threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
               {"simplified_outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},

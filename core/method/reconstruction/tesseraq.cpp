@@ -43,6 +43,7 @@ class TesseraQ final : public Method {
   Statistics needs() const override {
     return static_cast<Statistics>(Statistic::block_io) | (knobs_.float_path ? static_cast<Statistics>(Statistic::float_path) : 0);
   }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return learned_rounding_problem(spec); }
 
   void apply(BlockWork& work) override {
     use_current_weights(work);
@@ -59,10 +60,9 @@ class TesseraQ final : public Method {
 
  private:
   static SoftCodes start(const LinearWork& linear, size_t index) {
-    const LearnedRounding checked = learned_rounding(linear);  // refuses float types
     SoftCodes s;
     s.index = index;
-    s.spec = checked.spec;
+    s.spec = *linear.spec;
     s.out = linear.weight.size(0);
     s.in = linear.weight.size(1);
     const ScaleZero grid = linear.range ? scale_zero(*linear.range, s.spec) : find_grid(linear.weight, s.spec);
@@ -141,7 +141,7 @@ MethodInfo tesseraq_info() {
           .help = "Learns the rounding direction of every weight on the block's output, deciding the surest first, and the scales; starts from searched ranges.",
           .source = "Li & Panda 2024, arXiv 2410.19103",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the roundings", "LLMC"},
               {"scale_lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},
