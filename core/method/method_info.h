@@ -103,5 +103,13 @@ std::string knob_problem(const KnobInfo& knob, const KnobValue& value);
 std::string stage_problem(const StageSpec& stage);
 // The stage's value or the default. Throws InternalError for a knob that the method does not have.
 KnobValue knob(const StageSpec& stage, const std::string& name);
+// The same as the type that its table gives it.
+template <class T>
+T knob(const StageSpec& stage, const std::string& name) {
+  const KnobValue value = knob(stage, name);
+  if constexpr (std::is_same_v<T, double>)
+    if (const auto* integer = std::get_if<int64_t>(&value)) return static_cast<double>(*integer);  // 1 for 1.0
+  return std::get<T>(value);
+}
 
 }  // namespace qb

@@ -1,6 +1,6 @@
 #include "core/method/reconstruction/adadim.h"
 
-#include "core/quant/rounding_error.h"
+#include "core/quant/units.h"
 
 namespace qb {
 namespace {
@@ -29,7 +29,7 @@ class AdaDim final : public Method {
         linear.quantized = std::move(first);
         continue;
       }
-      QuantizedWeight second = quantize(linear.weight, along_outputs, work.control);
+      QuantizedWeight second = quantize(within_range(linear), along_outputs, work.control);
       const at::Tensor gram = work.gram_of(linear);
       auto loss = [&](const QuantizedWeight& q) {
         const at::Tensor d = q.dequantize().sub_(linear.weight);
@@ -37,6 +37,15 @@ class AdaDim final : public Method {
       };
       linear.quantized = loss(second) < loss(first) ? std::move(second) : std::move(first);
     }
+  }
+
+ private:
+  // A clip is of groups along the inputs: groups along the outputs see the weights that it cuts off at its ends.
+  static at::Tensor within_range(const LinearWork& linear) {
+    if (!linear.range) return linear.weight;
+    const at::Tensor units = to_units(linear.weight, *linear.spec);
+    return from_units(at::minimum(at::maximum(units, unit_column(linear.range->low)), unit_column(linear.range->high)), *linear.spec, linear.weight.size(0),
+                      linear.weight.size(1));
   }
 };
 

@@ -18,6 +18,7 @@ struct LearnedRounding {
   at::Tensor low, high;   // per unit [units, 1], as min_max has them
   at::Tensor low_share, high_share;  // per unit, 1: the whole range
   at::Tensor shift;       // [units, elements] in [−½, ½], or undefined
+  at::Tensor kept;        // [units, elements]: 0 where a pruned weight stays zero, whatever its shift; undefined: all are kept
   at::Tensor value() const;
   QuantizedWeight quantized() const;
 };

@@ -18,19 +18,20 @@ class Dgq final : public Method {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      linear.quantized = solve(linear.weight, *linear.spec, work.gram_of(linear), work.control);
+      linear.quantized = solve(linear, work.gram_of(linear), work.control);
     }
   }
 
  private:
   // Group scale = channel scale · integer in [1, 127], so that an INT8 kernel sees (code − zero)·integer.
-  QuantizedWeight solve(const at::Tensor& weight, const QuantSpec& given, const at::Tensor& gram, const Control& control) const {
-    QuantSpec spec = given;
+  QuantizedWeight solve(const LinearWork& linear, const at::Tensor& gram, const Control& control) const {
+    const at::Tensor& weight = linear.weight;
+    QuantSpec spec = *linear.spec;
     spec.scale_type = ScaleType::f32;  // a product; its storage is counted below
     const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size;
     const auto [qmin, qmax] = code_bounds(spec);
     const double steps = spec.symmetric ? qmax : qmax - qmin;
-    const Range whole = min_max(weight, spec);
+    const Range whole = linear.range ? *linear.range : min_max(weight, spec);
     // Loss of every group, [out, groups].
     auto loss = [&](const ScaleZero& grid) {
       const at::Tensor d = rounding_error(weight, spec, grid);
@@ -40,7 +41,7 @@ class Dgq final : public Method {
     for (int64_t c = 0; c < channel_steps_; ++c) {
       // The first level: what 8 bits of the channel reach.
       const double reach = 1 - 0.5 * static_cast<double>(c) / static_cast<double>(channel_steps_);
-      const at::Tensor channel = (weight.abs().amax(1, true) * reach / kByte).clamp_min(1e-8).to(at::kHalf).to(at::kFloat);
+      const at::Tensor channel = stored_scale(weight.abs().amax(1, true) * reach / kByte, ScaleType::f16);
       at::Tensor least, scale, zero;
       for (int64_t s = 0; s < group_steps_; ++s) {
         control.checkpoint();

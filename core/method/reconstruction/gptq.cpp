@@ -53,18 +53,18 @@ class Gptq final : public Method {
   void round(BlockWork& work, LinearWork& linear, Shared& shared) const {
     const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
     if (!shared.gram.defined()) {
-      linear.note = "no calibration token reached it: rounded to nearest";
+      linear.tell("no calibration token reached it: rounded to nearest");
     } else {
       auto [factor, fresh] = shared.factors.try_emplace(group);
       if (fresh) factor->second = gptq_factor(shared.gram, options_, group);
       if (factor->second) {
         GptqResult result = gptq(linear.weight, *factor->second, *linear.spec, linear.range, linear.kept, options_, work.control);
-        if (factor->second->attempts > 1) linear.note = fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping);
+        if (factor->second->attempts > 1) linear.tell(fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping));
         refine(result.weight, linear.weight, shared.gram, linear.kept, refine_, work.control);
         linear.quantized = std::move(result.weight);
         return;
       }
-      linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
+      linear.tell("the Gram matrix is not positive definite, whatever the damping: rounded to nearest");
     }
     round_to_nearest(linear, work.control);
   }

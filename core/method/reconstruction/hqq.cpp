@@ -16,8 +16,10 @@ class Hqq final : public Method {
       if (!linear.spec) continue;
       work.begin(linear);
       QuantSpec spec = with_knobs(*linear.spec);
-      spec.round_zero_point = false;  // what it optimises would be rounded away
-      linear.quantized = quantize(linear.weight, spec, work.control);
+      spec.round_zero_point = linear.kept.defined();  // else what it optimises would be rounded away
+      if (linear.kept.defined()) linear.tell("zero points are codes, so that pruned weights stay zero");
+      const Range range = linear.range ? *linear.range : min_max(linear.weight, spec);
+      linear.quantized = quantize(linear.weight, spec, hqq_grid(linear.weight, spec, range, work.control));
     }
   }
 

@@ -52,6 +52,8 @@ class OmniQuant final : public Method {
       const WeightsAside aside(work.block);
       learn(work, roundings, logits, factors, scales);
     }
+    if (!scales.empty())
+      for (LinearWork& linear : work.linears) linear.range.reset();  // it has become the learned shares
     for (const LearnedScale& s : scales) apply_scale(work, s.group, s.log_scale.detach().exp());
     for (size_t i = 0; i < work.linears.size(); ++i) {
       LinearWork& linear = work.linears[i];

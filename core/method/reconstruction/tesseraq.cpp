@@ -72,7 +72,8 @@ class TesseraQ final : public Method {
     if (s.zero.defined()) x = x + s.zero;
     s.floor = x.floor();
     s.v = (x - s.floor).clamp(1e-3, 1 - 1e-3).logit().requires_grad_(true);
-    s.hard = at::zeros_like(x, x.options().dtype(at::kBool));
+    // Pruned weights are decided: floor(0/s + z) is their code.
+    s.hard = linear.kept.defined() ? to_units(linear.kept, s.spec).logical_not() : at::zeros_like(x, x.options().dtype(at::kBool));
     s.decided = at::zeros_like(x);
     s.stretch = at::zeros_like(s.scale).requires_grad_(true);
     return s;
@@ -122,8 +123,7 @@ class TesseraQ final : public Method {
   static void finish(LinearWork& linear, const SoftCodes& s) {
     const at::NoGradGuard no_grad;
     const auto [qmin, qmax] = code_bounds(s.spec);
-    at::Tensor scale = s.scale * 2 * at::sigmoid(s.stretch.detach());
-    if (s.spec.scale_type != ScaleType::f32) scale = scale.to(s.spec.scale_type == ScaleType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
+    const at::Tensor scale = stored_scale(s.scale * 2 * at::sigmoid(s.stretch.detach()), s.spec.scale_type);
     ScaleZero grid{unit_grid(scale, s.spec, s.out, s.in), {}};
     if (s.zero.defined()) grid.zero = unit_grid(s.zero, s.spec, s.out, s.in);
     linear.quantized = QuantizedWeight{s.spec, from_units((s.floor + s.decided).clamp(qmin, qmax).to(at::kChar), s.spec, s.out, s.in), grid};

@@ -29,7 +29,7 @@ class Prune final : public Method {
       if (wanda_) {
         const auto it = work.statistics.find(linear.info.subset);
         if (it == work.statistics.end() || !it->second.sum_squares.defined()) {
-          linear.note = "no calibration token reached it: pruned by magnitude";
+          linear.tell("no calibration token reached it: pruned by magnitude");
         } else {
           importance = importance * it->second.sum_squares.sqrt();
         }
