@@ -1,25 +1,19 @@
-#include <fmt/format.h>
-
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/engine/engine.h"
 #include "core/engine/run_state.h"
+#include "core/method/contracts.h"
 #include "core/method/model_change.h"
 
 namespace qb {
 
 std::shared_ptr<const Model> changed_model(const std::shared_ptr<const Model>& model, const std::vector<StageSpec>& pipeline, const TokenSet& calibration,
                                            uint64_t seed, const std::filesystem::path& folder, const Control& control) {
+  if (const auto problem = pipeline_problem(pipeline, {})) throw InputError("pipeline: " + problem->what);
   std::shared_ptr<const Model> changed = model;
-  bool blocks_began = false;
   for (size_t i = 0; i < pipeline.size(); ++i) {
     const ModelChange* change = model_change(pipeline[i].method);
-    if (!change) {
-      blocks_began = true;
-      continue;
-    }
-    // The whole model is there before its first block is worked on.
-    if (blocks_began) throw InputError(fmt::format("pipeline: {} changes the whole model and must stand before {}", pipeline[i].method, pipeline[i - 1].method));
+    if (!change) continue;
     std::string plan;
     if (change->plan) {
       const auto path = plan_path(folder, i, pipeline[i].method);

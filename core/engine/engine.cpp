@@ -12,9 +12,9 @@
 #include "core/engine/hidden_states.h"
 #include "core/engine/model_tuning.h"
 #include "core/engine/module_name.h"
-#include "core/engine/pipeline.h"
 #include "core/engine/run_state.h"
 #include "core/engine/statistics_cache.h"
+#include "core/method/contracts.h"
 
 namespace qb {
 namespace {
@@ -73,7 +73,7 @@ class Run {
   Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block)
       : job_(job), control_(control), on_block_(on_block), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
     for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
-      if (find_method(stage.method)->finishing) continue;
+      if (find_method(stage.method)->contract.place == Place::finished) continue;
       methods_.push_back(make_method(stage));
       names_.push_back(stage.method);
       wanted_ |= methods_.back()->needs();

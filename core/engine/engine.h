@@ -15,7 +15,7 @@ struct EngineJob {
   std::shared_ptr<const Model> model;
   TokenSet calibration;                 // may be empty when no stage needs calibration (reports then lack output errors)
   Scheme scheme;
-  std::vector<StageSpec> pipeline;      // an rtn stage is appended when none rounds
+  std::vector<StageSpec> pipeline;      // where no stage rounds, rtn does: complete_pipeline()
   at::ScalarType dtype = at::kBFloat16; // of the forward passes
   at::Device device = at::kCPU;
   bool propagate_quantized = true;      // the next block sees the quantized block's outputs

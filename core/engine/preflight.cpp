@@ -8,7 +8,7 @@
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/module_name.h"
-#include "core/engine/pipeline.h"
+#include "core/method/contracts.h"
 
 namespace qb {
 namespace {
@@ -54,14 +54,15 @@ void require_fitting(const EngineJob& job) {
 }
 
 void require_stages(const EngineJob& job) {
-  for (const StageSpec& stage : job.pipeline) {
+  if (const auto problem = pipeline_problem(job.pipeline, job.scheme)) throw InputError("pipeline: " + problem->what);
+  for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
     if (const std::string problem = stage_problem(stage); !problem.empty()) throw InputError("pipeline: " + problem);
     if (find_method(stage.method)->needs_calibration && job.calibration.samples.empty())
       throw InputError(fmt::format("pipeline: {} needs calibration text", stage.method));
     const auto method = make_method(stage);
     for (const BlockInfo& block : job.model->info.blocks)
       for (const LinearInfo& linear : block.linears)
-        if (const std::string problem = job.scheme.weights_of(module_of(linear)) ? method->shape_problem(linear) : ""; !problem.empty())
+        if (const std::string problem = method->problem(linear, job.scheme.weights_of(module_of(linear))); !problem.empty())
           throw InputError(fmt::format("pipeline: {} [{}, {}]: {}", module_of(linear), linear.out_features, linear.in_features, problem));
   }
   const int64_t context = longest_sequence(job.model->architecture);

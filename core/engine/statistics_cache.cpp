@@ -191,7 +191,7 @@ std::string statistics_key(const EngineJob& job, const Decoder& decoder) {
   for (size_t i = 0; i < job.pipeline.size(); ++i) {
     const StageSpec& stage = job.pipeline[i];
     const MethodInfo* method = find_method(stage.method);
-    if (!method || !method->whole_model) continue;
+    if (!method || method->contract.place != Place::model) continue;
     // The model is the one that the stage makes, of its knobs, its plan and the seed.
     text += fmt::format("; {} {}, seed {}", i, stage.method, job.seed);
     for (const KnobInfo& info : method->knobs) text += fmt::format(", {} {}", info.name, to_text(knob(stage, info.name)));

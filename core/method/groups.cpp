@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "core/base/error.h"
-
 namespace qb {
 
 at::Tensor group_errors(const at::Tensor& difference, const at::Tensor& gram, int64_t group) {
@@ -13,10 +11,9 @@ at::Tensor group_errors(const at::Tensor& difference, const at::Tensor& gram, in
   return at::bmm(d, blocks).mul_(d).sum(2).t();
 }
 
-void require_integer_groups(const LinearWork& linear, const char* method) {
-  const QuantSpec& spec = *linear.spec;
-  if (spec.type.kind != NumberType::Kind::integer || spec.granularity != Granularity::group)
-    throw InputError(fmt::format("{}: {} needs integer codes in groups, found {}", linear.module, method, describe(spec)));
+std::string integer_groups_problem(const std::optional<QuantSpec>& spec, const char* method) {
+  if (!spec || (spec->type.kind == NumberType::Kind::integer && spec->granularity == Granularity::group)) return {};
+  return fmt::format("{} needs integer codes in groups, found {}", method, describe(*spec));
 }
 
 }  // namespace qb

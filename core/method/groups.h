@@ -7,7 +7,7 @@ namespace qb {
 // part d of difference [out, in]. [out, in/group].
 at::Tensor group_errors(const at::Tensor& difference, const at::Tensor& gram, int64_t group);
 
-// Throws InputError that names the linear unless it has integer codes in groups.
-void require_integer_groups(const LinearWork& linear, const char* method);
+// What a method says of a linear that it can only give integer codes in groups; empty when it has them or stays float.
+std::string integer_groups_problem(const std::optional<QuantSpec>& spec, const char* method);
 
 }  // namespace qb

@@ -51,12 +51,14 @@ struct LinearWork {
   at::Tensor original;               // [out, in] float32 as stored in the model; never written to
   at::Tensor reference;              // [out, in] float32, what the float weight is in the coordinates that transformations chose
   at::Tensor weight;                 // [out, in] float32 as transformed, clipped, pruned so far; replaced, not written in place
-  at::Tensor kept;                   // [out, in] bool: false where a weight was pruned and stays zero; undefined: all are kept
+  at::Tensor kept;                   // [out, in] bool: false where a weight was pruned and stays zero; undefined: all are kept.
+                                     // Zero points are codes then: only those stand for an exact zero
   std::optional<Range> range;        // set by clipping stages
   std::optional<QuantizedWeight> quantized;  // set by the stage that rounds
   at::Tensor input_scale;            // [in] that the input was divided by, undefined: nothing
   at::Tensor output_scale;           // [out] that the output was divided by
   std::string note;                  // what the user should know: "Cholesky failed, rounded to nearest"
+  void tell(const std::string& more) { note += note.empty() ? more : "; " + more; }
 };
 
 // What a stage sees of the block at work.
@@ -94,8 +96,9 @@ class Method {
  public:
   virtual ~Method() = default;
   virtual Statistics needs() const { return 0; }
-  // Why it cannot work on a linear that the scheme quantizes, known from its shape before a run; empty when it can.
-  virtual std::string shape_problem(const LinearInfo&) const { return {}; }
+  // Why it cannot work on a linear that the scheme quantizes like this (nullopt: keeps in float), known before a run; empty when
+  // it can.
+  virtual std::string problem(const LinearInfo&, const std::optional<QuantSpec>&) const { return {}; }
   // Throws Cancelled when asked to stop, Error otherwise; checks control at least once a linear.
   virtual void apply(BlockWork& work) = 0;
 };

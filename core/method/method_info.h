@@ -29,6 +29,49 @@ struct KnobInfo {
 enum class MethodClass { transformation, clipping, reconstruction, sparsity, cache };
 std::string to_text(MethodClass value);
 
+// What a stage can leave for those behind it.
+enum class Trace : unsigned {
+  transforms = 1,  // hidden states that are rotated, some values at run time
+  scaled = 2,      // channels divided where they are made and multiplied where they are read
+  range = 4,       // a clip that the rounding must use
+  zeros = 8,       // pruned weights that stay zero
+  codes = 16,      // rounded weights
+  grid = 32,       // scales and zero points in few bits, which cannot change any more
+  tuned = 64,      // what was learned on the finished model
+};
+struct Traces {
+  unsigned bits = 0;
+  constexpr Traces() = default;
+  constexpr Traces(Trace one) : bits(static_cast<unsigned>(one)) {}
+  constexpr bool has(Trace one) const { return (bits & static_cast<unsigned>(one)) != 0; }
+};
+constexpr Traces operator|(Traces a, Traces b) {
+  a.bits |= b.bits;
+  return a;
+}
+std::string to_text(Trace trace);
+
+// When a stage works: on the whole model before its blocks are walked, on one block after the other, on the finished model.
+enum class Place { model, blocks, finished };
+
+// What a stage asks of those before it and does for those behind it. A pipeline is legal when every stage takes or keeps what
+// the stages before it left: core/method/contracts.h.
+struct Contract {
+  Place place = Place::blocks;
+  Traces needs;   // must be there
+  Traces takes;   // is used, and gone behind it
+  Traces keeps;   // still holds behind it
+  Traces leaves;
+};
+// Of a stage that makes codes.
+constexpr Contract rounding(Traces also = {}) {
+  Contract contract;
+  contract.takes = Trace::range;
+  contract.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros;
+  contract.leaves = Traces(Trace::codes) | also;
+  return contract;
+}
+
 // What a method is, torch-free.
 struct MethodInfo {
   std::string name;    // as in recipes: "rtn", "gptq", "awq"
@@ -37,11 +80,7 @@ struct MethodInfo {
   std::string help;    // one or two sentences
   std::string source;  // paper
   bool needs_calibration = false;
-  bool rounds = false;  // leaves codes, so that no implicit rounding follows
-  bool follows_rounding = false;  // may stand after a stage that rounds (and rounds to nearest itself where none did)
-  bool whole_model = false;       // changes the model before its blocks are walked: stands before all other stages
-  bool packs_grid = false;        // stores scales in few bits, so that they cannot change freely afterwards
-  bool finishing = false;         // learns on the whole model after its blocks are done: stands after all other stages
+  Contract contract;
   std::vector<KnobInfo> knobs;
 };
 
@@ -64,5 +103,13 @@ std::string knob_problem(const KnobInfo& knob, const KnobValue& value);
 std::string stage_problem(const StageSpec& stage);
 // The stage's value or the default. Throws InternalError for a knob that the method does not have.
 KnobValue knob(const StageSpec& stage, const std::string& name);
+// The same as the type that its table gives it.
+template <class T>
+T knob(const StageSpec& stage, const std::string& name) {
+  const KnobValue value = knob(stage, name);
+  if constexpr (std::is_same_v<T, double>)
+    if (const auto* integer = std::get_if<int64_t>(&value)) return static_cast<double>(*integer);  // 1 for 1.0
+  return std::get<T>(value);
+}
 
 }  // namespace qb

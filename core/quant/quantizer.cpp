@@ -16,20 +16,19 @@ at::Tensor round_to_scale_type(const at::Tensor& values, ScaleType type) {
   return values;
 }
 
+at::Tensor stored_scale(const at::Tensor& scale, ScaleType type) {
+  const at::Tensor positive = at::where(scale > 0, scale, at::ones_like(scale));
+  // The smallest half: anything below would round to zero.
+  const at::Tensor stored = round_to_scale_type(positive.clamp_min(type == ScaleType::f16 ? 5.9604645e-8 : 1e-30), type);
+  if (type == ScaleType::f16 && !stored.isfinite().all().item<bool>())
+    throw InputError("a scale is above 65504 and overflows float16; choose scale_type bfloat16 or float32");
+  return stored;
+}
+
 namespace {
 
 bool is_integer(const QuantSpec& spec) { return spec.type.kind == NumberType::Kind::integer; }
 bool has_zero(const QuantSpec& spec) { return is_integer(spec) && !spec.symmetric; }
-
-// Rounds scales to the type they are stored in; units without extent get a harmless scale instead of a division by zero.
-at::Tensor store_scale(at::Tensor scale, const QuantSpec& spec) {
-  scale = at::where(scale > 0, scale, at::ones_like(scale));
-  // The smallest half: anything below would round to zero.
-  scale = round_to_scale_type(scale.clamp_min_(spec.scale_type == ScaleType::f16 ? 5.9604645e-8 : 1e-30), spec.scale_type);
-  if (spec.scale_type == ScaleType::f16 && !scale.isfinite().all().item<bool>())
-    throw InputError("a scale is above 65504 and overflows float16; choose scale_type bfloat16 or float32");
-  return scale;
-}
 
 // A zero point as it is stored: a code, or a float of the scale's type.
 at::Tensor store_zero(const at::Tensor& zero, const QuantSpec& spec) {
@@ -53,16 +52,16 @@ at::Tensor decode(const at::Tensor& codes, const at::Tensor& scale, const at::Te
 }
 
 ScaleZero grid_of(const at::Tensor& low, const at::Tensor& high, const QuantSpec& spec) {
-  if (!is_integer(spec)) return {store_scale(at::maximum(low.abs(), high.abs()) / float_max(spec.type), spec), {}};
+  if (!is_integer(spec)) return {stored_scale(at::maximum(low.abs(), high.abs()) / float_max(spec.type), spec.scale_type), {}};
   const auto [qmin, qmax] = code_bounds(spec);
   if (spec.symmetric) {
     // compressed-tensors divides by half the number of steps (7.5 at 4 bits), LLMC and AutoGPTQ by the largest code (7).
     const double steps = spec.full_scale && !spec.narrow_range ? (qmax - qmin) / 2.0 : qmax;
-    return {store_scale(at::maximum(low.abs(), high.abs()) / steps, spec), {}};
+    return {stored_scale(at::maximum(low.abs(), high.abs()) / steps, spec.scale_type), {}};
   }
   // The range takes in zero: pruned weights stay exact, and the zero point stays within the codes, where it can be stored.
   const at::Tensor below = low.clamp_max(0), above = high.clamp_min(0);
-  const at::Tensor scale = store_scale((above - below) / static_cast<double>(qmax - qmin), spec);
+  const at::Tensor scale = stored_scale((above - below) / static_cast<double>(qmax - qmin), spec.scale_type);
   return {scale, store_zero(qmin - below / scale, spec)};
 }
 
@@ -93,8 +92,7 @@ ScaleZero mse_grid(const at::Tensor& x, const QuantSpec& spec, const Control& co
 
 // Half-quadratic quantization (Badri & Shaji 2023): zero points by alternating between a shrinkage of the error, which
 // solves the lp norm's proximal problem, and the mean that the shrunk error leaves for the zero point.
-ScaleZero hqq_grid(const at::Tensor& x, const QuantSpec& spec, const Control& control) {
-  const ScaleZero start = grid_of(x.amin(1, true), x.amax(1, true), spec);
+ScaleZero hqq_grid(const at::Tensor& x, const ScaleZero& start, const QuantSpec& spec, const Control& control) {
   QuantSpec free = spec;
   free.round_zero_point = false;
   auto error_of = [&](const at::Tensor& zero) {
@@ -123,6 +121,23 @@ void refuse_non_finite(const at::Tensor& units) {
   if (!units.isfinite().all().item<bool>()) throw InputError("weights hold NaN or infinity");
 }
 
+// A grid by search, in slices of units that stay in the cache, since a search passes over them many times. search(units, index of
+// the first).
+template <class Search>
+ScaleZero searched(const at::Tensor& weight, const QuantSpec& spec, const Search& search) {
+  const at::Tensor units = to_units(weight.to(at::kFloat), spec);
+  refuse_non_finite(units);
+  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 17) / units.size(1));
+  std::vector<at::Tensor> scales, zeros;
+  for (int64_t at = 0; at < units.size(0); at += step) {
+    const ScaleZero grid = search(units.slice(0, at, std::min(at + step, units.size(0))), at);
+    scales.push_back(grid.scale);
+    if (grid.zero.defined()) zeros.push_back(grid.zero);
+  }
+  const int64_t out = weight.size(0), in = weight.size(1);
+  return {unit_grid(at::cat(scales), spec, out, in), zeros.empty() ? at::Tensor() : unit_grid(at::cat(zeros), spec, out, in)};
+}
+
 }  // namespace
 
 std::pair<int, int> code_bounds(const QuantSpec& spec) {
@@ -139,20 +154,18 @@ Range min_max(const at::Tensor& weight, const QuantSpec& spec) {
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec) { return grid_of(range.low, range.high, spec); }
 
 ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control) {
-  if (spec.range == RangeMethod::minmax) return scale_zero(min_max(weight, spec), spec);
-  const at::Tensor units = to_units(weight.to(at::kFloat), spec);
-  refuse_non_finite(units);
-  // In slices that stay in the cache, since the search passes over them many times.
-  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 17) / units.size(1));
-  std::vector<at::Tensor> scales, zeros;
-  for (int64_t at = 0; at < units.size(0); at += step) {
-    const at::Tensor slice = units.slice(0, at, std::min(at + step, units.size(0)));
-    const ScaleZero grid = spec.range == RangeMethod::mse ? mse_grid(slice, spec, control) : hqq_grid(slice, spec, control);
-    scales.push_back(grid.scale);
-    if (grid.zero.defined()) zeros.push_back(grid.zero);
-  }
-  const int64_t out = weight.size(0), in = weight.size(1);
-  return {unit_grid(at::cat(scales), spec, out, in), zeros.empty() ? at::Tensor() : unit_grid(at::cat(zeros), spec, out, in)};
+  if (spec.range == RangeMethod::mse) return searched(weight, spec, [&](const at::Tensor& units, int64_t) { return mse_grid(units, spec, control); });
+  const Range whole = min_max(weight, spec);
+  return spec.range == RangeMethod::hqq ? hqq_grid(weight, spec, whole, control) : scale_zero(whole, spec);
+}
+
+ScaleZero hqq_grid(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const Control& control) {
+  const ScaleZero start = scale_zero(range, spec);
+  const at::Tensor scale = unit_column(start.scale), zero = unit_column(start.zero);
+  return searched(weight, spec, [&](const at::Tensor& units, int64_t first) {
+    const int64_t end = first + units.size(0);
+    return hqq_grid(units, {scale.slice(0, first, end), zero.slice(0, first, end)}, spec, control);
+  });
 }
 
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control) {

@@ -48,11 +48,16 @@ std::pair<int, int> code_bounds(const QuantSpec& spec);
 
 // min and max of each unit, from weights [out, in] float32. Throws InputError for NaN or infinite weights.
 Range min_max(const at::Tensor& weight, const QuantSpec& spec);
+// Scales as they are stored in this type; units without extent (0) get a harmless scale of one. Throws InputError when one overflows.
+at::Tensor stored_scale(const at::Tensor& scale, ScaleType type);
 // Scale (rounded to spec.scale_type) and zero point of a range. Throws InputError when a scale overflows its type.
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec);
 // The grid that spec.range asks for: min–max, the shrunk range of least |error|^norm, or HQQ's zero points.
 // Sees control many times a second.
 ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {});
+
+// HQQ's zero points on the scales of these ranges (spec.hqq_…).
+ScaleZero hqq_grid(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const Control& control = {});
 
 // Round to nearest (ties to even) on find_grid(weight) or on the given grid: clamp(round(w / scale + zero)).
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {});

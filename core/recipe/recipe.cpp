@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/method/contracts.h"
 #include "core/recipe/recipe_read.h"
 
 namespace qb {
@@ -168,25 +169,13 @@ void check_consistency(const Recipe& recipe) {
     } catch (const InputError& e) {
       fail(fmt::format("scheme.overrides[{}].match", i), e.what());
     }
-  bool rounded = false;
   for (size_t i = 0; i < recipe.pipeline.size(); ++i) {
     const std::string key = fmt::format("pipeline[{}]", i);
     if (const std::string problem = stage_problem(recipe.pipeline[i]); !problem.empty()) fail(key, problem);
     const MethodInfo& method = *find_method(recipe.pipeline[i].method);
     if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
-    if (method.rounds && rounded) fail(key + ".method", fmt::format("{} rounds weights that an earlier stage rounded already", method.name));
-    if (rounded && !method.rounds && !method.follows_rounding)
-      fail(key + ".method", fmt::format("{} changes weights before they are rounded, but an earlier stage rounds them; put it before that one", method.name));
-    if (method.whole_model && i > 0 && !find_method(recipe.pipeline[i - 1].method)->whole_model)
-      fail(key + ".method", fmt::format("{} changes the whole model; put it before {}", method.name, recipe.pipeline[i - 1].method));
-    if (i > 0 && find_method(recipe.pipeline[i - 1].method)->finishing)
-      fail(key + ".method", fmt::format("{} stands after {}, which learns on the finished model and comes last", method.name, recipe.pipeline[i - 1].method));
-    if (method.finishing)
-      for (const StageSpec& earlier : recipe.pipeline)
-        if (find_method(earlier.method)->packs_grid)
-          fail(key + ".method", fmt::format("{} learns scales, but {} stores them in few bits", method.name, earlier.method));
-    rounded = rounded || method.rounds;
   }
+  if (const auto problem = pipeline_problem(recipe.pipeline, recipe.scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
 }
 
 std::string recipe_hash(const Recipe& recipe) {

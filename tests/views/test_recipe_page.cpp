@@ -219,6 +219,33 @@ class TestRecipePage : public QObject {
     QCOMPARE(bench.document.recipe().pipeline.size(), size_t(0));
   }
 
+  void the_menu_of_stages_offers_what_the_pipeline_can_take() {
+    Bench bench;
+    Recipe recipe = bench.document.recipe();
+    recipe.pipeline = {{"awq", {}}, {"clip", {}}, {"gptq", {}}};
+    bench.document.setRecipe(recipe, "p", "edit");
+    QMenu* menu = nullptr;
+    for (QToolButton* button : bench.page.findChildren<QToolButton*>())
+      if (button->menu()) {
+        Q_EMIT button->menu()->aboutToShow();
+        for (QAction* action : button->menu()->actions())
+          if (action->text().contains("(wanda)")) menu = button->menu();
+      }
+    QVERIFY(menu);
+    auto action = [&](const char* method) {
+      for (QAction* each : menu->actions())
+        if (each->text().contains(QStringLiteral("(%1)").arg(method))) return each;
+      return static_cast<QAction*>(nullptr);
+    };
+    QVERIFY(!action("rtn")->isEnabled());
+    QVERIFY2(action("rtn")->toolTip().contains("gptq"), qPrintable(action("rtn")->toolTip()));
+    QVERIFY(action("wanda")->isEnabled());
+    action("wanda")->trigger();
+    QStringList methods;
+    for (const StageSpec& stage : bench.document.recipe().pipeline) methods << QString::fromStdString(stage.method);
+    QCOMPARE(methods, QStringList({"awq", "clip", "wanda", "gptq"}));
+  }
+
   void a_file_dropped_on_a_path_field_becomes_its_path() {
     Bench bench;
     auto* model = bench.field<QLineEdit>("model.path");

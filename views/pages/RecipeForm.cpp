@@ -7,6 +7,7 @@
 #include <QVBoxLayout>
 #include <limits>
 
+#include "core/method/contracts.h"
 #include "views/Icons.h"
 #include "views/Theme.h"
 #include "views/pages/SchemeFields.h"
@@ -201,17 +202,17 @@ void RecipeForm::buildPipeline() {
       if (last != method.kind) menu->addSection(classTitle(method.kind));
       last = method.kind;
       QAction* action = menu->addAction(QStringLiteral("%1  (%2)").arg(QString::fromStdString(method.title), QString::fromStdString(method.name)));
-      action->setToolTip(QString::fromStdString(method.help));
-      connect(action, &QAction::triggered, this, [this, name = method.name, kind = method.kind, title = method.title] {
+      const StageSpec stage{method.name, {}};
+      const auto place = place_for(stage, m_recipe.pipeline, m_recipe.scheme);
+      action->setEnabled(place.has_value());
+      std::vector<StageSpec> with = m_recipe.pipeline;
+      with.push_back(stage);
+      const auto problem = place ? std::nullopt : pipeline_problem(with, m_recipe.scheme);
+      action->setToolTip(QString::fromStdString(problem ? problem->what : method.help));
+      connect(action, &QAction::triggered, this, [this, stage, title = method.title] {
         change(QStringLiteral("pipeline"), tr("Add %1").arg(QString::fromStdString(title)), [&](Recipe& r) {
-          // Behind the last stage of its class or an earlier one: transformation, clipping, reconstruction.
-          auto at = r.pipeline.end();
-          while (at != r.pipeline.begin()) {
-            const MethodInfo* before = find_method(std::prev(at)->method);
-            if (!before || before->kind <= kind) break;
-            --at;
-          }
-          r.pipeline.insert(at, StageSpec{name, {}});
+          const size_t at = place_for(stage, r.pipeline, r.scheme).value_or(r.pipeline.size());
+          r.pipeline.insert(r.pipeline.begin() + std::ptrdiff_t(at), stage);
         });
       });
     }

@@ -88,6 +88,7 @@ MethodInfo clip_info() {
           .help = "Shrinks the range of each group as far as the output error on its own inputs falls.",
           .source = "Lin et al. 2023, arXiv 2306.00978; asymmetric: LLM-QBench, arXiv 2405.06001",
           .needs_calibration = true,
+          .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::range},
           .knobs = {
               {"n_grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "steps that the whole range is divided into", "AWQ"},
               {"max_shrink", KnobType::real, 0.5, 0.01, 0.99, {}, "", "largest share of the range that is cut off", "AWQ"},

@@ -22,6 +22,7 @@ class AutoRound final : public Method {
   Statistics needs() const override {
     return static_cast<Statistics>(Statistic::block_io) | (knobs_.float_path ? static_cast<Statistics>(Statistic::float_path) : 0);
   }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return learned_rounding_problem(spec); }
 
   void apply(BlockWork& work) override {
     use_current_weights(work);
@@ -97,7 +98,7 @@ MethodInfo autoround_info() {
           .help = "Learns each weight's rounding direction and each group's range by signed gradients of the block's output error.",
           .source = "Cheng et al. 2023, arXiv 2309.05516",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"iters", KnobType::integer, int64_t{200}, 1, 100000, {}, "steps", "gradient steps a block", "AutoRound"},
               {"batch_size", KnobType::integer, int64_t{8}, 1, 1024, {}, "samples", "calibration samples a step", "AutoRound"},

@@ -27,7 +27,7 @@ LearnedGrid grid_of(const LearnedRounding& r) {
 at::Tensor codes_of(const LearnedRounding& r, const LearnedGrid& grid) {
   const auto [qmin, qmax] = code_bounds(r.spec);
   at::Tensor x = to_units(r.weight, r.spec) / grid.scale;
-  if (r.shift.defined()) x = x + r.shift;
+  if (r.shift.defined()) x = x + (r.kept.defined() ? r.shift * r.kept : r.shift);
   if (grid.zero.defined()) x = x + grid.zero;
   return round_through(x).clamp(qmin, qmax);
 }
@@ -71,14 +71,16 @@ QuantizedWeight LearnedRounding::quantized() const {
   const at::NoGradGuard no_grad;
   const LearnedGrid grid = grid_of(*this);
   const int64_t out = weight.size(0), in = weight.size(1);
-  ScaleZero stored{unit_grid(grid.scale.detach(), spec, out, in), {}};
+  ScaleZero stored{unit_grid(stored_scale(grid.scale.detach(), spec.scale_type), spec, out, in), {}};
   if (grid.zero.defined()) stored.zero = unit_grid(grid.zero.detach(), spec, out, in);
   return {spec, from_units(codes_of(*this, grid).to(at::kChar), spec, out, in), stored};
 }
 
+std::string learned_rounding_problem(const std::optional<QuantSpec>& spec) {
+  return !spec || spec->type.kind == NumberType::Kind::integer ? std::string() : "learned rounding needs integer codes, found " + describe(*spec);
+}
+
 LearnedRounding learned_rounding(const LinearWork& linear) {
-  if (linear.spec->type.kind != NumberType::Kind::integer)
-    throw InputError(linear.module + ": learned rounding needs integer codes, found " + describe(*linear.spec));
   const Range whole = min_max(linear.weight, *linear.spec);
   LearnedRounding r;
   r.spec = *linear.spec;
@@ -87,6 +89,7 @@ LearnedRounding learned_rounding(const LinearWork& linear) {
   r.high = unit_column(whole.high);
   r.low_share = at::ones_like(r.low);
   r.high_share = at::ones_like(r.high);
+  if (linear.kept.defined()) r.kept = to_units(linear.kept.to(at::kFloat), r.spec);
   if (linear.range) {  // starts where a search has ended
     const at::Tensor low = unit_column(linear.range->low), high = unit_column(linear.range->high);
     r.low_share = at::where(r.low < 0, (low / r.low).clamp(0, 1), r.low_share);

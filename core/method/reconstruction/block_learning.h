@@ -18,10 +18,12 @@ struct LearnedRounding {
   at::Tensor low, high;   // per unit [units, 1], as min_max has them
   at::Tensor low_share, high_share;  // per unit, 1: the whole range
   at::Tensor shift;       // [units, elements] in [−½, ½], or undefined
+  at::Tensor kept;        // [units, elements]: 0 where a pruned weight stays zero, whatever its shift; undefined: all are kept
   at::Tensor value() const;
   QuantizedWeight quantized() const;
 };
-// Throws InputError for float types.
+// Why a rounding like this cannot be learned; empty when it can, or nothing is rounded.
+std::string learned_rounding_problem(const std::optional<QuantSpec>& spec);
 LearnedRounding learned_rounding(const LinearWork& linear);
 
 // A norm's weight or bias in block.others. plus_one: of a norm that multiplies by 1 + weight.

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kLanes = 32;
 
 struct Tile {
-  float weight[kLanes], value[kLanes], error[kLanes];
+  float weight[kLanes], kept[kLanes], value[kLanes], error[kLanes];
 };
 
 QB_CPU_CLONES
@@ -24,25 +24,23 @@ double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
     const float* zero = s.zero ? s.zero + s.unit[j] * s.unit_stride + first : nullptr;
     for (int64_t r = 0; r < lanes; ++r) t.weight[r] = column[r];
     int8_t* codes = s.codes + j * s.row_stride + first;
+    const float* from = t.weight;
+    if (s.kept) {
+      const bool* kept = s.kept + j * s.row_stride + first;
+      for (int64_t r = 0; r < lanes; ++r) t.kept[r] = kept[r] ? t.weight[r] : 0.0f;
+      from = t.kept;
+    }
     if (zero) {
       for (int64_t r = 0; r < lanes; ++r) {
-        const float code = std::min(std::max(std::nearbyint(t.weight[r] / scale[r] + zero[r]), s.lowest), s.highest);
+        const float code = std::min(std::max(std::nearbyint(from[r] / scale[r] + zero[r]), s.lowest), s.highest);
         codes[r] = static_cast<int8_t>(code);
         t.value[r] = (code - zero[r]) * scale[r];
       }
     } else {
       for (int64_t r = 0; r < lanes; ++r) {
-        const float code = std::min(std::max(std::nearbyint(t.weight[r] / scale[r]), s.lowest), s.highest);
+        const float code = std::min(std::max(std::nearbyint(from[r] / scale[r]), s.lowest), s.highest);
         codes[r] = static_cast<int8_t>(code);
         t.value[r] = code * scale[r];
-      }
-    }
-    if (s.kept) {
-      const bool* kept = s.kept + j * s.row_stride + first;
-      for (int64_t r = 0; r < lanes; ++r) {
-        if (kept[r]) continue;
-        codes[r] = static_cast<int8_t>(zero ? zero[r] : 0.0f);
-        t.value[r] = 0;
       }
     }
     if (s.value) {

@@ -18,7 +18,7 @@ struct ColumnSlab {
   const int64_t* unit = nullptr;
   int64_t unit_stride = 0;
   float lowest = 0, highest = 0;  // codes
-  const bool* kept = nullptr;     // false: the weight becomes zero; null: all are kept
+  const bool* kept = nullptr;     // false: zero is rounded in the weight's place; null: all are kept
 };
 
 // GPTQ's inner loop (Frantar et al. 2022, algorithm 1): rounds column after column and moves each one's error onto the

@@ -21,9 +21,9 @@ extern "C" __global__ void round_columns(long long columns, long long rows, long
   for (int j = 0; j < columns; ++j) mine[j * step] = weight[j * stride + row];
   for (int j = 0; j < columns; ++j) {
     const float w = mine[j * step], s = scale[unit[j] * unit_stride + row], z = zero ? zero[unit[j] * unit_stride + row] : 0.0f;
-    const bool keeps = !kept || kept[j * stride + row];
-    const float code = keeps ? fminf(fmaxf(rintf(zero ? w / s + z : w / s), lowest), highest) : z;
-    const float rounded = keeps ? (code - z) * s : 0.0f;
+    const float from = !kept || kept[j * stride + row] ? w : 0.0f;
+    const float code = fminf(fmaxf(rintf(zero ? from / s + z : from / s), lowest), highest);
+    const float rounded = (code - z) * s;
     const float* const later = factor + j * factor_stride;
     float e;
     if (value) {

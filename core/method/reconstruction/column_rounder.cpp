@@ -113,7 +113,8 @@ void ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const a
   for (int64_t j = 0; j < columns; ++j) {
     const int64_t unit = units_.const_data_ptr<int64_t>()[begin + j];
     const at::Tensor column = slab[j], scale = scale_[unit];
-    at::Tensor code = column / scale, rounded;
+    const at::Tensor from = kept_.defined() ? column.masked_fill(kept_[begin + j].logical_not(), 0) : column;
+    at::Tensor code = from / scale, rounded;
     if (!integer_) {
       code = round_to_float(code, spec_.type);
       rounded = code * scale;
@@ -123,11 +124,6 @@ void ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const a
     } else {
       code = code.round_().clamp_(low, high);
       rounded = code * scale;
-    }
-    if (kept_.defined()) {
-      const at::Tensor pruned = kept_[begin + j].logical_not();
-      code = zero_.defined() ? at::where(pruned, zero_[unit], code) : code.masked_fill(pruned, 0);
-      rounded = rounded.masked_fill(pruned, 0);
     }
     codes_[begin + j].copy_(code);
     at::Tensor error;
@@ -144,7 +140,7 @@ void ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const a
 
 void ColumnRounder::clear(int64_t begin) {
   at::Tensor codes = codes_.slice(0, begin);
-  zero_.defined() ? codes.copy_(zero_.index_select(0, units_.slice(0, begin).to(zero_.device()))) : codes.zero_();
+  zero_.defined() ? codes.copy_(zero_.index_select(0, units_.slice(0, begin).to(zero_.device())).round_()) : codes.zero_();
 }
 
 QuantizedWeight ColumnRounder::weight() const {

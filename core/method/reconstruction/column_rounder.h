@@ -14,7 +14,7 @@ class ColumnRounder {
   void grids(const ScaleZero& grid);  // of all units
   // Of the unit that the column at this step is in: scale and zero [out, 1] (groups and channels only).
   void grid_of(int64_t step, const ScaleZero& grid);
-  void keep(const at::Tensor& kept);  // [out, in] bool: false where a weight becomes zero
+  void keep(const at::Tensor& kept);  // [out, in] bool: false where a weight becomes zero. Zero points must be codes
 
   // The columns from step `begin` on. slab [n, out] are their weights as updated so far, and are updated on; factor [n, n] upper
   // triangular says what a column's error does to later ones; errors [n, out] receives what ColumnSlab says. value [n, out]:

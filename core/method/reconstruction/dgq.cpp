@@ -12,25 +12,26 @@ class Dgq final : public Method {
  public:
   Dgq(int64_t channel_steps, int64_t group_steps) : channel_steps_(channel_steps), group_steps_(group_steps) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return integer_groups_problem(spec, "dgq"); }
 
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      require_integer_groups(linear, "dgq");
-      linear.quantized = solve(linear.weight, *linear.spec, work.gram_of(linear), work.control);
+      linear.quantized = solve(linear, work.gram_of(linear), work.control);
     }
   }
 
  private:
   // Group scale = channel scale · integer in [1, 127], so that an INT8 kernel sees (code − zero)·integer.
-  QuantizedWeight solve(const at::Tensor& weight, const QuantSpec& given, const at::Tensor& gram, const Control& control) const {
-    QuantSpec spec = given;
+  QuantizedWeight solve(const LinearWork& linear, const at::Tensor& gram, const Control& control) const {
+    const at::Tensor& weight = linear.weight;
+    QuantSpec spec = *linear.spec;
     spec.scale_type = ScaleType::f32;  // a product; its storage is counted below
     const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size;
     const auto [qmin, qmax] = code_bounds(spec);
     const double steps = spec.symmetric ? qmax : qmax - qmin;
-    const Range whole = min_max(weight, spec);
+    const Range whole = linear.range ? *linear.range : min_max(weight, spec);
     // Loss of every group, [out, groups].
     auto loss = [&](const ScaleZero& grid) {
       const at::Tensor d = rounding_error(weight, spec, grid);
@@ -40,7 +41,7 @@ class Dgq final : public Method {
     for (int64_t c = 0; c < channel_steps_; ++c) {
       // The first level: what 8 bits of the channel reach.
       const double reach = 1 - 0.5 * static_cast<double>(c) / static_cast<double>(channel_steps_);
-      const at::Tensor channel = (weight.abs().amax(1, true) * reach / kByte).clamp_min(1e-8).to(at::kHalf).to(at::kFloat);
+      const at::Tensor channel = stored_scale(weight.abs().amax(1, true) * reach / kByte, ScaleType::f16);
       at::Tensor least, scale, zero;
       for (int64_t s = 0; s < group_steps_; ++s) {
         control.checkpoint();
@@ -86,8 +87,7 @@ MethodInfo dgq_info() {
           .help = "Searches two levels of scales: a float16 one a channel, and integers for the groups in it, as INT8 kernels can use them.",
           .source = "Zhang et al. 2023, arXiv 2310.04836",
           .needs_calibration = true,
-          .rounds = true,
-          .packs_grid = true,
+          .contract = rounding(Trace::grid),
           .knobs = {
               {"channel_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "channel scales tried", "DGQ"},
               {"group_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "group scales tried for each; its authors try 80", "this program"},

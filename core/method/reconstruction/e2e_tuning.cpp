@@ -12,8 +12,7 @@ MethodInfo e2e_tuning_info() {
           .help = "After all blocks: scales and norms learn together, so that the model's predictions come near the float model's. Codes stay.",
           .source = "Chen et al. 2024, arXiv 2407.11062 (second phase)",
           .needs_calibration = true,
-          .follows_rounding = true,
-          .finishing = true,
+          .contract = {.place = Place::finished, .needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes, .leaves = Trace::tuned},
           .knobs = {
               {"epochs", KnobType::integer, d.epochs, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
               {"lr", KnobType::real, d.rate, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},

@@ -53,18 +53,18 @@ class Gptq final : public Method {
   void round(BlockWork& work, LinearWork& linear, Shared& shared) const {
     const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
     if (!shared.gram.defined()) {
-      linear.note = "no calibration token reached it: rounded to nearest";
+      linear.tell("no calibration token reached it: rounded to nearest");
     } else {
       auto [factor, fresh] = shared.factors.try_emplace(group);
       if (fresh) factor->second = gptq_factor(shared.gram, options_, group);
       if (factor->second) {
         GptqResult result = gptq(linear.weight, *factor->second, *linear.spec, linear.range, linear.kept, options_, work.control);
-        if (factor->second->attempts > 1) linear.note = fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping);
+        if (factor->second->attempts > 1) linear.tell(fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping));
         refine(result.weight, linear.weight, shared.gram, linear.kept, refine_, work.control);
         linear.quantized = std::move(result.weight);
         return;
       }
-      linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
+      linear.tell("the Gram matrix is not positive definite, whatever the damping: rounded to nearest");
     }
     round_to_nearest(linear, work.control);
   }
@@ -84,7 +84,7 @@ MethodInfo gptq_info() {
           .help = "Rounds column by column and makes up for each error in the columns still to come, by the inverse of the inputs' Gram matrix.",
           .source = "Frantar et al. 2022, arXiv 2210.17323",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"actorder", KnobType::boolean, true, 0, 0, {}, "", "columns with large inputs first", "GPTQ"},
               {"static_groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},

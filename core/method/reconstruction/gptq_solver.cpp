@@ -15,7 +15,10 @@ class Solver {
         work_(weight.index_select(1, factor.order).t().contiguous()), rounder_(spec, weight.size(0), factor.order) {}
 
   void grids(const ScaleZero& grid) { rounder_.grids(grid); }
-  void keep(const at::Tensor& kept) { rounder_.keep(kept); }
+  void keep(const at::Tensor& kept) {
+    rounder_.keep(kept);
+    pruned_ = kept.logical_not().index_select(1, factor_.order).t().contiguous();
+  }
 
   GptqResult run(bool fixed) {
     // Without fixed grids a slab must not reach beyond its group: the group's grid is made of the weights at its start.
@@ -36,6 +39,7 @@ class Solver {
       begin = end;
     }
     if (factor_.kept > 0) rounder_.clear(rounded);
+    if (pruned_.defined()) loss += prune(rounded);
     GptqResult result{rounder_.weight(), loss};
     if (factor_.kept > 0) {
       const auto [columns, order] = at::sort(factor_.order.slice(0, rounded));
@@ -50,7 +54,23 @@ class Solver {
   void grid_at(int64_t begin) {
     QuantSpec one = spec_;
     if (spec_.granularity == Granularity::group) one.granularity = Granularity::channel;
-    rounder_.grid_of(begin, find_grid(work_.slice(0, begin, begin + width_).t().contiguous(), one, control_));
+    at::Tensor group = work_.slice(0, begin, begin + width_);
+    if (pruned_.defined()) group = group.masked_fill(pruned_.slice(0, begin, begin + width_), 0);
+    rounder_.grid_of(begin, find_grid(group.t().contiguous(), one, control_));
+  }
+
+  // Zero where the columns from this step on, which are not rounded, were pruned; made up for in the columns behind. Returns Σ error².
+  double prune(int64_t begin) {
+    double loss = 0;
+    for (int64_t j = begin; j < in_; ++j) {
+      control_.checkpoint();
+      at::Tensor column = work_[j];
+      const at::Tensor error = column.masked_fill(pruned_[j].logical_not(), 0).div_(factor_.upper[j][j]);
+      column.masked_fill_(pruned_[j], 0);
+      loss += error.square().sum(at::kDouble).item<double>();
+      if (j + 1 < in_) work_.slice(0, j + 1).addr_(factor_.upper[j].slice(0, j + 1), error, 1, -1);
+    }
+    return loss;
   }
 
   const GptqFactor& factor_;
@@ -58,7 +78,8 @@ class Solver {
   const GptqOptions& options_;
   const Control& control_;
   int64_t in_, width_;
-  at::Tensor work_;  // [in, out] in the order of the steps
+  at::Tensor work_;    // [in, out] in the order of the steps
+  at::Tensor pruned_;  // the same for what stays zero
   ColumnRounder rounder_;
 };
 

@@ -41,7 +41,7 @@ struct GptqResult {
 
 // GPTQ (arXiv 2210.17323): rounds weight [out, in] float32 column by column, each error made up for in later columns.
 // range: fixed grids from a clipping stage; else from find_grid. kept: [out, in] bool, false where a weight shall become zero
-// (its error is made up for too, as SparseGPT does); undefined: all are kept.
+// (its error is made up for too, as SparseGPT does; zero points must be codes); undefined: all are kept.
 GptqResult gptq(const at::Tensor& weight, const GptqFactor& factor, const QuantSpec& spec, const std::optional<Range>& range,
                 const at::Tensor& kept, const GptqOptions& options, const Control& control);
 

@@ -1,7 +1,5 @@
 #include "core/method/reconstruction/hqq.h"
 
-#include "core/base/error.h"
-
 namespace qb {
 namespace {
 
@@ -9,24 +7,32 @@ class Hqq final : public Method {
  public:
   Hqq(double norm, double beta, double kappa, int64_t iterations) : norm_(norm), beta_(beta), kappa_(kappa), iterations_(iterations) {}
 
+  std::string problem(const LinearInfo& linear, const std::optional<QuantSpec>& spec) const override {
+    return spec ? misfit(with_knobs(*spec), linear.out_features, linear.in_features) : std::string();
+  }
+
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      if (linear.spec->symmetric || linear.spec->type.kind != NumberType::Kind::integer)
-        throw InputError(linear.module + ": hqq moves zero points; found " + describe(*linear.spec) + ", expected an asymmetric integer scheme");
-      QuantSpec spec = *linear.spec;
-      spec.range = RangeMethod::hqq;
-      spec.round_zero_point = false;  // what it optimises would be rounded away
-      spec.hqq_norm = norm_;
-      spec.hqq_beta = beta_;
-      spec.hqq_kappa = kappa_;
-      spec.hqq_iterations = iterations_;
-      linear.quantized = quantize(linear.weight, spec, work.control);
+      QuantSpec spec = with_knobs(*linear.spec);
+      spec.round_zero_point = linear.kept.defined();  // else what it optimises would be rounded away
+      if (linear.kept.defined()) linear.tell("zero points are codes, so that pruned weights stay zero");
+      const Range range = linear.range ? *linear.range : min_max(linear.weight, spec);
+      linear.quantized = quantize(linear.weight, spec, hqq_grid(linear.weight, spec, range, work.control));
     }
   }
 
  private:
+  QuantSpec with_knobs(QuantSpec spec) const {
+    spec.range = RangeMethod::hqq;
+    spec.hqq_norm = norm_;
+    spec.hqq_beta = beta_;
+    spec.hqq_kappa = kappa_;
+    spec.hqq_iterations = iterations_;
+    return spec;
+  }
+
   double norm_, beta_, kappa_;
   int64_t iterations_;
 };
@@ -41,7 +47,7 @@ MethodInfo hqq_info() {
           .help = "Chooses zero points by half-quadratic splitting of a sparse error norm. Needs no calibration.",
           .source = "Badri & Shaji 2023, \"Half-Quadratic Quantization of Large Machine Learning Models\"",
           .needs_calibration = false,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"lp_norm", KnobType::real, defaults.hqq_norm, 0.05, 1, {}, "", "norm of the error", "HQQ"},
               {"beta", KnobType::real, defaults.hqq_beta, 1e-6, 1e6, {}, "", "weight of the splitting", "HQQ"},

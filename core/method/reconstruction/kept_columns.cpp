@@ -10,14 +10,14 @@ void gptq_keeping_columns(BlockWork& work, const GptqOptions& options, const Col
     work.begin(linear);
     const auto it = work.statistics.find(linear.info.input);
     if (it == work.statistics.end() || !it->second.gram.defined() || it->second.tokens == 0) {
-      linear.note = "no calibration token reached it: rounded to nearest";
+      linear.tell("no calibration token reached it: rounded to nearest");
       round_to_nearest(linear, work.control);
       continue;
     }
     const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
     const auto factor = gptq_factor(it->second.gram, options, group, choose(linear, it->second));
     if (!factor) {
-      linear.note = "the Gram matrix is not positive definite, whatever the damping: rounded to nearest";
+      linear.tell("the Gram matrix is not positive definite, whatever the damping: rounded to nearest");
       round_to_nearest(linear, work.control);
       continue;
     }

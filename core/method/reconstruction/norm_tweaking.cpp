@@ -4,7 +4,6 @@
 #include <torch/optim/adam.h>
 
 #include "core/method/reconstruction/block_learning.h"
-#include "core/method/reconstruction/rtn.h"
 
 namespace qb {
 namespace {
@@ -23,12 +22,6 @@ class NormTweaking final : public Method {
   }
 
   void apply(BlockWork& work) override {
-    // It tunes what follows rounding: what no stage has rounded yet is rounded to nearest.
-    for (LinearWork& linear : work.linears) {
-      if (!linear.spec || linear.quantized) continue;
-      work.begin(linear);
-      round_to_nearest(linear, work.control);
-    }
     use_current_weights(work);
     std::vector<std::string> norms;
     for (const NormTensor& norm : norm_tensors(work.block, work.decoder.graph(work.block.index))) norms.push_back(norm.name);
@@ -75,7 +68,7 @@ MethodInfo norm_tweaking_info() {
           .help = "Learns the norms' weights on the block's output after the linears are rounded.",
           .source = "Li et al. 2023, arXiv 2309.02784",
           .needs_calibration = true,
-          .follows_rounding = true,
+          .contract = {.needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes | Trace::grid},
           .knobs = {
               {"ntweak_lr", KnobType::real, 1e-5, 0, 1, {}, "", "Adam's step in the first block", "Norm Tweaking"},
               {"gamma", KnobType::real, 0.001, 0, 100, {}, "", "growth of the step with depth: lr·(1 + gamma·i/N)", "LLMC"},

@@ -29,6 +29,7 @@ class OmniQuant final : public Method {
     return static_cast<Statistics>(Statistic::block_io) | static_cast<Statistics>(Statistic::float_path) |
            (knobs_.scale ? static_cast<Statistics>(Statistic::abs_max) : 0);
   }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return learned_rounding_problem(spec); }
 
   void apply(BlockWork& work) override {
     use_current_weights(work);
@@ -51,6 +52,8 @@ class OmniQuant final : public Method {
       const WeightsAside aside(work.block);
       learn(work, roundings, logits, factors, scales);
     }
+    if (!scales.empty())
+      for (LinearWork& linear : work.linears) linear.range.reset();  // it has become the learned shares
     for (const LearnedScale& s : scales) apply_scale(work, s.group, s.log_scale.detach().exp());
     for (size_t i = 0; i < work.linears.size(); ++i) {
       LinearWork& linear = work.linears[i];
@@ -169,7 +172,7 @@ MethodInfo omniquant_info() {
           .help = "Learns clipping, and scalings between norms and linears, on the block's output; starts from what earlier stages searched.",
           .source = "Shao et al. 2023, arXiv 2308.13137",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"lwc", KnobType::boolean, true, 0, 0, {}, "", "learn clipping", "OmniQuant"},
               {"let", KnobType::boolean, false, 0, 0, {}, "", "learn scalings; its authors leave it off for weights only", "OmniQuant"},

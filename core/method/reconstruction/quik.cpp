@@ -12,8 +12,8 @@ class Quik final : public Method {
   Quik(const GptqOptions& options, int64_t columns, double share) : options_(options), columns_(columns), share_(share) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram) | static_cast<Statistics>(Statistic::abs_max); }
 
-  std::string shape_problem(const LinearInfo& linear) const override {
-    if (share_ > 0 || columns_ < linear.in_features) return {};
+  std::string problem(const LinearInfo& linear, const std::optional<QuantSpec>& spec) const override {
+    if (!spec || share_ > 0 || columns_ < linear.in_features) return {};
     return fmt::format("quik keeps {} columns of {}: set columns lower, or a share", columns_, linear.in_features);
   }
 
@@ -39,7 +39,7 @@ MethodInfo quik_info() {
                           "quantizes activations, those of kept columns are quantized too.",
                   .source = "Ashkboos et al. 2023, arXiv 2310.09259",
                   .needs_calibration = true,
-                  .rounds = true,
+                  .contract = rounding(),
                   .knobs = {{"columns", KnobType::integer, int64_t{256}, 0, 1000000, {}, "columns", "input columns of each linear that are kept", "QUIK"},
                             {"share", KnobType::real, 0.0, 0, 0.5, {}, "", "above 0: this share of each linear's columns instead", "this program"}}};
   for (KnobInfo& knob : solver_knobs()) info.knobs.push_back(std::move(knob));

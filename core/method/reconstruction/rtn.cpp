@@ -28,7 +28,7 @@ MethodInfo rtn_info() {
           .help = "Rounds every weight to the nearest code. Needs no calibration; the baseline of every comparison.",
           .source = "LLM-QBench (arXiv 2405.06001), \"Naive\"",
           .needs_calibration = false,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {}};
 }
 

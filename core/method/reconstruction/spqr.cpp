@@ -26,19 +26,26 @@ struct Grid {
   at::Tensor scale, zero;  // [out]
 };
 
-// The group's grid, from the weights that are no outliers, as it will be stored. weight, use: [out, g].
-Grid fit(const at::Tensor& weight, const at::Tensor& use, const QuantSpec& spec, const Knobs& knobs) {
+// The group's grid, from the weights that are no outliers, as it will be stored, inside the range that a clip has left. weight, use:
+// [out, g]. Zero points are codes where spec rounds them, else of the second level.
+Grid fit(const at::Tensor& weight, const at::Tensor& use, const std::optional<Range>& range, const QuantSpec& spec, const Knobs& knobs) {
   const auto [qmin, qmax] = code_bounds(spec);
   const at::Tensor count = use.sum(1, true).clamp_min(1), mean = (weight * use).sum(1, true) / count;
   const at::Tensor filled = at::where(use.to(at::kBool), weight, mean);
-  const at::Tensor low = filled.amin(1).clamp_max(0), high = filled.amax(1).clamp_min(0);  // keeps zero points among the codes
+  at::Tensor low = filled.amin(1), high = filled.amax(1);
+  if (range) {
+    low = at::maximum(low, range->low);
+    high = at::minimum(high, range->high);
+  }
+  low = low.clamp_max(0), high = high.clamp_min(0);  // keeps zero points among the codes
   Grid grid;
   if (spec.symmetric) {
     grid.scale = second_level((at::maximum(low.abs(), high.abs()) / ((qmax - qmin) / 2.0)).clamp_min(1e-7), knobs).clamp_min(1e-7);
     return grid;
   }
   grid.scale = second_level(((high - low) / static_cast<double>(qmax - qmin)).clamp_min(1e-7), knobs).clamp_min(1e-7);
-  grid.zero = second_level(qmin - low / grid.scale, knobs);
+  const at::Tensor zero = qmin - low / grid.scale;
+  grid.zero = spec.round_zero_point ? zero.round().clamp(qmin, qmax) : second_level(zero, knobs);
   return grid;
 }
 
@@ -54,31 +61,32 @@ class SpQr final : public Method {
  public:
   explicit SpQr(const Knobs& knobs) : knobs_(knobs) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return integer_groups_problem(spec, "spqr"); }
 
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
       const QuantSpec& spec = *linear.spec;
-      require_integer_groups(linear, "spqr");
       std::optional<GptqFactor> factor;
       GptqOptions options;
       options.act_order = false;
       options.damping = knobs_.damping;
       if (const at::Tensor gram = work.gram_of(linear); gram.defined()) factor = gptq_factor(gram, options, spec.group_size);
       if (!factor) {
-        linear.note = "no Gram matrix to work with: rounded to nearest";
+        linear.tell("no Gram matrix to work with: rounded to nearest");
         round_to_nearest(linear, work.control);
         continue;
       }
-      linear.quantized = solve(linear.weight, factor->upper, spec, work.control);
+      linear.quantized = solve(linear, factor->upper, work.control);
     }
   }
 
  private:
-  QuantizedWeight solve(const at::Tensor& weight, const at::Tensor& upper, const QuantSpec& given, const Control& control) const {
-    QuantSpec spec = given;
-    spec.round_zero_point = false;
+  QuantizedWeight solve(const LinearWork& linear, const at::Tensor& upper, const Control& control) const {
+    const at::Tensor &weight = linear.weight, &kept = linear.kept;
+    QuantSpec spec = *linear.spec;
+    spec.round_zero_point = kept.defined();
     spec.scale_type = ScaleType::f32;  // products of two levels; their storage is counted below
     const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size;
     at::Tensor w = weight.clone(), codes = at::empty_like(w), outliers = at::zeros({out, in}, w.options().dtype(at::kBool)), values = at::zeros_like(w);
@@ -88,18 +96,22 @@ class SpQr final : public Method {
     ScaleZero grids{at::empty({out, in / g}, w.options()), spec.symmetric ? at::Tensor() : at::empty({out, in / g}, w.options())};
     for (int64_t begin = 0; begin < in; begin += g) {
       control.checkpoint();
-      const at::Tensor group = w.slice(1, begin, begin + g), d = diagonal.slice(0, begin, begin + g);
+      at::Tensor group = w.slice(1, begin, begin + g);
+      if (kept.defined()) group = group * kept.slice(1, begin, begin + g);
+      std::optional<Range> range;
+      if (linear.range) range = Range{linear.range->low.select(1, begin / g), linear.range->high.select(1, begin / g)};
       at::Tensor use = at::ones_like(group);
-      if (!knobs_.simplified) use = without_outliers(group, d, cut, spec);
-      const Grid grid = fit(group, use, spec, knobs_);
+      if (!knobs_.simplified) use = without_outliers(group, diagonal.slice(0, begin, begin + g), cut, range, spec);
+      const Grid grid = fit(group, use, range, spec, knobs_);
       grids.scale.select(1, begin / g).copy_(grid.scale);
       if (grid.zero.defined()) grids.zero.select(1, begin / g).copy_(grid.zero);
       at::Tensor errors = at::empty({out, g}, w.options());
       for (int64_t j = 0; j < g; ++j) {
         const at::Tensor column = w.select(1, begin + j);
-        const at::Tensor q = codes_on(column, grid.scale, grid.zero, spec);
+        const at::Tensor q = codes_on(kept.defined() ? column * kept.select(1, begin + j) : column, grid.scale, grid.zero, spec);
         const at::Tensor error = (column - value_of(q, grid.scale, grid.zero)) / diagonal[begin + j];
-        const at::Tensor apart = error.square() > cut;
+        at::Tensor apart = error.square() > cut;
+        if (kept.defined()) apart = apart.logical_and(kept.select(1, begin + j));
         codes.select(1, begin + j).copy_(q);
         outliers.select(1, begin + j).copy_(apart);
         values.select(1, begin + j).copy_(column);
@@ -114,16 +126,16 @@ class SpQr final : public Method {
       result.outliers = where;
       result.outlier_values = values.view({-1}).index_select(0, where).to(at::kHalf).to(at::kFloat);
     }
-    const double levels = spec.symmetric ? 1 : 2;
-    result.grid_bits = levels * (static_cast<double>(knobs_.grid_bits) / static_cast<double>(g) + 32.0 / static_cast<double>(g * knobs_.grid_group));
+    const double second = static_cast<double>(knobs_.grid_bits) / static_cast<double>(g) + 32.0 / static_cast<double>(g * knobs_.grid_group);
+    result.grid_bits = second + (spec.symmetric ? 0 : spec.round_zero_point ? static_cast<double>(spec.type.bits) / static_cast<double>(g) : second);
     return result;
   }
 
   // 1 where a weight belongs to the grid; 0 where the rest of its group would be rounded so much better without it.
-  at::Tensor without_outliers(const at::Tensor& group, const at::Tensor& d, double cut, const QuantSpec& spec) const {
+  at::Tensor without_outliers(const at::Tensor& group, const at::Tensor& d, double cut, const std::optional<Range>& range, const QuantSpec& spec) const {
     const at::Tensor all = at::ones_like(group);
     auto errors = [&](const at::Tensor& use) {
-      const Grid grid = fit(group, use, spec, knobs_);
+      const Grid grid = fit(group, use, range, spec, knobs_);
       const at::Tensor zero = grid.zero.defined() ? grid.zero.unsqueeze(1) : at::Tensor(), scale = grid.scale.unsqueeze(1);
       return ((group - value_of(codes_on(group, scale, zero, spec), scale, zero)) / d).square();
     };
@@ -150,8 +162,7 @@ MethodInfo spqr_info() {
           .help = "GPTQ in small groups with quantized scales, and the weights that rounding would cost most kept in float16. Its authors use groups of 16.",
           .source = "Dettmers et al. 2023, arXiv 2306.03078",
           .needs_calibration = true,
-          .rounds = true,
-          .packs_grid = true,
+          .contract = rounding(Trace::grid),
           .knobs = {
               {"relative_threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
               {"simplified_outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},

@@ -43,6 +43,7 @@ class TesseraQ final : public Method {
   Statistics needs() const override {
     return static_cast<Statistics>(Statistic::block_io) | (knobs_.float_path ? static_cast<Statistics>(Statistic::float_path) : 0);
   }
+  std::string problem(const LinearInfo&, const std::optional<QuantSpec>& spec) const override { return learned_rounding_problem(spec); }
 
   void apply(BlockWork& work) override {
     use_current_weights(work);
@@ -59,10 +60,9 @@ class TesseraQ final : public Method {
 
  private:
   static SoftCodes start(const LinearWork& linear, size_t index) {
-    const LearnedRounding checked = learned_rounding(linear);  // refuses float types
     SoftCodes s;
     s.index = index;
-    s.spec = checked.spec;
+    s.spec = *linear.spec;
     s.out = linear.weight.size(0);
     s.in = linear.weight.size(1);
     const ScaleZero grid = linear.range ? scale_zero(*linear.range, s.spec) : find_grid(linear.weight, s.spec);
@@ -72,7 +72,8 @@ class TesseraQ final : public Method {
     if (s.zero.defined()) x = x + s.zero;
     s.floor = x.floor();
     s.v = (x - s.floor).clamp(1e-3, 1 - 1e-3).logit().requires_grad_(true);
-    s.hard = at::zeros_like(x, x.options().dtype(at::kBool));
+    // Pruned weights are decided: floor(0/s + z) is their code.
+    s.hard = linear.kept.defined() ? to_units(linear.kept, s.spec).logical_not() : at::zeros_like(x, x.options().dtype(at::kBool));
     s.decided = at::zeros_like(x);
     s.stretch = at::zeros_like(s.scale).requires_grad_(true);
     return s;
@@ -122,8 +123,7 @@ class TesseraQ final : public Method {
   static void finish(LinearWork& linear, const SoftCodes& s) {
     const at::NoGradGuard no_grad;
     const auto [qmin, qmax] = code_bounds(s.spec);
-    at::Tensor scale = s.scale * 2 * at::sigmoid(s.stretch.detach());
-    if (s.spec.scale_type != ScaleType::f32) scale = scale.to(s.spec.scale_type == ScaleType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
+    const at::Tensor scale = stored_scale(s.scale * 2 * at::sigmoid(s.stretch.detach()), s.spec.scale_type);
     ScaleZero grid{unit_grid(scale, s.spec, s.out, s.in), {}};
     if (s.zero.defined()) grid.zero = unit_grid(s.zero, s.spec, s.out, s.in);
     linear.quantized = QuantizedWeight{s.spec, from_units((s.floor + s.decided).clamp(qmin, qmax).to(at::kChar), s.spec, s.out, s.in), grid};
@@ -141,7 +141,7 @@ MethodInfo tesseraq_info() {
           .help = "Learns the rounding direction of every weight on the block's output, deciding the surest first, and the scales; starts from searched ranges.",
           .source = "Li & Panda 2024, arXiv 2410.19103",
           .needs_calibration = true,
-          .rounds = true,
+          .contract = rounding(),
           .knobs = {
               {"lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the roundings", "LLMC"},
               {"scale_lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},

@@ -4,8 +4,6 @@
 
 #include <charconv>
 
-#include "core/base/error.h"
-
 namespace qb {
 namespace {
 
@@ -19,17 +17,19 @@ class Prune final : public Method {
   Prune(const Pattern& pattern, bool wanda) : pattern_(pattern), wanda_(wanda) {}
   Statistics needs() const override { return wanda_ ? static_cast<Statistics>(Statistic::sum_squares) : 0; }
 
+  std::string problem(const LinearInfo& linear, const std::optional<QuantSpec>&) const override {
+    if (pattern_.m == 0 || linear.in_features % pattern_.m == 0) return {};
+    return fmt::format("pattern {}:{} needs in_features that {} divides, found {}", pattern_.n, pattern_.m, pattern_.m, linear.in_features);
+  }
+
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       work.begin(linear);
-      if (pattern_.m > 0 && linear.info.in_features % pattern_.m != 0)
-        throw InputError(fmt::format("{}: pattern {}:{} needs in_features that {} divides, found {}", linear.module, pattern_.n, pattern_.m, pattern_.m,
-                                     linear.info.in_features));
       at::Tensor importance = linear.weight.abs();
       if (wanda_) {
         const auto it = work.statistics.find(linear.info.input);
         if (it == work.statistics.end() || !it->second.sum_squares.defined()) {
-          linear.note = "no calibration token reached it: pruned by magnitude";
+          linear.tell("no calibration token reached it: pruned by magnitude");
         } else {
           importance = importance * it->second.sum_squares.sqrt();
         }
@@ -44,6 +44,8 @@ class Prune final : public Method {
   Pattern pattern_;
   bool wanda_;
 };
+
+constexpr Contract kPrunes{.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::range | Trace::zeros, .leaves = Trace::zeros};
 
 std::vector<KnobInfo> knobs() {
   return {
@@ -81,6 +83,7 @@ MethodInfo magnitude_info() {
           .help = "Sets the smallest weights of each linear to zero.",
           .source = "Han et al. 2015, arXiv 1506.02626",
           .needs_calibration = false,
+          .contract = kPrunes,
           .knobs = knobs()};
 }
 
@@ -91,6 +94,7 @@ MethodInfo wanda_info() {
           .help = "Sets to zero, in each output row, the weights of least |w|·‖x‖.",
           .source = "Sun et al. 2023, arXiv 2306.11695",
           .needs_calibration = true,
+          .contract = kPrunes,
           .knobs = knobs()};
 }
 

@@ -121,7 +121,7 @@ MethodInfo shortgpt_info() {
           .help = "Drops whole blocks, those whose output is closest to their input.",
           .source = "Men et al. 2024, arXiv 2403.03853",
           .needs_calibration = true,
-          .whole_model = true,
+          .contract = {.place = Place::model, .keeps = Trace::transforms},
           .knobs = {{"n_prune_layers", KnobType::integer, int64_t{1}, 1, 1000, {}, "blocks", "how many blocks to drop", "ShortGPT"}}};
 }
 

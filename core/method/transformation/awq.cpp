@@ -155,6 +155,7 @@ MethodInfo awq_info() {
           .help = "Searches a power of the mean input size of each channel to scale the weights by, where a norm or a linear before can take the inverse in.",
           .source = "Lin et al. 2023, arXiv 2306.00978",
           .needs_calibration = true,
+          .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::scaled},
           .knobs = {
               {"trans_version", KnobType::choice, std::string("v2"), 0, 0, {"v1", "v2"}, "", "v2: scale = mean|x|^r; v1: that over the weights' importance^(1−r)", "LLMC"},
               {"grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "exponents r = 0, 1/grid, … tried", "AWQ"},

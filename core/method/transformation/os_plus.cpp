@@ -81,6 +81,7 @@ MethodInfo os_plus_info() {
           .help = "Shifts channels to their centre where biases allow it, and divides those beyond a searched threshold down to it.",
           .source = "Wei et al. 2023, arXiv 2304.09145",
           .needs_calibration = true,
+          .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::scaled},
           .knobs = {
               {"use_shift", KnobType::boolean, true, 0, 0, {}, "", "shift where norm and linears have biases", "OS+"},
               {"steps", KnobType::integer, int64_t{100}, 2, 10000, {}, "steps", "thresholds tried between the largest value and zero", "OS+"},

@@ -157,7 +157,7 @@ MethodInfo quarot_info() {
           .help = "Rotates the residual stream by a Hadamard or random orthogonal matrix, folded into the weights; unties the head.",
           .source = "Ashkboos et al. 2024, arXiv 2404.00456",
           .needs_calibration = false,
-          .whole_model = true,
+          .contract = {.place = Place::model, .leaves = Trace::transforms},
           .knobs = {
               {"rotate_mode", KnobType::choice, std::string("hadamard"), 0, 0, {"hadamard", "random"}, "", "a Hadamard matrix with random signs, or a random orthogonal one", "QuaRot"},
               {"online_down", KnobType::boolean, false, 0, 0, {}, "", "also rotate the input of down projections, at run time", "QuaRot"},

@@ -45,6 +45,7 @@ MethodInfo smoothquant_info() {
           .help = "Divides each channel by max|x|^α / max|w|^(1−α), so that activations with outliers become as easy to quantize as weights.",
           .source = "Xiao et al. 2022, arXiv 2211.10438",
           .needs_calibration = true,
+          .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::scaled},
           .knobs = {
               {"alpha", KnobType::real, 0.5, 0, 1, {}, "", "share of the difficulty that the weights take over; LLMC's configurations use 0.8", "SmoothQuant"},
               {"linears", KnobType::boolean, false, 0, 0, {}, "", "also between linears (v→o, up→down)", "this program"},

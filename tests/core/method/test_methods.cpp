@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/method/contracts.h"
 #include "core/method/method.h"
 
 using namespace qb;
@@ -80,6 +81,96 @@ class TestMethods : public QObject {
     QVERIFY2(with_knob.find("damping") != std::string::npos, with_knob.c_str());
     QVERIFY_EXCEPTION_THROWN(make_method({"nothing", {}}), InputError);
     QVERIFY_EXCEPTION_THROWN(knob({"rtn", {}}, "nothing"), InternalError);
+  }
+
+  void stages_that_undo_each_other_are_refused_by_name_data() {
+    QTest::addColumn<QStringList>("methods");
+    QTest::addColumn<int>("stage");
+    QTest::addColumn<QStringList>("says");  // nothing: legal
+    auto row = [](const QStringList& methods, int stage = -1, const QStringList& says = {}) { QTest::addRow("%s", qPrintable(methods.join(','))) << methods << stage << says; };
+    row({});
+    row({"quarot", "smoothquant", "awq", "wanda", "clip", "gptq", "norm_tweaking", "e2e_tuning"});
+    row({"shortgpt", "quarot", "shortgpt", "awq", "magnitude", "hqq"});
+    row({"norm_tweaking"});
+    row({"e2e_tuning"});
+    row({"awq", "clip", "norm_tweaking", "e2e_tuning"});
+    row({"clip", "e2e_tuning"});
+    row({"norm_tweaking", "awq"}, 1, {"awq", "norm_tweaking", "put awq before norm_tweaking"});
+    row({"clip", "wanda", "spqr", "norm_tweaking"});
+    row({"rtn", "gptq"}, 1, {"gptq", "rtn", "already"});
+    row({"rtn", "norm_tweaking", "gptq"}, 2, {"gptq", "rtn", "already"});
+    row({"gptq", "awq"}, 1, {"awq", "gptq", "put awq before gptq"});
+    row({"gptq", "clip"}, 1, {"clip", "gptq", "put clip before gptq"});
+    row({"gptq", "norm_tweaking", "wanda"}, 2, {"wanda", "gptq", "put wanda before gptq"});
+    row({"clip", "awq"}, 1, {"awq", "clip", "ranges", "put awq before clip"});
+    row({"clip", "wanda", "smoothquant", "rtn"}, 2, {"smoothquant", "clip", "ranges"});
+    row({"clip", "clip"}, 1, {"clip", "already"});
+    row({"awq", "quarot"}, 1, {"quarot", "awq", "put quarot before awq"});
+    row({"quarot", "awq", "shortgpt"}, 2, {"shortgpt", "awq", "put shortgpt before awq"});
+    row({"quarot", "quarot"}, 1, {"quarot", "already"});
+    row({"norm_tweaking", "rtn"}, 0, {"norm_tweaking", "rtn", "put norm_tweaking behind rtn"});
+    row({"dgq", "e2e_tuning"}, 1, {"e2e_tuning", "dgq", "few bits"});
+    row({"spqr", "norm_tweaking", "e2e_tuning"}, 2, {"e2e_tuning", "spqr", "few bits"});
+    row({"rtn", "e2e_tuning", "norm_tweaking"}, 2, {"norm_tweaking", "e2e_tuning", "comes last"});
+    row({"e2e_tuning", "e2e_tuning"}, 1, {"e2e_tuning", "already"});
+  }
+  void stages_that_undo_each_other_are_refused_by_name() {
+    QFETCH(QStringList, methods);
+    QFETCH(int, stage);
+    QFETCH(QStringList, says);
+    std::vector<StageSpec> pipeline;
+    for (const QString& method : methods) pipeline.push_back({method.toStdString(), {}});
+    const auto problem = pipeline_problem(pipeline, {});
+    QCOMPARE(problem.has_value(), stage >= 0);
+    if (!problem) return;
+    QCOMPARE(problem->stage, size_t(stage));
+    for (const QString& word : says) QVERIFY2(QString::fromStdString(problem->what).contains(word), problem->what.c_str());
+  }
+
+  void pruned_weights_need_an_exact_zero() {
+    Scheme scheme;
+    scheme.weights = QuantSpec{};
+    scheme.weights->symmetric = false;
+    const std::vector<StageSpec> pipeline{{"wanda", {}}, {"rtn", {}}};
+    QVERIFY(!pipeline_problem(pipeline, scheme));
+    Scheme floating = scheme;
+    floating.weights->round_zero_point = false;
+    QVERIFY(!pipeline_problem({{"rtn", {}}}, floating));
+    const auto problem = pipeline_problem(pipeline, floating);
+    QVERIFY(problem && problem->stage == 0 && problem->what.find("wanda") != std::string::npos && problem->what.find("round_zero_point") != std::string::npos);
+    floating.weights->symmetric = true;  // codes count from zero
+    QVERIFY(!pipeline_problem(pipeline, floating));
+    Scheme part = scheme;
+    part.overrides = {{"*.o_proj", scheme.weights}};
+    part.overrides[0].weights->round_zero_point = false;
+    QVERIFY(pipeline_problem(pipeline, part).has_value());
+  }
+
+  void plain_rounding_stands_before_what_learns_on_codes() {
+    auto completed = [](std::vector<StageSpec> pipeline) {
+      QStringList names;
+      for (const StageSpec& stage : complete_pipeline(std::move(pipeline))) names << QString::fromStdString(stage.method);
+      return names.join(',');
+    };
+    QCOMPARE(completed({}), QString("rtn"));
+    QCOMPARE(completed({{"awq", {}}, {"clip", {}}}), QString("awq,clip,rtn"));
+    QCOMPARE(completed({{"clip", {}}, {"norm_tweaking", {}}, {"e2e_tuning", {}}}), QString("clip,rtn,norm_tweaking,e2e_tuning"));
+    QCOMPARE(completed({{"hqq", {}}, {"norm_tweaking", {}}}), QString("hqq,norm_tweaking"));
+  }
+
+  void a_further_stage_finds_a_legal_place() {
+    auto place = [](const char* method, const std::vector<StageSpec>& pipeline) {
+      const auto at = place_for({method, {}}, pipeline, {});
+      return at ? static_cast<int>(*at) : -1;
+    };
+    const std::vector<StageSpec> usual{{"awq", {}}, {"clip", {}}, {"gptq", {}}};
+    QCOMPARE(place("smoothquant", usual), 1);
+    QCOMPARE(place("quarot", usual), 0);
+    QCOMPARE(place("wanda", usual), 2);
+    QCOMPARE(place("norm_tweaking", usual), 3);
+    QCOMPARE(place("clip", usual), -1);
+    QCOMPARE(place("rtn", usual), -1);
+    QCOMPARE(place("clip", {}), 0);
   }
 };
 
