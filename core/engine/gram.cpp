@@ -57,6 +57,16 @@ void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
 
 void add_upper_gram(const at::Tensor& gram, const at::Tensor& x, const GramKernel& kernel) { add_tiles(gram, x, kernel); }
 
-at::Tensor complete_gram(const at::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }
+at::Tensor complete_gram(const at::Tensor& upper) {
+  constexpr int64_t kRows = 128;
+  const int64_t in = upper.size(0);
+  for (int64_t begin = 0; begin < in; begin += kRows) {
+    const int64_t end = std::min(begin + kRows, in);
+    const at::Tensor rows = upper.slice(0, begin, end), corner = rows.slice(1, begin, end);
+    corner.copy_(corner.triu() + corner.triu(1).t());
+    upper.slice(0, end).slice(1, begin, end).copy_(rows.slice(1, end).t());
+  }
+  return upper;
+}
 
 }  // namespace qb

@@ -13,7 +13,7 @@ void add_upper_gram(const at::Tensor& gram, const at::Tensor& x);
 // By one of gram_kernels(): x is bfloat16, on the CPU.
 void add_upper_gram(const at::Tensor& gram, const at::Tensor& x, const GramKernel& kernel);
 
-// The whole matrix from its upper half, [in, in].
+// Makes the whole matrix of its upper half, [in, in], in place; returns it.
 at::Tensor complete_gram(const at::Tensor& upper);
 
 }  // namespace qb

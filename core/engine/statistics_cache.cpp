@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/engine/engine.h"
+#include "core/engine/gram.h"
 #include "core/engine/run_state.h"
 #include "core/format/safetensors.h"
 
@@ -33,11 +34,11 @@ at::Tensor upper_half(const at::Tensor& gram) {
 }
 
 at::Tensor whole(const at::Tensor& half, int64_t n) {
-  at::Tensor upper = at::zeros({n, n}, at::kFloat);
+  at::Tensor upper = at::empty({n, n}, at::kFloat);
   const auto* from = half.const_data_ptr<float>();
   auto* to = upper.mutable_data_ptr<float>();
   for (int64_t r = 0; r < n; from += n - r, ++r) std::copy(from, from + n - r, to + r * n + r);
-  return upper + upper.triu(1).t();
+  return complete_gram(upper);
 }
 
 // Of names, types, shapes and data: a flipped bit must not become a wrong result.

@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
     options.static_groups = number("static_groups", 1) != 0;
     options.damping = number("damping", 0.01);
     options.block_size = static_cast<int64_t>(number("block_size", 128));
-    const at::Tensor gram = qb::shrunk_gram(read("gram"), number("shrinkage", 0));
+    options.shrinkage = number("shrinkage", 0);
+    const at::Tensor gram = read("gram");
     const auto factor = qb::gptq_factor(gram, options, spec.group_size);
     if (!factor) {
       std::cout << "indefinite\n";
@@ -44,7 +45,7 @@ int main(int argc, char** argv) {
     if (source->contains("low")) range = qb::Range{read("low"), read("high")};
     const at::Tensor kept = source->contains("kept") ? read("kept").to(at::kBool) : at::Tensor();
     qb::GptqResult result = qb::gptq(read("weight"), *factor, spec, range, kept, options, {});
-    refine(result.weight, read("weight"), gram, kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0}, {});
+    refine(result.weight, read("weight"), gram, kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0, options.shrinkage}, {});
     std::vector<std::pair<std::string, at::Tensor>> out = {{"codes", result.weight.codes.to(at::kFloat)}, {"scale", result.weight.grid.scale},
                                                            {"value", result.weight.dequantize()}, {"order", factor->order},
                                                            {"loss", at::tensor({result.loss}, at::kDouble)}};

@@ -11,8 +11,7 @@ namespace {
 
 class Gptq final : public Method {
  public:
-  Gptq(const GptqOptions& options, const RefineOptions& refine, double shrinkage, bool sequential)
-      : options_(options), refine_(refine), shrinkage_(shrinkage), sequential_(sequential) {}
+  Gptq(const GptqOptions& options, const RefineOptions& refine, bool sequential) : options_(options), refine_(refine), sequential_(sequential) {}
 
   Statistics needs() const override {
     return static_cast<Statistics>(Statistic::gram) | (sequential_ ? static_cast<Statistics>(Statistic::again) : 0);
@@ -29,7 +28,7 @@ class Gptq final : public Method {
         input = linear.info.input;
         if (sequential_ && !first && work.collect_again) refresh(work, input);
         shared = {};
-        if (const at::Tensor gram = work.gram_of(linear); gram.defined()) shared.gram = shrunk_gram(gram, shrinkage_);
+        shared.gram = work.gram_of(linear);
         first = false;
       }
       round(work, linear, shared);
@@ -71,7 +70,6 @@ class Gptq final : public Method {
 
   GptqOptions options_;
   RefineOptions refine_;
-  double shrinkage_;
   bool sequential_;
 };
 
@@ -106,7 +104,8 @@ std::unique_ptr<Method> make_gptq(const StageSpec& stage) {
   RefineOptions refine;
   refine.sweeps = std::get<int64_t>(knob(stage, "sweeps"));
   refine.scales = std::get<bool>(knob(stage, "fit_scales"));
-  return std::make_unique<Gptq>(options, refine, std::get<double>(knob(stage, "shrinkage")), std::get<bool>(knob(stage, "true_sequential")));
+  options.shrinkage = refine.shrinkage = std::get<double>(knob(stage, "shrinkage"));
+  return std::make_unique<Gptq>(options, refine, std::get<bool>(knob(stage, "true_sequential")));
 }
 
 }  // namespace qb

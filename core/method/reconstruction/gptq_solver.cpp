@@ -7,12 +7,23 @@ namespace qb {
 namespace {
 
 constexpr int kAttempts = 4;
+constexpr int64_t kPanel = 128;  // rows at a time where a large matrix is made or turned
+
+// Wᵀ [in, out] with its rows in the order of the steps.
+at::Tensor by_steps(const at::Tensor& weight, const at::Tensor& order) {
+  at::Tensor steps = at::empty({weight.size(1), weight.size(0)}, weight.options());
+  for (int64_t begin = 0; begin < weight.size(0); begin += kPanel) {
+    const int64_t end = std::min(begin + kPanel, weight.size(0));
+    steps.slice(1, begin, end).copy_(weight.slice(0, begin, end).index_select(1, order).t());
+  }
+  return steps;
+}
 
 class Solver {
  public:
   Solver(const at::Tensor& weight, const GptqFactor& factor, const QuantSpec& spec, const GptqOptions& options, const Control& control)
       : factor_(factor), spec_(spec), options_(options), control_(control), in_(weight.size(1)), width_(unit_width(spec, in_)),
-        work_(weight.index_select(1, factor.order).t().contiguous()), rounder_(spec, weight.size(0), factor.order) {}
+        work_(by_steps(weight, factor.order)), rounder_(spec, weight.size(0), factor.order) {}
 
   void grids(const ScaleZero& grid) { rounder_.grids(grid); }
   void keep(const at::Tensor& kept) {
@@ -32,19 +43,15 @@ class Solver {
         if (begin % width_ == 0) grid_at(begin);
         end = std::min(end, (begin / width_ + 1) * width_);
       }
-      const at::Tensor upper = factor_.upper.slice(0, begin, end);
-      const at::Tensor errors = at::empty({end - begin, work_.size(1)}, work_.options());
-      loss += rounder_.round(begin, work_.slice(0, begin, end), upper.slice(1, begin, end), errors);
-      if (end < in_) work_.slice(0, end).addmm_(upper.slice(1, end).t(), errors, 1, -1);
+      loss += round(begin, end);
       begin = end;
     }
     if (factor_.kept > 0) rounder_.clear(rounded);
-    if (pruned_.defined()) loss += prune(rounded);
     GptqResult result{rounder_.weight(), loss};
     if (factor_.kept > 0) {
       const auto [columns, order] = at::sort(factor_.order.slice(0, rounded));
       result.weight.columns = columns;
-      result.weight.column_values = work_.slice(0, rounded).index_select(0, order).t().to(at::kHalf).to(at::kFloat).contiguous();
+      result.weight.column_values = float_columns(rounded, result.loss).index_select(0, order).t().to(at::kHalf).to(at::kFloat).contiguous();
     }
     return result;
   }
@@ -54,23 +61,50 @@ class Solver {
   void grid_at(int64_t begin) {
     QuantSpec one = spec_;
     if (spec_.granularity == Granularity::group) one.granularity = Granularity::channel;
-    at::Tensor group = work_.slice(0, begin, begin + width_);
+    at::Tensor group = settled(begin, begin + width_);
     if (pruned_.defined()) group = group.masked_fill(pruned_.slice(0, begin, begin + width_), 0);
     rounder_.grid_of(begin, find_grid(group.t().contiguous(), one, control_));
   }
 
-  // Zero where the columns from this step on, which are not rounded, were pruned; made up for in the columns behind. Returns Σ error².
-  double prune(int64_t begin) {
-    double loss = 0;
+  // The columns from this step on, which are not rounded: they make up for the others, and what was pruned of them stays zero and is
+  // made up for in those behind. Adds that error to `loss`.
+  at::Tensor float_columns(int64_t begin, double& loss) {
+    if (!pruned_.defined()) return settled(begin, in_);
+    at::Tensor columns = at::empty({in_ - begin, work_.size(1)}, work_.options());
     for (int64_t j = begin; j < in_; ++j) {
       control_.checkpoint();
-      at::Tensor column = work_[j];
-      const at::Tensor error = column.masked_fill(pruned_[j].logical_not(), 0).div_(factor_.upper[j][j]);
-      column.masked_fill_(pruned_[j], 0);
-      loss += error.square().sum(at::kDouble).item<double>();
-      if (j + 1 < in_) work_.slice(0, j + 1).addr_(factor_.upper[j].slice(0, j + 1), error, 1, -1);
+      const at::Tensor column = updated(j, j + 1), value = column.masked_fill(pruned_.slice(0, j, j + 1), 0);
+      columns[j - begin].copy_(value[0]);
+      loss += column.sub(value).mul_(factor_.diagonal[j]).square_().sum(at::kDouble).item<double>();
+      work_[j].sub_(value[0]).neg_();
     }
-    return loss;
+    return columns;
+  }
+
+  double round(int64_t begin, int64_t end) {
+    const at::Tensor before = work_.slice(0, begin, end), diagonal = factor_.diagonal.slice(0, begin, end);
+    const at::Tensor slab = updated(begin, end), value = before.clone(), errors = at::empty_like(slab);
+    rounder_.round(begin, slab, (factor_.upper.slice(0, begin, end).slice(1, begin, end) / diagonal), errors, value);
+    before.copy_(errors);
+    return slab.sub_(value).mul_(diagonal.unsqueeze(1)).square_().sum(at::kDouble).item<double>();
+  }
+
+  // What the steps before `begin` left in these columns of (W − Ŵ)·R, transposed and negated.
+  at::Tensor carried(int64_t begin, int64_t end) const {
+    return at::mm(factor_.upper.slice(0, 0, begin).slice(1, begin, end).t(), work_.slice(0, 0, begin));
+  }
+
+  // Columns that are still to be rounded: each makes up for the steps before `begin`, those in between left as they were.
+  at::Tensor updated(int64_t begin, int64_t end) const {
+    at::Tensor columns = work_.slice(0, begin, end).clone();
+    if (begin > 0) columns.sub_(carried(begin, end).div_(factor_.diagonal.slice(0, begin, end).unsqueeze(1)));
+    return columns;
+  }
+
+  // The same columns where they make up for those steps together: what they are when none of them gets rounded.
+  at::Tensor settled(int64_t begin, int64_t end) const {
+    const at::Tensor columns = work_.slice(0, begin, end), corner = factor_.upper.slice(0, begin, end).slice(1, begin, end);
+    return begin == 0 ? columns : columns - at::linalg_solve_triangular(corner.t(), carried(begin, end), /*upper=*/false);
   }
 
   const GptqFactor& factor_;
@@ -78,30 +112,55 @@ class Solver {
   const GptqOptions& options_;
   const Control& control_;
   int64_t in_, width_;
-  at::Tensor work_;    // [in, out] in the order of the steps
-  at::Tensor pruned_;  // the same for what stays zero
+  at::Tensor work_;    // [in, out] in the order of the steps: Ŵ − W where rounded, W where not yet
+  at::Tensor pruned_;  // [in, out] bool: what stays zero
   ColumnRounder rounder_;
 };
 
-}  // namespace
-
-at::Tensor shrunk_gram(const at::Tensor& gram, double shrinkage) {
-  if (shrinkage <= 0) return gram;
-  at::Tensor shrunk = gram * (1 - shrinkage);
-  shrunk.diagonal().copy_(gram.diagonal());
-  return shrunk;
+// Both axes of a square matrix reversed, in its own memory.
+void turn(const at::Tensor& matrix) {
+  const int64_t n = matrix.size(0), half = n / 2;
+  for (int64_t begin = 0; begin < half; begin += kPanel) {
+    const int64_t end = std::min(begin + kPanel, half);
+    const at::Tensor top = matrix.slice(0, begin, end), bottom = matrix.slice(0, n - end, n - begin), held = top.flip({0, 1});
+    top.copy_(bottom.flip({0, 1}));
+    bottom.copy_(held);
+  }
+  if (n % 2 == 1) matrix[half].copy_(matrix[half].flip(0));
 }
+
+// R in the matrix that it was made of: the mirror of the lower factor of the mirrored matrix. Undefined where there is none.
+at::Tensor factorized(const at::Tensor& gram, const at::Tensor& order, const at::Tensor& diagonal, double shrinkage) {
+  const int64_t in = gram.size(0);
+  const at::Tensor mirrored = order.flip(0);
+  at::Tensor matrix = at::empty({in, in}, diagonal.options());
+  for (int64_t begin = 0; begin < in; begin += kPanel) {
+    const int64_t end = std::min(begin + kPanel, in);
+    at::Tensor rows = matrix.slice(0, begin, end);
+    at::index_select_out(rows, gram.index_select(0, mirrored.slice(0, begin, end)).to(at::kFloat), 1, mirrored);
+    if (shrinkage > 0) rows.mul_(1 - shrinkage);
+  }
+  matrix.diagonal().copy_(diagonal.index_select(0, mirrored));
+  // LAPACK's upper factor of a matrix by columns is the lower factor by rows: ATen then works where the matrix is.
+  at::Tensor columns = matrix.t(), info = at::empty({0}, order.options().dtype(at::kInt));
+  at::linalg_cholesky_ex_out(columns, info, columns, /*upper=*/true);
+  // A row that is not finite leaves no positive pivot of its own.
+  if (info.item<int64_t>() != 0 || !matrix.diagonal().reciprocal().isfinite().all().item<bool>()) return {};
+  turn(matrix);
+  return matrix;
+}
+
+}  // namespace
 
 std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions& options, int64_t group, const at::Tensor& kept) {
   const int64_t in = gram.size(0);
   GptqFactor factor;
-  at::Tensor h = gram.to(at::kFloat, false, true);
-  at::Tensor diagonal = h.diagonal();
+  at::Tensor diagonal = gram.diagonal().to(at::kFloat, false, true);
   const at::Tensor dead = diagonal <= 0;
   factor.dead = dead.sum().item<int64_t>();
   diagonal.masked_fill_(dead, 1);
   if (!options.act_order) {
-    factor.order = at::arange(in, h.options().dtype(at::kLong));
+    factor.order = at::arange(in, gram.options().dtype(at::kLong));
   } else if (options.static_groups || group <= 0) {
     factor.order = at::argsort(diagonal, /*stable=*/true, 0, /*descending=*/true);
   } else {
@@ -115,19 +174,13 @@ std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions&
     factor.order = at::cat({factor.order.masked_select(last.logical_not()), factor.order.masked_select(last)});
     factor.kept = kept.numel();
   }
-  if (options.act_order || factor.kept > 0) h = h.index_select(0, factor.order).index_select(1, factor.order);
-  // With the order reversed, the lower factor's mirror is an upper R with H = RRᵀ, and its inverse is U: one factorization.
-  const at::Tensor mirrored = h.flip({0, 1});
-  const double mean = h.diagonal().mean(at::kDouble).item<double>();
+  const double mean = diagonal.mean(at::kDouble).item<double>();
   double damping = options.damping;
   for (int attempt = 1; attempt <= kAttempts; ++attempt, damping = std::max(damping * 10, 1e-4)) {
-    at::Tensor damped = mirrored.clone();
-    damped.diagonal().add_(damping * mean);
-    const auto [lower, info] = at::linalg_cholesky_ex(damped);
-    if (info.item<int64_t>() != 0) continue;
-    const at::Tensor inverse = at::linalg_solve_triangular(lower, at::eye(in, lower.options()), /*upper=*/false);
-    if (!inverse.isfinite().all().item<bool>()) continue;
-    factor.upper = inverse.flip({0, 1}).contiguous();
+    const at::Tensor upper = factorized(gram, factor.order, diagonal + damping * mean, options.shrinkage);
+    if (!upper.defined()) continue;
+    factor.upper = upper;
+    factor.diagonal = upper.diagonal().clone();
     factor.damping = damping;
     factor.attempts = attempt;
     return factor;

@@ -7,6 +7,7 @@ namespace qb {
 struct RefineOptions {
   int64_t sweeps = 0;   // over all columns
   bool scales = false;  // each unit's scale by least squares before each sweep (channels and groups)
+  double shrinkage = 0; // as GptqOptions has it
 };
 
 // Lowers the output error tr((Ŵ − W)·G·(Ŵ − W)ᵀ) of a rounded weight: every sweep takes column after column and rounds it to

@@ -78,53 +78,62 @@ class SpQr final : public Method {
         round_to_nearest(linear, work.control);
         continue;
       }
-      linear.quantized = solve(linear, factor->upper, work.control);
+      linear.quantized = solve(linear, *factor, work.control);
     }
   }
 
  private:
-  QuantizedWeight solve(const LinearWork& linear, const at::Tensor& upper, const Control& control) const {
+  QuantizedWeight solve(const LinearWork& linear, const GptqFactor& factor, const Control& control) const {
     const at::Tensor &weight = linear.weight, &kept = linear.kept;
     QuantSpec spec = *linear.spec;
     spec.round_zero_point = kept.defined();
     spec.scale_type = ScaleType::f32;  // products of two levels; their storage is counted below
     const int64_t out = weight.size(0), in = weight.size(1), g = spec.group_size;
-    at::Tensor w = weight.clone(), codes = at::empty_like(w), outliers = at::zeros({out, in}, w.options().dtype(at::kBool)), values = at::zeros_like(w);
-    const at::Tensor diagonal = upper.diagonal().contiguous();
+    at::Tensor w = weight.clone();  // Ŵ − W where rounded, W where not yet
+    at::Tensor codes = at::empty_like(w, w.options().dtype(at::kChar)), outliers = at::zeros({out, in}, w.options().dtype(at::kBool));
+    at::Tensor values = at::empty_like(w, w.options().dtype(at::kHalf));
+    const at::Tensor& diagonal = factor.diagonal;
     // As the original: relative to what a weight's own spread would cost.
-    const double cut = knobs_.threshold * (weight.var(at::IntArrayRef{0}, /*correction=*/1) / diagonal.square()).mean(at::kDouble).item<double>();
+    const double cut = knobs_.threshold * (weight.var(at::IntArrayRef{0}, /*correction=*/1) * diagonal.square()).mean(at::kDouble).item<double>();
     ScaleZero grids{at::empty({out, in / g}, w.options()), spec.symmetric ? at::Tensor() : at::empty({out, in / g}, w.options())};
     for (int64_t begin = 0; begin < in; begin += g) {
       control.checkpoint();
-      at::Tensor group = w.slice(1, begin, begin + g);
-      if (kept.defined()) group = group * kept.slice(1, begin, begin + g);
+      const at::Tensor before = w.slice(1, begin, begin + g), d = diagonal.slice(0, begin, begin + g), rows = factor.upper.slice(1, begin, begin + g);
+      const at::Tensor corner = rows.slice(0, begin, begin + g);
+      at::Tensor group = before.clone(), settled = group;
+      if (begin > 0) {
+        // What the groups before left in these columns of (Ŵ − W)·R: made up for by all of them together, or by each when its turn comes.
+        const at::Tensor carried = w.slice(1, 0, begin).matmul(rows.slice(0, 0, begin));
+        settled = group - at::linalg_solve_triangular(corner, carried, /*upper=*/true, /*left=*/false);
+        group = group - carried / d;
+      }
+      if (kept.defined()) settled = settled * kept.slice(1, begin, begin + g);
       std::optional<Range> range;
       if (linear.range) range = Range{linear.range->low.select(1, begin / g), linear.range->high.select(1, begin / g)};
+      const at::Tensor factors = corner / d;
       at::Tensor use = at::ones_like(group);
-      if (!knobs_.simplified) use = without_outliers(group, diagonal.slice(0, begin, begin + g), cut, range, spec);
-      const Grid grid = fit(group, use, range, spec, knobs_);
+      if (!knobs_.simplified) use = without_outliers(settled, d, cut, range, spec);
+      const Grid grid = fit(settled, use, range, spec, knobs_);
       grids.scale.select(1, begin / g).copy_(grid.scale);
       if (grid.zero.defined()) grids.zero.select(1, begin / g).copy_(grid.zero);
-      at::Tensor errors = at::empty({out, g}, w.options());
       for (int64_t j = 0; j < g; ++j) {
-        const at::Tensor column = w.select(1, begin + j);
+        const at::Tensor column = group.select(1, j), change = before.select(1, j);
         const at::Tensor q = codes_on(kept.defined() ? column * kept.select(1, begin + j) : column, grid.scale, grid.zero, spec);
-        const at::Tensor error = (column - value_of(q, grid.scale, grid.zero)) / diagonal[begin + j];
-        at::Tensor apart = error.square() > cut;
+        const at::Tensor value = value_of(q, grid.scale, grid.zero);
+        at::Tensor apart = ((column - value) * d[j]).square() > cut;
         if (kept.defined()) apart = apart.logical_and(kept.select(1, begin + j));
         codes.select(1, begin + j).copy_(q);
         outliers.select(1, begin + j).copy_(apart);
         values.select(1, begin + j).copy_(column);
-        errors.select(1, j).copy_(error.masked_fill(apart, 0));
-        if (j + 1 < g) w.slice(1, begin + j + 1, begin + g).addr_(errors.select(1, j), upper[begin + j].slice(0, begin + j + 1, begin + g), 1, -1);
+        change.copy_(at::where(apart, column, value) - change);
+        if (j + 1 < g) group.slice(1, j + 1).addr_(change, factors[j].slice(0, j + 1), 1, -1);
       }
-      if (begin + g < in) w.slice(1, begin + g).addmm_(errors, upper.slice(0, begin, begin + g).slice(1, begin + g), 1, -1);
     }
-    QuantizedWeight result{spec, codes.to(at::kChar), grids};
+    QuantizedWeight result{spec, codes, grids};
     const at::Tensor where = outliers.view({-1}).nonzero().view({-1});
     if (where.numel() > 0) {
       result.outliers = where;
-      result.outlier_values = values.view({-1}).index_select(0, where).to(at::kHalf).to(at::kFloat);
+      result.outlier_values = values.view({-1}).index_select(0, where).to(at::kFloat);
     }
     const double second = static_cast<double>(knobs_.grid_bits) / static_cast<double>(g) + 32.0 / static_cast<double>(g * knobs_.grid_group);
     result.grid_bits = second + (spec.symmetric ? 0 : spec.round_zero_point ? static_cast<double>(spec.type.bits) / static_cast<double>(g) : second);
@@ -137,7 +146,7 @@ class SpQr final : public Method {
     auto errors = [&](const at::Tensor& use) {
       const Grid grid = fit(group, use, range, spec, knobs_);
       const at::Tensor zero = grid.zero.defined() ? grid.zero.unsqueeze(1) : at::Tensor(), scale = grid.scale.unsqueeze(1);
-      return ((group - value_of(codes_on(group, scale, zero, spec), scale, zero)) / d).square();
+      return ((group - value_of(codes_on(group, scale, zero, spec), scale, zero)) * d).square();
     };
     const at::Tensor base = errors(all).sum(1);
     at::Tensor keep = at::ones_like(group);
