@@ -38,6 +38,7 @@ struct TensorSpec {
   bool plus_one = false;           // GGUF stores 1 + weight
   int64_t gguf_rows = 0, gguf_row = 0;  // one row of a stored [gguf_rows, …]; 0: the whole
   std::vector<std::string> aliases;  // other names that files use for it
+  bool maybe_row = false;          // a vector that may be stored as a matrix of one row
 };
 
 // An expert's matrix inside one tensor of all experts: [experts, rows, in], or [experts, in, rows] where it is transposed.

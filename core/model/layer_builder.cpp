@@ -269,7 +269,7 @@ class LayerBuilder {
     router.tensor = n_.router;
     router.experts = a_.experts, router.per_token = a_.experts_per_token, router.normalise = a_.normalise_expert_weights;
     router.choice_bias = n_.choice_bias;
-    if (!n_.choice_bias.empty()) layer_.others.push_back({n_.choice_bias, {a_.experts}, g_.choice_bias});
+    if (!n_.choice_bias.empty()) layer_.others.push_back({.name = n_.choice_bias, .shape = {a_.experts}, .gguf = g_.choice_bias, .maybe_row = true});
     const auto choice = graph_.add(router, {x}, {{"expert weights", a_.experts_per_token}, {"experts", a_.experts_per_token}});
     ValueId out = graph_.add(ZeroOp{}, {x}, "no expert", a_.hidden_size);
     const int64_t inner = a_.expert_intermediate_size;

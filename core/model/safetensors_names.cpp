@@ -101,9 +101,8 @@ TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& 
       entry.transposed = true;
       std::swap(shape[0], shape[1]);
     }
-    // A vector may be stored as a matrix of one row.
     const TensorInfo* found = base->find(entry.stored.front());
-    if (found && shape.size() == 1 && found->shape == std::vector<int64_t>{1, shape[0]}) shape = found->shape;
+    if (found && canonical.maybe_row && found->shape == std::vector<int64_t>{1, shape[0]}) shape = found->shape;
     check_stored(*base, origin, canonical, entry, {shape});
     find_scale(*base, origin, block_size, entry);
     entries.push_back(std::move(entry));
@@ -133,7 +132,9 @@ TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& 
       std::string name = other.name;
       for (const std::string& alias : other.aliases)
         if (!base->contains(finder.spell(stored + name)) && base->contains(finder.spell(stored + alias))) name = alias;
-      plain({prefix + other.name, other.shape}, stored + name);
+      TensorSpec canonical = other;
+      canonical.name = prefix + other.name;
+      plain(canonical, stored + name);
     }
   }
   return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
