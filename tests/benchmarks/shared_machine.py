@@ -28,7 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev"))
 DEMO = ROOT / "resources/demo"
 CORES = len(os.sched_getaffinity(0))
-OURS, OLD = "", "old "
 # case: (case to compare with, most that it may take of it)
 TARGETS = {"two": ("alone", 2.3), "in one": ("alone", 2.3), "busy": ("alone", 2.5), "alone": ("old alone", 1.05)}
 

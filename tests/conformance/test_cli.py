@@ -221,7 +221,7 @@ def test_more_threads_than_cores_are_bounded_with_a_word(qbench):
 
 
 def test_runs_at_once_in_one_process_share_its_threads(tool, tmp_path):
-    recipe = write_recipe(tmp_path, "r", samples=32)
+    recipe = write_recipe(tmp_path, "r", samples=4)
     done = subprocess.run([tool("runs_at_once"), tmp_path / "w", recipe, "2"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
