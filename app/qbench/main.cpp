@@ -1,9 +1,11 @@
 // qbench: the engine as a command line.
 #include <iostream>
+#include <limits>
 
 #include "cli.h"
 #include "core/base/error.h"
 #include "core/engine/device.h"
+#include "core/engine/thread_share.h"
 
 int main(int argc, char** argv) {
   CLI::App app{"Post-training quantization of large language models: quantize, measure, compare.\n"
@@ -14,7 +16,7 @@ int main(int argc, char** argv) {
   app.fallthrough();
   cli::Options options;
   app.add_flag("--json", options.json, "Print results as one JSON document");
-  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(0, 4096));
+  app.add_option("--threads", options.threads, "CPU threads (default and most: the cores that this process may use)")->check(CLI::Range(0, std::numeric_limits<int>::max()));
   cli::Action action;
   cli::add_inspect(app, options, action);
   cli::add_run(app, options, action);
@@ -31,6 +33,8 @@ int main(int argc, char** argv) {
   try {
     cli::watch_interrupts();
     qb::initialise_compute(options.threads);
+    if (const int threads = qb::compute_threads(); options.threads > threads)
+      std::cerr << "qbench: --threads " << options.threads << ": this process may use " << threads << (threads == 1 ? " core" : " cores") << ", and computes with as many threads\n";
     const int code = action();
     if (!std::cout.flush()) throw qb::ResourceError("the results could not be written to standard output");
     return code;

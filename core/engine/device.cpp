@@ -8,11 +8,13 @@
 #include <dlfcn.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
+#include "core/base/cores.h"
 #include "core/base/nvidia.h"
+#include "core/engine/thread_share.h"
 
 namespace qb {
 namespace {
@@ -64,11 +66,12 @@ void initialise_compute(int threads) {
     return true;
   }();
   (void)once;
-  at::set_num_threads(threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  const int cores = usable_cores();
+  set_compute_threads(threads > 0 ? std::min(threads, cores) : cores);
 }
 
 std::vector<DeviceInfo> devices() {
-  std::vector<DeviceInfo> list = {{"cpu", std::to_string(at::get_num_threads()) + " threads, " + cpu_name(), meminfo("MemTotal:"), meminfo("MemAvailable:")}};
+  std::vector<DeviceInfo> list = {{"cpu", std::to_string(compute_threads()) + " threads, " + cpu_name(), meminfo("MemTotal:"), meminfo("MemAvailable:")}};
   if (!at::hasCUDA()) return list;
   try {
     const int count = at::detail::getCUDAHooks().getNumGPUs();

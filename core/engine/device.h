@@ -11,7 +11,7 @@ struct DeviceInfo {
   int64_t memory_bytes = 0, free_bytes = 0;
 };
 
-// Loads libtorch_cuda.so where a driver and the libraries are present, sets ATen's threads (0: all cores).
+// Loads libtorch_cuda.so where a driver and the libraries are present; sets compute_threads() (0 and most: usable_cores()).
 // Call once at program start, before the first tensor. Never throws.
 void initialise_compute(int threads = 0);
 std::vector<DeviceInfo> devices();

@@ -18,6 +18,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/run_state.h"
 #include "core/engine/statistics_cache.h"
+#include "core/engine/thread_share.h"
 #include "core/measure/block_measure.h"
 #include "core/measure/perplexity.h"
 #include "core/measure/report_json.h"
@@ -351,6 +352,7 @@ class RecipeRun {
   }
 
   void forward(Progress p, double first, double share) {
+    share_.apply();
     p.fraction = first + share * std::clamp(p.fraction, 0.0, 1.0);
     p.elapsed_s = seconds_since(start_);
     p.eta_s = -1;
@@ -388,6 +390,7 @@ class RecipeRun {
   Workspace& workspace_;
   const RunOptions& options_;
   const Control& control_;
+  const ThreadShare share_{[this] { return control_.gate && control_.gate->paused(); }};
   const RunObserver& observer_;
   RunReport report_;
   fs::path folder_;

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,70 @@ def start_long_run(qbench, workspace):
     while "quantize" not in process.stderr.readline():
         assert process.poll() is None and time.time() < deadline
     return process
+
+
+def openmp_settings(program, folder, **variables):
+    """What the OpenMP runtime says that it obeys, once it is loaded."""
+    plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run(["arg zero", "--version"], executable=program, capture_output=True, text=True, cwd=folder, timeout=120,
+                          env=plain | {"OMP_DISPLAY_ENV": "verbose", "QT_QPA_PLATFORM": "offscreen"} | variables)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    assert done.stderr.count("OPENMP DISPLAY ENVIRONMENT BEGIN") == 1, done.stderr  # one runtime, loaded once
+    lines = [line.split("=") for line in done.stderr.splitlines() if "=" in line]
+    return {line[0].replace("[host]", "").strip(): line[1].strip().strip("'") for line in lines}
+
+
+@pytest.mark.parametrize("name", ["qbench", "qbench-workbench", "runs_at_once"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(tool, tmp_path, name):
+    program = tool(name)
+    if name == "runs_at_once":  # a tool of the tests has no --version: it ends with how to use it
+        plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+        told = subprocess.run([program], capture_output=True, text=True, env=plain | {"OMP_DISPLAY_ENV": "verbose"}, timeout=120).stderr
+        assert "OMP_WAIT_POLICY = 'PASSIVE'" in told, told
+        return
+    ours = openmp_settings(program, tmp_path)
+    assert ours["OMP_WAIT_POLICY"] == "PASSIVE" and 0 < int(ours["GOMP_SPINCOUNT"]) <= 20000
+    assert openmp_settings(program, tmp_path, OMP_WAIT_POLICY="active")["OMP_WAIT_POLICY"] == "ACTIVE"
+    spinning = openmp_settings(program, tmp_path, GOMP_SPINCOUNT="300000")
+    assert spinning["GOMP_SPINCOUNT"] == "300000"
+
+
+def test_a_started_program_keeps_its_name_and_arguments(qbench):
+    process = start_long_run(qbench, "w")
+    try:
+        folder = Path(f"/proc/{process.pid}")
+        assert (folder / "comm").read_text().strip() == "qbench"
+        assert (folder / "cmdline").read_bytes().split(b"\0")[:2] == [os.fsencode(qbench.program), b"run"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_more_threads_than_cores_are_bounded_with_a_word(qbench):
+    cores = len(os.sched_getaffinity(0))
+    recipe = write_recipe(qbench.folder, "r")
+    done = qbench("run", recipe, "--threads", 4096, "--json", "-q")
+    assert "--threads 4096" in done.stderr and "may use" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    (run,) = json.loads(done.stdout)
+    assert 1 <= run["environment"]["threads"] <= cores
+    one = qbench("run", recipe, "--threads", 1, "--json", "-q")
+    assert one.stderr == "" and json.loads(one.stdout)[0]["environment"]["threads"] == 1
+    bounded = subprocess.run([qbench.program, "run", recipe, "--threads", "2", "--json", "-q"], capture_output=True, text=True, cwd=qbench.folder,
+                             timeout=300, preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
+    assert "--threads 2" in bounded.stderr and json.loads(bounded.stdout)[0]["environment"]["threads"] == 1
+    for wrong in (-1, 99999999999):
+        assert "--threads" in qbench("methods", "--threads", wrong, code=2).stderr
+
+
+def test_runs_at_once_in_one_process_share_its_threads(tool, tmp_path):
+    recipe = write_recipe(tmp_path, "r", samples=4)
+    done = subprocess.run([tool("runs_at_once"), tmp_path / "w", recipe, "2"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    together = told["together"]
+    assert together["runs"] == 2 and together["threads"] == max(2, told["compute_threads"])
+    first, second = told["runs"]
+    assert first["perplexities"] == second["perplexities"] and len(first["perplexities"]) == 2
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(qbench):

@@ -7,9 +7,9 @@
 #include <QLabel>
 #include <QSpinBox>
 #include <QTextBrowser>
-#include <QThread>
 #include <QVBoxLayout>
 
+#include "core/base/cores.h"
 #include "views/Settings.h"
 #include "views/Theme.h"
 #include "views/jobs/RunQueue.h"
@@ -49,8 +49,9 @@ SettingsDialog::SettingsDialog(Settings* settings, Theme* theme, RunQueue* queue
   form->addRow(tr("&Runs at a time on one device"), runs);
 
   auto* threads = new QSpinBox;
-  threads->setRange(0, std::max(1, QThread::idealThreadCount()));
+  threads->setRange(0, usable_cores());
   threads->setSpecialValueText(tr("all cores"));
+  threads->setToolTip(tr("At most the cores that this program may use; runs at a time share them"));
   threads->setValue(settings->threads());
   connect(threads, &QSpinBox::valueChanged, this, [=](int value) { settings->setThreads(value); });
   form->addRow(tr("&Compute threads"), threads);
