@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/model/family_fields.h"
 #include "core/model/gguf_families.h"
+#include "core/model/model_info.h"
 
 // The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
 // InternLM2's are those of its published modeling_internlm2.py.
@@ -351,26 +352,26 @@ const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
     rows.insert(rows.end(), {
-        {"llama", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
-        {"mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
-        {"mixtral", {"mixtral"}, llama_gguf("mixtral"), mixtral_names(), configure_mixtral, {{"expert_weights_norm", {true}}}},
-        {"granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
+        {"llama", "Llama 1/2/3.x, SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
+        {"mistral", "Mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
+        {"mixtral", "Mixtral", {"mixtral"}, llama_gguf("mixtral"), mixtral_names(), configure_mixtral, {{"expert_weights_norm", {true}}}},
+        {"granite", "Granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
         // Chunks of the long-context variants are longer than any window that is run here.
-        {"qwen2", {"qwen2"}, qwen_gguf("qwen2"), llama_names(), configure_qwen2, {{"dual_chunk_attention_config", {}}}},
-        {"qwen2_moe", {"qwen2_moe"}, qwen_moe_gguf("qwen2moe"), qwen2_moe_names(), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
-        {"qwen3", {"qwen3"}, qwen_gguf("qwen3"), qwen3_names(), configure_qwen3},
-        {"qwen3_moe", {"qwen3_moe"}, qwen_moe_gguf("qwen3moe"), with_qwen_experts(qwen3_names()), configure_qwen3_moe, {{"expert_weights_norm", {true}}}},
-        {"phi3", {"phi3"}, phi3_gguf(), phi3_names(), configure_phi3, {{"full_attn_mod", {1}}, {"interpolate_factor", {1}}}},
-        {"gemma2", {"gemma2"}, gemma_gguf("gemma2"), gemma2_names(), configure_gemma2, {{"sliding_window_size", {}}}},
-        {"gemma3", {"gemma3_text", "gemma3"}, gemma_gguf("gemma3"), gemma3_names(), configure_gemma3},
-        {"opt", {"opt"}, {}, opt_names(), configure_opt, {{"learned_embeddings", {true}}, {"scale_embeddings", {false}}}},
+        {"qwen2", "Qwen2", {"qwen2"}, qwen_gguf("qwen2"), llama_names(), configure_qwen2, {{"dual_chunk_attention_config", {}}}},
+        {"qwen2_moe", "Qwen2-MoE", {"qwen2_moe"}, qwen_moe_gguf("qwen2moe"), qwen2_moe_names(), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
+        {"qwen3", "Qwen3", {"qwen3"}, qwen_gguf("qwen3"), qwen3_names(), configure_qwen3},
+        {"qwen3_moe", "Qwen3-MoE", {"qwen3_moe"}, qwen_moe_gguf("qwen3moe"), with_qwen_experts(qwen3_names()), configure_qwen3_moe, {{"expert_weights_norm", {true}}}},
+        {"phi3", "Phi-3", {"phi3"}, phi3_gguf(), phi3_names(), configure_phi3, {{"full_attn_mod", {1}}, {"interpolate_factor", {1}}}},
+        {"gemma2", "Gemma 2", {"gemma2"}, gemma_gguf("gemma2"), gemma2_names(), configure_gemma2, {{"sliding_window_size", {}}}},
+        {"gemma3", "Gemma 3", {"gemma3_text", "gemma3"}, gemma_gguf("gemma3"), gemma3_names(), configure_gemma3},
+        {"opt", "OPT", {"opt"}, {}, opt_names(), configure_opt, {{"learned_embeddings", {true}}, {"scale_embeddings", {false}}}},
         // What the first StarCoder's configuration said and this family fixes, beside hidden_act and norm_epsilon.
-        {"starcoder2", {"starcoder2"}, starcoder2_gguf(), starcoder2_names(), configure_starcoder2,
+        {"starcoder2", "StarCoder2", {"starcoder2"}, starcoder2_gguf(), starcoder2_names(), configure_starcoder2,
          {{"activation_function", {}}, {"layer_norm_epsilon", {}}, {"mlp_type", {"default"}}, {"norm_type", {"layer_norm"}}, {"scale_attn_weights", {true}},
           {"attention_softmax_in_fp32", {}}, {"scale_attention_softmax_in_fp32", {}}}},
-        {"stablelm", {"stablelm"}, stablelm_gguf(), stablelm_names(), configure_stablelm,
+        {"stablelm", "StableLM", {"stablelm"}, stablelm_gguf(), stablelm_names(), configure_stablelm,
          {{"norm_eps", {1e-5}}, {"rope_pct", {0.25}}, {"rotary_scaling_factor", {1}}}},
-        {"internlm2", {"internlm2"}, internlm2_gguf(), internlm2_names(), configure_internlm2},
+        {"internlm2", "InternLM2", {"internlm2"}, internlm2_gguf(), internlm2_names(), configure_internlm2},
     });
     return rows;
   }();
@@ -388,6 +389,12 @@ const Family* family_of_gguf(const std::string& architecture) {
   for (const Family& family : families())
     if (std::find(family.gguf.names.begin(), family.gguf.names.end(), architecture) != family.gguf.names.end()) return &family;
   return nullptr;
+}
+
+std::vector<FamilyInfo> known_families() {
+  std::vector<FamilyInfo> known;
+  for (const Family& family : families()) known.push_back({family.name, family.title, family.model_types, family.gguf.names});
+  return known;
 }
 
 std::string known_model_types() {

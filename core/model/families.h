@@ -24,6 +24,7 @@ struct GgufForm {
 // One row of the architecture table: a family's names and how its configuration fills an Architecture.
 struct Family {
   std::string name;
+  std::string title;                     // as people call its models
   std::vector<std::string> model_types;  // config.json's model_type
   GgufForm gguf;
   NameTable names;

@@ -109,12 +109,12 @@ void configure_neox(const ConfigFields& f, Architecture& a) {
 std::vector<Family> fused_families() {
   return {
       // Megatron's switches between equal computations, at the values with which BLOOM was published.
-      {"bloom", {"bloom"}, bloom_gguf(), bloom_names(), configure_bloom,
+      {"bloom", "Bloom", {"bloom"}, bloom_gguf(), bloom_names(), configure_bloom,
        {{"attention_softmax_in_fp32", {}}, {"bias_dropout_fusion", {}}, {"masked_softmax_fusion", {}}, {"slow_but_exact", {false}}, {"offset_alibi", {100}},
         {"skip_bias_add", {true}}, {"skip_bias_add_qkv", {false}}, {"seq_length", {}}, {"attention.max_alibi_bias", {8}}}},
-      {"falcon", {"falcon"}, falcon_gguf(), falcon_names(), configure_falcon,
+      {"falcon", "Falcon", {"falcon"}, falcon_gguf(), falcon_names(), configure_falcon,
        {{"apply_residual_connection_post_layernorm", {false}}, {"ff_factor", {4}}, {"attention.max_alibi_bias", {8}}}},
-      {"gpt_neox", {"gpt_neox"}, neox_gguf(), neox_names(), configure_neox},
+      {"gpt_neox", "GPT-NeoX", {"gpt_neox"}, neox_gguf(), neox_names(), configure_neox},
   };
 }
 

@@ -42,6 +42,14 @@ struct ModelInfo {
   std::vector<std::pair<std::string, std::string>> facts;  // further lines to show: rope, norm, activation, …
 };
 
+// A row of the table of architectures.
+struct FamilyInfo {
+  std::string name, title;               // "qwen2_moe", "Qwen2-MoE"
+  std::vector<std::string> model_types;  // of config.json
+  std::vector<std::string> gguf;         // general.architecture; empty: not as GGUF
+};
+std::vector<FamilyInfo> known_families();
+
 // Opens headers only. Throws InputError naming the file, key or tensor, what was found and what was expected.
 ModelInfo inspect_model(const std::filesystem::path& path);
 
