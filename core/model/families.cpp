@@ -117,7 +117,7 @@ void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> m
 // layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
 void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding) {
   const auto types = f.texts("layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks)
+  if (f.has("layer_types") && static_cast<int64_t>(types.size()) != a.blocks)
     f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
   for (int64_t i = 0; i < a.blocks; ++i) {
     if (!types.empty() && types[i] != "full_attention" && types[i] != "sliding_attention")

@@ -16,6 +16,7 @@ struct GgufForm {
   bool permuted = false;                         // queries and keys lie as llama.cpp's NORM rotation wants them
   bool equal_heads = false;                      // heads are hidden_size / heads wide, whatever else the file may say
   bool partial_rotation = false;                 // rope.dimension_count may be less than a head
+  std::string theta = "rope_theta", fraction = "partial_rotary_factor";  // config.json's keys
   bool own_heads = false;                        // translate says all about the heads' widths and numbers
   std::string kv_heads = "num_key_value_heads";  // config.json's key; empty: as many as heads
   std::string (*translate)(GgufTranslator& t) = nullptr;  // the keys that not all families have; returns another model_type or ""

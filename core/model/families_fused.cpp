@@ -57,7 +57,8 @@ void configure_falcon(const ConfigFields& f, Architecture& a) {
     if (a.heads % a.kv_heads != 0) f.fail("num_kv_heads", fmt::format("a divisor of the {} attention heads", a.heads));
   } else {
     a.kv_heads = multi_query ? 1 : a.heads;
-    f.without_effect({"num_kv_heads"});
+    if (multi_query) f.without_effect({"num_kv_heads"});
+    if (f.integer({"num_kv_heads"}, a.kv_heads, 1, kMaxHeads) != a.kv_heads && !multi_query) f.fail("num_kv_heads", fmt::format("the {} attention heads", a.heads));
   }
   a.intermediate_size = f.integer({"ffn_hidden_size"}, 4 * a.hidden_size, 1, kMaxWidth);
   a.norm = NormKind::layer;
@@ -113,7 +114,7 @@ std::vector<Family> fused_families() {
        {{"attention_softmax_in_fp32", {}}, {"bias_dropout_fusion", {}}, {"masked_softmax_fusion", {}}, {"slow_but_exact", {false}}, {"offset_alibi", {100}},
         {"skip_bias_add", {true}}, {"skip_bias_add_qkv", {false}}, {"seq_length", {}}, {"attention.max_alibi_bias", {8}}}},
       {"falcon", "Falcon", {"falcon"}, falcon_gguf(), falcon_names(), configure_falcon,
-       {{"apply_residual_connection_post_layernorm", {false}}, {"ff_factor", {4}}, {"attention.max_alibi_bias", {8}}}},
+       {{"apply_residual_connection_post_layernorm", {false}}, {"ff_factor", {4}}}},
       {"gpt_neox", "GPT-NeoX", {"gpt_neox"}, neox_gguf(), neox_names(), configure_neox},
   };
 }

@@ -19,8 +19,8 @@ std::vector<double> divisors_of(const GgufFile& file, const std::string& tensor)
 }
 
 // RoPE: base, scaling and the tensors of frequency divisors. attn_factor multiplies what YaRN makes of its factor.
-void translate_rope(const GgufFile& file, GgufTranslator& t) {
-  t.real("rope.freq_base", "rope_theta");
+void translate_rope(const GgufFile& file, const GgufForm& form, GgufTranslator& t) {
+  t.real("rope.freq_base", form.theta);
   if (file.contains("rope_freqs.weight")) {
     t.set("rope_scaling.rope_type", "divisors");
     t.set("rope_scaling.divisors", divisors_of(file, "rope_freqs.weight"));
@@ -49,11 +49,11 @@ void translate_rope(const GgufFile& file, GgufTranslator& t) {
 }
 
 // dimension_count: how many of a head's dimensions rotate.
-void translate_partial_rotation(GgufTranslator& t, int64_t head_dim) {
+void translate_partial_rotation(const GgufForm& form, GgufTranslator& t, int64_t head_dim) {
   if (const auto dim = t.integer_of("rope.dimension_count"); dim && head_dim > 0) {
-    t.real("rope.dimension_count", "partial_rotary_factor");
+    t.real("rope.dimension_count", form.fraction);
     // A little above, so that the product rounds down to exactly dim.
-    t.set("partial_rotary_factor", std::min(1.0, (static_cast<double>(*dim) + 1e-6) / static_cast<double>(head_dim)));
+    t.set(form.fraction, std::min(1.0, (static_cast<double>(*dim) + 1e-6) / static_cast<double>(head_dim)));
   }
 }
 
@@ -80,10 +80,10 @@ ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
   if (!t.has("vocab_size"))
     if (const TensorInfo* embedding = file.find("token_embd.weight"); embedding && embedding->shape.size() == 2) t.set("vocab_size", embedding->shape[0]);
   t.set("tie_word_embeddings", !file.contains("output.weight"));
-  translate_rope(file, t);
+  translate_rope(file, form, t);
   if (!form.own_heads) {
     // Heads as wide as hidden_size says, unless a key says otherwise; all of a head rotates, except in some families.
-    int64_t head_dim = t.hidden() / t.heads();
+    int64_t head_dim = t.heads() > 0 ? t.hidden() / t.heads() : 0;
     if (form.equal_heads) {
       t.must_be("attention.key_length", head_dim);
     } else {
@@ -92,7 +92,7 @@ ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
     }
     t.must_be("attention.value_length", head_dim);
     if (form.partial_rotation) {
-      translate_partial_rotation(t, head_dim);
+      translate_partial_rotation(form, t, head_dim);
     } else {
       t.must_be("rope.dimension_count", head_dim);
     }
@@ -100,6 +100,7 @@ ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
       t.must_be("attention.head_count_kv", t.heads());
     } else {
       t.integer("attention.head_count_kv", form.kv_heads);
+      if (!t.has(form.kv_heads)) t.set(form.kv_heads, nullptr);  // as many as heads
     }
   }
   std::string type = family->model_types.front();

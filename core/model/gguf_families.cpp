@@ -58,8 +58,8 @@ std::string translate_gemma(GgufTranslator& t) {
   t.real("final_logit_softcapping", "final_logit_softcapping");
   // Not stored: head_dim, except in the two 27B models, whose scale is hidden_size / heads.
   const bool largest = t.integer_of("block_count") == (third ? 62 : 46);
-  const int64_t equal = t.hidden() / t.heads(), head_dim = t.integer_of("attention.key_length").value_or(equal);
-  t.set("query_pre_attn_scalar", static_cast<double>(largest ? equal : head_dim));
+  const int64_t equal = t.heads() > 0 ? t.hidden() / t.heads() : 0, head_dim = t.integer_of("attention.key_length").value_or(equal);
+  t.set("query_pre_attn_scalar", static_cast<double>(largest && equal > 0 ? equal : head_dim));
   if (third) {
     t.real("rope.freq_base_swa", "rope_local_base_freq");
     t.integer("attention.sliding_window_pattern", "sliding_window_pattern");
@@ -126,7 +126,7 @@ GgufForm phi3_gguf() { return {.names = {"phi3"}, .partial_rotation = true, .tra
 GgufForm gemma_gguf(const std::string& name) { return {.names = {name}, .translate = translate_gemma}; }
 GgufForm bloom_gguf() { return {.names = {"bloom"}, .equal_heads = true, .kv_heads = "", .translate = translate_bloom}; }
 GgufForm falcon_gguf() { return {.names = {"falcon"}, .equal_heads = true, .kv_heads = "num_kv_heads", .translate = translate_falcon}; }
-GgufForm neox_gguf() { return {.names = {"gptneox"}, .equal_heads = true, .partial_rotation = true, .kv_heads = "", .translate = translate_neox}; }
+GgufForm neox_gguf() { return {.names = {"gptneox"}, .equal_heads = true, .partial_rotation = true, .theta = "rotary_emb_base", .fraction = "rotary_pct", .kv_heads = "", .translate = translate_neox}; }
 GgufForm starcoder2_gguf() { return {.names = {"starcoder2"}, .translate = translate_starcoder2}; }
 GgufForm stablelm_gguf() { return {.names = {"stablelm"}, .equal_heads = true, .partial_rotation = true, .translate = translate_stablelm}; }
 GgufForm internlm2_gguf() { return {.names = {"internlm2"}, .permuted = true, .translate = translate_internlm2}; }

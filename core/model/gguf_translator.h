@@ -51,7 +51,7 @@ class GgufTranslator {
   template <typename T>
   void set(const std::string& name, T value) {
     place(name) = std::move(value);
-    derived_.push_back(name);
+    if (!spelled_.contains(name)) derived_.push_back(name);
   }
   void forget(const std::string& name) { config_.erase(name); }
   bool has(const std::string& name) const { return config_.contains(name); }
@@ -62,8 +62,9 @@ class GgufTranslator {
   const std::string& arch() const { return arch_; }
   const GgufFile& file() const { return file_; }
   bool has_tensor(const std::string& name) const { return file_.contains(name); }
+  // 0 where the key is missing or absurd, which is for the family to say.
   int64_t hidden() const { return std::max<int64_t>(0, integer_of("embedding_length").value_or(0)); }
-  int64_t heads() const { return std::max<int64_t>(1, integer_of("attention.head_count").value_or(1)); }
+  int64_t heads() const { return std::max<int64_t>(0, integer_of("attention.head_count").value_or(0)); }
   // Whether the blocks' linears have biases.
   bool qkv_bias() const { return has_tensor("blk.0.attn_q.bias") || has_tensor("blk.0.attn_qkv.bias"); }
   bool o_bias() const { return has_tensor("blk.0.attn_output.bias"); }

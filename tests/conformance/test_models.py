@@ -102,7 +102,7 @@ def test_a_mistral_with_layer_types_is_a_ministral(tmp_path, our_logits):
     # transformers reads such a configuration as a Ministral's: some layers slide, the others see all.
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     torch.manual_seed(0)
-    model = model_zoo.hf.MinistralForCausalLM._from_config(model_zoo.hf.MinistralConfig(**model_zoo.plain(sliding_window=24, layer_types=kinds)), attn_implementation="eager")
+    model = model_zoo.hf.MinistralForCausalLM._from_config(model_zoo.hf.MinistralConfig(**model_zoo.plain(sliding_window=24, layer_types=kinds, head_dim=8)), attn_implementation="eager")
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.3 * torch.randn_like(value))
