@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/format/gguf.h"
+#include "core/model/known_keys.h"
 
 namespace qb {
 namespace {
@@ -34,6 +36,15 @@ at::Tensor apply_scale(const at::Tensor& weight, at::Tensor scale, const std::ve
   return result.mul_(scale);
 }
 
+std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.') + 1); }
+
+// "model.layers.3." of "model.layers.3.mlp.up_proj.weight": up to the first number. Empty outside blocks.
+std::string block_of(const std::string& tensor) {
+  for (size_t begin = 0, dot = tensor.find('.'); dot != std::string::npos; begin = dot + 1, dot = tensor.find('.', begin))
+    if (dot > begin && tensor.find_first_not_of("0123456789", begin) == dot) return tensor.substr(0, dot + 1);
+  return "";
+}
+
 }  // namespace
 
 CanonicalSource::CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors)
@@ -43,6 +54,27 @@ CanonicalSource::CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTens
   for (const CanonicalTensor& tensor : tensors_) {
     index_.emplace(tensor.info.name, infos_.size());
     infos_.push_back(tensor.info);
+  }
+  require_all_read();
+}
+
+// What lies beside a tensor that is read, or in the folder of a block that is read ("model.layers.3."), belongs to the
+// forward pass. Blocks behind the last one (heads that predict further tokens) and other towers do not.
+void CanonicalSource::require_all_read() const {
+  std::unordered_set<std::string> read, folders;
+  for (const CanonicalTensor& tensor : tensors_) {
+    for (const std::string& stored : tensor.stored) {
+      read.insert(stored);
+      folders.insert(module_of(stored));
+      if (const std::string block = block_of(stored); !block.empty()) folders.insert(block);
+    }
+    if (!tensor.scale.empty()) read.insert(tensor.scale);
+  }
+  for (const TensorInfo& stored : base_->tensors()) {
+    if (read.contains(stored.name) || harmless_tensor(stored.name)) continue;
+    if (!folders.contains(module_of(stored.name)) && !folders.contains(block_of(stored.name))) continue;
+    throw InputError(fmt::format("{}: tensor \"{}\" {} is read by nothing, expected no such tensor: the forward pass that the model's configuration "
+                                 "asks for has no place for it", base_->files()[stored.file].string(), stored.name, shape_text(stored.shape)));
   }
 }
 

@@ -25,6 +25,7 @@ struct CanonicalTensor {
 // Plain tensors are zero-copy views; whatever needs arithmetic is read as float32.
 class CanonicalSource final : public TensorSource {
  public:
+  // Throws InputError naming a stored tensor inside a block, or beside one that is read, that nothing reads.
   CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors);
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   const std::vector<std::filesystem::path>& files() const override { return base_->files(); }
@@ -33,6 +34,7 @@ class CanonicalSource final : public TensorSource {
 
  private:
   at::Tensor read_slice(const CanonicalTensor& entry) const;
+  void require_all_read() const;
   TensorSourcePtr base_;
   std::vector<CanonicalTensor> tensors_;
   std::vector<TensorInfo> infos_;

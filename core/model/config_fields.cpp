@@ -29,8 +29,8 @@ bool ConfigFields::has(const std::string& key) const {
 }
 
 std::string ConfigFields::spell(const std::string& key) const {
-  auto it = spelled_.find(key);
-  return path_ + (it == spelled_.end() ? key : it->second);
+  auto it = spelled_.find(path_ + key);
+  return it == spelled_.end() ? path_ + key : it->second;
 }
 
 void ConfigFields::fail(const std::string& key, const std::string& expected) const {
@@ -39,23 +39,56 @@ void ConfigFields::fail(const std::string& key, const std::string& expected) con
 }
 
 void ConfigFields::set_default(const std::string& key, nlohmann::json value) {
-  if (!has(key)) object_[key] = std::move(value);
+  if (!has(key)) replace(key, std::move(value));
+}
+
+void ConfigFields::replace(const std::string& key, nlohmann::json value) {
+  object_[key] = std::move(value);
+  memory_->ignored.insert(path_ + key);  // the file does not say it here
+}
+
+void ConfigFields::without_effect(const std::vector<std::string>& keys) const {
+  for (const std::string& key : keys) memory_->ignored.insert(path_ + key);
+}
+
+std::vector<UnreadKey> ConfigFields::unread() const {
+  std::vector<UnreadKey> keys;
+  for (const auto& [key, value] : object_.items()) {
+    if (value.is_null() || memory_->ignored.contains(path_ + key)) continue;
+    if (!memory_->read.contains(path_ + key)) {
+      keys.push_back({key, spell(key), value});
+    } else if (value.is_object()) {
+      const auto below = child(key).unread();
+      keys.insert(keys.end(), below.begin(), below.end());
+    }
+  }
+  return keys;
 }
 
 const nlohmann::json* ConfigFields::find(const std::vector<std::string>& keys, std::string& used) const {
   used = keys.front();
-  for (const std::string& key : keys)
-    if (has(key)) {
-      used = key;
-      return &object_.at(key);
-    }
-  return nullptr;
+  const nlohmann::json* value = nullptr;
+  for (const std::string& key : keys) {
+    memory_->asked.insert(path_ + key);
+    if (!has(key) || (value && object_.at(key) != *value)) continue;
+    memory_->read.insert(path_ + key);
+    if (!value) used = key, value = &object_.at(key);
+  }
+  return value;
+}
+
+const nlohmann::json* ConfigFields::find(const std::string& key) const {
+  std::string used;
+  return find({key}, used);
 }
 
 ConfigFields ConfigFields::child(const std::string& key) const {
-  if (!has(key) || !object_.at(key).is_object()) fail(key, "an object");
-  ConfigFields fields(object_.at(key), origin_);
+  const nlohmann::json* value = find(key);
+  if (!value || !value->is_object()) fail(key, "an object");
+  ConfigFields fields(*value, origin_);
   fields.path_ = path_ + key + ".";
+  fields.spelled_ = spelled_;
+  fields.memory_ = memory_;
   return fields;
 }
 
@@ -87,9 +120,10 @@ double ConfigFields::real(const std::vector<std::string>& keys, std::optional<do
 }
 
 bool ConfigFields::boolean(const std::string& key, std::optional<bool> fallback) const {
-  if (!has(key) && fallback) return *fallback;
-  if (!has(key) || !object_.at(key).is_boolean()) fail(key, "true or false");
-  return object_.at(key).get<bool>();
+  const nlohmann::json* value = find(key);
+  if (!value && fallback) return *fallback;
+  if (!value || !value->is_boolean()) fail(key, "true or false");
+  return value->get<bool>();
 }
 
 std::string ConfigFields::text(const std::vector<std::string>& keys, std::optional<std::string> fallback) const {
@@ -101,9 +135,10 @@ std::string ConfigFields::text(const std::vector<std::string>& keys, std::option
 }
 
 std::vector<double> ConfigFields::reals(const std::string& key) const {
-  if (!has(key) || !object_.at(key).is_array()) fail(key, "a list of positive numbers");
+  const nlohmann::json* list = find(key);
+  if (!list || !list->is_array()) fail(key, "a list of positive numbers");
   std::vector<double> values;
-  for (const auto& item : object_.at(key)) {
+  for (const auto& item : *list) {
     if (!item.is_number() || !std::isfinite(item.get<double>()) || item.get<double>() <= 0) fail(key, "a list of positive numbers");
     values.push_back(item.get<double>());
   }
@@ -112,9 +147,10 @@ std::vector<double> ConfigFields::reals(const std::string& key) const {
 
 std::vector<std::string> ConfigFields::texts(const std::string& key) const {
   std::vector<std::string> values;
-  if (!has(key)) return values;
-  if (!object_.at(key).is_array()) fail(key, "a list of texts");
-  for (const auto& item : object_.at(key)) {
+  const nlohmann::json* list = find(key);
+  if (!list) return values;
+  if (!list->is_array()) fail(key, "a list of texts");
+  for (const auto& item : *list) {
     if (!item.is_string()) fail(key, "a list of texts");
     values.push_back(item.get<std::string>());
   }
@@ -123,9 +159,10 @@ std::vector<std::string> ConfigFields::texts(const std::string& key) const {
 
 std::vector<int64_t> ConfigFields::integers(const std::string& key) const {
   std::vector<int64_t> values;
-  if (!has(key)) return values;
-  if (!object_.at(key).is_array()) fail(key, "a list of integers");
-  for (const auto& item : object_.at(key)) {
+  const nlohmann::json* list = find(key);
+  if (!list) return values;
+  if (!list->is_array()) fail(key, "a list of integers");
+  for (const auto& item : *list) {
     if (!item.is_number_integer()) fail(key, "a list of integers");
     values.push_back(item.get<int64_t>());
   }

@@ -115,7 +115,7 @@ void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> m
 // layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
 void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding) {
   const auto types = f.texts("layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks)
+  if (f.has("layer_types") && static_cast<int64_t>(types.size()) != a.blocks)
     f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
   for (int64_t i = 0; i < a.blocks; ++i) {
     if (!types.empty() && types[i] != "full_attention" && types[i] != "sliding_attention")
@@ -127,7 +127,7 @@ void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, c
 }
 
 void read_qwen_windows(const ConfigFields& f, Architecture& a) {
-  if (!f.boolean("use_sliding_window", false)) return;
+  if (!f.boolean("use_sliding_window", false)) return f.without_effect({"sliding_window", "max_window_layers"});
   const int64_t window = f.integer({"sliding_window"}, 4096);
   const int64_t first = f.integer({"max_window_layers"}, 28, 0);
   set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
@@ -160,7 +160,9 @@ void configure_granite(const ConfigFields& f, Architecture& a) {
 
 void configure_mistral(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, -1, whole_rotation());
-  set_window(f, a, 4096);
+  // With layer_types transformers takes a Mistral for a Ministral, where some layers slide.
+  if (!f.has("layer_types")) return set_window(f, a, 4096);
+  set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096), {});
 }
 
 void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
@@ -179,21 +181,21 @@ void configure_mixtral(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_qwen2(const ConfigFields& f, Architecture& a) {
-  llama_like(f, a, 0, whole_rotation());
+  llama_like(f, a, 32, whole_rotation());
   a.qkv_bias = true;
   read_qwen_windows(f, a);
 }
 
 void configure_qwen3(const ConfigFields& f, Architecture& a) {
   f.integer({"head_dim"});  // 128 in transformers when absent: too easily wrong to guess
-  llama_like(f, a, 0, whole_rotation());
+  llama_like(f, a, 32, whole_rotation());
   a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
   a.head_norm = HeadNorm::rms;
   read_qwen_windows(f, a);
 }
 
-void read_qwen_experts(const ConfigFields& f, Architecture& a, int64_t used) {
-  read_experts(f, a, {"num_experts", "num_local_experts"}, used);
+void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
+  read_experts(f, a, count_keys, used);
   a.expert_intermediate_size = f.integer({"moe_intermediate_size"}, {}, 1, kMaxWidth);
   a.normalise_expert_weights = f.boolean("norm_topk_prob", false);
   const int64_t step = f.integer({"decoder_sparse_step"}, 1);
@@ -203,11 +205,13 @@ void read_qwen_experts(const ConfigFields& f, Architecture& a, int64_t used) {
 }
 
 void configure_qwen2_moe(const ConfigFields& f, Architecture& a) {
-  llama_like(f, a, 0, whole_rotation());
+  llama_like(f, a, 16, whole_rotation());
   a.qkv_bias = f.boolean("qkv_bias", true);
-  read_qwen_experts(f, a, 4);
+  read_qwen_experts(f, a, {"num_experts"}, 4);
   a.shared_intermediate_size = f.integer({"shared_expert_intermediate_size"}, {}, 1, kMaxWidth);
-  if (f.boolean("use_sliding_window", false)) {
+  if (!f.boolean("use_sliding_window", false)) {
+    f.without_effect({"sliding_window", "max_window_layers"});
+  } else {
     const int64_t last = f.integer({"max_window_layers"}, 28, 0);
     set_layer_windows(f, a, f.integer({"sliding_window"}, 4096), [&](int64_t i) { return (i + 1) % 2 != 0 && i < last; });
   }
@@ -217,8 +221,9 @@ void configure_qwen3_moe(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, -1, whole_rotation());
   a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
   a.head_norm = HeadNorm::rms;
-  read_qwen_experts(f, a, 8);
+  read_qwen_experts(f, a, {"num_experts", "num_local_experts"}, 8);
   if (f.boolean("use_sliding_window", false)) set_window(f, a, 4096);
+  f.without_effect({"sliding_window", "max_window_layers"});
 }
 
 void configure_phi3(const ConfigFields& f, Architecture& a) {
@@ -227,6 +232,7 @@ void configure_phi3(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 0, rope);
   a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
   a.qkv = QkvLayout::concatenated;
+  f.without_effect({"original_max_position_embeddings"});  // a default without a long rope
   set_window(f, a, {});
 }
 
@@ -237,7 +243,8 @@ void gemma_like(const ConfigFields& f, Architecture& a) {
   read_context(f, a);
   a.norm = NormKind::rms_plus_one;
   a.norm_eps = f.real({"rms_norm_eps"}, 1e-6);
-  a.activation = read_activation(f, {"hidden_activation", "hidden_act"}, "gelu_pytorch_tanh");
+  a.activation = read_activation(f, {"hidden_activation"}, "gelu_pytorch_tanh");
+  f.without_effect({"hidden_act"});  // the first Gemma's key, kept beside
   a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
   a.embedding_scale = std::sqrt(static_cast<double>(a.hidden_size));
   a.attention_scale = 1 / std::sqrt(f.real({"query_pre_attn_scalar"}, 256.0));
@@ -271,7 +278,7 @@ void configure_gemma3(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_opt(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a);
   a.intermediate_size = f.integer({"ffn_dim"}, {}, 1, kMaxWidth);
   read_context(f, a);
   a.embedding_size = f.integer({"word_embed_proj_dim"}, a.hidden_size, 1, kMaxWidth);
@@ -279,7 +286,8 @@ void configure_opt(const ConfigFields& f, Architecture& a) {
   a.norm_eps = 1e-5;
   a.norm_affine = f.boolean("layer_norm_elementwise_affine", true);
   a.norm_after = !f.boolean("do_layer_norm_before", true);
-  a.final_norm = !a.norm_after && !f.boolean("_remove_final_layer_norm", false);
+  const bool removed = f.boolean("_remove_final_layer_norm", false);
+  a.final_norm = !a.norm_after && !removed;
   a.position = PositionKind::learned;
   a.position_offset = 2;
   a.qkv_bias = a.o_bias = a.mlp_bias = f.boolean("enable_bias", true);
@@ -303,11 +311,12 @@ void configure_starcoder2(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_stablelm(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_dimensions(f, a, 32);
+  if (a.head_dim * a.heads != a.hidden_size) f.fail("head_dim", fmt::format("{}, hidden_size / num_attention_heads", a.hidden_size / a.heads));
   read_intermediate(f, a);
   read_context(f, a);
   a.norm = NormKind::layer;
-  a.norm_eps = f.real({"layer_norm_eps", "norm_eps"}, 1e-5);
+  a.norm_eps = f.real({"layer_norm_eps"}, 1e-5);
   a.qkv_bias = f.boolean("use_qkv_bias", false);
   a.activation = read_activation(f, {"hidden_act"}, "silu");
   a.parallel = f.boolean("use_parallel_residual", false);
@@ -319,7 +328,6 @@ void configure_stablelm(const ConfigFields& f, Architecture& a) {
   read_tied(f, a, false);
   RopeDefaults rope;
   rope.fraction = 0.25;
-  rope.fraction_keys = {"partial_rotary_factor", "rope_pct"};
   read_rope(f, a, rope);
 }
 
@@ -344,18 +352,23 @@ const std::vector<Family>& families() {
     rows.insert(rows.end(), {
         {"llama", {"llama", "smollm"}, {"llama"}, llama_names(), configure_llama},
         {"mistral", {"mistral"}, {"mistral"}, llama_names(), configure_mistral},
-        {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral},
+        {"mixtral", {"mixtral"}, {"mixtral"}, mixtral_names(), configure_mixtral, {{"expert_weights_norm", {true}}}},
         {"granite", {"granite"}, {"granite"}, llama_names(), configure_granite},
-        {"qwen2", {"qwen2"}, {"qwen2"}, llama_names(), configure_qwen2},
-        {"qwen2_moe", {"qwen2_moe"}, {"qwen2moe"}, qwen2_moe_names(), configure_qwen2_moe},
+        // Chunks of the long-context variants are longer than any window that is run here.
+        {"qwen2", {"qwen2"}, {"qwen2"}, llama_names(), configure_qwen2, {{"dual_chunk_attention_config", {}}}},
+        {"qwen2_moe", {"qwen2_moe"}, {"qwen2moe"}, qwen2_moe_names(), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
         {"qwen3", {"qwen3"}, {"qwen3"}, qwen3_names(), configure_qwen3},
-        {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, with_qwen_experts(qwen3_names()), configure_qwen3_moe},
-        {"phi3", {"phi3"}, {"phi3"}, phi3_names(), configure_phi3},
-        {"gemma2", {"gemma2"}, {"gemma2"}, gemma2_names(), configure_gemma2},
+        {"qwen3_moe", {"qwen3_moe"}, {"qwen3moe"}, with_qwen_experts(qwen3_names()), configure_qwen3_moe, {{"expert_weights_norm", {true}}}},
+        {"phi3", {"phi3"}, {"phi3"}, phi3_names(), configure_phi3, {{"full_attn_mod", {1}}, {"interpolate_factor", {1}}}},
+        {"gemma2", {"gemma2"}, {"gemma2"}, gemma2_names(), configure_gemma2, {{"sliding_window_size", {}}}},
         {"gemma3", {"gemma3_text", "gemma3"}, {"gemma3"}, gemma3_names(), configure_gemma3},
-        {"opt", {"opt"}, {}, opt_names(), configure_opt},
-        {"starcoder2", {"starcoder2"}, {"starcoder2"}, starcoder2_names(), configure_starcoder2},
-        {"stablelm", {"stablelm"}, {"stablelm"}, stablelm_names(), configure_stablelm},
+        {"opt", {"opt"}, {}, opt_names(), configure_opt, {{"learned_embeddings", {true}}, {"scale_embeddings", {false}}}},
+        // What the first StarCoder's configuration said and this family fixes, beside hidden_act and norm_epsilon.
+        {"starcoder2", {"starcoder2"}, {"starcoder2"}, starcoder2_names(), configure_starcoder2,
+         {{"activation_function", {}}, {"layer_norm_epsilon", {}}, {"mlp_type", {"default"}}, {"norm_type", {"layer_norm"}}, {"scale_attn_weights", {true}},
+          {"attention_softmax_in_fp32", {}}, {"scale_attention_softmax_in_fp32", {}}}},
+        {"stablelm", {"stablelm"}, {"stablelm"}, stablelm_names(), configure_stablelm,
+         {{"norm_eps", {1e-5}}, {"rope_pct", {0.25}}, {"rotary_scaling_factor", {1}}}},
         {"internlm2", {"internlm2"}, {"internlm2"}, internlm2_names(), configure_internlm2},
     });
     return rows;
@@ -380,11 +393,13 @@ std::string known_model_types() {
 Architecture architecture_from_config(ConfigFields fields) {
   std::string type = fields.text({"model_type"});
   const bool nested = fields.has("text_config");
+  const ConfigFields outer = fields;
   if (nested) {
-    const bool tied = fields.has("tie_word_embeddings");
-    const nlohmann::json outer_tied = tied ? fields.json().at("tie_word_embeddings") : nlohmann::json();
+    const bool stated = fields.has("tie_word_embeddings"), tied = fields.boolean("tie_word_embeddings", false);
     fields = fields.child("text_config");
-    if (tied) fields.set_default("tie_word_embeddings", outer_tied);
+    outer.without_effect({"text_config"});
+    // The whole model's flag decides, except where an older checkpoint has only the text part's.
+    if (stated) fields.replace("tie_word_embeddings", fields.boolean("tie_word_embeddings", false) || tied);
     type = fields.text({"model_type"}, type);
   }
   const Family* family = family_of_model_type(type);
@@ -395,6 +410,8 @@ Architecture architecture_from_config(ConfigFields fields) {
   a.family = family->name;
   a.names = family->names;
   family->configure(fields, a);
+  require_understood(fields, family->name, family->harmless);
+  if (nested) require_understood_wrapper(outer, fields, family->name);
   build_tensor_lists(a);
   return a;
 }

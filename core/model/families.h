@@ -4,6 +4,7 @@
 
 #include "core/model/architecture.h"
 #include "core/model/config_fields.h"
+#include "core/model/known_keys.h"
 
 namespace qb {
 
@@ -13,7 +14,8 @@ struct Family {
   std::vector<std::string> model_types;  // config.json's model_type
   std::vector<std::string> gguf;         // general.architecture
   NameTable names;
-  void (*configure)(const ConfigFields& fields, Architecture& architecture);
+  void (*configure)(const ConfigFields& fields, Architecture& architecture);  // every key that it reads counts as understood
+  std::vector<HarmlessKey> harmless = {};  // keys of this family that change nothing, beside known_keys.h's
 };
 
 const std::vector<Family>& families();
@@ -21,7 +23,7 @@ const Family* family_of_model_type(const std::string& model_type);
 std::string known_model_types();  // for messages: "bloom, falcon, …"
 
 // The whole description from a config.json object (or one made from GGUF metadata).
-// Throws InputError: unknown model_type, and missing, mistyped or absurd fields.
+// Throws InputError: unknown model_type, missing, mistyped or absurd fields, and keys that the family does not understand.
 Architecture architecture_from_config(ConfigFields fields);
 
 // Rotary parameters, transformers 5's rope_parameters or the older rope_theta, rope_scaling (in families_rope.cpp).

@@ -32,7 +32,7 @@ NameTable neox_names() {
 }
 
 void configure_bloom(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a, {{"n_embed"}, {"n_layer"}, {"n_head"}});
   a.intermediate_size = 4 * a.hidden_size;
   a.norm = NormKind::layer;
   a.norm_eps = f.real({"layer_norm_epsilon"}, 1e-5);
@@ -46,15 +46,18 @@ void configure_bloom(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_falcon(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a, {{"n_embed"}, {}, {}});
   const bool grouped = f.boolean("new_decoder_architecture", false);
   const bool multi_query = f.boolean("multi_query", true);
-  a.parallel = grouped || f.boolean("parallel_attn", true);
+  a.parallel = f.boolean("parallel_attn", true);
+  if (grouped && !a.parallel) f.fail("parallel_attn", "true, as new_decoder_architecture says");
   if (grouped) {
-    a.kv_heads = f.integer({"num_kv_heads", "n_head_kv"}, a.heads, 1, kMaxHeads);
+    a.kv_heads = f.integer({"num_kv_heads"}, a.heads, 1, kMaxHeads);
     if (a.heads % a.kv_heads != 0) f.fail("num_kv_heads", fmt::format("a divisor of the {} attention heads", a.heads));
   } else {
     a.kv_heads = multi_query ? 1 : a.heads;
+    if (multi_query) f.without_effect({"num_kv_heads"});
+    if (f.integer({"num_kv_heads"}, a.kv_heads, 1, kMaxHeads) != a.kv_heads && !multi_query) f.fail("num_kv_heads", fmt::format("the {} attention heads", a.heads));
   }
   a.intermediate_size = f.integer({"ffn_hidden_size"}, 4 * a.hidden_size, 1, kMaxWidth);
   a.norm = NormKind::layer;
@@ -73,6 +76,7 @@ void configure_falcon(const ConfigFields& f, Architecture& a) {
   }
   if (f.boolean("alibi", false)) {
     a.position = PositionKind::alibi_scaled;
+    f.without_effect({"max_position_embeddings", "rope_parameters", "rope_scaling", "rope_theta"});
   } else {
     a.context_length = f.integer({"max_position_embeddings"}, 2048);
     read_rope(f, a, whole_rotation());
@@ -80,7 +84,7 @@ void configure_falcon(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_neox(const ConfigFields& f, Architecture& a) {
-  read_dimensions(f, a);
+  read_plain_dimensions(f, a);
   read_intermediate(f, a);
   read_context(f, a);
   a.norm = NormKind::layer;
@@ -94,8 +98,8 @@ void configure_neox(const ConfigFields& f, Architecture& a) {
   read_tied(f, a, false);
   RopeDefaults rope;
   rope.fraction = 0.25;
-  rope.theta_keys = {"rotary_emb_base", "rope_theta"};
-  rope.fraction_keys = {"rotary_pct", "partial_rotary_factor"};
+  rope.theta_keys = {"rotary_emb_base"};
+  rope.fraction_keys = {"rotary_pct"};
   read_rope(f, a, rope);
 }
 
@@ -103,8 +107,12 @@ void configure_neox(const ConfigFields& f, Architecture& a) {
 
 std::vector<Family> fused_families() {
   return {
-      {"bloom", {"bloom"}, {"bloom"}, bloom_names(), configure_bloom},
-      {"falcon", {"falcon"}, {"falcon"}, falcon_names(), configure_falcon},
+      // Megatron's switches between equal computations, at the values with which BLOOM was published.
+      {"bloom", {"bloom"}, {"bloom"}, bloom_names(), configure_bloom,
+       {{"attention_softmax_in_fp32", {}}, {"bias_dropout_fusion", {}}, {"masked_softmax_fusion", {}}, {"slow_but_exact", {false}}, {"offset_alibi", {100}},
+        {"skip_bias_add", {true}}, {"skip_bias_add_qkv", {false}}, {"seq_length", {}}, {"attention.max_alibi_bias", {8}}}},
+      {"falcon", {"falcon"}, {"falcon"}, falcon_names(), configure_falcon,
+       {{"apply_residual_connection_post_layernorm", {false}}, {"ff_factor", {4}}}},
       {"gpt_neox", {"gpt_neox"}, {"gptneox"}, neox_names(), configure_neox},
   };
 }

@@ -24,8 +24,12 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
   if (type == "default") return rope;
 
   auto original_context = [&] {
-    if (fields.has("original_max_position_embeddings")) return fields.integer({"original_max_position_embeddings"});
-    return params.integer({"original_max_position_embeddings"}, a.context_length);
+    const std::string key = "original_max_position_embeddings";
+    if (!fields.has(key) && all_longrope) fields.fail(key, "a number of tokens");  // Phi-3: a default of 4096 hides the rope's own
+    if (!fields.has(key)) return params.integer({key}, a.context_length);
+    const int64_t value = fields.integer({key});
+    if (params.has(key) && params.integer({key}) != value) params.fail(key, fmt::format("{}, as {} says", value, fields.spell(key)));
+    return value;
   };
   if (type == "linear") {
     rope.kind = RopeSpec::Kind::linear;
@@ -52,6 +56,7 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
     double magnitude = yarn_magnitude(rope.factor, 1);
     if (params.has("mscale") && params.has("mscale_all_dim"))
       magnitude = yarn_magnitude(rope.factor, params.real({"mscale"})) / yarn_magnitude(rope.factor, params.real({"mscale_all_dim"}));
+    params.without_effect({"mscale", "mscale_all_dim"});  // one alone, or beside an attention_factor
     rope.attention_factor = params.real({"attention_factor"}, magnitude);
   } else if (type == "longrope") {
     rope.kind = RopeSpec::Kind::longrope;
@@ -75,16 +80,24 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
 
 ConfigFields empty_like(const ConfigFields& fields) { return ConfigFields(nlohmann::json::object(), fields.origin()); }
 
+// One value that may stand in two places: in `params` it counts, and elsewhere it must say the same.
+double real_of_two(const ConfigFields& params, const std::string& key, const ConfigFields& fields, const std::vector<std::string>& keys, double missing, double high) {
+  if (!params.has(key)) return fields.real(keys, missing, 0, high);
+  const double value = params.real({key}, {}, 0, high);
+  for (const std::string& other : keys)
+    if (fields.has(other) && fields.real({other}, {}, 0, high) != value) fields.fail(other, fmt::format("{}, as {} says", value, params.spell(key)));
+  return value;
+}
+
 }  // namespace
 
 void read_rope(const ConfigFields& fields, Architecture& a, const RopeDefaults& defaults) {
-  const ConfigFields params = fields.has("rope_scaling") ? fields.child("rope_scaling")
-                              : fields.has("rope_parameters") ? fields.child("rope_parameters") : empty_like(fields);
-  const double theta = params.has("rope_theta") ? params.real({"rope_theta"}, {}, 0, 1e15) : fields.real(defaults.theta_keys, defaults.theta, 0, 1e15);
+  const bool older = fields.has("rope_scaling") && fields.json().at("rope_scaling") != nlohmann::json::object();
+  if (!older) fields.without_effect({"rope_scaling"});
+  const ConfigFields params = older ? fields.child("rope_scaling") : fields.has("rope_parameters") ? fields.child("rope_parameters") : empty_like(fields);
+  const double theta = real_of_two(params, "rope_theta", fields, defaults.theta_keys, defaults.theta, 1e15);
   double fraction = defaults.fraction;
-  if (!defaults.fraction_keys.empty())
-    fraction = params.has("partial_rotary_factor") ? params.real({"partial_rotary_factor"}, {}, 0, 1)
-                                                   : fields.real(defaults.fraction_keys, defaults.fraction, 0, 1);
+  if (!defaults.fraction_keys.empty()) fraction = real_of_two(params, "partial_rotary_factor", fields, defaults.fraction_keys, defaults.fraction, 1);
   a.ropes = {read_parameters(fields, params, a, theta, fraction, defaults.all_longrope)};
 }
 
@@ -97,8 +110,8 @@ void read_rope_per_layer_type(const ConfigFields& fields, Architecture& a, doubl
     if (!both.has("full_attention") && !both.has("sliding_attention") && !both.json().empty()) full = both;
   }
   if (fields.has("rope_scaling")) full = fields.child("rope_scaling");
-  const double theta = full.has("rope_theta") ? full.real({"rope_theta"}, {}, 0, 1e15) : fields.real({"rope_theta"}, global_theta, 0, 1e15);
-  const double local = sliding.has("rope_theta") ? sliding.real({"rope_theta"}, {}, 0, 1e15) : fields.real({"rope_local_base_freq"}, local_theta, 0, 1e15);
+  const double theta = real_of_two(full, "rope_theta", fields, {"rope_theta"}, global_theta, 1e15);
+  const double local = real_of_two(sliding, "rope_theta", fields, {"rope_local_base_freq"}, local_theta, 1e15);
   a.ropes = {read_parameters(fields, full, a, theta, 1, false), read_parameters(fields, sliding, a, local, 1, false)};
 }
 

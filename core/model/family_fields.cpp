@@ -20,26 +20,47 @@ Activation read_activation(const ConfigFields& f, const std::vector<std::string>
   f.fail(f.has(keys.front()) ? keys.front() : keys.back(), fmt::format("one of {}", fmt::join(names, ", ")));
 }
 
-void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads) {
-  a.vocabulary = f.integer({"vocab_size"}, {}, 1, kMaxVocabulary);
-  a.hidden_size = f.integer({"hidden_size", "n_embed"}, {}, 1, kMaxWidth);
-  a.blocks = f.integer({"num_hidden_layers", "n_layer"}, {}, 1, kMaxBlocks);
-  a.heads = f.integer({"num_attention_heads", "n_head"}, {}, 1, kMaxHeads);
-  if (kv_heads < 0) {
-    a.kv_heads = f.integer({"num_key_value_heads"}, {}, 1, kMaxHeads);
-  } else {
-    a.kv_heads = f.integer({"num_key_value_heads"}, kv_heads > 0 ? kv_heads : a.heads, 1, kMaxHeads);
-  }
+namespace {
+
+std::vector<std::string> with(std::vector<std::string> keys, const std::string& key) {
+  keys.push_back(key);
+  return keys;
+}
+
+void finish_dimensions(const ConfigFields& f, Architecture& a) {
   if (a.heads % a.kv_heads != 0) f.fail("num_key_value_heads", fmt::format("a divisor of the {} attention heads", a.heads));
-  a.head_dim = f.integer({"head_dim"}, 0, 1, 1 << 14);
   if (a.head_dim == 0) {
     if (a.hidden_size % a.heads != 0)
-      f.fail(f.has("hidden_size") ? "hidden_size" : "n_embed", fmt::format("a multiple of the {} attention heads, or a head_dim", a.heads));
+      f.fail(f.has("n_embed") ? "n_embed" : "hidden_size", fmt::format("a multiple of the {} attention heads, or a head_dim", a.heads));
     a.head_dim = a.hidden_size / a.heads;
   }
   a.embedding_size = a.hidden_size;
   a.attention_scale = 1 / std::sqrt(static_cast<double>(a.head_dim));
   a.layers.resize(a.blocks);
+}
+
+void read_sizes(const ConfigFields& f, Architecture& a, const OlderNames& older) {
+  a.vocabulary = f.integer({"vocab_size"}, {}, 1, kMaxVocabulary);
+  a.hidden_size = f.integer(with(older.hidden_size, "hidden_size"), {}, 1, kMaxWidth);
+  a.blocks = f.integer(with(older.blocks, "num_hidden_layers"), {}, 1, kMaxBlocks);
+  a.heads = f.integer(with(older.heads, "num_attention_heads"), {}, 1, kMaxHeads);
+}
+
+}  // namespace
+
+void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads) {
+  read_sizes(f, a, {});
+  std::optional<int64_t> fallback;
+  if (kv_heads >= 0) fallback = kv_heads == 0 || f.json().contains("num_key_value_heads") ? a.heads : kv_heads;
+  a.kv_heads = f.integer({"num_key_value_heads"}, fallback, 1, kMaxHeads);
+  a.head_dim = f.integer({"head_dim"}, 0, 1, 1 << 14);
+  finish_dimensions(f, a);
+}
+
+void read_plain_dimensions(const ConfigFields& f, Architecture& a, const OlderNames& older) {
+  read_sizes(f, a, older);
+  a.kv_heads = a.heads;
+  finish_dimensions(f, a);
 }
 
 void read_intermediate(const ConfigFields& f, Architecture& a) { a.intermediate_size = f.integer({"intermediate_size"}, {}, 1, kMaxWidth); }

@@ -7,8 +7,13 @@ namespace qb {
 inline constexpr int64_t kMaxBlocks = 1024, kMaxHeads = 4096, kMaxWidth = 1 << 20, kMaxVocabulary = 1 << 27, kMaxExperts = 4096;
 
 Activation read_activation(const ConfigFields& f, const std::vector<std::string>& keys, std::optional<std::string> fallback = {});
-// Fields that every family has. kv_heads: value when num_key_value_heads is absent; 0: as many as heads, -1: required.
+// Fields that every family has. kv_heads: value when num_key_value_heads is missing; 0: as many as heads, -1: required.
 void read_dimensions(const ConfigFields& f, Architecture& a, int64_t kv_heads = 0);
+// Of families that know neither num_key_value_heads nor head_dim. older: keys that came before today's and mean the same.
+struct OlderNames {
+  std::vector<std::string> hidden_size, blocks, heads;
+};
+void read_plain_dimensions(const ConfigFields& f, Architecture& a, const OlderNames& older = {});
 void read_intermediate(const ConfigFields& f, Architecture& a);
 void read_context(const ConfigFields& f, Architecture& a);
 void read_tied(const ConfigFields& f, Architecture& a, bool fallback);

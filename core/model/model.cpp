@@ -34,6 +34,7 @@ nlohmann::json parse_config(const std::filesystem::path& path) {
 std::vector<int64_t> check_quantization(const ConfigFields& fields) {
   if (!fields.has("quantization_config")) return {};
   const ConfigFields quantization = fields.child("quantization_config");
+  fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
   const std::string method = quantization.text({"quant_method"}, "?");
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
   if (!float8)
@@ -137,6 +138,11 @@ ModelFiles locate_model(const std::filesystem::path& path) {
   if (!std::filesystem::exists(files.config, ignored))
     throw InputError(fmt::format("{}: no config.json in it; expected a Hugging Face folder or a .gguf file", files.folder.string()));
   return files;
+}
+
+int64_t longest_sequence(const Architecture& a) {
+  const bool stretches = a.position == PositionKind::rotary && a.ropes.front().kind == RopeSpec::Kind::dynamic;
+  return stretches ? 0 : a.context_length;
 }
 
 std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) {

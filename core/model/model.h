@@ -19,6 +19,9 @@ struct Model {
   static std::shared_ptr<const Model> open(const std::filesystem::path& path);
 };
 
+// Tokens that one sequence may have at most; 0: any number. Dynamic ropes stretch beyond the context they were trained on.
+int64_t longest_sequence(const Architecture& architecture);
+
 // `over`'s tensors hide `base`'s of the same name: a quantized model is a float one under such an overlay.
 TensorSourcePtr overlay(TensorSourcePtr base, TensorSourcePtr over);
 

@@ -1,4 +1,6 @@
 """Small GGUF files made from transformers models: names by gguf-py's own table, values as llama.cpp's converter arranges them."""
+import math
+
 import gguf
 import numpy
 import torch
@@ -102,6 +104,11 @@ def write(name, model, path, quantize=None):
             writer.add_rope_scaling_factor(rope["factor"])
         if kind == "yarn":
             writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+            if "beta_fast" in rope:
+                writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+                writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+            if "attention_factor" in rope:  # llama.cpp multiplies by YaRN's own magnitude
+                writer.add_rope_scaling_attn_factors(rope["attention_factor"] / (1 + 0.1 * math.log(rope["factor"])))
         if kind == "llama3":
             plain = rope["rope_theta"] ** -(torch.arange(0, rotated, 2).double() / rotated)
             writer.add_tensor("rope_freqs.weight", (plain / model.model.rotary_emb.inv_freq.double()).float().numpy())

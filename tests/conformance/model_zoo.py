@@ -81,12 +81,12 @@ MODELS = {
 }
 
 
-def make_model(name, seed=0):
+def make_model(name, seed=0, **changes):
     """The random model in float32. Eager attention knows soft caps, but counts ALiBi twice in Falcon."""
     cls, config_cls, arguments = MODELS[name]
     torch.manual_seed(seed)
     attention = "sdpa" if cls is hf.FalconForCausalLM else "eager"
-    model = cls._from_config(config_cls(**arguments), attn_implementation=attention).float().eval()
+    model = cls._from_config(config_cls(**arguments | changes), attn_implementation=attention).float().eval()
     # Larger than usual weights and uneven norms, so that every part of the block shows in the logits.
     with torch.no_grad():
         for key, value in model.named_parameters():

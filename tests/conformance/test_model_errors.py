@@ -178,6 +178,96 @@ def test_every_tensor_must_be_there_with_its_shape(name, tmp_path, tool):
         assert_refused(line, key, needle)
 
 
+# What may lie in a block without being read: masks, rotary tables, scales of quantized caches.
+HARMLESS_TENSORS = {"llama": ["self_attn.rotary_emb.inv_freq", "self_attn.k_scale", "self_attn.v_scale", "mlp.down_proj.input_scale"],
+                    "gpt-neox": ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"]}
+# What another version of the family would compute with.
+FOREIGN_TENSORS = {"llama": ["self_attn.q_proj.bias", "self_attn.q_norm.weight", "self_attn.attn_sub_norm.weight", "mlp.ffn_sub_norm.weight", "mlp.up_proj.weight_scale", "input_layernorm.bias"],
+                   "gpt-neox": ["attention.q_norm.weight"]}
+
+
+@pytest.mark.parametrize("name, block", [("llama", "model.layers.1."), ("gpt-neox", "gpt_neox.layers.1.")])
+def test_tensors_inside_a_block_that_nothing_reads(name, block, tmp_path, tool):
+    folder = tmp_path / "model"
+    model_zoo.save_model(name, folder)
+    tensors = load_file(folder / "model.safetensors")
+    embedding = next(key for key in tensors if "embed_" in key)
+    outside = {"model.mtp.0.weight": torch.ones(4), "vision_tower.layers.1.q_proj.bias": torch.ones(4), block.replace("1.", "3.") + "eh_proj.weight": torch.ones(4)}
+    cases = [({block + key: torch.ones(8) for key in HARMLESS_TENSORS[name]} | outside, None)]
+    cases += [({block + key: torch.ones(8)}, block + key) for key in FOREIGN_TENSORS[name]]
+    cases.append(({embedding.removesuffix("weight") + "bias": torch.ones(8)}, embedding.removesuffix("weight") + "bias"))
+    paths = []
+    for i, (extra, _) in enumerate(cases):
+        path = tmp_path / f"case{i}"
+        path.mkdir()
+        (path / "config.json").write_text((folder / "config.json").read_text())
+        save_file(tensors | extra, path / "model.safetensors", metadata={"format": "pt"})
+        paths.append(path)
+    for (_, refused), line in zip(cases, inspect(tool, paths)):
+        if refused is None:
+            assert "error" not in line, line
+        else:
+            assert_refused(line, f'"{refused}"', "model.safetensors", "[8]")
+
+
+def test_keys_that_nothing_reads(tmp_path, tool):
+    model_zoo.save_model("llama", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    cases = [("is_causal", False, "true"), ("attention_multiplier", 0.5, "no such key"), ("rope_parameters.alpha", 1000.0, "no such key"), ("layer_types", ["sliding_attention"] * 3, "full_attention"),
+             ("sliding_window", 24, "no such key"), ("quantization_of_tomorrow", {"bits": 4}, "no such key")]
+    paths = variants(tmp_path / "model", tmp_path / "cases", [changed(config, key, value) for key, value, _ in cases])
+    for (key, value, expected), line in zip(cases, inspect(tool, paths)):
+        assert_refused(line, "config.json", f'"{key}" is {json.dumps(value, separators=(",", ":"))[:50]}', expected)
+
+
+def test_gguf_keys_and_tensors_that_nothing_reads(tmp_path, tool):
+    import gguf
+    import numpy
+
+    class Extended(gguf.GGUFWriter):
+        extra = None
+
+        def write_header_to_file(self, *args, **kwargs):
+            for key, value in self.extra.items():
+                if isinstance(value, numpy.ndarray):
+                    self.add_tensor(key, value)
+                else:
+                    add = self.add_bool if isinstance(value, bool) else self.add_float32 if isinstance(value, float) else self.add_uint32 if isinstance(value, int) else self.add_string
+                    add(key, value)
+            super().write_header_to_file(*args, **kwargs)
+
+    ones = numpy.ones(8, dtype=numpy.float32)
+    cases = [({"llama.rope.scaling.finetuned": True, "llama.attention.causal": True, "llama.expert_count": 0, "llama.tensor_data_layout": "Meta AI original pth",
+               "llama.rope.scaling.attn_factor": 1.0, "llama.attention.value_length": 8, "general.license": "mit", "blk.1.attn_rot_embd.weight": ones, "blk.7.attn_q_norm.weight": ones}, None),
+             ({"llama.attention.causal": False}, ['"llama.attention.causal" is false', "expected true"]),
+             ({"llama.rope.scaling.attn_factor": 1.5}, ['"llama.rope.scaling.attn_factor" is 1.5', "expected 1"]),
+             ({"llama.rope.scaling.yarn_beta_fast": 16.0}, ['"llama.rope.scaling.yarn_beta_fast" is 16.0']),
+             ({"llama.attention.sliding_window": 24}, ['"llama.attention.sliding_window" is 24', "expected 0"]),
+             ({"llama.attention.value_length": 16}, ['"llama.attention.value_length" is 16', "expected 8"]),
+             ({"llama.rope.dimension_count": 4}, ['"llama.rope.dimension_count" is 4', "expected 8"]),
+             ({"llama.expert_used_count": 2}, ['"llama.expert_used_count" is 2', "expected 0"]),
+             ({"llama.key_of_tomorrow": "on"}, ['"llama.key_of_tomorrow" is "on"']),
+             ({"blk.1.attn_q_norm.weight": ones}, ['"blk.1.attn_q_norm.weight"', "[8]"]),
+             ({"blk.1.attn_q.bias": ones}, ['"blk.1.attn_q.bias"']),
+             ({"output_norm.bias": ones}, ['"output_norm.bias"'])]
+    model, plain = model_zoo.make_model("llama"), gguf.GGUFWriter
+    paths = []
+    for i, (extra, _) in enumerate(cases):
+        # A key that the file has already is written once, with the case's value.
+        written = type("Written", (Extended,), {"extra": extra, "add_rope_dimension_count": (lambda self, n: None) if "llama.rope.dimension_count" in extra else plain.add_rope_dimension_count})
+        gguf.GGUFWriter = written
+        try:
+            gguf_zoo.write("llama", model, tmp_path / f"{i}.gguf")
+        finally:
+            gguf.GGUFWriter = plain
+        paths.append(tmp_path / f"{i}.gguf")
+    for (_, needles), line in zip(cases, inspect(tool, paths)):
+        if needles is None:
+            assert "error" not in line, line
+        else:
+            assert_refused(line, ".gguf", *needles)
+
+
 def test_gguf_tensors_and_metadata_are_checked(tmp_path, tool):
     import gguf
     import numpy

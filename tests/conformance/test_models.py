@@ -98,6 +98,33 @@ def test_old_style_rope_scaling(tmp_path, our_logits):
     assert_close(our_logits(tmp_path / "model", ids)["logits"], model_zoo.reference_logits(model, ids))
 
 
+def test_a_mistral_with_layer_types_is_a_ministral(tmp_path, our_logits):
+    # transformers reads such a configuration as a Ministral's: some layers slide, the others see all.
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    torch.manual_seed(0)
+    model = model_zoo.hf.MinistralForCausalLM._from_config(model_zoo.hf.MinistralConfig(**model_zoo.plain(sliding_window=24, layer_types=kinds, head_dim=8)), attn_implementation="eager")
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.3 * torch.randn_like(value))
+    model.float().eval().save_pretrained(tmp_path / "model")
+    model_zoo.edit_config(tmp_path / "model", lambda c: c.update(model_type="mistral", architectures=["MistralForCausalLM"]))
+    ids = token_ids()
+    ours, reference = our_logits(tmp_path / "model", ids)["logits"], model_zoo.reference_logits(model, ids)
+    assert_close(ours, reference)
+    model_zoo.edit_config(tmp_path / "model", lambda c: c.pop("layer_types"))
+    everywhere = our_logits(tmp_path / "model", ids)["logits"]
+    assert (everywhere - reference).abs().max() > 0.01 * reference.abs().max()  # the layers differ in what they see
+
+
+@pytest.mark.parametrize("changes", [{"beta_fast": 8.0, "beta_slow": 2.0}, {"attention_factor": 1.7}])
+def test_gguf_yarn_with_its_own_ramp_and_magnitude(changes, tmp_path, our_logits):
+    scaling = model_zoo.rope("yarn", factor=4.0, original_max_position_embeddings=32) | changes
+    model = model_zoo.make_model("llama-yarn", rope_parameters=scaling)
+    gguf_zoo.write("llama-yarn", model, tmp_path / "model.gguf")
+    ids = token_ids()
+    assert_close(our_logits(tmp_path / "model.gguf", ids)["logits"], model_zoo.reference_logits(model, ids))
+
+
 @pytest.mark.parametrize("name", ["mixtral", "qwen2-moe"])
 def test_experts_fused_in_one_tensor(name, tmp_path, our_logits):
     model = model_zoo.make_model(name)
