@@ -64,7 +64,7 @@ void require_stages(const EngineJob& job) {
         if (const std::string problem = job.scheme.weights_of(module_of(linear)) ? method->shape_problem(linear) : ""; !problem.empty())
           throw InputError(fmt::format("pipeline: {} [{}, {}]: {}", module_of(linear), linear.out_features, linear.in_features, problem));
   }
-  const int64_t context = job.model->architecture.context_length;
+  const int64_t context = longest_sequence(job.model->architecture);
   for (const auto& sample : job.calibration.samples)
     if (context > 0 && static_cast<int64_t>(sample.size()) > context)
       throw InputError(fmt::format("calibration: samples of {} tokens, but {} was made for at most {}", sample.size(), job.model->info.name, context));

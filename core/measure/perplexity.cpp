@@ -38,10 +38,8 @@ void estimate(PerplexityResult& result) {
 
 void check(const Model& model, const std::vector<int32_t>& ids, const PerplexitySpec& spec) {
   if (spec.seq_len < 2) throw InputError(fmt::format("perplexity: windows of {} tokens, expected at least 2", spec.seq_len));
-  const Architecture& a = model.architecture;
-  const bool stretches = a.position == PositionKind::rotary && a.ropes.front().kind == RopeSpec::Kind::dynamic;
-  if (a.context_length > 0 && spec.seq_len > a.context_length && !stretches)
-    throw InputError(fmt::format("perplexity: windows of {} tokens, but {} was made for at most {}", spec.seq_len, model.info.name, a.context_length));
+  if (const int64_t most = longest_sequence(model.architecture); most > 0 && spec.seq_len > most)
+    throw InputError(fmt::format("perplexity: windows of {} tokens, but {} was made for at most {}", spec.seq_len, model.info.name, most));
   if (static_cast<int64_t>(ids.size()) < spec.seq_len)
     throw InputError(fmt::format("perplexity: the text has {} tokens, a window needs {}", ids.size(), spec.seq_len));
   if (spec.windows < 0) throw InputError(fmt::format("perplexity: {} windows, expected 0 (all) or more", spec.windows));

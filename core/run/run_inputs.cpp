@@ -31,7 +31,7 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
     inputs.calibration = sample_tokens(corpus, *tokenizer, recipe.calibration->sampling, control);
     for (const auto& sample : inputs.calibration.samples) check_ids(sample, corpus.name);
   }
-  const int64_t context = inputs.model->architecture.context_length;
+  const int64_t context = longest_sequence(inputs.model->architecture);
   for (const EvaluationSpec& spec : recipe.evaluation) {
     control.checkpoint();
     if (context > 0 && spec.seq_len > context)
