@@ -6,4 +6,4 @@ packaging/setup.sh --tests
 packaging/build.sh
 export QBENCH_BUILD=$PWD/build/dev
 ctest --preset dev -j "$(nproc)" --timeout 300
-"${QBENCH_DEPS:-$HOME/.cache/llm-qbench}/venv/bin/python" -m pytest -q -p no:cacheprovider tests/conformance
+"${QBENCH_DEPS:-$HOME/.cache/llm-qbench}/venv/bin/python" -m pytest -q -p no:cacheprovider tests/conformance tests/fuzz

@@ -1,4 +1,6 @@
 // Logits of token ids: model_logits MODEL IN.safetensors OUT.safetensors [float32|bfloat16]
+// or, one process for many: model_logits -, with lines "MODEL<tab>IN<tab>OUT" on standard input, each answered by a JSON
+// line: {} or {"error": …, "kind": "input" | "other" | "foreign"}.
 // IN holds "ids" [batch, seq] int64; OUT gets "logits" [batch, seq, vocabulary] float32 and "nll" [batch, seq - 1].
 #include <iostream>
 
@@ -7,16 +9,42 @@
 #include "core/model/decoder.h"
 #include "tests/tools/device.h"
 
+namespace {
+
+void write_logits(const std::string& path, const std::string& in, const std::string& out, at::ScalarType dtype) {
+  auto model = qb::Model::open(path);
+  const at::Tensor ids = qb::open_safetensors(in)->read("ids").clone();
+  qb::Decoder decoder(model, nullptr, dtype, wanted_device());
+  at::Tensor hidden = decoder.embed(ids);
+  for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);
+  qb::write_safetensors(out, {{"logits", decoder.logits(hidden)}, {"nll", decoder.negative_log_likelihood(hidden, ids)}});
+}
+
+void answer_lines() {
+  for (std::string line; std::getline(std::cin, line);) {
+    const size_t first = line.find('\t'), second = line.find('\t', first + 1);
+    nlohmann::json answer = nlohmann::json::object();
+    try {
+      write_logits(line.substr(0, first), line.substr(first + 1, second - first - 1), line.substr(second + 1), at::kFloat);
+    } catch (const qb::Error& error) {
+      answer = {{"error", error.what()}, {"kind", error.kind() == qb::ErrorKind::input ? "input" : "other"}};
+    } catch (const std::exception& error) {
+      answer = {{"error", error.what()}, {"kind", "foreign"}};
+    }
+    std::cout << answer.dump() << std::endl;
+  }
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string(argv[1]) == "-") {
+    answer_lines();
+    return 0;
+  }
   if (argc < 4) return 2;
   try {
-    auto model = qb::Model::open(argv[1]);
-    const at::Tensor ids = qb::open_safetensors(argv[2])->read("ids").clone();
-    const bool half = argc > 4 && std::string(argv[4]) == "bfloat16";
-    qb::Decoder decoder(model, nullptr, half ? at::kBFloat16 : at::kFloat, wanted_device());
-    at::Tensor hidden = decoder.embed(ids);
-    for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);
-    qb::write_safetensors(argv[3], {{"logits", decoder.logits(hidden)}, {"nll", decoder.negative_log_likelihood(hidden, ids)}});
+    write_logits(argv[1], argv[2], argv[3], argc > 4 && std::string(argv[4]) == "bfloat16" ? at::kBFloat16 : at::kFloat);
   } catch (const qb::Error& error) {
     std::cerr << (error.kind() == qb::ErrorKind::input ? "input error: " : "other error: ") << error.what() << "\n";
     return 1;
