@@ -167,10 +167,11 @@ ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
     if (const TensorInfo* embedding = file.find("token_embd.weight"); embedding && embedding->shape.size() == 2) t.set("vocab_size", embedding->shape[0]);
   t.set("tie_word_embeddings", !file.contains("output.weight"));
   translate_rope(file, t);
-  // Heads as wide as hidden_size says, unless a key says otherwise; all of a head rotates, except in three families.
+  // Heads as wide as hidden_size says, unless a key says otherwise; all of a head rotates, except in three families. 0 where
+  // a key is missing or absurd, which is for the family to say.
   const int64_t hidden = std::max<int64_t>(0, t.integer_of("embedding_length").value_or(0));
-  const int64_t heads = std::max<int64_t>(1, t.integer_of("attention.head_count").value_or(1));
-  int64_t head_dim = hidden / heads;
+  const int64_t heads = std::max<int64_t>(0, t.integer_of("attention.head_count").value_or(0));
+  int64_t head_dim = heads > 0 ? hidden / heads : 0;
   const bool equal_heads = *arch == "bloom" || *arch == "falcon" || *arch == "gptneox" || *arch == "stablelm";
   if (equal_heads) {
     t.must_be("attention.key_length", head_dim);
@@ -234,7 +235,7 @@ ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
     t.real("final_logit_softcapping", "final_logit_softcapping");
     // Not stored: head_dim, except in the two 27B models, whose scale is hidden_size / heads.
     const bool largest = (*arch == "gemma2" && t.integer_of("block_count") == 46) || (*arch == "gemma3" && t.integer_of("block_count") == 62);
-    t.set("query_pre_attn_scalar", static_cast<double>(largest ? hidden / heads : head_dim));
+    t.set("query_pre_attn_scalar", static_cast<double>(largest && heads > 0 ? hidden / heads : head_dim));
     if (*arch == "gemma3") {
       t.real("rope.freq_base_swa", "rope_local_base_freq");
       t.integer("attention.sliding_window_pattern", "sliding_window_pattern");
