@@ -167,7 +167,7 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
         add(name + kOutliers, q.outliers);
         add(name + kOutlierValues, q.outlier_values.to(at::kHalf));
       }
-    } else if (!linear.weight.is_same(linear.original)) {
+    } else if (!linear.original.defined() || !linear.weight.is_same(linear.original)) {
       add(name, linear.weight);
     }
     const at::Tensor& bias = work.block.linears[i].bias;

@@ -136,7 +136,8 @@ class Run {
     const auto start = Clock::now();
     report("load", index, "", 0);
     Block block = float_decoder_.load_block(index);
-    const Block loaded = block;  // shares the tensors: what a stage replaces differs from it
+    Block loaded = block;  // shares the tensors: what a stage replaces differs from it
+    for (Linear& linear : loaded.linears) linear.weight.reset();
     BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
     if (float_hidden_) work.statistics = statistics_of(block);
@@ -145,6 +146,9 @@ class Run {
     if (keeps_inputs())
       work.collect_again = [&](ValueId value, Statistics what) { return collect_again(block, value, what); };
     pass_float(block);
+    // No stage can run the block without its inputs: it gets weights again when they are rounded.
+    if (!keeps_inputs())
+      for (Linear& linear : block.linears) linear.weight.reset();
     for (size_t s = 0; s < methods_.size(); ++s) {
       size_t count = 0;
       const auto quantizable = static_cast<double>(std::max<size_t>(1, work.linears.size()));
@@ -155,6 +159,7 @@ class Run {
       methods_[s]->apply(work);
     }
     control_.checkpoint();
+    for (auto& [subset, statistics] : work.statistics) statistics.gram.reset();  // the largest of all, and nobody reads them any more
     use_current_weights(work);
     report("propagate", index, "", 0.8);
     const at::Tensor quantized_output = float_hidden_ ? quantized_pass(block) : at::Tensor();
@@ -187,7 +192,8 @@ class Run {
     work.spec = job_.scheme.weights_of(work.module);
     // As stored, not as rounded to the forward pass's dtype.
     work.original = job_.model->source->read(linear.info.tensor).to(job_.device, at::kFloat);
-    if (!work.original.isfinite().all().item<bool>())
+    const auto [low, high] = at::aminmax(work.original);  // both are NaN where anything is
+    if (!low.isfinite().item<bool>() || !high.isfinite().item<bool>())
       throw InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", job_.model->path.string(), linear.info.tensor));
     work.activations = job_.scheme.activations_of(work.module);
     work.reference = work.weight = work.original;

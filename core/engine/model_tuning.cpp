@@ -38,7 +38,6 @@ struct Parameter {
 
 struct TunedLinear {
   size_t index;                // in Block::linears
-  QuantizedWeight weight;      // the grid's scale is replaced by the learned one
   Parameter scale;
 };
 
@@ -48,9 +47,17 @@ struct TunedNorm {
 };
 
 struct TunedBlock {
-  Block frame;                 // with the weights of tuned linears left out: they are made of codes when they are needed
+  Block frame;                 // with the linears' weights left out: they are read when the block's turn comes
+  TensorSourcePtr stored;      // the block's file
   std::vector<TunedLinear> linears;
+  std::vector<size_t> untuned; // other linears, in Block::linears
   std::vector<TunedNorm> norms;
+};
+
+// A block at work: the only one whose weights are in memory.
+struct Working {
+  Block block;
+  std::vector<QuantizedWeight> codes;  // of TunedBlock::linears, with the scales learned so far
 };
 
 constexpr const char* kScale = ".scale";  // as block files name it
@@ -64,7 +71,7 @@ TokenSet first_samples(const TokenSet& all, int64_t samples) {
 class Tuning {
  public:
   Tuning(const EngineJob& job, const TuningOptions& options, const Control& control)
-      : job_(job), options_(options), control_(control), decoder_(job.model, quantized_source(job.model, job.folder), job.dtype, job.device),
+      : job_(job), options_(options), control_(control), source_(quantized_source(job.model, job.folder)), decoder_(job.model, source_, job.dtype, job.device),
         states_(first_samples(job.calibration, options.samples), job.model->architecture.hidden_size, job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
     for (int i = 0; i < decoder_.blocks(); ++i) open(i);
     all_ = at::zeros({count_}, at::kFloat);
@@ -119,21 +126,22 @@ class Tuning {
 
  private:
   void open(int index) {
-    const auto stored = open_safetensors(block_path(job_.folder, index));
-    TunedBlock tuned{decoder_.load_block(index), {}, {}};
+    TunedBlock tuned{decoder_.load_block(index), open_safetensors(block_path(job_.folder, index)), {}, {}, {}};
     Block& block = tuned.frame;
     for (size_t i = 0; i < block.linears.size(); ++i) {
       const LinearInfo& info = block.linears[i].info;
-      auto weight = read_rounded(*stored, info.tensor);
-      if (!weight) continue;
+      block.linears[i].weight.reset();
+      const auto weight = read_rounded(*tuned.stored, info.tensor);
+      if (!weight) {
+        tuned.untuned.push_back(i);
+        continue;
+      }
       const auto spec = job_.scheme.weights_of(module_of(info));
-      tuned.linears.push_back({i, std::move(*weight), {}});
-      TunedLinear& linear = tuned.linears.back();
-      linear.weight.codes = linear.weight.codes.clone();
-      linear.scale.start = linear.weight.grid.scale.clone();
-      linear.scale.type = spec ? spec->scale_type : ScaleType::f32;
-      block.linears[i].weight = at::Tensor();
-      count_ += linear.scale.start.numel();
+      Parameter scale;
+      scale.start = weight->grid.scale.clone();
+      scale.type = spec ? spec->scale_type : ScaleType::f32;
+      count_ += scale.start.numel();
+      tuned.linears.push_back({i, std::move(scale)});
     }
     if (options_.norms)
       for (const auto& [name, plus_one] : norm_tensors(block, decoder_.graph(index))) {
@@ -167,18 +175,22 @@ class Tuning {
   }
 
   // A block with what has been learned so far, as a checkpoint would hold it.
-  Block current(const TunedBlock& tuned) const {
-    Block block = tuned.frame;
+  Working current(const TunedBlock& tuned) const {
+    Working now{tuned.frame, {}};
+    auto held = [&](const at::Tensor& weight) { return weight.to(job_.dtype).to(job_.device, decoder_.weight_dtype()); };
     for (const TunedLinear& linear : tuned.linears) {
-      QuantizedWeight weight = linear.weight;
+      Linear& of_block = now.block.linears[linear.index];
+      QuantizedWeight weight = *read_rounded(*tuned.stored, of_block.info.tensor);
       weight.grid.scale = stored_through(linear.scale.value(), linear.scale.type);
-      block.linears[linear.index].weight = weight.dequantize().to(job_.dtype).to(job_.device, decoder_.weight_dtype());
+      of_block.weight = held(weight.dequantize());
+      now.codes.push_back(std::move(weight));
     }
+    for (size_t i : tuned.untuned) now.block.linears[i].weight = held(source_->read(now.block.linears[i].info.tensor));
     for (const TunedNorm& norm : tuned.norms) {
-      at::Tensor& held = block.others.at(norm.name);
-      held = norm.weight.value().to(job_.dtype).to(held.options());
+      at::Tensor& of_block = now.block.others.at(norm.name);
+      of_block = norm.weight.value().to(job_.dtype).to(of_block.options());
     }
-    return block;
+    return now;
   }
 
   // One step on a batch; returns its summed divergence in nats.
@@ -188,7 +200,7 @@ class Tuning {
     at::Tensor hidden = decoder_.embed(states_.ids(batch).to(job_.device));
     for (const TunedBlock& tuned : blocks_) {
       inputs.push_back(hidden);
-      hidden = decoder_.forward(current(tuned), hidden, {.at_linear = tap_});
+      hidden = decoder_.forward(current(tuned).block, hidden, {.at_linear = tap_});
     }
     auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device));
     release_freed_memory();  // the logits are the largest tensors of all
@@ -196,7 +208,8 @@ class Tuning {
     const at::Tensor towards = at::zeros_like(all_);
     for (size_t i = blocks_.size(); i-- > 0;) {
       const TunedBlock& tuned = blocks_[i];
-      Block block = current(tuned);
+      Working now = current(tuned);
+      Block& block = now.block;
       for (const TunedLinear& linear : tuned.linears) block.linears[linear.index].weight.requires_grad_(true);
       for (const TunedNorm& norm : tuned.norms) block.others.at(norm.name).requires_grad_(true);
       {
@@ -206,9 +219,12 @@ class Tuning {
         gradient = leaf.grad();
       }
       inputs.pop_back();
-      for (const TunedLinear& linear : tuned.linears) {
+      for (size_t k = 0; k < tuned.linears.size(); ++k) {
+        const TunedLinear& linear = tuned.linears[k];
         const at::Tensor by_weight = block.linears[linear.index].weight.grad();
-        if (by_weight.defined()) at_place(towards, linear.scale).copy_(by_scale(linear, by_weight.to(at::kCPU, at::kFloat)) * linear.scale.value());
+        block.linears[linear.index].weight.reset();
+        if (by_weight.defined()) at_place(towards, linear.scale).copy_(by_scale(now.codes[k], by_weight.to(at::kCPU, at::kFloat)) * linear.scale.value());
+        now.codes[k] = {};
       }
       for (const TunedNorm& norm : tuned.norms) {
         const at::Tensor by_norm = block.others.at(norm.name).grad();
@@ -222,8 +238,8 @@ class Tuning {
   static at::Tensor at_place(const at::Tensor& all, const Parameter& p) { return all.narrow(0, p.offset, p.start.numel()).view(p.start.sizes()); }
 
   // Σ over each unit of gradient · (code − zero), which is what the scale multiplies.
-  static at::Tensor by_scale(const TunedLinear& linear, const at::Tensor& by_weight) {
-    QuantizedWeight unit = linear.weight;  // with scales of one, and nothing where float16 values replace the codes
+  static at::Tensor by_scale(QuantizedWeight unit, const at::Tensor& by_weight) {
+    // With scales of one, and nothing where float16 values replace the codes.
     unit.grid.scale = at::ones_like(unit.grid.scale);
     if (unit.columns.defined()) unit.column_values = at::zeros_like(unit.column_values);
     if (unit.outliers.defined()) unit.outlier_values = at::zeros_like(unit.outlier_values);
@@ -289,6 +305,7 @@ class Tuning {
   const EngineJob& job_;
   const TuningOptions& options_;
   const Control& control_;
+  TensorSourcePtr source_;
   Decoder decoder_;
   HiddenStates states_;        // first the calibration tokens' on their way through the float model, then its last
   std::vector<TunedBlock> blocks_;

@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <set>
 
+#include "core/base/cpu.h"
 #include "core/base/error.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/module_name.h"
 #include "core/method/contracts.h"
+#include "core/method/reconstruction/e2e_tuning.h"
+#include "core/quant/units.h"
 
 namespace qb {
 namespace {
@@ -73,57 +76,79 @@ void require_stages(const EngineJob& job) {
 
 double element_bytes(const EngineJob& job) { return static_cast<double>(at::elementSize(job.dtype)); }
 
+// Of a weight as blocks compute with it: widened where a CPU does not multiply the run's dtype.
+double weight_bytes(const EngineJob& job) {
+  return job.device.is_cpu() && !(job.dtype == at::kBFloat16 && cpu_multiplies_bfloat16()) ? 4 : element_bytes(job);
+}
+
 }  // namespace
 
 EngineNeeds estimate(const EngineJob& job) {
   const ModelInfo& info = job.model->info;
   Statistics wanted = 0;
-  bool learns = false;
+  bool prunes = false, solves = false;
   for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
-    wanted |= make_method(stage)->needs();
-    learns = learns || find_method(stage.method)->kind != MethodClass::reconstruction;
+    const Statistics needs = make_method(stage)->needs();
+    const MethodInfo& method = *find_method(stage.method);
+    wanted |= needs;
+    prunes = prunes || method.kind == MethodClass::sparsity;
+    solves = solves || (method.contract.leaves.has(Trace::codes) && (needs & static_cast<Statistics>(Statistic::gram)) != 0);
   }
+  auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
+  const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
+  const bool reruns = outputs || wants(Statistic::again);
   EngineNeeds needs;
-  double largest_block = 0, largest_linear = 0, all_weights = 0;
+  double largest_block = 0, largest_linear = 0, tuned_block = 0, learned = 0;
   for (const BlockInfo& block : info.blocks) {
-    double weights = 0, grams = 0;
+    double weights = 0, grams = 0, widest = 0;
     std::set<int> inputs;
     for (const LinearInfo& linear : block.linears) {
       const double size = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
       weights += size;
       largest_linear = std::max(largest_linear, size);
-      if (const auto spec = job.scheme.weights_of(module_of(linear)))
+      if (const auto spec = job.scheme.weights_of(module_of(linear))) {
         needs.disk_bytes += size / 8 * bits_per_weight(*spec, linear.out_features, linear.in_features) + 1024;
-      if (inputs.insert(linear.input).second) grams += 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
+        const auto units = unit_shape(*spec, linear.out_features, linear.in_features);
+        learned += static_cast<double>(units.first) * static_cast<double>(units.second);
+      }
+      const double gram = 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
+      if (inputs.insert(linear.input).second) grams += gram;
+      widest = std::max(widest, gram);
     }
-    all_weights += weights;
-    // The float block, its weights in float32, their codes, the block that replaces it; a second float32 copy where stages transform.
-    double bytes = weights * (2 * element_bytes(job) + 5 + (learns ? 4 : 0));
-    if (wanted & static_cast<Statistics>(Statistic::gram)) bytes += 2 * grams;
-    largest_block = std::max(largest_block, bytes);
+    const double computed = weights * weight_bytes(job);
+    if (!wants(Statistic::gram)) grams = 0;
+    // The weights in float32 and, while the block runs, as it computes with them. First the statistics come; then stages leave
+    // codes, a solver makes a factor of the widest Gram matrix; at the end the block that replaces it runs.
+    const double held = weights * (4 + (prunes ? 4 : 0)), collecting = computed + grams;
+    const double working = weights + grams + (solves ? widest : 0) + (reruns ? computed : 0), closing = weights + computed;
+    largest_block = std::max(largest_block, held + std::max({collecting, working, closing}));
+    tuned_block = std::max(tuned_block, weights + 2 * computed);
   }
   int64_t tokens = 0, longest = 0;
   for (const auto& sample : job.calibration.samples) {
     tokens += static_cast<int64_t>(sample.size());
     longest = std::max(longest, static_cast<int64_t>(sample.size()));
   }
-  if (wanted == 0) tokens = std::min(tokens, job.measured_tokens + longest);
   const double width = static_cast<double>(info.hidden_size) * element_bytes(job);
+  const double all_hidden = static_cast<double>(tokens) * width;
+  if (wanted == 0) tokens = std::min(tokens, job.measured_tokens + longest);
   const double hidden = static_cast<double>(tokens) * width, embedding = static_cast<double>(info.vocabulary) * width;
-  auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
-  const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
-  const double stores = 1 + (outputs ? 1 : 0) + (wants(Statistic::float_path) ? 1 : 0);
+  // What the run feeds blocks, the float model's own for the measured sample or for all, and the float block's outputs.
+  const double measured = std::min(hidden, static_cast<double>(job.measured_tokens + longest) * width);
+  const double states = hidden * (1 + (outputs ? 1 : 0)) + (wants(Statistic::float_path) ? hidden : measured);
   if (hidden > static_cast<double>(job.resident_bytes))
-    needs.disk_bytes += stores * hidden;
+    needs.disk_bytes += states;
   else
-    needs.states_bytes = stores * hidden;
-  needs.device_bytes = largest_block + 4 * 4 * largest_linear + embedding;
-  if (finishing_stage(job.pipeline)) {
-    // All codes, the float model's states, a block and its gradients, the head and the logits of a hundred tokens.
+    needs.states_bytes = states;
+  needs.device_bytes = largest_block + 5 * 4 * largest_linear + embedding;
+  if (const StageSpec* last = finishing_stage(job.pipeline)) {
+    // Codes, weights and gradients of one block, what enters each block, factors with their gradients and moments, the head and
+    // the logits of a hundred tokens.
     const double vocabulary = static_cast<double>(info.vocabulary);
-    const double tuning = all_weights + 3 * largest_block + vocabulary * static_cast<double>(info.hidden_size) * 4 + 5 * 128 * 4 * vocabulary;
+    const double entering = static_cast<double>(tuning_options(*last).batch_tokens) * width * static_cast<double>(info.blocks.size());
+    const double tuning = tuned_block + 4 * 4 * largest_linear + entering + 6 * 4 * learned + vocabulary * static_cast<double>(info.hidden_size) * 4 + 5 * 128 * 4 * vocabulary;
     needs.device_bytes = std::max(needs.device_bytes, tuning);
-    needs.states_bytes = std::max(needs.states_bytes, hidden);
+    needs.states_bytes = std::max(needs.states_bytes, all_hidden);
   }
   return needs;
 }

@@ -14,6 +14,13 @@ class OutsideBlocks final : public Method {
 
 std::unique_ptr<Method> make_outside_blocks() { return std::make_unique<OutsideBlocks>(); }
 
+void LinearWork::transform(const std::function<at::Tensor(const at::Tensor& weight)>& change) {
+  const bool one = weight.is_same(reference);
+  original.reset();
+  weight = change(weight);
+  reference = one ? weight : change(reference);
+}
+
 void use_current_weights(BlockWork& work) {
   for (size_t i = 0; i < work.linears.size(); ++i) {
     const LinearWork& linear = work.linears[i];

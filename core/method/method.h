@@ -48,7 +48,7 @@ struct LinearWork {
   std::string module;                // full name "model.layers.0.self_attn.q_proj"
   std::optional<QuantSpec> spec;     // nullopt: stays float
   std::optional<QuantSpec> activations;  // how its input is quantized
-  at::Tensor original;               // [out, in] float32 as stored in the model; never written to
+  at::Tensor original;               // [out, in] float32 as stored in the model; never written to; undefined once transformed
   at::Tensor reference;              // [out, in] float32, what the float weight is in the coordinates that transformations chose
   at::Tensor weight;                 // [out, in] float32 as transformed, clipped, pruned so far; replaced, not written in place
   at::Tensor kept;                   // [out, in] bool: false where a weight was pruned and stays zero; undefined: all are kept.
@@ -59,11 +59,14 @@ struct LinearWork {
   at::Tensor output_scale;           // [out] that the output was divided by
   std::string note;                  // what the user should know: "Cholesky failed, rounded to nearest"
   void tell(const std::string& more) { note += note.empty() ? more : "; " + more; }
+
+  // Transforms weight and reference alike; they stay one tensor where they were. Lets go of the original.
+  void transform(const std::function<at::Tensor(const at::Tensor& weight)>& change);
 };
 
 // What a stage sees of the block at work.
 struct BlockWork {
-  Block& block;  // as loaded, for forward passes. Norms (`others`) and biases that a stage replaces are stored with the run
+  Block& block;  // as loaded, for forward passes (linears' weights only where samples or collect_again are). Norms (`others`) and biases that a stage replaces are stored with the run
   std::vector<LinearWork> linears;
   std::map<ValueId, SubsetStatistics> statistics;  // of the values that linears read
   const Decoder& decoder;

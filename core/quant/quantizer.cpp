@@ -126,11 +126,12 @@ void refuse_non_finite(const at::Tensor& units) {
 template <class Search>
 ScaleZero searched(const at::Tensor& weight, const QuantSpec& spec, const Search& search) {
   const at::Tensor units = to_units(weight.to(at::kFloat), spec);
-  refuse_non_finite(units);
   const int64_t step = std::max<int64_t>(1, (int64_t{1} << 17) / units.size(1));
   std::vector<at::Tensor> scales, zeros;
   for (int64_t at = 0; at < units.size(0); at += step) {
-    const ScaleZero grid = search(units.slice(0, at, std::min(at + step, units.size(0))), at);
+    const at::Tensor slice = units.slice(0, at, std::min(at + step, units.size(0)));
+    refuse_non_finite(slice);
+    const ScaleZero grid = search(slice, at);
     scales.push_back(grid.scale);
     if (grid.zero.defined()) zeros.push_back(grid.zero);
   }
@@ -147,8 +148,10 @@ std::pair<int, int> code_bounds(const QuantSpec& spec) {
 
 Range min_max(const at::Tensor& weight, const QuantSpec& spec) {
   const at::Tensor units = to_units(weight.to(at::kFloat), spec);
-  refuse_non_finite(units);
-  return {unit_grid(units.amin(1), spec, weight.size(0), weight.size(1)), unit_grid(units.amax(1), spec, weight.size(0), weight.size(1))};
+  const at::Tensor low = units.amin(1), high = units.amax(1);
+  refuse_non_finite(low);  // NaN passes through both, infinity through one
+  refuse_non_finite(high);
+  return {unit_grid(low, spec, weight.size(0), weight.size(1)), unit_grid(high, spec, weight.size(0), weight.size(1))};
 }
 
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec) { return grid_of(range.low, range.high, spec); }
@@ -180,9 +183,9 @@ QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const 
 }
 
 at::Tensor QuantizedWeight::dequantize() const {
-  const at::Tensor units = to_units(codes.to(at::kFloat), spec);
-  const at::Tensor values = decode(units, unit_column(grid.scale), grid.zero.defined() ? unit_column(grid.zero) : at::Tensor());
-  at::Tensor weight = from_units(values, spec, codes.size(0), codes.size(1));
+  at::Tensor units = to_units(codes.to(at::kFloat, false, /*copy=*/true), spec);
+  if (grid.zero.defined()) units.sub_(unit_column(grid.zero));
+  at::Tensor weight = from_units(units.mul_(unit_column(grid.scale)), spec, codes.size(0), codes.size(1));
   if (columns.defined()) weight.index_copy_(1, columns, column_values);
   if (outliers.defined()) weight.view({-1}).index_copy_(0, outliers, outlier_values);
   return weight;

@@ -44,8 +44,7 @@ class Clip final : public Method {
     Range best{low, high};
     at::Tensor least;
     auto consider = [&](const Range& range) {
-      control.checkpoint();
-      const at::Tensor loss = error(weight, spec, range, gram);
+      const at::Tensor loss = errors(weight, spec, range, gram, control);
       if (!least.defined()) {
         least = loss;
         best = range;
@@ -64,6 +63,24 @@ class Clip final : public Method {
       for (int64_t i = 0; i < std::max<int64_t>(1, steps); ++i) consider(lower ? Range{low * keep(i), start.high} : Range{start.low, high * keep(i)});
     }
     return best;
+  }
+
+  // In slices of rows, where rows have units of their own: what comes of them stays small, and in the caches where groups allow.
+  static at::Tensor errors(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const at::Tensor& gram, const Control& control) {
+    const int64_t out = weight.size(0), in = weight.size(1);
+    const bool groups = spec.granularity == Granularity::group;
+    if (!groups && spec.granularity != Granularity::channel) {
+      control.checkpoint();
+      return error(weight, spec, range, gram);
+    }
+    const int64_t step = std::max<int64_t>(64, (int64_t{1} << (groups ? 20 : 24)) / in);
+    std::vector<at::Tensor> slices;
+    for (int64_t begin = 0; begin < out; begin += step) {
+      control.checkpoint();
+      const int64_t end = std::min(begin + step, out);
+      slices.push_back(error(weight.slice(0, begin, end), spec, {range.low.slice(0, begin, end), range.high.slice(0, begin, end)}, gram));
+    }
+    return at::cat(slices);
   }
 
   // Output error that each unit adds by itself, on its own block of the Gram matrix.

@@ -21,7 +21,8 @@ class Gptq final : public Method {
     ValueId input = -1;
     Shared shared;
     bool first = true;
-    for (LinearWork& linear : work.linears) {
+    for (size_t i = 0; i < work.linears.size(); ++i) {
+      LinearWork& linear = work.linears[i];
       if (!linear.spec) continue;
       work.begin(linear);
       if (linear.info.input != input) {
@@ -31,7 +32,8 @@ class Gptq final : public Method {
         shared.gram = work.gram_of(linear);
         first = false;
       }
-      round(work, linear, shared);
+      const bool last = i + 1 == work.linears.size() || work.linears[i + 1].info.input != input;
+      round(work, linear, shared, last);
     }
   }
 
@@ -49,7 +51,7 @@ class Gptq final : public Method {
     if (fresh.gram.defined()) work.statistics[value].gram = fresh.gram;
   }
 
-  void round(BlockWork& work, LinearWork& linear, Shared& shared) const {
+  void round(BlockWork& work, LinearWork& linear, Shared& shared, bool last) const {
     const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
     if (!shared.gram.defined()) {
       linear.tell("no calibration token reached it: rounded to nearest");
@@ -59,6 +61,7 @@ class Gptq final : public Method {
       if (factor->second) {
         GptqResult result = gptq(linear.weight, *factor->second, *linear.spec, linear.range, linear.kept, options_, work.control);
         if (factor->second->attempts > 1) linear.tell(fmt::format("the Gram matrix needed a damping of {:g}", factor->second->damping));
+        if (last) shared.factors.clear();  // as large as the Gram matrix, which refining takes
         refine(result.weight, linear.weight, shared.gram, linear.kept, refine_, work.control);
         linear.quantized = std::move(result.weight);
         return;

@@ -73,8 +73,7 @@ void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& sca
     // One factor a row, whatever the number of channels that it makes.
     const at::Tensor rows = group.rows.to(s.device());
     const at::Tensor by_row = at::ones({producer.info.out_features}, s.options()).index_copy_(0, rows, s);
-    producer.weight = producer.weight / by_row.unsqueeze(1);
-    producer.reference = producer.reference / by_row.unsqueeze(1);
+    producer.transform([&](const at::Tensor& w) { return w / by_row.unsqueeze(1); });
     producer.output_scale = producer.output_scale.defined() ? producer.output_scale * by_row : by_row;
     if (producer.range) {
       if (producer.range->low.size(0) != by_row.size(0))
@@ -86,8 +85,7 @@ void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& sca
   }
   for (size_t i : group.linears) {
     LinearWork& linear = work.linears[i];
-    linear.weight = linear.weight * s;
-    linear.reference = linear.reference * s;
+    linear.transform([&](const at::Tensor& w) { return w * s; });
     linear.input_scale = linear.input_scale.defined() ? linear.input_scale * s : s;
     linear.range.reset();  // its columns changed differently
   }
@@ -99,7 +97,7 @@ void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& sca
     const auto it = work.statistics.find(value);
     if (it == work.statistics.end()) continue;
     SubsetStatistics& stats = it->second;
-    if (stats.gram.defined()) stats.gram = stats.gram / s.unsqueeze(1) / s;
+    if (stats.gram.defined()) stats.gram.div_(s.unsqueeze(1)).div_(s);
     if (stats.abs_max.defined()) stats.abs_max = stats.abs_max / s;
     if (stats.mean_abs.defined()) stats.mean_abs = stats.mean_abs / s;
     if (stats.sum_squares.defined()) stats.sum_squares = stats.sum_squares / s / s;
