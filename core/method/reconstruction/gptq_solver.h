@@ -7,11 +7,12 @@
 
 namespace qb {
 
+// Without defaults: those stand in the methods' tables of knobs.
 struct GptqOptions {
-  bool act_order = true;      // columns of large inputs first
-  bool static_groups = true;  // grids from the weights before any update; false: from what they are when their group is reached
-  double damping = 0.01;      // of the mean diagonal, added to it
-  int64_t block_size = 128;   // columns whose errors reach the later columns in one product
+  bool act_order;      // columns of large inputs first
+  bool static_groups;  // grids from the weights before any update; false: from what they are when their group is reached
+  double damping;      // of the mean diagonal, added to it
+  int64_t block_size;  // columns whose errors reach the later columns in one product
 };
 
 // G with each product of two different inputs counted (1 − shrinkage) times, as Schäfer and Strimmer (2005) shrink a
