@@ -138,10 +138,10 @@ LlmcExport to_llmc(const Recipe& recipe) {
   if (pipeline.size() == 1 && pipeline[0].method == "hqq") {
     weights.range = RangeMethod::hqq;
     weights.round_zero_point = false;
-    weights.hqq_norm = std::get<double>(knob(pipeline[0], "lp_norm"));
-    weights.hqq_beta = std::get<double>(knob(pipeline[0], "beta"));
-    weights.hqq_kappa = std::get<double>(knob(pipeline[0], "kappa"));
-    weights.hqq_iterations = std::get<int64_t>(knob(pipeline[0], "iters"));
+    weights.hqq_norm = knob<double>(pipeline[0], "lp_norm");
+    weights.hqq_beta = knob<double>(pipeline[0], "beta");
+    weights.hqq_kappa = knob<double>(pipeline[0], "kappa");
+    weights.hqq_iterations = knob<int64_t>(pipeline[0], "iters");
     pipeline = {{"rtn", {}}};
   }
   const bool hqq = weights.range == RangeMethod::hqq;

@@ -155,7 +155,7 @@ LlmcMethod llmc_method(const std::vector<StageSpec>& pipeline, bool symmetric, s
     result.special.emplace_back(stage.method == "omniquant" ? "search_clip_init" : "weight_clip", "True");
   }
   if (clipping) {
-    const auto which = std::get<std::string>(knob(*clipping, "clip_sym"));
+    const auto which = knob<std::string>(*clipping, "clip_sym");
     result.special.emplace_back("clip_sym", plain(which == "scheme" ? symmetric : which == "symmetric"));
     for (const auto& [name, value] : clipping->knobs)
       if (name != "clip_sym") notes.push_back(fmt::format("clip.{}: LLMC has no such setting", name));
@@ -167,7 +167,7 @@ LlmcMethod llmc_method(const std::vector<StageSpec>& pipeline, bool symmetric, s
         notes.push_back(fmt::format("{}.{}: LLMC has no such setting", stage.method, name));
   }
   if (stage.method == "quarot")
-    result.special.emplace_back("online_rotate", plain(std::get<bool>(knob(stage, "online_down")) || std::get<bool>(knob(stage, "online_heads"))));
+    result.special.emplace_back("online_rotate", plain(knob<bool>(stage, "online_down") || knob<bool>(stage, "online_heads")));
   return result;
 }
 

@@ -62,7 +62,7 @@ def test_the_kernel_rounds_as_the_cpu_does(block_size, symmetric, sweeps, tool, 
     save_file({"weight": weight, "gram": (x.T @ x).float(), "kept": (torch.rand(100, 640, generator=g) > 0.1).byte()}, tmp_path / "in.safetensors")
     results = []
     for device in ("cpu", "cuda:0"):
-        done = subprocess.run([tool("gptq_tensor"), tmp_path / "in.safetensors", tmp_path / "out.safetensors", "group=64", f"block_size={block_size}",
+        done = subprocess.run([tool("gptq_tensor"), tmp_path / "in.safetensors", tmp_path / "out.safetensors", "group=64", f"blocksize={block_size}",
                                f"symmetric={int(symmetric)}", f"sweeps={sweeps}"], capture_output=True, text=True, env=os.environ | {"QBENCH_DEVICE": device})
         assert done.returncode == 0, done.stderr
         results.append(load_file(tmp_path / "out.safetensors"))

@@ -71,7 +71,7 @@ def sequential_least_squares(w, h, order, grids, bits, group, kept=None, dynamic
 @pytest.mark.parametrize("block_size", [128, 10])
 def test_gptq_solves_the_sequential_least_squares_problem(gptq, symmetric, act_order, group, static, block_size):
     w, gram = problem()
-    got = gptq({"weight": w, "gram": gram}, symmetric=symmetric, act_order=act_order, group=group, static_groups=static, block_size=block_size)
+    got = gptq({"weight": w, "gram": gram}, symmetric=symmetric, actorder=act_order, group=group, static_groups=static, blocksize=block_size)
     h = gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
     order = got["order"]
     if act_order and (static or not group):
@@ -94,8 +94,8 @@ def test_gptq_beats_rounding_and_order_helps(gptq):
     loss = lambda v: ((v.double() - w) @ gram * (v.double() - w)).sum().item()
     scale, zero = grid(w, 3, False)
     nearest = (((w / scale[:, None] + zero[:, None]).round().clamp(-4, 3)) - zero[:, None]) * scale[:, None]
-    plain = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, act_order=False)
-    ordered = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, act_order=True)
+    plain = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, actorder=False)
+    ordered = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, actorder=True)
     assert loss(ordered["value"]) < loss(plain["value"]) < 0.8 * loss(nearest)
 
 
@@ -148,13 +148,13 @@ def test_sweeps_are_coordinate_descent_on_the_output_error(gptq, symmetric, grou
 def test_shrinkage_solves_the_problem_with_weaker_correlations(gptq, act_order):
     w, gram = problem(seed=10)
     h = 0.75 * gram + 0.25 * gram.diagonal().diag()
-    got = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, act_order=act_order, shrinkage=0.25)
+    got = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, actorder=act_order, shrinkage=0.25)
     grids = [grid(w[:, u * 16:(u + 1) * 16], 3, False) for u in range(4)]
     codes, value = sequential_least_squares(w, h + 0.01 * h.diagonal().mean() * torch.eye(len(h), dtype=torch.float64), got["order"], grids, 3, 16)
     rows = (got["codes"] == codes).all(1)
     assert rows.double().mean() >= 0.9
     assert torch.allclose(got["value"][rows].double(), value[rows], rtol=1e-5, atol=1e-6)
-    swept = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, act_order=act_order, shrinkage=0.25, sweeps=1)
+    swept = gptq({"weight": w, "gram": gram}, type="int3", symmetric=False, group=16, actorder=act_order, shrinkage=0.25, sweeps=1)
     codes, value = descend(w, h, got["value"].double(), got["scale"].double(), got["zero"].double(), 3, 1, 16, False)
     rows = (swept["codes"] == codes).all(1)
     assert rows.double().mean() >= 0.9
@@ -231,7 +231,7 @@ def test_gptq_rounds_columns_that_no_input_reached_to_nearest(gptq):
     w, gram = problem()
     gram[7] = 0
     gram[:, 7] = 0
-    got = gptq({"weight": w, "gram": gram}, act_order=True)
+    got = gptq({"weight": w, "gram": gram}, actorder=True)
     scale, _ = grid(w, 4, True)
     assert "dead 1" in got["said"]
     assert torch.equal(got["codes"][:, 7].double(), (w[:, 7] / scale).round().clamp(-8, 7))

@@ -7,19 +7,19 @@
 #include "core/engine/engine.h"
 #include "core/format/safetensors.h"
 #include "tests/tools/device.h"
+#include "tests/tools/stage.h"
 
 int main(int argc, char** argv) {
   if (argc < 5) return 2;
   try {
     const auto model = qb::Model::open(argv[1]);
     const at::Tensor ids = qb::open_safetensors(argv[2])->read("ids").clone();
-    qb::StageSpec stage{argv[4], {}};
+    std::map<std::string, std::string> given;
     for (int i = 5; i < argc; ++i) {
-      const std::string pair = argv[i], name = pair.substr(0, pair.find('=')), value = pair.substr(pair.find('=') + 1);
-      if (value == "true" || value == "false") stage.knobs[name] = value == "true";
-      else if (value.find_first_not_of("0123456789") == std::string::npos) stage.knobs[name] = static_cast<int64_t>(std::stoll(value));
-      else stage.knobs[name] = value;
+      const std::string pair = argv[i];
+      given[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
     }
+    const qb::StageSpec stage = stage_of(argv[4], given);
     qb::TokenSet tokens;
     for (int64_t b = 0; b < ids.size(0); ++b) {
       const auto* row = ids[b].const_data_ptr<int64_t>();

@@ -1,15 +1,14 @@
 // core/method's GPTQ on the tensors of a file: gptq_tensor IN OUT name=value …
 // IN: weight [out, in], gram [in, in], optional kept (uint8), low and high (a clipping stage's range). OUT: codes, scale, zero, value,
-// loss. Names: symmetric group type act_order static_groups damping block_size sweeps fit_scales shrinkage. On QBENCH_DEVICE, or
-// the CPU.
+// loss. Names: symmetric group type, and GPTQ's knobs, which have its table's defaults. On QBENCH_DEVICE, or the CPU.
 #include <iostream>
 #include <map>
 
 #include "core/base/error.h"
 #include "core/format/safetensors.h"
-#include "core/method/reconstruction/gptq_solver.h"
-#include "core/method/reconstruction/refinement.h"
+#include "core/method/reconstruction/gptq.h"
 #include "tests/tools/device.h"
+#include "tests/tools/stage.h"
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
@@ -29,12 +28,9 @@ int main(int argc, char** argv) {
     spec.scale_type = qb::ScaleType::f32;
     spec.group_size = static_cast<int64_t>(number("group", 0));
     spec.granularity = spec.group_size > 0 ? qb::Granularity::group : qb::Granularity::channel;
-    qb::GptqOptions options;
-    options.act_order = number("act_order", 1) != 0;
-    options.static_groups = number("static_groups", 1) != 0;
-    options.damping = number("damping", 0.01);
-    options.block_size = static_cast<int64_t>(number("block_size", 128));
-    options.shrinkage = number("shrinkage", 0);
+    for (const char* name : {"symmetric", "group", "type"}) given.erase(name);
+    const qb::StageSpec stage = stage_of("gptq", given);
+    const qb::GptqOptions options = qb::gptq_options(stage);
     const at::Tensor gram = read("gram");
     const auto factor = qb::gptq_factor(gram, options, spec.group_size);
     if (!factor) {
@@ -45,7 +41,7 @@ int main(int argc, char** argv) {
     if (source->contains("low")) range = qb::Range{read("low"), read("high")};
     const at::Tensor kept = source->contains("kept") ? read("kept").to(at::kBool) : at::Tensor();
     qb::GptqResult result = qb::gptq(read("weight"), *factor, spec, range, kept, options, {});
-    refine(result.weight, read("weight"), gram, kept, {static_cast<int64_t>(number("sweeps", 0)), number("fit_scales", 0) != 0, options.shrinkage}, {});
+    refine(result.weight, read("weight"), gram, kept, qb::refine_options(stage), {});
     std::vector<std::pair<std::string, at::Tensor>> out = {{"codes", result.weight.codes.to(at::kFloat)}, {"scale", result.weight.grid.scale},
                                                            {"value", result.weight.dequantize()}, {"order", factor->order},
                                                            {"loss", at::tensor({result.loss}, at::kDouble)}};

@@ -10,10 +10,10 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  int64_t grid = 20;
-  double shrink = 0.5;
-  bool queries = false, independent = false;
-  std::string symmetry = "scheme";
+  int64_t grid;
+  double shrink;
+  bool queries, independent;
+  std::string symmetry;
 };
 
 class Clip final : public Method {
@@ -116,13 +116,11 @@ MethodInfo clip_info() {
 }
 
 std::unique_ptr<Method> make_clip(const StageSpec& stage) {
-  Knobs k;
-  k.grid = std::get<int64_t>(knob(stage, "n_grid"));
-  k.shrink = std::get<double>(knob(stage, "max_shrink"));
-  k.symmetry = std::get<std::string>(knob(stage, "clip_sym"));
-  k.independent = std::get<bool>(knob(stage, "independent"));
-  k.queries = std::get<bool>(knob(stage, "queries"));
-  return std::make_unique<Clip>(k);
+  return std::make_unique<Clip>(Knobs{.grid = knob<int64_t>(stage, "n_grid"),
+                                      .shrink = knob<double>(stage, "max_shrink"),
+                                      .queries = knob<bool>(stage, "queries"),
+                                      .independent = knob<bool>(stage, "independent"),
+                                      .symmetry = knob<std::string>(stage, "clip_sym")});
 }
 
 }  // namespace qb

@@ -11,9 +11,9 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  int64_t iterations = 200, batch = 8;
-  double rate = 0, range_rate = 0;
-  bool ranges = true, float_path = true;
+  int64_t iterations, batch;
+  double rate, range_rate;
+  bool ranges, float_path;
 };
 
 class AutoRound final : public Method {
@@ -110,14 +110,12 @@ MethodInfo autoround_info() {
 }
 
 std::unique_ptr<Method> make_autoround(const StageSpec& stage) {
-  Knobs k;
-  k.iterations = std::get<int64_t>(knob(stage, "iters"));
-  k.batch = std::get<int64_t>(knob(stage, "batch_size"));
-  k.rate = std::get<double>(knob(stage, "lr"));
-  k.range_rate = std::get<double>(knob(stage, "minmax_lr"));
-  k.ranges = std::get<bool>(knob(stage, "enable_minmax_tuning"));
-  k.float_path = std::get<bool>(knob(stage, "float_targets"));
-  return std::make_unique<AutoRound>(k);
+  return std::make_unique<AutoRound>(Knobs{.iterations = knob<int64_t>(stage, "iters"),
+                                           .batch = knob<int64_t>(stage, "batch_size"),
+                                           .rate = knob<double>(stage, "lr"),
+                                           .range_rate = knob<double>(stage, "minmax_lr"),
+                                           .ranges = knob<bool>(stage, "enable_minmax_tuning"),
+                                           .float_path = knob<bool>(stage, "float_targets")});
 }
 
 }  // namespace qb

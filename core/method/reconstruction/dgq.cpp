@@ -95,7 +95,7 @@ MethodInfo dgq_info() {
 }
 
 std::unique_ptr<Method> make_dgq(const StageSpec& stage) {
-  return std::make_unique<Dgq>(std::get<int64_t>(knob(stage, "channel_steps")), std::get<int64_t>(knob(stage, "group_steps")));
+  return std::make_unique<Dgq>(knob<int64_t>(stage, "channel_steps"), knob<int64_t>(stage, "group_steps"));
 }
 
 }  // namespace qb

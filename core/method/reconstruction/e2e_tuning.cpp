@@ -5,7 +5,6 @@
 namespace qb {
 
 MethodInfo e2e_tuning_info() {
-  const TuningOptions d;
   return {.name = "e2e_tuning",
           .title = "End-to-end tuning",
           .kind = MethodClass::reconstruction,
@@ -14,22 +13,20 @@ MethodInfo e2e_tuning_info() {
           .needs_calibration = true,
           .contract = {.place = Place::finished, .needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes, .leaves = Trace::tuned},
           .knobs = {
-              {"epochs", KnobType::integer, d.epochs, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
-              {"lr", KnobType::real, d.rate, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
-              {"samples", KnobType::integer, d.samples, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program", "all samples"},
-              {"batch_tokens", KnobType::integer, d.batch_tokens, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
-              {"norms", KnobType::boolean, d.norms, 0, 0, {}, "", "learn the norms' weights too", "this program"},
+              {"epochs", KnobType::integer, int64_t{2}, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
+              {"lr", KnobType::real, 2e-3, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
+              {"samples", KnobType::integer, int64_t{0}, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program", "all samples"},
+              {"batch_tokens", KnobType::integer, int64_t{1024}, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
+              {"norms", KnobType::boolean, true, 0, 0, {}, "", "learn the norms' weights too", "this program"},
           }};
 }
 
 TuningOptions tuning_options(const StageSpec& stage) {
-  TuningOptions options;
-  options.epochs = std::get<int64_t>(knob(stage, "epochs"));
-  options.samples = std::get<int64_t>(knob(stage, "samples"));
-  options.rate = std::get<double>(knob(stage, "lr"));
-  options.batch_tokens = std::get<int64_t>(knob(stage, "batch_tokens"));
-  options.norms = std::get<bool>(knob(stage, "norms"));
-  return options;
+  return {.epochs = knob<int64_t>(stage, "epochs"),
+          .samples = knob<int64_t>(stage, "samples"),
+          .batch_tokens = knob<int64_t>(stage, "batch_tokens"),
+          .rate = knob<double>(stage, "lr"),
+          .norms = knob<bool>(stage, "norms")};
 }
 
 double tuning_passes(const TuningOptions& options, int64_t samples) {

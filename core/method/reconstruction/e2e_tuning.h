@@ -6,9 +6,9 @@ namespace qb {
 // End-to-end tuning: when all blocks are quantized, scales and norms learn from the float model's own predictions
 // (Chen et al. 2024, EfficientQAT, arXiv 2407.11062, its second phase; targets: the float model's distributions).
 struct TuningOptions {
-  int64_t epochs = 2, samples = 0, batch_tokens = 1024;  // samples: the first ones, 0 for all
-  double rate = 2e-3;
-  bool norms = true;
+  int64_t epochs, samples, batch_tokens;  // samples: the first ones, 0 for all
+  double rate;
+  bool norms;
 };
 TuningOptions tuning_options(const StageSpec& stage);
 // What it costs, in forward passes over all calibration samples: the float model's, and four an epoch (one forward, one

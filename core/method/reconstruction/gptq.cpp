@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "core/method/reconstruction/gptq_solver.h"
-#include "core/method/reconstruction/refinement.h"
 #include "core/method/reconstruction/rtn.h"
 
 namespace qb {
@@ -98,17 +96,18 @@ MethodInfo gptq_info() {
           }};
 }
 
+GptqOptions gptq_options(const StageSpec& stage) {
+  return {.act_order = knob<bool>(stage, "actorder"),
+          .static_groups = knob<bool>(stage, "static_groups"),
+          .damping = knob<double>(stage, "percdamp"),
+          .shrinkage = knob<double>(stage, "shrinkage"),
+          .block_size = knob<int64_t>(stage, "blocksize")};
+}
+
+RefineOptions refine_options(const StageSpec& stage) { return {.sweeps = knob<int64_t>(stage, "sweeps"), .scales = knob<bool>(stage, "fit_scales"), .shrinkage = knob<double>(stage, "shrinkage")}; }
+
 std::unique_ptr<Method> make_gptq(const StageSpec& stage) {
-  GptqOptions options;
-  options.act_order = std::get<bool>(knob(stage, "actorder"));
-  options.static_groups = std::get<bool>(knob(stage, "static_groups"));
-  options.damping = std::get<double>(knob(stage, "percdamp"));
-  options.block_size = std::get<int64_t>(knob(stage, "blocksize"));
-  RefineOptions refine;
-  refine.sweeps = std::get<int64_t>(knob(stage, "sweeps"));
-  refine.scales = std::get<bool>(knob(stage, "fit_scales"));
-  options.shrinkage = refine.shrinkage = std::get<double>(knob(stage, "shrinkage"));
-  return std::make_unique<Gptq>(options, refine, std::get<bool>(knob(stage, "true_sequential")));
+  return std::make_unique<Gptq>(gptq_options(stage), refine_options(stage), knob<bool>(stage, "true_sequential"));
 }
 
 }  // namespace qb

@@ -7,14 +7,15 @@
 
 namespace qb {
 
+// Without defaults: those stand in the methods' tables of knobs.
 struct GptqOptions {
-  bool act_order = true;      // columns of large inputs first
-  bool static_groups = true;  // grids from the weights before any update; false: from what they are when their group is reached
-  double damping = 0.01;      // of the mean diagonal, added to it
+  bool act_order;      // columns of large inputs first
+  bool static_groups;  // grids from the weights before any update; false: from what they are when their group is reached
+  double damping;      // of the mean diagonal, added to it
   // Share off each product of two different inputs, as Schäfer and Strimmer (2005) shrink a covariance towards its diagonal. The
   // quantized model's inputs carry errors that the float model's do not: what is made up for through correlations arrives in part.
-  double shrinkage = 0;
-  int64_t block_size = 128;   // columns whose errors reach the later columns in one product
+  double shrinkage;
+  int64_t block_size;  // columns whose errors reach the later columns in one product
 };
 
 // What the column loop needs of a subset's Gram matrix, shared by its linears.

@@ -57,8 +57,8 @@ MethodInfo hqq_info() {
 }
 
 std::unique_ptr<Method> make_hqq(const StageSpec& stage) {
-  return std::make_unique<Hqq>(std::get<double>(knob(stage, "lp_norm")), std::get<double>(knob(stage, "beta")), std::get<double>(knob(stage, "kappa")),
-                               std::get<int64_t>(knob(stage, "iters")));
+  return std::make_unique<Hqq>(knob<double>(stage, "lp_norm"), knob<double>(stage, "beta"), knob<double>(stage, "kappa"),
+                               knob<int64_t>(stage, "iters"));
 }
 
 }  // namespace qb

@@ -1,5 +1,6 @@
 #include "core/method/reconstruction/kept_columns.h"
 
+#include "core/method/reconstruction/gptq.h"
 #include "core/method/reconstruction/rtn.h"
 
 namespace qb {
@@ -33,15 +34,13 @@ int64_t columns_of_share(const LinearWork& linear, double share) {
 at::Tensor largest_columns(const at::Tensor& values, int64_t count) { return std::get<0>(at::sort(std::get<1>(at::topk(values, count)))); }
 
 std::vector<KnobInfo> solver_knobs() {
-  return {{"percdamp", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
-          {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"}};
+  std::vector<KnobInfo> knobs = gptq_info().knobs;
+  std::erase_if(knobs, [](const KnobInfo& knob) { return knob.name != "percdamp" && knob.name != "blocksize"; });
+  return knobs;
 }
 
 GptqOptions solver_options(const StageSpec& stage) {
-  GptqOptions options;
-  options.damping = std::get<double>(knob(stage, "percdamp"));
-  options.block_size = std::get<int64_t>(knob(stage, "blocksize"));
-  return options;
+  return {.act_order = true, .static_groups = true, .damping = knob<double>(stage, "percdamp"), .block_size = knob<int64_t>(stage, "blocksize")};
 }
 
 }  // namespace qb

@@ -19,7 +19,7 @@ at::Tensor largest_columns(const at::Tensor& values, int64_t count);
 // A share of a linear's columns, rounded; one at least is left to be rounded.
 int64_t columns_of_share(const LinearWork& linear, double share);
 
-// What both of its methods let be set.
+// What both of its methods let be set, as GPTQ has it.
 std::vector<KnobInfo> solver_knobs();
 GptqOptions solver_options(const StageSpec& stage);
 

@@ -9,9 +9,9 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  double rate = 1e-5, gamma = 0.001;
-  int64_t epochs = 10, batch = 1;
-  bool float_path = true;
+  double rate, gamma;
+  int64_t epochs, batch;
+  bool float_path;
 };
 
 class NormTweaking final : public Method {
@@ -79,13 +79,11 @@ MethodInfo norm_tweaking_info() {
 }
 
 std::unique_ptr<Method> make_norm_tweaking(const StageSpec& stage) {
-  Knobs k;
-  k.rate = std::get<double>(knob(stage, "ntweak_lr"));
-  k.gamma = std::get<double>(knob(stage, "gamma"));
-  k.epochs = std::get<int64_t>(knob(stage, "epochs"));
-  k.batch = std::get<int64_t>(knob(stage, "batch_size"));
-  k.float_path = std::get<bool>(knob(stage, "float_targets"));
-  return std::make_unique<NormTweaking>(k);
+  return std::make_unique<NormTweaking>(Knobs{.rate = knob<double>(stage, "ntweak_lr"),
+                                              .gamma = knob<double>(stage, "gamma"),
+                                              .epochs = knob<int64_t>(stage, "epochs"),
+                                              .batch = knob<int64_t>(stage, "batch_size"),
+                                              .float_path = knob<bool>(stage, "float_targets")});
 }
 
 }  // namespace qb

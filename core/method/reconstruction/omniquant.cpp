@@ -11,9 +11,9 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  bool clip = true, scale = false, aug_loss = false;
-  double clip_rate = 0.01, scale_rate = 0.005, decay = 0, alpha = 0.5;
-  int64_t epochs = 5, batch = 1;
+  bool clip, scale, aug_loss;
+  double clip_rate, scale_rate, decay, alpha;
+  int64_t epochs, batch;
 };
 
 // A scaling that is learned: log s, so that s stays positive.
@@ -187,17 +187,15 @@ MethodInfo omniquant_info() {
 }
 
 std::unique_ptr<Method> make_omniquant(const StageSpec& stage) {
-  Knobs k;
-  k.clip = std::get<bool>(knob(stage, "lwc"));
-  k.scale = std::get<bool>(knob(stage, "let"));
-  k.clip_rate = std::get<double>(knob(stage, "lwc_lr"));
-  k.scale_rate = std::get<double>(knob(stage, "let_lr"));
-  k.alpha = std::get<double>(knob(stage, "alpha"));
-  k.epochs = std::get<int64_t>(knob(stage, "epochs"));
-  k.decay = std::get<double>(knob(stage, "wd"));
-  k.aug_loss = std::get<bool>(knob(stage, "aug_loss"));
-  k.batch = std::get<int64_t>(knob(stage, "batch_size"));
-  return std::make_unique<OmniQuant>(k);
+  return std::make_unique<OmniQuant>(Knobs{.clip = knob<bool>(stage, "lwc"),
+                                           .scale = knob<bool>(stage, "let"),
+                                           .aug_loss = knob<bool>(stage, "aug_loss"),
+                                           .clip_rate = knob<double>(stage, "lwc_lr"),
+                                           .scale_rate = knob<double>(stage, "let_lr"),
+                                           .decay = knob<double>(stage, "wd"),
+                                           .alpha = knob<double>(stage, "alpha"),
+                                           .epochs = knob<int64_t>(stage, "epochs"),
+                                           .batch = knob<int64_t>(stage, "batch_size")});
 }
 
 }  // namespace qb

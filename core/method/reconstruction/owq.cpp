@@ -39,7 +39,7 @@ MethodInfo owq_info() {
 }
 
 std::unique_ptr<Method> make_owq(const StageSpec& stage) {
-  return std::make_unique<Owq>(solver_options(stage), std::get<double>(knob(stage, "share")));
+  return std::make_unique<Owq>(solver_options(stage), knob<double>(stage, "share"));
 }
 
 }  // namespace qb

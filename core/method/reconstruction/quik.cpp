@@ -47,7 +47,7 @@ MethodInfo quik_info() {
 }
 
 std::unique_ptr<Method> make_quik(const StageSpec& stage) {
-  return std::make_unique<Quik>(solver_options(stage), std::get<int64_t>(knob(stage, "columns")), std::get<double>(knob(stage, "share")));
+  return std::make_unique<Quik>(solver_options(stage), knob<int64_t>(stage, "columns"), knob<double>(stage, "share"));
 }
 
 }  // namespace qb

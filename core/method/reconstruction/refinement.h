@@ -5,9 +5,9 @@
 namespace qb {
 
 struct RefineOptions {
-  int64_t sweeps = 0;   // over all columns
-  bool scales = false;  // each unit's scale by least squares before each sweep (channels and groups)
-  double shrinkage = 0; // as GptqOptions has it
+  int64_t sweeps;    // over all columns
+  bool scales;       // each unit's scale by least squares before each sweep (channels and groups)
+  double shrinkage;  // as GptqOptions has it
 };
 
 // Lowers the output error tr((Ŵ − W)·G·(Ŵ − W)ᵀ) of a rounded weight: every sweep takes column after column and rounds it to

@@ -8,9 +8,9 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  double threshold = 0.2, damping = 1;
-  int64_t grid_bits = 3, grid_group = 16;
-  bool simplified = false;
+  double threshold, damping;
+  int64_t grid_bits, grid_group;
+  bool simplified;
 };
 
 // Statistics of the second level: [out] values in groups along the rows, asymmetric, each group with its own float16 range.
@@ -69,9 +69,7 @@ class SpQr final : public Method {
       work.begin(linear);
       const QuantSpec& spec = *linear.spec;
       std::optional<GptqFactor> factor;
-      GptqOptions options;
-      options.act_order = false;
-      options.damping = knobs_.damping;
+      const GptqOptions options{.act_order = false, .static_groups = false, .damping = knobs_.damping, .block_size = spec.group_size};
       if (const at::Tensor gram = work.gram_of(linear); gram.defined()) factor = gptq_factor(gram, options, spec.group_size);
       if (!factor) {
         linear.tell("no Gram matrix to work with: rounded to nearest");
@@ -182,13 +180,11 @@ MethodInfo spqr_info() {
 }
 
 std::unique_ptr<Method> make_spqr(const StageSpec& stage) {
-  Knobs k;
-  k.threshold = std::get<double>(knob(stage, "relative_threshold"));
-  k.simplified = std::get<bool>(knob(stage, "simplified_outliers"));
-  k.damping = std::get<double>(knob(stage, "percdamp"));
-  k.grid_bits = std::get<int64_t>(knob(stage, "scale_bits"));
-  k.grid_group = std::get<int64_t>(knob(stage, "scale_group"));
-  return std::make_unique<SpQr>(k);
+  return std::make_unique<SpQr>(Knobs{.threshold = knob<double>(stage, "relative_threshold"),
+                                      .damping = knob<double>(stage, "percdamp"),
+                                      .grid_bits = knob<int64_t>(stage, "scale_bits"),
+                                      .grid_group = knob<int64_t>(stage, "scale_group"),
+                                      .simplified = knob<bool>(stage, "simplified_outliers")});
 }
 
 }  // namespace qb

@@ -12,9 +12,9 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  double rate = 5e-4, scale_rate = 5e-4;
-  int64_t iterations = 250, rounds = 10, batch = 2;
-  bool scales = true, float_path = true;
+  double rate, scale_rate;
+  int64_t iterations, rounds, batch;
+  bool scales, float_path;
 };
 
 // Rounding up or down of every weight of a linear: codes = floor(w/s) + σ(v), harder with every round.
@@ -154,15 +154,13 @@ MethodInfo tesseraq_info() {
 }
 
 std::unique_ptr<Method> make_tesseraq(const StageSpec& stage) {
-  Knobs k;
-  k.rate = std::get<double>(knob(stage, "lr"));
-  k.scale_rate = std::get<double>(knob(stage, "scale_lr"));
-  k.iterations = std::get<int64_t>(knob(stage, "iterations"));
-  k.rounds = std::get<int64_t>(knob(stage, "rounds"));
-  k.batch = std::get<int64_t>(knob(stage, "batch_size"));
-  k.scales = std::get<bool>(knob(stage, "optimize_scale"));
-  k.float_path = std::get<bool>(knob(stage, "float_targets"));
-  return std::make_unique<TesseraQ>(k);
+  return std::make_unique<TesseraQ>(Knobs{.rate = knob<double>(stage, "lr"),
+                                          .scale_rate = knob<double>(stage, "scale_lr"),
+                                          .iterations = knob<int64_t>(stage, "iterations"),
+                                          .rounds = knob<int64_t>(stage, "rounds"),
+                                          .batch = knob<int64_t>(stage, "batch_size"),
+                                          .scales = knob<bool>(stage, "optimize_scale"),
+                                          .float_path = knob<bool>(stage, "float_targets")});
 }
 
 }  // namespace qb

@@ -8,8 +8,8 @@ namespace qb {
 namespace {
 
 struct Pattern {
-  double sparsity = 0.5;
-  int64_t n = 0, m = 0;  // 0: unstructured
+  double sparsity;
+  int64_t n, m;  // 0: unstructured
 };
 
 class Prune final : public Method {
@@ -55,9 +55,8 @@ std::vector<KnobInfo> knobs() {
 }
 
 Pattern pattern_of(const StageSpec& stage) {
-  Pattern pattern;
-  pattern.sparsity = std::get<double>(knob(stage, "sparsity"));
-  const auto text = std::get<std::string>(knob(stage, "pattern"));
+  Pattern pattern{.sparsity = knob<double>(stage, "sparsity"), .n = 0, .m = 0};
+  const auto text = knob<std::string>(stage, "pattern");
   if (const size_t colon = text.find(':'); colon != std::string::npos) {
     pattern.n = std::stoll(text.substr(0, colon));
     pattern.m = std::stoll(text.substr(colon + 1));

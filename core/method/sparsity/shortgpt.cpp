@@ -48,7 +48,7 @@ class Renumbered final : public ChangedSource {
 
 std::string plan(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& calibration, uint64_t,
                  const Control& control) {
-  const int64_t drop = std::get<int64_t>(knob(stage, "n_prune_layers")), blocks = model->architecture.blocks;
+  const int64_t drop = knob<int64_t>(stage, "n_prune_layers"), blocks = model->architecture.blocks;
   if (drop >= blocks) throw InputError(fmt::format("shortgpt: n_prune_layers is {}, but {} has {} blocks", drop, model->info.name, blocks));
   const std::vector<double> influence = block_influence(model, calibration, control);
   std::vector<int64_t> order(static_cast<size_t>(blocks));

@@ -13,8 +13,8 @@ namespace qb {
 namespace {
 
 struct Knobs {
-  bool v2 = true, gram = true, module = false, norms = true, linears = true, grouped_queries = true;
-  int64_t grid = 20, rows = 128, samples = 32;
+  bool v2, gram, module, norms, linears, grouped_queries;
+  int64_t grid, rows, samples;
 };
 
 // A reader of the group as the search sees it.
@@ -169,17 +169,16 @@ MethodInfo awq_info() {
 }
 
 std::unique_ptr<Method> make_awq(const StageSpec& stage) {
-  Knobs k;
-  k.v2 = std::get<std::string>(knob(stage, "trans_version")) == "v2";
-  k.gram = std::get<std::string>(knob(stage, "objective")) != "rows";
-  k.module = std::get<std::string>(knob(stage, "objective")) == "module";
-  k.grid = std::get<int64_t>(knob(stage, "grid"));
-  k.rows = std::get<int64_t>(knob(stage, "rows"));
-  k.samples = std::get<int64_t>(knob(stage, "samples"));
-  k.norms = std::get<bool>(knob(stage, "norms"));
-  k.linears = std::get<bool>(knob(stage, "linears"));
-  k.grouped_queries = std::get<bool>(knob(stage, "do_gqa_trans"));
-  return std::make_unique<Awq>(k);
+  const auto objective = knob<std::string>(stage, "objective");
+  return std::make_unique<Awq>(Knobs{.v2 = knob<std::string>(stage, "trans_version") == "v2",
+                                     .gram = objective != "rows",
+                                     .module = objective == "module",
+                                     .norms = knob<bool>(stage, "norms"),
+                                     .linears = knob<bool>(stage, "linears"),
+                                     .grouped_queries = knob<bool>(stage, "do_gqa_trans"),
+                                     .grid = knob<int64_t>(stage, "grid"),
+                                     .rows = knob<int64_t>(stage, "rows"),
+                                     .samples = knob<int64_t>(stage, "samples")});
 }
 
 }  // namespace qb

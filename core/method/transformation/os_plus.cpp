@@ -89,7 +89,7 @@ MethodInfo os_plus_info() {
 }
 
 std::unique_ptr<Method> make_os_plus(const StageSpec& stage) {
-  return std::make_unique<OsPlus>(std::get<bool>(knob(stage, "use_shift")), std::get<int64_t>(knob(stage, "steps")));
+  return std::make_unique<OsPlus>(knob<bool>(stage, "use_shift"), knob<int64_t>(stage, "steps"));
 }
 
 }  // namespace qb

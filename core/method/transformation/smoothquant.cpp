@@ -53,7 +53,7 @@ MethodInfo smoothquant_info() {
 }
 
 std::unique_ptr<Method> make_smoothquant(const StageSpec& stage) {
-  return std::make_unique<SmoothQuant>(std::get<double>(knob(stage, "alpha")), std::get<bool>(knob(stage, "linears")));
+  return std::make_unique<SmoothQuant>(knob<double>(stage, "alpha"), knob<bool>(stage, "linears"));
 }
 
 }  // namespace qb

@@ -8,6 +8,7 @@
 
 #include "core/engine/engine.h"
 #include "core/engine/gram.h"
+#include "core/method/reconstruction/gptq.h"
 #include "core/method/reconstruction/gptq_solver.h"
 #include "core/method/reconstruction/refinement.h"
 #include "tests/core/engine/tiny_model.h"
@@ -69,7 +70,7 @@ class TestMemory : public QObject {
 
   void a_factor_takes_one_matrix_beside_its_gram_matrix() {
     const at::Tensor gram = gram_of_random_inputs();
-    GptqOptions options;
+    GptqOptions options = gptq_options({"gptq", {}});
     options.shrinkage = 0.25;
     std::optional<GptqFactor> factor;
     const double taken = grams(peak_of([&] { factor = gptq_factor(gram, options, 0, at::arange(8)); }));
@@ -86,7 +87,7 @@ class TestMemory : public QObject {
   void a_matrix_that_needs_more_damping_is_made_again_in_one_matrix() {
     at::Tensor gram = gram_of_random_inputs();
     gram.diagonal().slice(0, 0, 4).mul_(0.2);
-    GptqOptions options;
+    GptqOptions options = gptq_options({"gptq", {}});
     options.damping = 1e-3;
     std::optional<GptqFactor> factor;
     const double taken = grams(peak_of([&] { factor = gptq_factor(gram, options, 0); }));
@@ -104,7 +105,7 @@ class TestMemory : public QObject {
     spec.symmetric = false;
     spec.granularity = Granularity::group;
     spec.group_size = 128;
-    GptqOptions options;
+    GptqOptions options = gptq_options({"gptq", {}});
     const auto factor = gptq_factor(gram, options, 0);
     const double taken = grams(peak_of([&] {
       GptqResult result = gptq(weight, *factor, spec, std::nullopt, {}, options, {});
