@@ -69,7 +69,7 @@ json carry_out(const json& line) {
       blocks.push_back(json::parse(qb::to_json(qb::measure_block(view, job.scheme))));
       for (const qb::LinearWork& linear : view.work.linears) {
         const std::string& name = linear.info.tensor;
-        add(name + ".original", linear.original);
+        add(name + ".original", job.model->source->read(name).to(at::kFloat));
         add(name + ".weight", linear.weight);
         add(name + ".kept", linear.kept);
         if (linear.range) add(name + ".low", linear.range->low);
