@@ -84,7 +84,7 @@ class Solver {
   double round(int64_t begin, int64_t end) {
     const at::Tensor before = work_.slice(0, begin, end), diagonal = factor_.diagonal.slice(0, begin, end);
     const at::Tensor slab = updated(begin, end), value = before.clone(), errors = at::empty_like(slab);
-    rounder_.round(begin, slab, (factor_.upper.slice(0, begin, end).slice(1, begin, end) / diagonal), errors, value);
+    rounder_.round(begin, slab, factor_.upper.slice(0, begin, end).slice(1, begin, end) / diagonal, errors, value);
     before.copy_(errors);
     return slab.sub_(value).mul_(diagonal.unsqueeze(1)).square_().sum(at::kDouble).item<double>();
   }
