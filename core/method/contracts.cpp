@@ -71,8 +71,11 @@ std::optional<Conflict> first_conflict(const std::vector<StageSpec>& given, cons
     if (!method) continue;
     const Contract& contract = method->contract;
     if (before && find_method(pipeline[*before].method)->contract.place > contract.place) return conflict(Conflict::Kind::place, i, *before);
-    for (size_t t = 0; t < kWords.size(); ++t)
-      if (left[t] && !contract.takes.has(kWords[t].trace) && !contract.keeps.has(kWords[t].trace)) return conflict(Conflict::Kind::left, i, *left[t], &kWords[t]);
+    // What it does once more says most.
+    for (const bool again : {true, false})
+      for (size_t t = 0; t < kWords.size(); ++t)
+        if (const Trace trace = kWords[t].trace; left[t] && contract.leaves.has(trace) == again && !contract.takes.has(trace) && !contract.keeps.has(trace))
+          return conflict(Conflict::Kind::left, i, *left[t], &kWords[t]);
     if (needs_codes(pipeline[i]))
       if (const auto maker = static_cast<size_t>(std::find_if(pipeline.begin(), pipeline.end(), makes_codes) - pipeline.begin()); maker > i)
         return conflict(Conflict::Kind::missing, i, maker);
@@ -93,7 +96,9 @@ std::string sentence(const std::vector<StageSpec>& pipeline, const Conflict& con
   switch (conflict.kind) {
     case Conflict::Kind::scheme:
       return text + "but the scheme's float zero points (round_zero_point: false) represent no exact zero; expected round_zero_point: true";
-    case Conflict::Kind::missing: return text + fmt::format("but {1} makes them behind it; put {0} behind {1}", stage.method, other.method);
+    case Conflict::Kind::missing:
+      text += fmt::format("but {} makes the codes for it only afterwards", other.method);
+      return first_conflict({other, stage}, {}) ? text : text + fmt::format("; put {} behind {}", stage.method, other.method);
     case Conflict::Kind::place:
       text += first.contract.place == Place::finished ? fmt::format("but {} {}", other.method, kWords.front().has_done)
                                                       : fmt::format("but {} works on its blocks before it", other.method);

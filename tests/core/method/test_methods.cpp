@@ -98,6 +98,7 @@ class TestMethods : public QObject {
     row({"norm_tweaking", "awq"}, 1, {"awq", "norm_tweaking", "put awq before norm_tweaking"});
     row({"clip", "wanda", "spqr", "norm_tweaking"});
     row({"rtn", "gptq"}, 1, {"gptq", "rtn", "already"});
+    row({"spqr", "gptq"}, 1, {"gptq", "spqr", "already"});
     row({"rtn", "norm_tweaking", "gptq"}, 2, {"gptq", "rtn", "already"});
     row({"gptq", "awq"}, 1, {"awq", "gptq", "put awq before gptq"});
     row({"gptq", "clip"}, 1, {"clip", "gptq", "put clip before gptq"});
