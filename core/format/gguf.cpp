@@ -47,6 +47,7 @@ std::optional<DType> dtype_of_ggml(uint32_t type) {
     case 27: return DType::i64;
     case 28: return DType::f64;
     case 30: return DType::bf16;
+    case 39: return DType::mxfp4;
     default: return std::nullopt;
   }
 }

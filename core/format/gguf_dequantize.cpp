@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/format/ggml_blocks.h"
 #include "core/format/gguf.h"
+#include "core/format/mxfp4.h"
 
 namespace qb {
 namespace {
@@ -60,6 +61,15 @@ void decode(const Q5_1& b, float* y) {
 void decode(const Q8_0& b, float* y) {
   const float d = real(b.d);
   for (int j = 0; j < 32; ++j) y[j] = static_cast<float>(b.qs[j]) * d;
+}
+
+// Low nibbles are values 0…15 as in Q4_0.
+void decode(const MXFP4& b, float* y) {
+  const float scale = half_power_of_two(b.e);
+  for (int j = 0; j < 16; ++j) {
+    y[j] = kTwiceFp4[b.qs[j] & 15] * scale;
+    y[j + 16] = kTwiceFp4[b.qs[j] >> 4] * scale;
+  }
 }
 
 // Sixteen sub-blocks of 16; a byte of `scales` holds a 4-bit scale (low) and a 4-bit minimum (high).
@@ -167,6 +177,7 @@ void dequantize_ggml(DType dtype, std::span<const std::byte> bytes, float* out, 
     case DType::q3_k: return decode_all<Q3_K>(bytes, out, elements, per_block);
     case DType::q4_k: return decode_all<Q4_K>(bytes, out, elements, per_block);
     case DType::q5_k: return decode_all<Q5_K>(bytes, out, elements, per_block);
+    case DType::mxfp4: return decode_all<MXFP4>(bytes, out, elements, per_block);
     case DType::q6_k: return decode_all<Q6_K>(bytes, out, elements, per_block);
     default: throw InternalError(fmt::format("{} is not a ggml block format", name_of(dtype)));
   }

@@ -7,7 +7,7 @@ NameTable gguf_names() {
   n.embedding = "token_embd", n.final_norm = "output_norm", n.head = "output", n.block = "blk.", n.embedding_norm = "token_embd_norm";
   n.input_norm = "attn_norm", n.mlp_norm = "ffn_norm";
   n.post_attention_norm = "post_attention_norm", n.post_mlp_norm = "post_ffw_norm";
-  n.positions = "position_embd", n.sinks = "attn_sinks.weight", n.choice_bias = "exp_probs_b.bias", n.shared_gate_up = "ffn_up_shexp";
+  n.positions = "position_embd", n.sinks = "attn_sinks.weight", n.choice_bias = "exp_probs_b.bias", n.shared_gate_up = "ffn_gate_up_shexp";
   n.q_a = "attn_q_a", n.q_a_norm = "attn_q_a_norm", n.q_b = "attn_q_b", n.kv_a = "attn_kv_a_mqa", n.kv_a_norm = "attn_kv_a_norm", n.kv_b = "attn_kv_b";
   n.q = "attn_q", n.k = "attn_k", n.v = "attn_v", n.qkv = "attn_qkv", n.o = "attn_output";
   n.q_norm = "attn_q_norm", n.k_norm = "attn_k_norm";

@@ -26,6 +26,7 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;
   bool truncate = true;            // yarn: correction range rounded outwards
   double attention_factor = 1;     // multiplies cos and sin
+  double long_attention_factor = 0;  // the same of texts beyond original_context; 0: no other
   int64_t original_context = 0;
   std::vector<double> short_factor, long_factor;  // [dim / 2]; divisors (GGUF's rope_freqs) uses short_factor
 };

@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/format/gguf.h"
+#include "core/format/mxfp4.h"
 #include "core/model/known_keys.h"
 
 namespace qb {
@@ -95,12 +96,36 @@ at::Tensor CanonicalSource::read_slice(const CanonicalTensor& entry) const {
   return value;
 }
 
+// gpt-oss' experts as they are published: value 2i in the low nibble of byte i, 2i + 1 in the high one.
+at::Tensor CanonicalSource::read_mxfp4(const CanonicalTensor& entry) const {
+  auto rows = [&](const std::string& stored) {
+    const int64_t end = entry.first_row + entry.info.shape[0] * entry.row_step;
+    return base_->read(stored).select(0, entry.slice).slice(0, entry.first_row, end, entry.row_step).contiguous();
+  };
+  const at::Tensor codes = rows(entry.stored.front()), exponents = rows(entry.scale);
+  at::Tensor value = at::empty(entry.info.shape, at::kFloat);
+  const uint8_t* code = codes.const_data_ptr<uint8_t>();
+  const uint8_t* exponent = exponents.const_data_ptr<uint8_t>();
+  float* out = value.mutable_data_ptr<float>();
+  for (int64_t block = 0; block < exponents.numel(); ++block) {
+    const float scale = half_power_of_two(exponent[block]);
+    for (int64_t i = 0; i < 16; ++i, ++code) {
+      *out++ = kTwiceFp4[*code & 15] * scale;
+      *out++ = kTwiceFp4[*code >> 4] * scale;
+    }
+  }
+  return value;
+}
+
 at::Tensor CanonicalSource::read(const std::string& name) const {
   auto it = index_.find(name);
   if (it == index_.end()) throw InputError(fmt::format("{}: tensor \"{}\" is missing", base_->files().front().string(), name));
   const CanonicalTensor& entry = tensors_[it->second];
+  if (entry.mxfp4) return read_mxfp4(entry);
   at::Tensor value;
-  if (entry.slice >= 0) {
+  if (entry.joined) {
+    value = at::cat({base_->read(entry.stored[0]).to(at::kFloat).transpose(1, 2), base_->read(entry.stored[1]).to(at::kFloat)}, 1);
+  } else if (entry.slice >= 0) {
     value = read_slice(entry);
     if (entry.transposed && value.dim() == 2) value = value.t();
     value = value.slice(0, entry.first_row, entry.first_row + entry.info.shape[0] * entry.row_step, entry.row_step);

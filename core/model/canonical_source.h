@@ -20,6 +20,8 @@ struct CanonicalTensor {
   std::vector<int64_t> order;       // canonical row r is stored row order[r]; empty: as stored
   float add = 0;                    // GGUF stores Gemma's norms as 1 + weight
   std::string scale;                // of F8 weights: a tensor that multiplies them, per tensor, row or block
+  bool mxfp4 = false;               // a slice of 4-bit codes [experts, rows, columns / 32, 16]; `scale` holds the powers of two
+  bool joined = false;              // stored [heads, columns, n] and [heads, m, columns]: of each head n rows, then m
   std::vector<int64_t> scale_block; // rows and columns that share one value of `scale`
 };
 
@@ -36,6 +38,7 @@ class CanonicalSource final : public TensorSource {
 
  private:
   at::Tensor read_slice(const CanonicalTensor& entry) const;
+  at::Tensor read_mxfp4(const CanonicalTensor& entry) const;
   void require_all_read() const;
   TensorSourcePtr base_;
   std::vector<CanonicalTensor> tensors_;

@@ -13,40 +13,6 @@
 namespace qb {
 namespace {
 
-NameTable llama_names() {
-  NameTable n;
-  n.embedding = "model.embed_tokens";
-  n.final_norm = "model.norm";
-  n.head = "lm_head";
-  n.block = "model.layers.";
-  n.input_norm = "input_layernorm";
-  n.mlp_norm = "post_attention_layernorm";
-  n.q = "self_attn.q_proj", n.k = "self_attn.k_proj", n.v = "self_attn.v_proj", n.o = "self_attn.o_proj";
-  n.gate = "mlp.gate_proj", n.up = "mlp.up_proj", n.down = "mlp.down_proj";
-  return n;
-}
-
-NameTable mixtral_names() {
-  NameTable n = llama_names();
-  n.router = "block_sparse_moe.gate";
-  n.expert = "block_sparse_moe.experts.";
-  n.expert_gate = "w1", n.expert_up = "w3", n.expert_down = "w2";
-  return n;
-}
-
-NameTable qwen3_names() {
-  NameTable n = llama_names();
-  n.q_norm = "self_attn.q_norm", n.k_norm = "self_attn.k_norm";
-  return n;
-}
-
-NameTable with_qwen_experts(NameTable n) {
-  n.router = "mlp.gate";
-  n.expert = "mlp.experts.";
-  n.expert_gate = "gate_proj", n.expert_up = "up_proj", n.expert_down = "down_proj";
-  return n;
-}
-
 NameTable qwen2_moe_names() {
   NameTable n = with_qwen_experts(llama_names());
   n.shared_gate = "mlp.shared_expert.gate_proj", n.shared_up = "mlp.shared_expert.up_proj", n.shared_down = "mlp.shared_expert.down_proj";
@@ -107,42 +73,11 @@ NameTable internlm2_names() {
   return n;
 }
 
-void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> missing) {
-  // A null is "no window"; a missing key is the family's default.
-  const bool stated = f.json().contains("sliding_window");
-  const int64_t window = f.integer({"sliding_window"}, stated || !missing ? 0 : *missing, 1, int64_t{1} << 31);
-  for (LayerSpec& layer : a.layers) layer.window = window;
-}
-
-// layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
-void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding) {
-  const auto types = f.texts("layer_types");
-  if (f.has("layer_types") && static_cast<int64_t>(types.size()) != a.blocks)
-    f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
-  for (int64_t i = 0; i < a.blocks; ++i) {
-    if (!types.empty() && types[i] != "full_attention" && types[i] != "sliding_attention")
-      f.fail("layer_types", "full_attention or sliding_attention for every block");
-    const bool slides = types.empty() ? sliding(i) : types[i] == "sliding_attention";
-    if (slides && window == 0) f.fail("sliding_window", "a number of tokens, as layer_types has sliding_attention");
-    a.layers[i].window = slides ? window : 0;
-  }
-}
-
 void read_qwen_windows(const ConfigFields& f, Architecture& a) {
   if (!f.boolean("use_sliding_window", false)) return f.without_effect({"sliding_window", "max_window_layers"});
   const int64_t window = f.integer({"sliding_window"}, 4096);
   const int64_t first = f.integer({"max_window_layers"}, 28, 0);
   set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
-}
-
-void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const RopeDefaults& rope) {
-  read_dimensions(f, a, kv_heads);
-  read_intermediate(f, a);
-  read_context(f, a);
-  a.norm_eps = f.real({"rms_norm_eps"}, 1e-6);
-  a.activation = read_activation(f, {"hidden_act"}, "silu");
-  read_tied(f, a, false);
-  read_rope(f, a, rope);
 }
 
 void configure_llama(const ConfigFields& f, Architecture& a) {
@@ -165,12 +100,6 @@ void configure_mistral(const ConfigFields& f, Architecture& a) {
   // With layer_types transformers takes a Mistral for a Ministral, where some layers slide.
   if (!f.has("layer_types")) return set_window(f, a, 4096);
   set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096), {});
-}
-
-void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
-  a.experts = f.integer(count_keys, {}, 1, kMaxExperts);
-  a.experts_per_token = f.integer({"num_experts_per_tok"}, used, 1, kMaxExperts);
-  if (a.experts_per_token > a.experts) f.fail("num_experts_per_tok", fmt::format("at most the {} experts", a.experts));
 }
 
 void configure_mixtral(const ConfigFields& f, Architecture& a) {
@@ -351,6 +280,7 @@ void add_gemma3_defaults(ConfigFields& f) {
 const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
+    for (const auto& more : {expert_families(), latent_families()}) rows.insert(rows.end(), more.begin(), more.end());
     rows.insert(rows.end(), {
         {"llama", "Llama 1/2/3.x, SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
         {"mistral", "Mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},

@@ -22,6 +22,12 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
   std::string type = params.text({"rope_type", "type"}, "default");
   if (all_longrope && (type == "su" || type == "yarn")) type = "longrope";
   if (type == "default") return rope;
+  if (type == "dynamic" && params.has("alpha")) {  // Hunyuan's: another base, whatever the length
+    if (rope.dim < 4) params.fail("alpha", "none: it needs at least 4 rotated dimensions");
+    rope.theta *= std::pow(params.real({"alpha"}), static_cast<double>(rope.dim) / static_cast<double>(rope.dim - 2));
+    params.without_effect({"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"});
+    return rope;
+  }
 
   auto original_context = [&] {
     const std::string key = "original_max_position_embeddings";
@@ -54,7 +60,8 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
     rope.beta_slow = params.real({"beta_slow"}, 1.0);
     rope.truncate = params.boolean("truncate", true);
     double magnitude = yarn_magnitude(rope.factor, 1);
-    if (params.has("mscale") && params.has("mscale_all_dim"))
+    auto stated = [&](const char* key) { return params.has(key) && params.json().at(key) != 0; };  // 0: as if it were not there
+    if (stated("mscale") && stated("mscale_all_dim"))
       magnitude = yarn_magnitude(rope.factor, params.real({"mscale"})) / yarn_magnitude(rope.factor, params.real({"mscale_all_dim"}));
     params.without_effect({"mscale", "mscale_all_dim"});  // one alone, or beside an attention_factor
     rope.attention_factor = params.real({"attention_factor"}, magnitude);
@@ -62,12 +69,19 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
     rope.kind = RopeSpec::Kind::longrope;
     rope.original_context = original_context();
     rope.factor = params.real({"factor"}, static_cast<double>(a.context_length) / static_cast<double>(rope.original_context));
-    rope.attention_factor = params.real({"attention_factor"}, rope.factor <= 1 ? 1.0 : std::sqrt(1 + std::log(rope.factor) / std::log(static_cast<double>(rope.original_context))));
+    if (params.has("short_mscale") || params.has("long_mscale")) {  // PhiMoE's
+      rope.attention_factor = params.real({"short_mscale"});
+      rope.long_attention_factor = params.real({"long_mscale"});
+      params.without_effect({"attention_factor"});
+    } else {
+      rope.attention_factor = params.real({"attention_factor"}, rope.factor <= 1 ? 1.0 : std::sqrt(1 + std::log(rope.factor) / std::log(static_cast<double>(rope.original_context))));
+    }
     rope.short_factor = params.reals("short_factor");
     rope.long_factor = params.reals("long_factor");
     const std::string expected = fmt::format("{} numbers, half the rotated dimensions of a head", rope.dim / 2);
     if (static_cast<int64_t>(rope.short_factor.size()) != rope.dim / 2) params.fail("short_factor", expected);
     if (static_cast<int64_t>(rope.long_factor.size()) != rope.dim / 2) params.fail("long_factor", expected);
+    if (rope.long_attention_factor > 0) rope.long_factor = rope.short_factor;  // transformers' PhiMoE changes the magnitude only
   } else if (type == "divisors") {  // made from GGUF's rope_freqs tensor, never in a config.json
     rope.kind = RopeSpec::Kind::divisors;
     rope.short_factor = params.reals("divisors");

@@ -1,4 +1,6 @@
 #pragma once
+#include <functional>
+
 #include "core/model/families.h"
 
 namespace qb {
@@ -19,8 +21,33 @@ void read_context(const ConfigFields& f, Architecture& a);
 void read_tied(const ConfigFields& f, Architecture& a, bool fallback);
 // Every dimension of a head is rotated, whatever the configuration says.
 RopeDefaults whole_rotation(double theta = 10000);
+// A Llama's fields, from the dimensions to the rope. kv_heads: as in read_dimensions.
+void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const RopeDefaults& rope);
+// One window for all layers. missing: where the key does not stand; a null is "no window".
+void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> missing);
+// layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
+void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding);
+// Numbers of experts and how many of them serve a token; used 0: the configuration must say.
+void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used,
+                  const std::string& used_key = "num_experts_per_tok");
+
+// Names that many families share.
+NameTable llama_names();
+NameTable mixtral_names();
+NameTable qwen3_names();
+NameTable with_qwen_experts(NameTable names);
+NameTable deepseek_expert_names(NameTable names);
+
+// DeepSeek-V3's experts and router (sigmoids, a bias that only chooses, groups of experts), and the keys that go with them.
+// used 0: the configuration must say; dense: blocks without experts at the start.
+struct DeepSeekExperts { int64_t used, shared, dense; bool normalise; };
+void read_deepseek_experts(const ConfigFields& f, Architecture& a, const DeepSeekExperts& defaults);
+std::vector<HarmlessKey> deepseek_harmless(std::vector<HarmlessKey> more);
 
 // Rows of families with LayerNorm and one matrix for queries, keys and values: BLOOM, Falcon, GPT-NeoX (in families_fused.cpp).
 std::vector<Family> fused_families();
+// Families with experts (in families_experts.cpp), and those with latent attention (in families_latent.cpp).
+std::vector<Family> expert_families();
+std::vector<Family> latent_families();
 
 }  // namespace qb

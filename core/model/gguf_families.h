@@ -16,5 +16,17 @@ GgufForm neox_gguf();
 GgufForm starcoder2_gguf();
 GgufForm stablelm_gguf();
 GgufForm internlm2_gguf();
+// In gguf_experts.cpp.
+GgufForm olmoe_gguf();
+GgufForm granitemoe_gguf();
+GgufForm glm4_moe_gguf();
+GgufForm dots1_gguf();
+GgufForm ernie_moe_gguf();
+GgufForm hunyuan_moe_gguf();
+GgufForm minimax_m2_gguf();
+GgufForm phimoe_gguf();
+GgufForm gpt_oss_gguf();
+GgufForm llama4_gguf();
+GgufForm deepseek_gguf(const std::string& name);  // deepseek2: all with latent attention but Mistral 4
 
 }  // namespace qb

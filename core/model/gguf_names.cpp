@@ -117,6 +117,15 @@ class GgufNames {
       }
       return add(spec, std::move(entry), shapes);
     }
+    // Latent attention's last matrix lies as in Hugging Face, its keys and values head by head. Files since April 2025 keep the two apart, the keys' transposed.
+    const LatentSpec& l = a_.latent;
+    const bool last = linear.gguf == a_.gguf.kv_b;
+    if (last) entry.order.clear();
+    if (const std::string keys = prefix + "attn_k_b" + suffix; last && !base_.contains(whole) && base_.contains(keys)) {
+      entry.stored = {keys, prefix + "attn_v_b" + suffix};
+      entry.joined = true;
+      return add(spec, std::move(entry), {{a_.heads, l.kv_rank, l.nope_dim}, {a_.heads, l.value_dim, l.kv_rank}});
+    }
     entry.stored = {whole};
     add(spec, std::move(entry), {spec.shape});
   }

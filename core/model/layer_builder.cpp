@@ -262,14 +262,17 @@ class LayerBuilder {
   }
 
   ValueId mixture(ValueId x) {
-    // transformers 5 may keep a router under the name of its module.
-    layer_.others.push_back({n_.router + ".weight", {a_.experts, a_.hidden_size}, g_.router + ".weight", false, 0, 0, {"mlp.gate.weight"}});
+    // transformers 5 may keep a router and its bias under the names of its modules.
+    layer_.others.push_back({n_.router + ".weight", {a_.experts, a_.hidden_size}, g_.router + ".weight", false, 0, 0,
+                             {"mlp.gate.weight", "mlp.router.weight", "block_sparse_moe.router.weight"}});
     if (a_.router_bias) layer_.others.push_back({n_.router + ".bias", {a_.experts}, g_.router + ".bias"});
     RouterOp router = a_.router;
     router.tensor = n_.router;
     router.experts = a_.experts, router.per_token = a_.experts_per_token, router.normalise = a_.normalise_expert_weights;
     router.choice_bias = n_.choice_bias;
-    if (!n_.choice_bias.empty()) layer_.others.push_back({.name = n_.choice_bias, .shape = {a_.experts}, .gguf = g_.choice_bias, .maybe_row = true});
+    if (!n_.choice_bias.empty())
+      layer_.others.push_back({.name = n_.choice_bias, .shape = {a_.experts}, .gguf = g_.choice_bias,
+                               .aliases = {"mlp.e_score_correction_bias", "mlp.gate.moe_statics.e_score_correction_bias"}, .maybe_row = true});
     const auto choice = graph_.add(router, {x}, {{"expert weights", a_.experts_per_token}, {"experts", a_.experts_per_token}});
     ValueId out = graph_.add(ZeroOp{}, {x}, "no expert", a_.hidden_size);
     const int64_t inner = a_.expert_intermediate_size;

@@ -37,6 +37,7 @@ std::vector<int64_t> check_quantization(const ConfigFields& fields) {
   fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
   const std::string method = quantization.text({"quant_method"}, "?");
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
+  if (method == "mxfp4") return {};  // gpt-oss as it is published: its experts are read as the numbers that they stand for
   if (!float8)
     throw InputError(fmt::format("{}: the checkpoint is already quantized ({}), expected a model with floating-point weights", fields.origin(), method));
   const auto block = quantization.integers("weight_block_size");

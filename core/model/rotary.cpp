@@ -101,6 +101,7 @@ void rotate_rows(T* data, int64_t token_stride, int64_t head_stride, int64_t hea
 RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device device) {
   const std::vector<double> f = frequencies(rope, seq_len);
   const int64_t half = rope.dim / 2;
+  const double magnitude = rope.long_attention_factor > 0 && seq_len > rope.original_context ? rope.long_attention_factor : rope.attention_factor;
   RotaryTable table{at::empty({seq_len, half}, at::kFloat), at::empty({seq_len, half}, at::kFloat)};
   float* cos = table.cos.data_ptr<float>();
   float* sin = table.sin.data_ptr<float>();
@@ -109,8 +110,8 @@ RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device devic
       for (int64_t i = 0; i < half; ++i) {
         // The angle is a float32 product, as in every reference implementation.
         const float angle = static_cast<float>(t) * static_cast<float>(f[i]);
-        cos[t * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * rope.attention_factor);
-        sin[t * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * rope.attention_factor);
+        cos[t * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * magnitude);
+        sin[t * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * magnitude);
       }
   });
   table.cos = table.cos.to(device);

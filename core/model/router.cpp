@@ -25,7 +25,9 @@ std::pair<at::Tensor, at::Tensor> sparse_mixer(const at::Tensor& logits, double 
 std::pair<at::Tensor, at::Tensor> route(const at::Tensor& logits, const RouterOp& router, const at::Tensor& choice_bias) {
   if (router.score == RouterScore::sparse_mixer) return sparse_mixer(logits, router.jitter);
   const at::Tensor scores = router.score == RouterScore::sigmoid ? at::sigmoid(logits) : at::softmax(logits, -1);
-  at::Tensor choice = choice_bias.defined() ? scores + choice_bias.to(at::kFloat).reshape({-1}) : scores;
+  // Sigmoids of large logits are all one: without a bias the logits themselves choose.
+  const bool by_logits = router.score == RouterScore::sigmoid && !choice_bias.defined() && router.groups == 1;
+  at::Tensor choice = choice_bias.defined() ? scores + choice_bias.to(at::kFloat).reshape({-1}) : by_logits ? logits : scores;
   if (router.groups > 1 && router.used_groups < router.groups) {
     const at::Tensor members = choice.unflatten(-1, {router.groups, -1});
     const at::Tensor worth = router.group_by_two ? std::get<0>(members.topk(2, -1)).sum(-1) : members.amax(-1);

@@ -66,6 +66,31 @@ bool find_fused_expert(const TensorSource& base, const Finder& finder, const Arc
   return false;
 }
 
+// The same as 4-bit codes and powers of two, each in a tensor of bytes of its own, as gpt-oss is published.
+bool find_mxfp4_expert(const TensorSource& base, const std::string& origin, const Finder& finder, const Architecture& a, const std::string& prefix,
+                       const LinearSpec& linear, const TensorSpec& spec, CanonicalTensor& entry) {
+  for (const std::string& tensor : linear.fused.tensors) {
+    const TensorInfo* codes = base.find(finder.spell(prefix + tensor + "_blocks"));
+    const TensorInfo* exponents = base.find(finder.spell(prefix + tensor + "_scales"));
+    if (!codes || !exponents) continue;
+    std::vector<int64_t> shape = {a.experts, linear.fused.rows, linear.in / 32};
+    for (const TensorInfo* stored : {exponents, codes}) {
+      if (stored->dtype != DType::u8 || stored->shape != shape || linear.in % 32 != 0)
+        throw InputError(fmt::format("{}: tensor \"{}\" is {} {}, expected U8 {} (for {})", origin, stored->name, name_of(stored->dtype), shape_text(stored->shape), shape_text(shape), spec.name));
+      shape.push_back(16);
+    }
+    entry.info = {spec.name, DType::mxfp4, spec.shape, codes->file, codes->offset, static_cast<uint64_t>(linear.out * linear.in / 32 * 17)};
+    entry.stored = {codes->name};
+    entry.scale = exponents->name;
+    entry.mxfp4 = true;
+    entry.slice = linear.expert;
+    entry.first_row = linear.fused.first_row;
+    entry.row_step = linear.fused.row_step;
+    return true;
+  }
+  return false;
+}
+
 void find_scale(const TensorSource& base, const std::string& origin, const std::vector<int64_t>& block_size, CanonicalTensor& entry) {
   if (entry.info.dtype != DType::f8_e4m3 && entry.info.dtype != DType::f8_e5m2) return;
   const std::string& stored = entry.stored.front();
@@ -121,6 +146,8 @@ TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& 
         if (linear.expert >= 0 && !base->contains(finder.spell(stored + name)) &&
             find_fused_expert(*base, finder, a, stored, linear, bias, entry, stored_shape)) {
           check_stored(*base, origin, spec, entry, {stored_shape});
+          entries.push_back(std::move(entry));
+        } else if (linear.expert >= 0 && !bias && find_mxfp4_expert(*base, origin, finder, a, stored, linear, spec, entry)) {
           entries.push_back(std::move(entry));
         } else {
           plain(spec, stored + name, linear.transposed);

@@ -1,16 +1,18 @@
-"""What the conformance tests share. Programs come from a build folder: QBENCH_BUILD, default build/dev."""
+"""What the tests in Python share. Programs come from a build folder: QBENCH_BUILD, default build/dev."""
 import importlib.util
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("QBENCH_BUILD", ROOT / "build" / "dev"))
 SHARED = ROOT.parent / "shared"
 DEMO = ROOT / "resources" / "demo"
+sys.path.insert(0, str(ROOT / "tests" / "conformance"))  # the zoos of models, for the tests in other folders
 
 
 def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra=""):
