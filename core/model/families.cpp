@@ -5,12 +5,12 @@
 
 #include "core/base/error.h"
 #include "core/model/family_fields.h"
+#include "core/model/foreign_layers.h"
 #include "core/model/gguf_families.h"
 
 // The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
 // InternLM2's are those of its published modeling_internlm2.py.
 namespace qb {
-namespace {
 
 NameTable llama_names() {
   NameTable n;
@@ -24,6 +24,8 @@ NameTable llama_names() {
   n.gate = "mlp.gate_proj", n.up = "mlp.up_proj", n.down = "mlp.down_proj";
   return n;
 }
+
+namespace {
 
 NameTable mixtral_names() {
   NameTable n = llama_names();
@@ -39,6 +41,8 @@ NameTable qwen3_names() {
   return n;
 }
 
+}  // namespace
+
 NameTable with_qwen_experts(NameTable n) {
   n.router = "mlp.gate";
   n.expert = "mlp.experts.";
@@ -46,12 +50,14 @@ NameTable with_qwen_experts(NameTable n) {
   return n;
 }
 
-NameTable qwen2_moe_names() {
-  NameTable n = with_qwen_experts(llama_names());
+NameTable with_qwen_shared_expert(NameTable n) {
+  n = with_qwen_experts(std::move(n));
   n.shared_gate = "mlp.shared_expert.gate_proj", n.shared_up = "mlp.shared_expert.up_proj", n.shared_down = "mlp.shared_expert.down_proj";
   n.shared_router = "mlp.shared_expert_gate";
   return n;
 }
+
+namespace {
 
 NameTable phi3_names() {
   NameTable n = llama_names();
@@ -134,6 +140,8 @@ void read_qwen_windows(const ConfigFields& f, Architecture& a) {
   set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
 }
 
+}  // namespace
+
 void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const RopeDefaults& rope) {
   read_dimensions(f, a, kv_heads);
   read_intermediate(f, a);
@@ -143,6 +151,8 @@ void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const 
   read_tied(f, a, false);
   read_rope(f, a, rope);
 }
+
+namespace {
 
 void configure_llama(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 0, whole_rotation());
@@ -166,11 +176,15 @@ void configure_mistral(const ConfigFields& f, Architecture& a) {
   set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096), {});
 }
 
+}  // namespace
+
 void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
   a.experts = f.integer(count_keys, {}, 1, kMaxExperts);
   a.experts_per_token = f.integer({"num_experts_per_tok"}, used, 1, kMaxExperts);
   if (a.experts_per_token > a.experts) f.fail("num_experts_per_tok", fmt::format("at most the {} experts", a.experts));
 }
+
+namespace {
 
 void configure_mixtral(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, -1, whole_rotation(1e6));
@@ -195,6 +209,8 @@ void configure_qwen3(const ConfigFields& f, Architecture& a) {
   read_qwen_windows(f, a);
 }
 
+}  // namespace
+
 void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
   read_experts(f, a, count_keys, used);
   a.expert_intermediate_size = f.integer({"moe_intermediate_size"}, {}, 1, kMaxWidth);
@@ -204,6 +220,8 @@ void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector
   for (int64_t i = 0; i < a.blocks; ++i)
     a.layers[i].experts = (i + 1) % step == 0 && std::find(dense.begin(), dense.end(), i) == dense.end();
 }
+
+namespace {
 
 void configure_qwen2_moe(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 16, whole_rotation());
@@ -350,6 +368,7 @@ void add_gemma3_defaults(ConfigFields& f) {
 const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
+    for (Family& family : hybrid_families()) rows.push_back(std::move(family));
     rows.insert(rows.end(), {
         {"llama", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
         {"mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
@@ -357,7 +376,7 @@ const std::vector<Family>& families() {
         {"granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
         // Chunks of the long-context variants are longer than any window that is run here.
         {"qwen2", {"qwen2"}, qwen_gguf("qwen2"), llama_names(), configure_qwen2, {{"dual_chunk_attention_config", {}}}},
-        {"qwen2_moe", {"qwen2_moe"}, qwen_moe_gguf("qwen2moe"), qwen2_moe_names(), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
+        {"qwen2_moe", {"qwen2_moe"}, qwen_moe_gguf("qwen2moe"), with_qwen_shared_expert(llama_names()), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
         {"qwen3", {"qwen3"}, qwen_gguf("qwen3"), qwen3_names(), configure_qwen3},
         {"qwen3_moe", {"qwen3_moe"}, qwen_moe_gguf("qwen3moe"), with_qwen_experts(qwen3_names()), configure_qwen3_moe, {{"expert_weights_norm", {true}}}},
         {"phi3", {"phi3"}, phi3_gguf(), phi3_names(), configure_phi3, {{"full_attn_mod", {1}}, {"interpolate_factor", {1}}}},
@@ -398,6 +417,7 @@ std::string known_model_types() {
 }
 
 Architecture architecture_from_config(ConfigFields fields) {
+  refuse_pipeline_part(fields);
   std::string type = fields.text({"model_type"});
   const bool nested = fields.has("text_config");
   const ConfigFields outer = fields;
@@ -410,6 +430,7 @@ Architecture architecture_from_config(ConfigFields fields) {
     type = fields.text({"model_type"}, type);
   }
   const Family* family = family_of_model_type(type);
+  if (!family) refuse_foreign_layers(fields, outer, type);
   if (!family)
     throw InputError(fmt::format("{}: model_type \"{}\" is not a known architecture, expected one of {}", fields.origin(), type, known_model_types()));
   if (nested && family->name == "gemma3") add_gemma3_defaults(fields);
