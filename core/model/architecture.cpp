@@ -13,6 +13,9 @@ NameTable gguf_names() {
   n.q_norm = "attn_q_norm", n.k_norm = "attn_k_norm";
   n.gate = "ffn_gate", n.up = n.gate_up = "ffn_up", n.down = "ffn_down";
   n.router = "ffn_gate_inp", n.expert_gate = "ffn_gate_exps", n.expert_up = "ffn_up_exps", n.expert_down = "ffn_down_exps";
+  n.delta_qkv = "attn_qkv", n.delta_qkvz = "ssm_in", n.delta_z = "attn_gate", n.delta_ba = "ssm_ba", n.delta_b = "ssm_beta", n.delta_a = "ssm_alpha";
+  n.convolution = "ssm_conv1d", n.decay = "ssm_a", n.step = "ssm_dt.bias", n.delta_norm = "ssm_norm", n.delta_out = "ssm_out";
+  n.convolution_in = "shortconv.in_proj", n.convolution_out = "shortconv.out_proj";
   n.shared_router = "ffn_gate_inp_shexp", n.shared_gate = "ffn_gate_shexp", n.shared_up = "ffn_up_shexp", n.shared_down = "ffn_down_shexp";
   return n;
 }

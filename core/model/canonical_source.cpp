@@ -139,6 +139,8 @@ at::Tensor CanonicalSource::read(const std::string& name) const {
   }
   if (!entry.scale.empty()) value = apply_scale(value, base_->read(entry.scale), entry.scale_block);
   if (!entry.order.empty()) value = value.index_select(0, at::tensor(entry.order, at::kLong));
+  if (!entry.columns.empty()) value = value.index_select(1, at::tensor(entry.columns, at::kLong));
+  if (entry.minus_exponential) value = value.to(at::kFloat).neg().log();
   if (entry.add != 0) value = value.to(at::kFloat) + entry.add;
   return value.reshape(entry.info.shape).contiguous();
 }

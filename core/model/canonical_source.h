@@ -9,7 +9,9 @@
 
 namespace qb {
 
-// How one canonical (Hugging Face) tensor is made of what a file stores. All row changes are along dimension 0.
+struct GgufForm;
+
+// How one canonical (Hugging Face) tensor is made of what a file stores.
 struct CanonicalTensor {
   TensorInfo info;                  // canonical name and shape; dtype, place and bytes of the stored parts
   std::vector<std::string> stored;  // concatenated along rows
@@ -18,7 +20,9 @@ struct CanonicalTensor {
   int64_t row_step = 1;             // between them
   bool transposed = false;          // stored [columns, rows], the slice too
   std::vector<int64_t> order;       // canonical row r is stored row order[r]; empty: as stored
+  std::vector<int64_t> columns;     // the same of columns
   float add = 0;                    // GGUF stores Gemma's norms as 1 + weight
+  bool minus_exponential = false;   // stored −exp(value)
   std::string scale;                // of F8 weights: a tensor that multiplies them, per tensor, row or block
   bool mxfp4 = false;               // a slice of 4-bit codes [experts, rows, columns / 32, 16]; `scale` holds the powers of two
   bool joined = false;              // stored [heads, columns, n] and [heads, m, columns]: of each head n rows, then m
@@ -55,8 +59,8 @@ std::vector<TensorSpec> required_tensors(const Architecture& architecture);
 TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& architecture, const std::string& origin,
                                       const std::vector<int64_t>& block_size);
 
-// The same for GGUF's names and row orders. permuted: its queries and keys are arranged for llama.cpp's NORM rotation.
-TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& architecture, bool permuted, const std::string& origin);
+// The same for GGUF's names and row orders.
+TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& architecture, const GgufForm& form, const std::string& origin);
 
 // Shared by both: completes entry.info from the stored tensors and checks them against `spec`.
 // stored_shape: what one stored part must look like.

@@ -5,20 +5,22 @@
 
 #include "core/base/error.h"
 #include "core/model/family_fields.h"
+#include "core/model/foreign_layers.h"
 #include "core/model/gguf_families.h"
 #include "core/model/model_info.h"
 
 // The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
 // InternLM2's are those of its published modeling_internlm2.py.
 namespace qb {
-namespace {
 
-NameTable qwen2_moe_names() {
-  NameTable n = with_qwen_experts(llama_names());
+NameTable with_qwen_shared_expert(NameTable n) {
+  n = with_qwen_experts(std::move(n));
   n.shared_gate = "mlp.shared_expert.gate_proj", n.shared_up = "mlp.shared_expert.up_proj", n.shared_down = "mlp.shared_expert.down_proj";
   n.shared_router = "mlp.shared_expert_gate";
   return n;
 }
+
+namespace {
 
 NameTable phi3_names() {
   NameTable n = llama_names();
@@ -125,6 +127,8 @@ void configure_qwen3(const ConfigFields& f, Architecture& a) {
   read_qwen_windows(f, a);
 }
 
+}  // namespace
+
 void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
   read_experts(f, a, count_keys, used);
   a.expert_intermediate_size = f.integer({"moe_intermediate_size"}, {}, 1, kMaxWidth);
@@ -134,6 +138,8 @@ void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector
   for (int64_t i = 0; i < a.blocks; ++i)
     a.layers[i].experts = (i + 1) % step == 0 && std::find(dense.begin(), dense.end(), i) == dense.end();
 }
+
+namespace {
 
 void configure_qwen2_moe(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 16, whole_rotation());
@@ -280,7 +286,7 @@ void add_gemma3_defaults(ConfigFields& f) {
 const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
-    for (const auto& more : {expert_families(), latent_families()}) rows.insert(rows.end(), more.begin(), more.end());
+    for (const auto& more : {expert_families(), latent_families(), hybrid_families()}) rows.insert(rows.end(), more.begin(), more.end());
     rows.insert(rows.end(), {
         {"llama", "Llama 1/2/3.x, SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
         {"mistral", "Mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
@@ -288,7 +294,7 @@ const std::vector<Family>& families() {
         {"granite", "Granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
         // Chunks of the long-context variants are longer than any window that is run here.
         {"qwen2", "Qwen2", {"qwen2"}, qwen_gguf("qwen2"), llama_names(), configure_qwen2, {{"dual_chunk_attention_config", {}}}},
-        {"qwen2_moe", "Qwen2-MoE", {"qwen2_moe"}, qwen_moe_gguf("qwen2moe"), qwen2_moe_names(), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
+        {"qwen2_moe", "Qwen2-MoE", {"qwen2_moe"}, qwen_moe_gguf("qwen2moe"), with_qwen_shared_expert(llama_names()), configure_qwen2_moe, {{"expert_weights_norm", {false}}}},
         {"qwen3", "Qwen3", {"qwen3"}, qwen_gguf("qwen3"), qwen3_names(), configure_qwen3},
         {"qwen3_moe", "Qwen3-MoE", {"qwen3_moe"}, qwen_moe_gguf("qwen3moe"), with_qwen_experts(qwen3_names()), configure_qwen3_moe, {{"expert_weights_norm", {true}}}},
         {"phi3", "Phi-3", {"phi3"}, phi3_gguf(), phi3_names(), configure_phi3, {{"full_attn_mod", {1}}, {"interpolate_factor", {1}}}},
@@ -335,6 +341,7 @@ std::string known_model_types() {
 }
 
 Architecture architecture_from_config(ConfigFields fields) {
+  refuse_pipeline_part(fields);
   std::string type = fields.text({"model_type"});
   const bool nested = fields.has("text_config");
   const ConfigFields outer = fields;
@@ -347,6 +354,7 @@ Architecture architecture_from_config(ConfigFields fields) {
     type = fields.text({"model_type"}, type);
   }
   const Family* family = family_of_model_type(type);
+  if (!family) refuse_foreign_layers(fields, outer, type);
   if (!family)
     throw InputError(fmt::format("{}: model_type \"{}\" is not a known architecture, expected one of {}", fields.origin(), type, known_model_types()));
   if (nested && family->name == "gemma3") add_gemma3_defaults(fields);

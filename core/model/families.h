@@ -14,6 +14,7 @@ class GgufTranslator;
 struct GgufForm {
   std::vector<std::string> names = {};           // general.architecture
   bool permuted = false;                         // queries and keys lie as llama.cpp's NORM rotation wants them
+  bool tiled_heads = false;                      // value heads of linear attention lie in turns of the key heads
   bool equal_heads = false;                      // heads are hidden_size / heads wide, whatever else the file may say
   bool partial_rotation = false;                 // rope.dimension_count may be less than a head
   std::string theta = "rope_theta", fraction = "partial_rotary_factor";  // config.json's keys

@@ -35,7 +35,8 @@ void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std:
 NameTable llama_names();
 NameTable mixtral_names();
 NameTable qwen3_names();
-NameTable with_qwen_experts(NameTable names);
+NameTable with_qwen_experts(NameTable names);        // one by one under "mlp.experts."
+NameTable with_qwen_shared_expert(NameTable names);  // and a shared one with a router of its own
 NameTable deepseek_expert_names(NameTable names);
 
 // DeepSeek-V3's experts and router (sigmoids, a bias that only chooses, groups of experts), and the keys that go with them.
@@ -43,6 +44,12 @@ NameTable deepseek_expert_names(NameTable names);
 struct DeepSeekExperts { int64_t used, shared, dense; bool normalise; };
 void read_deepseek_experts(const ConfigFields& f, Architecture& a, const DeepSeekExperts& defaults);
 std::vector<HarmlessKey> deepseek_harmless(std::vector<HarmlessKey> more);
+
+// Qwen's experts: their numbers and widths, and which blocks have them.
+void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used);
+
+// Rows of families whose layers are of several kinds: Qwen3-Next, Qwen3.5, LFM2 (in families_hybrid.cpp).
+std::vector<Family> hybrid_families();
 
 // Rows of families with LayerNorm and one matrix for queries, keys and values: BLOOM, Falcon, GPT-NeoX (in families_fused.cpp).
 std::vector<Family> fused_families();

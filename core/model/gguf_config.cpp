@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/model/families.h"
+#include "core/model/foreign_layers.h"
 #include "core/model/gguf_translator.h"
 
 // Keys as gguf-py's constants name them; which configuration field each one came from is llama.cpp's conversion script's
@@ -63,6 +64,7 @@ ConfigFields config_from_gguf(const GgufFile& file, const std::string& origin) {
   const auto arch = file.text("general.architecture");
   if (!arch) throw InputError(fmt::format("{}: key \"general.architecture\" is missing", origin));
   const Family* family = family_of_gguf(*arch);
+  if (!family) refuse_foreign_gguf(origin, *arch);
   std::string known;
   for (const Family& candidate : families())
     for (const std::string& name : candidate.gguf.names) known += (known.empty() ? "" : ", ") + name;

@@ -47,6 +47,12 @@ class GgufTranslator {
     if (auto value = file_.integer(full(key)); value && expected > 0 && *value != expected)
       throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}", origin_, full(key), *value, expected));
   }
+  // An array of one value a block; empty where there is none. It counts as taken.
+  std::vector<int64_t> integers_of(const std::string& key) {
+    taken_.insert(key);
+    const auto* list = per_layer(key);
+    return list ? *list : std::vector<int64_t>();
+  }
   // What the file says otherwise than by a key.
   template <typename T>
   void set(const std::string& name, T value) {
@@ -59,6 +65,7 @@ class GgufTranslator {
   std::optional<double> real_of(const std::string& key) const { return file_.real(full(key)); }
   std::optional<std::string> text_of(const std::string& key) const { return file_.text(full(key)); }
   std::string full(const std::string& key) const { return arch_ + "." + key; }
+  const std::string& origin() const { return origin_; }
   const std::string& arch() const { return arch_; }
   const GgufFile& file() const { return file_; }
   bool has_tensor(const std::string& name) const { return file_.contains(name); }

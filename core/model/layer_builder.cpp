@@ -196,8 +196,9 @@ class LayerBuilder {
     ValueId q, k, v, z, b, a;
     if (!n_.delta_qkvz.empty()) {
       // Of each key head: its query, its key, the values and gates of the heads it serves.
+      // GGUF puts q, k and v into one matrix and z into another.
       const int64_t d = s.key_dim, values = ratio * s.value_dim, stride = 2 * d + 2 * values;
-      const auto made = linear({.name = n_.delta_qkvz, .subset = "delta", .gguf = g_.delta_qkvz}, x,
+      const auto made = linear({.name = n_.delta_qkvz, .subset = "delta", .gguf = g_.delta_qkvz, .gguf_parts = {g_.delta_qkv, "", "", g_.delta_z}}, x,
                                {{"q", Rows{s.key_heads, stride, 0, d}}, {"k", Rows{s.key_heads, stride, d, d}},
                                 {"v", Rows{s.key_heads, stride, 2 * d, values}}, {"z", Rows{s.key_heads, stride, 2 * d + values, values}}});
       const auto small = linear({.name = n_.delta_ba, .subset = "delta", .gguf = g_.delta_ba}, x,

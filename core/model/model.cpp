@@ -67,6 +67,11 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Architecture& a)
   std::vector<std::pair<std::string, std::string>> facts;
   facts.emplace_back("Attention", a.kv_heads == a.heads ? fmt::format("{} heads of {}", a.heads, a.head_dim)
                                                         : fmt::format("{} query heads on {} key/value heads of {}", a.heads, a.kv_heads, a.head_dim));
+  if (const auto count = std::count_if(a.layers.begin(), a.layers.end(), [](const LayerSpec& layer) { return layer.mixer == Mixer::delta; }))
+    facts.emplace_back("Linear attention", fmt::format("in {} of {} blocks, {} value heads of {} on {} key heads of {}", count, a.blocks, a.delta.value_heads,
+                                                       a.delta.value_dim, a.delta.key_heads, a.delta.key_dim));
+  if (const auto count = std::count_if(a.layers.begin(), a.layers.end(), [](const LayerSpec& layer) { return layer.mixer == Mixer::convolution; }))
+    facts.emplace_back("Convolutions", fmt::format("of {} tokens in {} of {} blocks", a.convolution_kernel, count, a.blocks));
   facts.emplace_back("Positions", rope_text(a));
   int64_t sliding = 0, window = 0;
   for (const LayerSpec& layer : a.layers)
@@ -153,7 +158,7 @@ std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) {
   if (files.gguf) {
     auto gguf = GgufFile::open(files.weights);
     model->architecture = architecture_from_config(config_from_gguf(*gguf, files.weights.string()));
-    model->source = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->gguf.permuted, files.weights.string());
+    model->source = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->gguf, files.weights.string());
     model->info = describe(path, "gguf", model->architecture, *gguf, *model->source);
     if (auto name = gguf->text("general.name"); name && !name->empty()) model->info.name = *name;
     return model;
