@@ -6,45 +6,12 @@
 #include "core/base/error.h"
 #include "core/model/family_fields.h"
 #include "core/model/gguf_families.h"
+#include "core/model/multimodal.h"
 
 // The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
 // InternLM2's are those of its published modeling_internlm2.py.
 namespace qb {
 namespace {
-
-NameTable llama_names() {
-  NameTable n;
-  n.embedding = "model.embed_tokens";
-  n.final_norm = "model.norm";
-  n.head = "lm_head";
-  n.block = "model.layers.";
-  n.input_norm = "input_layernorm";
-  n.mlp_norm = "post_attention_layernorm";
-  n.q = "self_attn.q_proj", n.k = "self_attn.k_proj", n.v = "self_attn.v_proj", n.o = "self_attn.o_proj";
-  n.gate = "mlp.gate_proj", n.up = "mlp.up_proj", n.down = "mlp.down_proj";
-  return n;
-}
-
-NameTable mixtral_names() {
-  NameTable n = llama_names();
-  n.router = "block_sparse_moe.gate";
-  n.expert = "block_sparse_moe.experts.";
-  n.expert_gate = "w1", n.expert_up = "w3", n.expert_down = "w2";
-  return n;
-}
-
-NameTable qwen3_names() {
-  NameTable n = llama_names();
-  n.q_norm = "self_attn.q_norm", n.k_norm = "self_attn.k_norm";
-  return n;
-}
-
-NameTable with_qwen_experts(NameTable n) {
-  n.router = "mlp.gate";
-  n.expert = "mlp.experts.";
-  n.expert_gate = "gate_proj", n.expert_up = "up_proj", n.expert_down = "down_proj";
-  return n;
-}
 
 NameTable qwen2_moe_names() {
   NameTable n = with_qwen_experts(llama_names());
@@ -106,44 +73,6 @@ NameTable internlm2_names() {
   return n;
 }
 
-void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> missing) {
-  // A null is "no window"; a missing key is the family's default.
-  const bool stated = f.json().contains("sliding_window");
-  const int64_t window = f.integer({"sliding_window"}, stated || !missing ? 0 : *missing, 1, int64_t{1} << 31);
-  for (LayerSpec& layer : a.layers) layer.window = window;
-}
-
-// layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
-void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding) {
-  const auto types = f.texts("layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks)
-    f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
-  for (int64_t i = 0; i < a.blocks; ++i) {
-    if (!types.empty() && types[i] != "full_attention" && types[i] != "sliding_attention")
-      f.fail("layer_types", "full_attention or sliding_attention for every block");
-    const bool slides = types.empty() ? sliding(i) : types[i] == "sliding_attention";
-    if (slides && window == 0) f.fail("sliding_window", "a number of tokens, as layer_types has sliding_attention");
-    a.layers[i].window = slides ? window : 0;
-  }
-}
-
-void read_qwen_windows(const ConfigFields& f, Architecture& a) {
-  if (!f.boolean("use_sliding_window", false)) return f.without_effect({"sliding_window", "max_window_layers"});
-  const int64_t window = f.integer({"sliding_window"}, 4096);
-  const int64_t first = f.integer({"max_window_layers"}, 28, 0);
-  set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
-}
-
-void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const RopeDefaults& rope) {
-  read_dimensions(f, a, kv_heads);
-  read_intermediate(f, a);
-  read_context(f, a);
-  a.norm_eps = f.real({"rms_norm_eps"}, 1e-6);
-  a.activation = read_activation(f, {"hidden_act"}, "silu");
-  read_tied(f, a, false);
-  read_rope(f, a, rope);
-}
-
 void configure_llama(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 0, whole_rotation());
   a.qkv_bias = f.boolean("attention_bias", false);
@@ -160,16 +89,10 @@ void configure_granite(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_mistral(const ConfigFields& f, Architecture& a) {
-  llama_like(f, a, -1, whole_rotation());
+  llama_like(f, a, 8, whole_rotation());
   // With layer_types transformers takes a Mistral for a Ministral, where some layers slide.
   if (!f.has("layer_types")) return set_window(f, a, 4096);
   set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096), {});
-}
-
-void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used) {
-  a.experts = f.integer(count_keys, {}, 1, kMaxExperts);
-  a.experts_per_token = f.integer({"num_experts_per_tok"}, used, 1, kMaxExperts);
-  if (a.experts_per_token > a.experts) f.fail("num_experts_per_tok", fmt::format("at most the {} experts", a.experts));
 }
 
 void configure_mixtral(const ConfigFields& f, Architecture& a) {
@@ -338,21 +261,15 @@ void configure_internlm2(const ConfigFields& f, Architecture& a) {
   a.qkv_bias = a.o_bias = f.boolean("bias", false);
 }
 
-// Multimodal Gemma 3 configurations leave out what equals the text model's defaults.
-void add_gemma3_defaults(ConfigFields& f) {
-  const std::pair<const char*, nlohmann::json> defaults[] = {{"vocab_size", 262208}, {"hidden_size", 2304}, {"intermediate_size", 9216},
-      {"num_hidden_layers", 26}, {"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"max_position_embeddings", 131072}};
-  for (const auto& [key, value] : defaults) f.set_default(key, value);
-}
-
 }  // namespace
 
 const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
+    for (auto more : {dense_families(), layer_norm_families(), multimodal_families()}) rows.insert(rows.end(), more.begin(), more.end());
     rows.insert(rows.end(), {
         {"llama", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
-        {"mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
+        {"mistral", {"mistral", "ministral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
         {"mixtral", {"mixtral"}, llama_gguf("mixtral"), mixtral_names(), configure_mixtral, {{"expert_weights_norm", {true}}}},
         {"granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
         // Chunks of the long-context variants are longer than any window that is run here.
@@ -399,26 +316,23 @@ std::string known_model_types() {
 
 Architecture architecture_from_config(ConfigFields fields) {
   std::string type = fields.text({"model_type"});
-  const bool nested = fields.has("text_config");
   const ConfigFields outer = fields;
-  if (nested) {
-    const bool stated = fields.has("tie_word_embeddings"), tied = fields.boolean("tie_word_embeddings", false);
-    fields = fields.child("text_config");
-    outer.without_effect({"text_config"});
-    // The whole model's flag decides, except where an older checkpoint has only the text part's.
-    if (stated) fields.replace("tie_word_embeddings", fields.boolean("tie_word_embeddings", false) || tied);
-    type = fields.text({"model_type"}, type);
-  }
+  const auto text = text_part(outer);
+  if (text) fields = text->fields, type = text->model_type;
   const Family* family = family_of_model_type(type);
+  if (type.rfind("gemma3n", 0) == 0)
+    throw InputError(fmt::format("{}: key \"model_type\" is \"{}\", expected a model whose blocks hand on hidden states alone: Gemma 3n's also hand on four streams of them, "
+                                 "embeddings of every layer, and keys and values of earlier layers", fields.origin(), type));
   if (!family)
     throw InputError(fmt::format("{}: model_type \"{}\" is not a known architecture, expected one of {}", fields.origin(), type, known_model_types()));
-  if (nested && family->name == "gemma3") add_gemma3_defaults(fields);
   Architecture a;
   a.family = family->name;
   a.names = family->names;
   family->configure(fields, a);
-  require_understood(fields, family->name, family->harmless);
-  if (nested) require_understood_wrapper(outer, fields, family->name);
+  std::vector<HarmlessKey> harmless = family->harmless;
+  if (text) harmless.insert(harmless.end(), harmless_in_text_part().begin(), harmless_in_text_part().end());
+  require_understood(fields, family->name, harmless);
+  if (text) require_understood_wrapper(outer, fields, family->name);
   build_layers(a);
   return a;
 }

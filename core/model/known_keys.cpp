@@ -89,7 +89,7 @@ const std::vector<HarmlessKey>& harmless_keys() {
       {"use_mrope", {false}}, {"rope_interleaved", {false}}, {"partial_rotary_factor", {1}}, {"layer_types", {"full_attention"}},
       {"mlp_only_layers", {nlohmann::json::array()}}, {"num_local_experts", {0}}, {"num_experts", {0}}, {"num_experts_per_tok", {0}},
       // GGUF, without the architecture before the key.
-      {"rope.scaling.finetuned", {}}, {"tensor_data_layout", {}}, {"nextn_predict_layers", {}}, {"pooling_type", {0}}, {"attention.causal", {true}},
+      {"rope.scaling.finetuned", {}}, {"rope.scaling.type", {"none"}}, {"tensor_data_layout", {}}, {"nextn_predict_layers", {}}, {"pooling_type", {0}}, {"attention.causal", {true}},
       {"attention.clamp_kqv", {0}}, {"attention.max_alibi_bias", {0}}, {"attention.sliding_window", {0}}, {"logit_scale", {1}},
       {"expert_count", {0}}, {"expert_used_count", {0}}, {"expert_shared_count", {0}}, {"expert_group_count", {0, 1}}, {"expert_group_used_count", {0, 1}},
       {"expert_weights_scale", {0, 1}}, {"expert_gating_func", {0, 1}}, {"leading_dense_block_count", {0}}, {"moe_every_n_layers", {0, 1}},
