@@ -132,6 +132,7 @@ at::Tensor CanonicalSource::read(const std::string& name) const {
   } else if (entry.stored.size() == 1) {
     value = base_->read(entry.stored.front());
     if (entry.transposed) value = value.t();
+    if (entry.part) value = value.narrow(0, entry.first_row, entry.info.shape[0]);
   } else {
     std::vector<at::Tensor> parts;
     for (const std::string& part : entry.stored) parts.push_back(base_->read(part));
@@ -177,6 +178,10 @@ void check_stored(const TensorSource& base, const std::string& origin, const Ten
       entry.info.dtype = stored->dtype;
       entry.info.file = stored->file;
       entry.info.offset = stored->offset;
+    }
+    if (entry.part) {
+      if (stored->shape[0] > 0) entry.info.bytes += stored->bytes / static_cast<uint64_t>(stored->shape[0]) * static_cast<uint64_t>(spec.shape[0]);
+      continue;
     }
     // A slice is a whole fraction of its tensor: an expert, or half of one.
     int64_t used = stored->elements();

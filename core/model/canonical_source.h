@@ -18,6 +18,7 @@ struct CanonicalTensor {
   int64_t slice = -1;               // this expert of a stored [experts, rows, columns]
   int64_t first_row = 0;            // of the slice, for [gate; up] fused in one tensor; the canonical shape says how many
   int64_t row_step = 1;             // between them
+  bool part = false;                // first_row on, of a stored matrix that holds more
   bool transposed = false;          // stored [columns, rows], the slice too
   std::vector<int64_t> order;       // canonical row r is stored row order[r]; empty: as stored
   std::vector<int64_t> columns;     // the same of columns

@@ -121,7 +121,10 @@ struct Decoder::State {
       } else {
         head = load_vocabulary(a().names.head + ".weight", a().vocabulary);
       }
-      if (a().normalise_head) head = head.to(at::kFloat).div_(head.to(at::kFloat).norm(2, 1, true).clamp_min(1e-12)).to(head.scalar_type());
+      if (a().normalise_head) {
+        const at::Tensor wide = head.to(at::kFloat);  // may be the mapped file's memory
+        head = (wide / wide.norm(2, 1, true).clamp_min(1e-12)).to(head.scalar_type());
+      }
     }
     return head;
   }

@@ -8,6 +8,7 @@
 #include "core/model/foreign_layers.h"
 #include "core/model/gguf_families.h"
 #include "core/model/model_info.h"
+#include "core/model/multimodal.h"
 
 // The families' facts (names, defaults, which fields exist) are those of transformers' configuration and modeling files;
 // InternLM2's are those of its published modeling_internlm2.py.
@@ -75,13 +76,6 @@ NameTable internlm2_names() {
   return n;
 }
 
-void read_qwen_windows(const ConfigFields& f, Architecture& a) {
-  if (!f.boolean("use_sliding_window", false)) return f.without_effect({"sliding_window", "max_window_layers"});
-  const int64_t window = f.integer({"sliding_window"}, 4096);
-  const int64_t first = f.integer({"max_window_layers"}, 28, 0);
-  set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
-}
-
 void configure_llama(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 0, whole_rotation());
   a.qkv_bias = f.boolean("attention_bias", false);
@@ -98,7 +92,7 @@ void configure_granite(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_mistral(const ConfigFields& f, Architecture& a) {
-  llama_like(f, a, -1, whole_rotation());
+  llama_like(f, a, 8, whole_rotation());
   // With layer_types transformers takes a Mistral for a Ministral, where some layers slide.
   if (!f.has("layer_types")) return set_window(f, a, 4096);
   set_layer_windows(f, a, f.integer({"sliding_window"}, f.json().contains("sliding_window") ? 0 : 4096), {});
@@ -274,22 +268,16 @@ void configure_internlm2(const ConfigFields& f, Architecture& a) {
   a.qkv_bias = a.o_bias = f.boolean("bias", false);
 }
 
-// Multimodal Gemma 3 configurations leave out what equals the text model's defaults.
-void add_gemma3_defaults(ConfigFields& f) {
-  const std::pair<const char*, nlohmann::json> defaults[] = {{"vocab_size", 262208}, {"hidden_size", 2304}, {"intermediate_size", 9216},
-      {"num_hidden_layers", 26}, {"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"max_position_embeddings", 131072}};
-  for (const auto& [key, value] : defaults) f.set_default(key, value);
-}
-
 }  // namespace
 
 const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
-    for (const auto& more : {expert_families(), latent_families(), hybrid_families()}) rows.insert(rows.end(), more.begin(), more.end());
+    for (const auto& more : {dense_families(), layer_norm_families(), multimodal_families(), expert_families(), latent_families(), hybrid_families()})
+      rows.insert(rows.end(), more.begin(), more.end());
     rows.insert(rows.end(), {
         {"llama", "Llama 1/2/3.x, SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
-        {"mistral", "Mistral", {"mistral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
+        {"mistral", "Mistral, Ministral", {"mistral", "ministral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
         {"mixtral", "Mixtral", {"mixtral"}, llama_gguf("mixtral"), mixtral_names(), configure_mixtral, {{"expert_weights_norm", {true}}}},
         {"granite", "Granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
         // Chunks of the long-context variants are longer than any window that is run here.
@@ -343,27 +331,24 @@ std::string known_model_types() {
 Architecture architecture_from_config(ConfigFields fields) {
   refuse_pipeline_part(fields);
   std::string type = fields.text({"model_type"});
-  const bool nested = fields.has("text_config");
   const ConfigFields outer = fields;
-  if (nested) {
-    const bool stated = fields.has("tie_word_embeddings"), tied = fields.boolean("tie_word_embeddings", false);
-    fields = fields.child("text_config");
-    outer.without_effect({"text_config"});
-    // The whole model's flag decides, except where an older checkpoint has only the text part's.
-    if (stated) fields.replace("tie_word_embeddings", fields.boolean("tie_word_embeddings", false) || tied);
-    type = fields.text({"model_type"}, type);
-  }
+  const auto text = text_part(outer);
+  if (text) fields = text->fields, type = text->model_type;
   const Family* family = family_of_model_type(type);
   if (!family) refuse_foreign_layers(fields, outer, type);
+  if (type.rfind("gemma3n", 0) == 0)
+    throw InputError(fmt::format("{}: key \"model_type\" is \"{}\", expected a model whose blocks hand on hidden states alone: Gemma 3n's also hand on four streams of them, "
+                                 "embeddings of every layer, and keys and values of earlier layers", fields.origin(), type));
   if (!family)
     throw InputError(fmt::format("{}: model_type \"{}\" is not a known architecture, expected one of {}", fields.origin(), type, known_model_types()));
-  if (nested && family->name == "gemma3") add_gemma3_defaults(fields);
   Architecture a;
   a.family = family->name;
   a.names = family->names;
   family->configure(fields, a);
-  require_understood(fields, family->name, family->harmless);
-  if (nested) require_understood_wrapper(outer, fields, family->name);
+  std::vector<HarmlessKey> harmless = family->harmless;
+  if (text) harmless.insert(harmless.end(), harmless_in_text_part().begin(), harmless_in_text_part().end());
+  require_understood(fields, family->name, harmless);
+  if (text) require_understood_wrapper(outer, fields, family->name);
   build_layers(a);
   return a;
 }

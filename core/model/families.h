@@ -51,9 +51,14 @@ struct RopeDefaults {
   std::vector<std::string> theta_keys = {"rope_theta"};
   std::vector<std::string> fraction_keys = {"partial_rotary_factor"};
   bool all_longrope = false;  // Phi-3 calls its long rope "su", "yarn" or "longrope"
+  bool alpha = false;         // HunYuan's dynamic scaling by a fixed alpha
+  bool mrope = false;         // positions in time, height and width: for text all three are the same
 };
 void read_rope(const ConfigFields& fields, Architecture& architecture, const RopeDefaults& defaults);
-// Gemma 3: ropes[0] of full attention, ropes[1] of sliding layers.
-void read_rope_per_layer_type(const ConfigFields& fields, Architecture& architecture, double global_theta, double local_theta);
+// ropes[0] of full attention, ropes[1] of sliding layers. local_key: where the latter's base stands in older configurations.
+void read_rope_per_layer_type(const ConfigFields& fields, Architecture& architecture, double global_theta, double local_theta,
+                              const std::string& local_key = "rope_local_base_freq");
+// The object that holds rotary parameters beside the base; empty when there is none.
+ConfigFields rope_fields(const ConfigFields& fields);
 
 }  // namespace qb

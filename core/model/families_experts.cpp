@@ -161,7 +161,9 @@ int64_t same_in_all(const ConfigFields& f, const std::string& key, std::optional
 }
 
 void configure_hunyuan_moe(const ConfigFields& f, Architecture& a) {
-  llama_like(f, a, 0, whole_rotation());
+  RopeDefaults rope = whole_rotation();
+  rope.alpha = true;
+  llama_like(f, a, 0, rope);
   a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
   a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
   a.head_norm = HeadNorm::rms;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/model/families.h"
@@ -12,7 +13,7 @@ double yarn_magnitude(double scale, double mscale) { return scale <= 1 ? 1.0 : 0
 
 // `params` holds type, factor and the like; `fields` is the whole configuration.
 RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params, const Architecture& a, double theta, double fraction,
-                         bool all_longrope) {
+                         const RopeDefaults& family) {
   RopeSpec rope;
   rope.theta = theta;
   rope.dim = static_cast<int64_t>(static_cast<double>(a.head_dim) * fraction);
@@ -20,14 +21,22 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
     throw InputError(fmt::format("{}: {} rotated dimensions of a head of {}, expected an even number from 2 to {}", fields.origin(), rope.dim,
                                  a.head_dim, a.head_dim));
   std::string type = params.text({"rope_type", "type"}, "default");
-  if (all_longrope && (type == "su" || type == "yarn")) type = "longrope";
-  if (type == "default") return rope;
-  if (type == "dynamic" && params.has("alpha")) {  // Hunyuan's: another base, whatever the length
+  if (family.all_longrope && (type == "su" || type == "yarn")) type = "longrope";
+  if (family.mrope) {
+    if (type == "mrope") type = "default";
+    const auto sections = params.integers("mrope_section");
+    if (!sections.empty() && std::accumulate(sections.begin(), sections.end(), int64_t{0}) != rope.dim / 2)
+      params.fail("mrope_section", fmt::format("numbers that add up to {}, half the rotated dimensions of a head", rope.dim / 2));
+    params.without_effect({"mrope_interleaved"});
+  }
+  if (type == "dynamic" && family.alpha && params.has("alpha")) {
+    // Another base, as long as a text is within max_position_embeddings.
     if (rope.dim < 4) params.fail("alpha", "none: it needs at least 4 rotated dimensions");
     rope.theta *= std::pow(params.real({"alpha"}), static_cast<double>(rope.dim) / static_cast<double>(rope.dim - 2));
     params.without_effect({"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"});
     return rope;
   }
+  if (type == "default") return rope;
 
   auto original_context = [&] {
     const std::string key = "original_max_position_embeddings";
@@ -56,14 +65,15 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
     rope.kind = RopeSpec::Kind::yarn;
     rope.original_context = original_context();
     rope.factor = params.real({"factor"}, static_cast<double>(a.context_length) / static_cast<double>(rope.original_context));
-    rope.beta_fast = params.real({"beta_fast"}, 32.0);
-    rope.beta_slow = params.real({"beta_slow"}, 1.0);
+    // A zero counts as absent here.
+    auto stated = [&](const char* key) { return params.has(key) && params.json().at(key) != 0; };
+    if (stated("beta_fast")) rope.beta_fast = params.real({"beta_fast"});
+    if (stated("beta_slow")) rope.beta_slow = params.real({"beta_slow"});
     rope.truncate = params.boolean("truncate", true);
     double magnitude = yarn_magnitude(rope.factor, 1);
-    auto stated = [&](const char* key) { return params.has(key) && params.json().at(key) != 0; };  // 0: as if it were not there
     if (stated("mscale") && stated("mscale_all_dim"))
       magnitude = yarn_magnitude(rope.factor, params.real({"mscale"})) / yarn_magnitude(rope.factor, params.real({"mscale_all_dim"}));
-    params.without_effect({"mscale", "mscale_all_dim"});  // one alone, or beside an attention_factor
+    params.without_effect({"beta_fast", "beta_slow", "mscale", "mscale_all_dim"});  // zeros, one alone, or beside an attention_factor
     rope.attention_factor = params.real({"attention_factor"}, magnitude);
   } else if (type == "longrope") {
     rope.kind = RopeSpec::Kind::longrope;
@@ -105,17 +115,21 @@ double real_of_two(const ConfigFields& params, const std::string& key, const Con
 
 }  // namespace
 
-void read_rope(const ConfigFields& fields, Architecture& a, const RopeDefaults& defaults) {
+ConfigFields rope_fields(const ConfigFields& fields) {
   const bool older = fields.has("rope_scaling") && fields.json().at("rope_scaling") != nlohmann::json::object();
   if (!older) fields.without_effect({"rope_scaling"});
-  const ConfigFields params = older ? fields.child("rope_scaling") : fields.has("rope_parameters") ? fields.child("rope_parameters") : empty_like(fields);
+  return older ? fields.child("rope_scaling") : fields.has("rope_parameters") ? fields.child("rope_parameters") : empty_like(fields);
+}
+
+void read_rope(const ConfigFields& fields, Architecture& a, const RopeDefaults& defaults) {
+  const ConfigFields params = rope_fields(fields);
   const double theta = real_of_two(params, "rope_theta", fields, defaults.theta_keys, defaults.theta, 1e15);
   double fraction = defaults.fraction;
   if (!defaults.fraction_keys.empty()) fraction = real_of_two(params, "partial_rotary_factor", fields, defaults.fraction_keys, defaults.fraction, 1);
-  a.ropes = {read_parameters(fields, params, a, theta, fraction, defaults.all_longrope)};
+  a.ropes = {read_parameters(fields, params, a, theta, fraction, defaults)};
 }
 
-void read_rope_per_layer_type(const ConfigFields& fields, Architecture& a, double global_theta, double local_theta) {
+void read_rope_per_layer_type(const ConfigFields& fields, Architecture& a, double global_theta, double local_theta, const std::string& local_key) {
   ConfigFields full = empty_like(fields), sliding = full;
   if (fields.has("rope_parameters")) {
     const ConfigFields both = fields.child("rope_parameters");
@@ -125,8 +139,10 @@ void read_rope_per_layer_type(const ConfigFields& fields, Architecture& a, doubl
   }
   if (fields.has("rope_scaling")) full = fields.child("rope_scaling");
   const double theta = real_of_two(full, "rope_theta", fields, {"rope_theta"}, global_theta, 1e15);
-  const double local = real_of_two(sliding, "rope_theta", fields, {"rope_local_base_freq"}, local_theta, 1e15);
-  a.ropes = {read_parameters(fields, full, a, theta, 1, false), read_parameters(fields, sliding, a, local, 1, false)};
+  const double local = real_of_two(sliding, "rope_theta", fields, {local_key}, local_theta, 1e15);
+  for (const ConfigFields* params : {&full, &sliding})
+    if (fields.has("rope_parameters") && !params->boolean("truncate", true)) params->fail("truncate", "true: it is not seen in parameters of one kind of layer");
+  a.ropes = {read_parameters(fields, full, a, theta, 1, {}), read_parameters(fields, sliding, a, local, 1, {})};
 }
 
 }  // namespace qb

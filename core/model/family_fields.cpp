@@ -140,6 +140,13 @@ void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, c
   }
 }
 
+void read_qwen_windows(const ConfigFields& f, Architecture& a) {
+  if (!f.boolean("use_sliding_window", false)) return f.without_effect({"sliding_window", "max_window_layers"});
+  const int64_t window = f.integer({"sliding_window"}, 4096);
+  const int64_t first = f.integer({"max_window_layers"}, 28, 0);
+  set_layer_windows(f, a, window, [&](int64_t i) { return i >= first; });
+}
+
 void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used, const std::string& used_key) {
   a.experts = f.integer(count_keys, {}, 1, kMaxExperts);
   a.experts_per_token = f.integer({used_key}, used > 0 ? std::optional<int64_t>(used) : std::nullopt, 1, kMaxExperts);

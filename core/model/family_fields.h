@@ -27,6 +27,8 @@ void llama_like(const ConfigFields& f, Architecture& a, int64_t kv_heads, const 
 void set_window(const ConfigFields& f, Architecture& a, std::optional<int64_t> missing);
 // layer_types, one per block; `sliding` says which blocks slide where the configuration does not.
 void set_layer_windows(const ConfigFields& f, Architecture& a, int64_t window, const std::function<bool(int64_t)>& sliding);
+// Qwen's: sliding layers from max_window_layers on, where use_sliding_window says so.
+void read_qwen_windows(const ConfigFields& f, Architecture& a);
 // Numbers of experts and how many of them serve a token; used 0: the configuration must say.
 void read_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used,
                   const std::string& used_key = "num_experts_per_tok");
@@ -48,13 +50,13 @@ std::vector<HarmlessKey> deepseek_harmless(std::vector<HarmlessKey> more);
 // Qwen's experts: their numbers and widths, and which blocks have them.
 void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used);
 
-// Rows of families whose layers are of several kinds: Qwen3-Next, Qwen3.5, LFM2 (in families_hybrid.cpp).
-std::vector<Family> hybrid_families();
-
-// Rows of families with LayerNorm and one matrix for queries, keys and values: BLOOM, Falcon, GPT-NeoX (in families_fused.cpp).
+// Rows of the table, a file a kind of family: with LayerNorm and one matrix for queries, keys and values (BLOOM, Falcon, GPT-NeoX);
+// dense with RMS norms; dense with layer norms; with experts; with latent attention; with layers of several kinds.
 std::vector<Family> fused_families();
-// Families with experts (in families_experts.cpp), and those with latent attention (in families_latent.cpp).
+std::vector<Family> dense_families();
+std::vector<Family> layer_norm_families();
 std::vector<Family> expert_families();
 std::vector<Family> latent_families();
+std::vector<Family> hybrid_families();
 
 }  // namespace qb

@@ -39,9 +39,12 @@ void translate_rope(const GgufFile& file, const GgufForm& form, GgufTranslator& 
       t.real("rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast");
       t.real("rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow");
       const double factor = t.real_of("rope.scaling.factor").value_or(1), attention = t.real_of("rope.scaling.attn_factor").value_or(1);
+      const double divided = t.real_of("rope.scaling.yarn_log_multiplier").value_or(0);
+      t.real("rope.scaling.yarn_log_multiplier", "rope_scaling.mscale_all_dim");
       t.real("rope.scaling.attn_factor", "rope_scaling.attention_factor");
-      if (attention != 1 && factor > 1) t.set("rope_scaling.attention_factor", attention * (1 + 0.1 * std::log(factor)));
-      if (attention == 1) t.set("rope_scaling.attention_factor", nullptr);
+      auto magnitude = [&](double scale) { return factor > 1 ? 1 + 0.1 * scale * std::log(factor) : 1.0; };
+      t.set("rope_scaling.attention_factor", nullptr);
+      if (attention != 1 || divided != 0) t.set("rope_scaling.attention_factor", attention * magnitude(1) / (divided != 0 ? magnitude(divided) : 1));
     }
   } else if (auto scale = t.real_of("rope.scale_linear"); scale && *scale != 1) {
     t.set("rope_scaling.rope_type", "linear");

@@ -9,15 +9,20 @@
 namespace qb {
 namespace {
 
-// Whether a value is rotated by position with its pairs half a head apart.
-bool rotated_by_halves(const LayerGraph& graph, ValueId id, int64_t& heads) {
+// Whether a value is made for the scores of attention, with rotated pairs half a head apart (or none: converters do not look).
+bool pairs_lie_apart(const LayerGraph& graph, ValueId id, int64_t& heads) {
   for (int reader : graph.value(id).readers) {
     const Operation& operation = graph.operations()[static_cast<size_t>(reader)];
     if (const auto* rotary = std::get_if<RotaryOp>(&operation.kind)) {
       heads = rotary->heads;
       return !rotary->interleaved;
     }
-    if (std::holds_alternative<NormOp>(operation.kind) && rotated_by_halves(graph, operation.outputs.front(), heads)) return true;
+    if (const auto* attention = std::get_if<AttentionOp>(&operation.kind)) {
+      heads = operation.inputs[0] == id ? attention->heads : attention->kv_heads;
+      return operation.inputs[2] != id;
+    }
+    const bool passes = std::holds_alternative<NormOp>(operation.kind) || std::holds_alternative<ClampOp>(operation.kind) || std::holds_alternative<PositionScaleOp>(operation.kind);
+    if (passes && pairs_lie_apart(graph, operation.outputs.front(), heads)) return true;
   }
   return false;
 }
@@ -78,7 +83,7 @@ std::vector<int64_t> stored_rows(const LayerGraph& graph, int linear, const Line
   for (size_t o = 0; o < outputs.size(); ++o) {
     const int64_t width = outputs[o].width();
     int64_t heads = 1;
-    const bool interleave = form.permuted && rotated_by_halves(graph, operation.outputs[o], heads);
+    const bool interleave = form.permuted && pairs_lie_apart(graph, operation.outputs[o], heads);
     const ValueHeads values = form.tiled_heads ? heads_before_rule(graph, operation.outputs[o]) : ValueHeads{};
     const int64_t dim = width / heads;
     for (int64_t c = 0; c < width; ++c) {
@@ -221,11 +226,25 @@ class GgufNames {
       entry.joined = true;
       return add(spec, std::move(entry), {{a_.heads, l.kv_rank, l.nope_dim}, {a_.heads, l.value_dim, l.kv_rank}});
     }
+    std::vector<int64_t> shape = spec.shape;
     entry.stored = {whole};
     // The whole of what is split otherwise: rows of a delta rule's key heads keep their places, others are values one after the other.
     const auto& made = layer.graph.linear(static_cast<int>(index)).outputs;
     if (!form_.tiled_heads && std::any_of(made.begin(), made.end(), [&](ValueId id) { return heads_before_rule(layer.graph, id).key_heads > 0; })) entry.order.clear();
-    add(spec, std::move(entry), {spec.shape});
+    // Others fuse queries, keys and values of any family.
+    const std::string fused = prefix + a_.gguf.qkv + suffix;
+    const std::vector<std::string> parts = {a_.gguf.q, a_.gguf.k, a_.gguf.v};
+    if (!base_.contains(whole) && base_.contains(fused) && std::find(parts.begin(), parts.end(), linear.gguf) != parts.end()) {
+      entry.stored = {fused};
+      entry.part = true;
+      shape[0] = 0;
+      for (const std::string& part : parts) {
+        for (const LinearSpec& other : layer.linears)
+          if (other.gguf == part) shape[0] += other.out;
+        if (part == linear.gguf) entry.first_row = shape[0] - linear.out;
+      }
+    }
+    add(spec, std::move(entry), {shape});
   }
 
   const TensorSource& base_;

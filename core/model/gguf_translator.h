@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
@@ -52,6 +53,25 @@ class GgufTranslator {
     taken_.insert(key);
     const auto* list = per_layer(key);
     return list ? *list : std::vector<int64_t>();
+  }
+  void must_be_real(const std::string& key, double expected) {
+    taken_.insert(key);
+    if (auto value = file_.real(full(key)); value && std::abs(*value - expected) > 1e-6 * expected)
+      throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}", origin_, full(key), *value, expected));
+  }
+  // sliding_window, and layer_types from a list of booleans; without such a list each n-th block sees everything.
+  void window_pattern(int64_t n) {
+    integer("attention.sliding_window", "sliding_window");
+    std::vector<std::string> types;
+    for (int64_t i = 1; i <= std::clamp<int64_t>(integer_of("block_count").value_or(0), 0, 1 << 16); ++i) types.push_back(i % n == 0 ? "full_attention" : "sliding_attention");
+    spell("attention.sliding_window_pattern", "layer_types");
+    if (const auto it = file_.metadata().find(full("attention.sliding_window_pattern")); it != file_.metadata().end()) {
+      const auto* slides = std::get_if<std::vector<bool>>(&it->second.value);
+      if (!slides || slides->size() != types.size())
+        throw InputError(fmt::format("{}: key \"{}\" is no list of {} booleans, one for each block", origin_, full("attention.sliding_window_pattern"), types.size()));
+      for (size_t i = 0; i < types.size(); ++i) types[i] = (*slides)[i] ? "sliding_attention" : "full_attention";
+    }
+    set("layer_types", types);
   }
   // What the file says otherwise than by a key.
   template <typename T>

@@ -17,7 +17,8 @@ std::vector<std::string> spellings(const std::string& name) {
   for (const char* prefix : {"model.", "transformer.", "gpt_neox."})
     if (name.rfind(prefix, 0) == 0) all.push_back(name.substr(std::string_view(prefix).size()));
   all.push_back("language_model." + name);
-  if (name.rfind("model.", 0) == 0) all.push_back("model.language_model." + name.substr(6));
+  for (const char* part : {"model.language_model.", "model.text_model."})
+    if (name.rfind("model.", 0) == 0) all.push_back(part + name.substr(6));
   return all;
 }
 

@@ -1,0 +1,111 @@
+"""Dense families and text models inside multimodal ones against transformers, from Hugging Face folders and from GGUF files. One process serves all."""
+import json
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import gguf_zoo_dense
+import model_zoo
+import zoo_dense
+from test_models import assert_close, token_ids
+
+WRAPPERS = [name for name, make in zoo_dense.wrappers().items() if make is not None]
+
+
+@pytest.fixture(scope="module")
+def server(tool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    save_file({"ids": token_ids()}, folder / "ids.safetensors")
+    with subprocess.Popen([tool("model_logits"), "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        def ask(model):
+            process.stdin.write(f"{model}\t{folder / 'ids.safetensors'}\t{folder / 'out.safetensors'}\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            return answer["error"] if answer else load_file(folder / "out.safetensors")["logits"]
+        yield ask
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("name", zoo_dense.MODELS)
+def test_logits_match_transformers(name, server, tmp_path):
+    model = zoo_dense.save_model(name, tmp_path / "model")
+    assert_close(server(tmp_path / "model"), zoo_dense.reference_logits(model, token_ids()))
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_text_inside_a_multimodal_model(name, server, tmp_path):
+    model = zoo_dense.save_wrapper(name, tmp_path / "model")
+    reference = zoo_dense.reference_logits(model, token_ids())
+    assert_close(server(tmp_path / "model"), reference)
+    if name in ("qwen2-vl", "qwen2-5-vl"):
+        zoo_dense.flatten_text_config(tmp_path / "model")
+        assert_close(server(tmp_path / "model"), reference)
+
+
+@pytest.mark.parametrize("name, save", {
+    "baichuan-7b": zoo_dense.save_baichuan,
+    "baichuan-13b": lambda folder: zoo_dense.save_baichuan(folder, alibi=True),
+    "baichuan-2": lambda folder: zoo_dense.save_baichuan(folder, normalised_head=True),
+    "minicpm": zoo_dense.save_minicpm,
+    "minicpm-untied": lambda folder: zoo_dense.save_minicpm(folder, tied=False),
+    "chatglm": zoo_dense.save_chatglm,
+    "chatglm-unbiased": lambda folder: zoo_dense.save_chatglm(folder, rope_ratio=50, bias=False),
+}.items())
+def test_families_outside_transformers_match_the_model_that_they_are(name, save, server, tmp_path):
+    logits = save(tmp_path / "model")
+    assert_close(server(tmp_path / "model"), logits(token_ids()).float())
+
+
+@pytest.mark.parametrize("name", gguf_zoo_dense.CONVERTED)
+def test_gguf_logits_match_transformers(name, server, tmp_path):
+    model = zoo_dense.make_model(name, **gguf_zoo_dense.CHANGES.get(name, {}))
+    gguf_zoo_dense.write(name, model, tmp_path / "model.gguf")
+    assert_close(server(tmp_path / "model.gguf"), zoo_dense.reference_logits(model, token_ids()))
+
+
+@pytest.mark.parametrize("name", ["olmo", "cohere", "exaone4"])
+def test_gguf_with_queries_keys_and_values_in_one_tensor(name, server, tmp_path):
+    model = zoo_dense.make_model(name)
+    gguf_zoo_dense.write(name, model, tmp_path / "model.gguf", fuse=True)
+    assert_close(server(tmp_path / "model.gguf"), zoo_dense.reference_logits(model, token_ids()))
+
+
+@pytest.mark.parametrize("name, arch", [("qwen2-plain", "qwen2vl"), ("qwen3", "qwen3vl"), ("granite", "minicpm"), ("llama", "baichuan")])
+def test_gguf_of_text_models_under_another_name(name, arch, server, tmp_path):
+    # Qwen's vision models have the text models' tensors; MiniCPM's and Baichuan's are those of a Granite and a Llama, in GGUF too.
+    changes = {"granite": {"attention_multiplier": 8 ** -0.5}, "llama": {"num_key_value_heads": 4}}
+    model = model_zoo.make_model(name, **changes.get(name, {}))
+    gguf_zoo_dense.write(name, model, tmp_path / "model.gguf", arch=arch)
+    assert_close(server(tmp_path / "model.gguf"), model_zoo.reference_logits(model, token_ids()))
+
+
+@pytest.mark.parametrize("name, key, value", [
+    ("gemma", "hidden_activation", "relu"), ("olmo3", "rope_parameters", {"rope_type": "default", "rope_theta": 1e4}), ("smollm3", "layer_types", ["sliding_attention"] * 4),
+    ("ministral3-sliding", "layer_types", ["full_attention"] * 3), ("cohere2", "head_dim", 8), ("cohere2", "use_parallel_block", False), ("nemotron", "rope_percent", 0.25),
+    ("gptj", "rotary_dim", 7), ("gpt2", "add_cross_attention", True), ("hunyuan-dense", "use_cla", True), ("gemma", "use_bidirectional_attention", True),
+    ("gemma", "model_type", "gemma3n_text"), ("olmo", "layer_norm_eps", 1e-3),
+])
+def test_values_that_are_not_computed_are_refused(name, key, value, server, tmp_path):
+    zoo_dense.save_model(name, tmp_path / "model")
+    model_zoo.edit_config(tmp_path / "model", lambda c: c.update({key: value}))
+    answer = server(tmp_path / "model")
+    assert isinstance(answer, str) and f'"{key}"' in answer, answer
+
+
+def test_the_whole_model_says_whether_embeddings_are_tied(server, tmp_path):
+    model = zoo_dense.save_wrapper("smolvlm", tmp_path / "model")
+    reference = zoo_dense.reference_logits(model, token_ids())
+    model_zoo.edit_config(tmp_path / "model", lambda c: c["text_config"].update(tie_word_embeddings=False))
+    assert_close(server(tmp_path / "model"), reference)
+    model_zoo.edit_config(tmp_path / "model", lambda c: c.pop("tie_word_embeddings"))
+    assert "lm_head.weight" in server(tmp_path / "model")  # untied is this class's default, and no head is stored
+
+
+def test_a_text_part_may_leave_out_its_class_defaults(server, tmp_path):
+    # The defaults make large models: what is checked is that they are taken, by the shape that is asked for.
+    zoo_dense.save_wrapper("idefics2", tmp_path / "model")
+    model_zoo.edit_config(tmp_path / "model", lambda c: [c["text_config"].pop(key) for key in ("model_type", "intermediate_size")])
+    answer = server(tmp_path / "model")
+    assert isinstance(answer, str) and "14336" in answer, answer
