@@ -279,6 +279,30 @@ def test_a_model_that_no_rotation_passes_is_refused_with_the_reason(name, tool, 
     assert done.returncode == 3 and "quarot" in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.fixture(scope="module")
+def rotated_block_error(tool, tmp_path_factory):
+    """Error of the first block's output at 8 bits, by what follows a QuaRot that also rotates at run time."""
+    errors = {}
+
+    def measure(following):
+        if following not in errors:
+            folder = tmp_path_factory.mktemp("rotated")
+            done = run(tool, folder, recipe(folder, f"{{method: quarot, online_down: true, online_heads: true}}{following}, rtn", bits=8, samples=4), "--json")
+            assert done.returncode == 0, done.stderr
+            errors[following] = json.loads(done.stdout)[0]["blocks"][0]["output_relative_error"]
+        return errors[following]
+    return measure
+
+
+@pytest.mark.parametrize("following", [", awq", ", {method: awq, objective: module, samples: 2}", ", {method: smoothquant, linears: true}", ", {method: smoothquant, linears: true}, awq"])
+def test_scales_do_not_cross_a_rotation_at_run_time(following, rotated_block_error):
+    # v→o and up→down are mixed by a Hadamard in between: a factor there would change the function, while each layer's own
+    # error, which starts from the changed reference, would not show it.
+    alone = rotated_block_error("")
+    assert 0 < alone < 0.006
+    assert rotated_block_error(following) < 1.5 * alone
+
+
 def test_shortgpt_drops_the_blocks_of_least_influence(tool, tmp_path):
     model = save_model("llama", tmp_path / "model")
     ids = torch.randint(0, 96, (2, 40), generator=torch.Generator().manual_seed(1))
