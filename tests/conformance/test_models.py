@@ -102,7 +102,7 @@ def test_a_mistral_with_layer_types_is_a_ministral(tmp_path, our_logits):
     # transformers reads such a configuration as a Ministral's: some layers slide, the others see all.
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     torch.manual_seed(0)
-    model = model_zoo.hf.MinistralForCausalLM._from_config(model_zoo.hf.MinistralConfig(**model_zoo.plain(sliding_window=24, layer_types=kinds)), attn_implementation="eager")
+    model = model_zoo.hf.MinistralForCausalLM._from_config(model_zoo.hf.MinistralConfig(**model_zoo.plain(head_dim=8, sliding_window=24, layer_types=kinds)), attn_implementation="eager")
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.3 * torch.randn_like(value))
@@ -123,6 +123,14 @@ def test_gguf_yarn_with_its_own_ramp_and_magnitude(changes, tmp_path, our_logits
     gguf_zoo.write("llama-yarn", model, tmp_path / "model.gguf")
     ids = token_ids()
     assert_close(our_logits(tmp_path / "model.gguf", ids)["logits"], model_zoo.reference_logits(model, ids))
+
+
+def test_zeros_among_yarns_parameters_count_as_absent(tmp_path, our_logits):
+    scaling = model_zoo.rope("yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.7, mscale_all_dim=0.0, beta_fast=0, beta_slow=0)
+    model = model_zoo.make_model("llama-yarn", rope_parameters=scaling)
+    model.save_pretrained(tmp_path / "model")
+    ids = token_ids()
+    assert_close(our_logits(tmp_path / "model", ids)["logits"], model_zoo.reference_logits(model, ids))
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen2-moe"])
