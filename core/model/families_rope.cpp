@@ -40,7 +40,7 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
 
   auto original_context = [&] {
     const std::string key = "original_max_position_embeddings";
-    if (!fields.has(key) && all_longrope) fields.fail(key, "a number of tokens");  // Phi-3: a default of 4096 hides the rope's own
+    if (!fields.has(key) && family.all_longrope) fields.fail(key, "a number of tokens");  // Phi-3: a default of 4096 hides the rope's own
     if (!fields.has(key)) return params.integer({key}, a.context_length);
     const int64_t value = fields.integer({key});
     if (params.has(key) && params.integer({key}) != value) params.fail(key, fmt::format("{}, as {} says", value, fields.spell(key)));

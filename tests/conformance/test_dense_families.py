@@ -109,3 +109,15 @@ def test_a_text_part_may_leave_out_its_class_defaults(server, tmp_path):
     model_zoo.edit_config(tmp_path / "model", lambda c: [c["text_config"].pop(key) for key in ("model_type", "intermediate_size")])
     answer = server(tmp_path / "model")
     assert isinstance(answer, str) and "14336" in answer, answer
+
+
+# What can be folded: norms into what reads them, values into the output projection, the up side of a gate into down.
+@pytest.mark.parametrize("name, groups", [("glm4", 4), ("gemma", 4), ("cohere", 3), ("gpt2", 3), ("nemotron", 3), ("arcee", 3), ("olmo", 2), ("olmo2", 2), ("exaone4", 2),
+                                          ("phi", 2), ("gptj", 2)])
+def test_scaled_channels_keep_the_function(name, groups, tool, tmp_path):
+    zoo_dense.save_model(name, tmp_path / "model")
+    done = subprocess.run([tool("rescale_blocks"), tmp_path / "model"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        block, found, difference, statistics = line.split()
+        assert int(found) == groups and float(difference) < 1e-5 and float(statistics) < 1e-4, line

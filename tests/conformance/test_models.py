@@ -125,6 +125,14 @@ def test_gguf_yarn_with_its_own_ramp_and_magnitude(changes, tmp_path, our_logits
     assert_close(our_logits(tmp_path / "model.gguf", ids)["logits"], model_zoo.reference_logits(model, ids))
 
 
+def test_zeros_among_yarns_parameters_count_as_absent(tmp_path, our_logits):
+    scaling = model_zoo.rope("yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.7, mscale_all_dim=0.0, beta_fast=0, beta_slow=0)
+    model = model_zoo.make_model("llama-yarn", rope_parameters=scaling)
+    model.save_pretrained(tmp_path / "model")
+    ids = token_ids()
+    assert_close(our_logits(tmp_path / "model", ids)["logits"], model_zoo.reference_logits(model, ids))
+
+
 @pytest.mark.parametrize("name", ["mixtral", "qwen2-moe"])
 def test_experts_fused_in_one_tensor(name, tmp_path, our_logits):
     model = model_zoo.make_model(name)
