@@ -276,8 +276,8 @@ const std::vector<Family>& families() {
     for (const auto& more : {dense_families(), layer_norm_families(), multimodal_families(), expert_families(), latent_families(), hybrid_families()})
       rows.insert(rows.end(), more.begin(), more.end());
     rows.insert(rows.end(), {
-        {"llama", "Llama 1/2/3.x, SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
-        {"mistral", "Mistral, Ministral", {"mistral", "ministral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
+        {"llama", "Llama 1/2/3.x and SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},
+        {"mistral", "Mistral and Ministral", {"mistral", "ministral"}, llama_gguf("mistral"), llama_names(), configure_mistral},
         {"mixtral", "Mixtral", {"mixtral"}, llama_gguf("mixtral"), mixtral_names(), configure_mixtral, {{"expert_weights_norm", {true}}}},
         {"granite", "Granite", {"granite"}, llama_gguf("granite"), llama_names(), configure_granite},
         // Chunks of the long-context variants are longer than any window that is run here.

@@ -112,7 +112,7 @@ std::vector<Family> latent_families() {
   const std::vector<HarmlessKey> third = deepseek_harmless({{"scoring_func", {"sigmoid"}}, {"topk_method", {"noaux_tc"}}});
   return {
       {"deepseek_v2", "DeepSeek V2", {"deepseek_v2"}, {}, latent_names(), configure_deepseek_v2, deepseek_harmless({{"scoring_func", {"softmax"}}})},
-      {"deepseek_v3", "DeepSeek V3/R1, Kimi K2, Moonlight", {"deepseek_v3", "kimi_k2"}, deepseek_gguf("deepseek2"), with_choice_bias(latent_names()), configure_deepseek_v3, third},
+      {"deepseek_v3", "DeepSeek V3/R1 and Kimi K2", {"deepseek_v3", "kimi_k2"}, deepseek_gguf("deepseek2"), with_choice_bias(latent_names()), configure_deepseek_v3, third},
       {"glm4_moe_lite", "GLM-4.7 Flash", {"glm4_moe_lite"}, {}, with_choice_bias(latent_names()), configure_glm4_moe_lite, third},
       {"youtu", "Youtu", {"youtu"}, {}, latent_names(), configure_youtu, deepseek_harmless({{"embedding_initializer_range", {}}})},
       {"mistral4", "Mistral 4", {"mistral4"}, deepseek_gguf("mistral4"), latent_names(), configure_mistral4, deepseek_harmless({})},

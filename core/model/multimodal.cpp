@@ -133,7 +133,7 @@ std::string translate_qwen_vl(GgufTranslator& t) {
 std::vector<Family> multimodal_families() {
   // Qwen2-VL's and Qwen2.5-VL's published configurations hold the text model's keys beside the others.
   return {
-      {"qwen2_vl", "Qwen2-VL (text)", {"qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"}, {.names = {"qwen2vl"}, .translate = translate_qwen_vl}, llama_names(), configure_qwen2_vl,
+      {"qwen2_vl", "Qwen2-VL and Qwen2.5-VL (text)", {"qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"}, {.names = {"qwen2vl"}, .translate = translate_qwen_vl}, llama_names(), configure_qwen2_vl,
        {{"vision_config", {}}, {"rope.dimension_sections", {}}}},
       {"qwen3_vl", "Qwen3-VL (text)", {"qwen3_vl", "qwen3_vl_text"}, {.names = {"qwen3vl"}, .translate = translate_qwen_vl}, qwen3_names(), configure_qwen3_vl,
        {{"rope.dimension_sections", {}}, {"n_deepstack_layers", {}}}},

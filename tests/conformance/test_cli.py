@@ -266,3 +266,12 @@ def test_a_terminal_gets_a_bar_within_its_width(qbench):
     os.close(ours)
     lines = text.decode().split("\r\x1b[K")
     assert len(lines) > 2 and max(map(len, lines)) <= 60
+
+
+def test_the_readme_names_the_families_of_the_table(tool):
+    families = json.loads(subprocess.run([tool("qbench"), "families", "--json"], capture_output=True, text=True, check=True).stdout)
+    titles = [title + star for title, star in sorted(((f["title"], "*" if f["gguf"] else "") for f in families), key=lambda row: row[0].lower())]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"in GGUF too): {', '.join(titles)}." in readme
+    kinds = [kind for f in families for kind in f["model_types"]]
+    assert len(kinds) == len(set(kinds)), "a model_type in two rows"
