@@ -167,7 +167,8 @@ std::string translate_deepseek2(GgufTranslator& t) {
   if (const auto stored = t.real_of("rope.scaling.yarn_log_multiplier"); stored && t.has("rope_scaling")) {
     t.real("rope.scaling.yarn_log_multiplier", "rope_scaling.mscale_all_dim");
     t.set("rope_scaling.mscale_all_dim", *stored * 10);
-    t.set("rope_scaling.mscale", *stored * 10);  // not stored, and taken for the same
+    t.set("rope_scaling.mscale", *stored * 10);  // not stored, and taken for the same: cosines and sines are as they are
+    t.set("rope_scaling.attention_factor", nullptr);
   }
   leave_out_next_tokens(t);
   const bool mistral = t.arch() == "mistral4";

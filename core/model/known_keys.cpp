@@ -58,7 +58,7 @@ std::string one_of(const std::vector<nlohmann::json>& values, bool list) {
 const std::vector<HarmlessKey>& harmless_keys() {
   static const std::vector<HarmlessKey> keys = {
       // Who wrote it and with what.
-      {"architectures", {}}, {"auto_map", {}}, {"transformers_version", {}}, {"torch_dtype", {}}, {"dtype", {}}, {"_name_or_path", {}},
+      {"architectures", {}}, {"auto_map", {}}, {"transformers_version", {}}, {"torch_dtype", {}}, {"dtype", {}}, {"_name_or_path", {}}, {"_model_name_or_path", {}},
       {"name_or_path", {}}, {"_commit_hash", {}}, {"transformers.js_config", {}}, {"unsloth_*", {}}, {"is_llama_config", {}},
       {"tokenizer_class", {}}, {"license", {}}, {"language", {}}, {"custom_pipelines", {}}, {"trust_remote_code", {}}, {"base_model_*_plan", {}},
       // Tokens and limits that the tokenizer or a caller uses.

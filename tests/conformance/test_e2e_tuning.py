@@ -179,7 +179,7 @@ def test_a_damaged_file_of_scales_is_told(tool, tmp_path):
 
 
 @pytest.mark.parametrize("pipeline, said", [
-    ("{method: e2e_tuning}, rtn", "comes last"),
+    ("{method: e2e_tuning}, rtn", "put e2e_tuning behind rtn"),
     ("spqr, {method: e2e_tuning}", "few bits"),
     ("{method: e2e_tuning}", None),
 ])

@@ -126,9 +126,9 @@ def test_sizes_that_do_not_fit_together(tmp_path, tool):
 
 def test_unknown_architecture_names_the_known_ones(tmp_path, tool):
     model_zoo.save_model("llama", tmp_path / "model")
-    model_zoo.edit_config(tmp_path / "model", lambda c: c.update(model_type="mamba"))
+    model_zoo.edit_config(tmp_path / "model", lambda c: c.update(model_type="unheard_of"))
     (line,) = inspect(tool, [tmp_path / "model"])
-    assert_refused(line, "config.json", '"mamba"', "llama", "qwen3_moe", "internlm2")
+    assert_refused(line, "config.json", '"unheard_of"', "llama", "qwen3_moe", "internlm2")
 
 
 def test_quantized_checkpoints_are_refused_by_name(tmp_path, tool):
@@ -308,7 +308,8 @@ def test_gguf_tensors_and_metadata_are_checked(tmp_path, tool):
             cases.append(([key], rewrite(tmp_path / f"t{len(cases)}.gguf", keys={key: value})))
     for key in ("llama.block_count", "llama.embedding_length", "llama.attention.head_count", "llama.feed_forward_length"):
         cases.append(([key, "missing"], rewrite(tmp_path / f"t{len(cases)}.gguf", drop_key=key)))
-    cases.append((["mamba", "qwen2moe"], rewrite(tmp_path / "arch.gguf", arch="mamba")))
+    cases.append((["unheard_of", "qwen2moe"], rewrite(tmp_path / "arch.gguf", arch="unheard_of")))
+    cases.append((["mamba", "state-space"], rewrite(tmp_path / "ssm.gguf", arch="mamba")))
     for (needles, path), line in zip(cases, inspect(tool, [path for _, path in cases])):
         if needles is None:
             assert line["tied"], line  # without output.weight the embedding is the head
