@@ -17,7 +17,7 @@ ValueTap Collector::tap(const Control& control, std::optional<ValueId> of) {
 }
 
 void Collector::add(ValueId value, const at::Tensor& x) {
-  SubsetStatistics& s = values_[value];
+  ValueStatistics& s = values_[value];
   const int64_t in = x.size(1);
   if (x.size(0) == 0) return;
   auto wants = [&](Statistic what) { return (wanted_ & static_cast<Statistics>(what)) != 0; };
@@ -54,7 +54,7 @@ void Collector::sample(ValueId value, const at::Tensor& rows) {
   kept.count += count;
 }
 
-std::map<ValueId, SubsetStatistics> Collector::take() {
+std::map<ValueId, ValueStatistics> Collector::take() {
   for (auto& [value, s] : values_) {
     if (s.gram.defined()) s.gram = complete_gram(s.gram);
     if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);

@@ -14,7 +14,7 @@ class Collector {
   // Sees control at every value. of: only this one.
   ValueTap tap(const Control& control, std::optional<ValueId> of = {});
   // Finishes means; the collector is empty afterwards.
-  std::map<ValueId, SubsetStatistics> take();
+  std::map<ValueId, ValueStatistics> take();
 
  private:
   struct Sample {
@@ -25,7 +25,7 @@ class Collector {
   void sample(ValueId value, const at::Tensor& rows);
   Statistics wanted_;
   int64_t stride_, rows_;
-  std::map<ValueId, SubsetStatistics> values_;
+  std::map<ValueId, ValueStatistics> values_;
   std::map<ValueId, Sample> sampled_;
 };
 

@@ -159,7 +159,7 @@ class Run {
       methods_[s]->apply(work);
     }
     control_.checkpoint();
-    for (auto& [subset, statistics] : work.statistics) statistics.gram.reset();  // the largest of all, and nobody reads them any more
+    for (auto& [value, statistics] : work.statistics) statistics.gram.reset();  // the largest of all, and nobody reads them any more
     use_current_weights(work);
     report("propagate", index, "", 0.8);
     const at::Tensor quantized_output = float_hidden_ ? quantized_pass(block) : at::Tensor();
@@ -175,14 +175,14 @@ class Run {
   // Stages still want the block's inputs after the pass that collects.
   bool keeps_inputs() const { return hidden_ && (outputs_ || wants(Statistic::again)); }
 
-  SubsetStatistics collect_again(const Block& block, ValueId value, Statistics what) {
+  ValueStatistics collect_again(const Block& block, ValueId value, Statistics what) {
     Collector collector(what, kMeasuredRows, hidden_->tokens());
     ForwardContext context;
     context.at_value = collector.tap(control_, value);
     context.stop_at = value;
     for (size_t b = 0; b < hidden_->batches(); ++b) float_decoder_.forward(block, (*hidden_)[b].to(job_.device), context);
     auto all = collector.take();
-    return all.empty() ? SubsetStatistics{} : std::move(all.begin()->second);
+    return all.empty() ? ValueStatistics{} : std::move(all.begin()->second);
   }
 
   LinearWork begin(const Linear& linear) const {

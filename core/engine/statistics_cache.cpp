@@ -80,7 +80,7 @@ BlockStatistics decode(const NamedTensors& tensors, at::Device device, const fs:
     if (dot == std::string::npos) continue;
     const std::string what = name.substr(dot);
     const ValueId value = std::stoi(name.substr(0, dot));  // what we wrote: the checksum has been compared
-    SubsetStatistics& s = statistics[value];
+    ValueStatistics& s = statistics[value];
     auto own = [&] { return tensor.to(device, tensor.scalar_type(), false, true); };  // stages write to what they are given; files are mapped
     if (what == kTokens) s.tokens = tensor.item<int64_t>();
     else if (what == kGram) halves[value] = tensor;
@@ -90,7 +90,7 @@ BlockStatistics decode(const NamedTensors& tensors, at::Device device, const fs:
     else if (what == kRows) s.rows = own();
   }
   for (const auto& [value, half] : halves) {
-    SubsetStatistics& s = statistics[value];
+    ValueStatistics& s = statistics[value];
     const int64_t n = s.abs_max.defined() ? s.abs_max.numel() : 0;
     if (half.numel() != n * (n + 1) / 2) throw InputError(fmt::format("{}: a Gram matrix of {} numbers for {} channels", path.string(), half.numel(), n));
     s.gram = whole(half, n).to(device);

@@ -11,7 +11,7 @@ namespace qb {
 
 struct EngineJob;
 
-using BlockStatistics = std::map<ValueId, SubsetStatistics>;
+using BlockStatistics = std::map<ValueId, ValueStatistics>;
 
 // The statistics of a float model's blocks, kept between the runs of one model on one calibration set:
 // root/<key>/block-0000.safetensors. Nothing here fails a run: what cannot be read is collected anew, what cannot be written

@@ -97,7 +97,7 @@ struct InputMeasure {
   std::vector<OutlierChannel> outliers;
 };
 
-InputMeasure measure_input(ValueId value, const SubsetStatistics& statistics, const std::optional<QuantSpec>& activations) {
+InputMeasure measure_input(ValueId value, const ValueStatistics& statistics, const std::optional<QuantSpec>& activations) {
   InputMeasure input{value, activations};
   // Quantized in the run's dtype, as the forward pass does it.
   input.x = statistics.rows.to(at::kFloat);

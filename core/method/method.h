@@ -21,9 +21,9 @@ enum class Statistic : unsigned {
 };
 using Statistics = unsigned;  // bits of Statistic
 
-// Of one subset's shared input X [tokens, in]. Undefined where nobody asked. A stage that transforms a subset's input
+// Of one value X [tokens, in] that linears read. Undefined where nobody asked. A stage that transforms a value
 // transforms its statistics too, so that the stages after it see the truth.
-struct SubsetStatistics {
+struct ValueStatistics {
   int64_t tokens = 0;
   at::Tensor gram;      // XᵀX [in, in] float32
   at::Tensor abs_max;   // [in] float32
@@ -68,7 +68,7 @@ struct LinearWork {
 struct BlockWork {
   Block& block;  // as loaded, for forward passes (linears' weights only where samples or collect_again are). Norms (`others`) and biases that a stage replaces are stored with the run
   std::vector<LinearWork> linears;
-  std::map<ValueId, SubsetStatistics> statistics;  // of the values that linears read
+  std::map<ValueId, ValueStatistics> statistics;  // of the values that linears read
   const Decoder& decoder;
   uint64_t seed = 0;
   const Control& control;
@@ -76,7 +76,7 @@ struct BlockWork {
 
   const BlockSamples* samples = nullptr;  // when block_io was asked for
   // The statistics of one value with the block's weights as they are now (when `again` was asked for).
-  std::function<SubsetStatistics(ValueId value, Statistics what)> collect_again;
+  std::function<ValueStatistics(ValueId value, Statistics what)> collect_again;
 
   // XᵀX of what the linear reads, [in, in]; undefined where nobody asked for it or no calibration token came.
   at::Tensor gram_of(const LinearWork& linear) const {

@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
     linear.quantized = qb::quantize(weight, *scheme.weights);
     const at::Tensor after = linear.quantized->dequantize();
     work.linears.push_back(linear);
-    qb::SubsetStatistics statistics;
+    qb::ValueStatistics statistics;
     statistics.tokens = rows.size(0);
     statistics.rows = rows;
     statistics.abs_max = rows.abs().amax(0);

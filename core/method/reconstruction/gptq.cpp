@@ -45,7 +45,7 @@ class Gptq final : public Method {
   // A value's Gram matrix given what has been quantized before it.
   static void refresh(BlockWork& work, ValueId value) {
     use_current_weights(work);
-    SubsetStatistics fresh = work.collect_again(value, static_cast<Statistics>(Statistic::gram));
+    ValueStatistics fresh = work.collect_again(value, static_cast<Statistics>(Statistic::gram));
     if (fresh.gram.defined()) work.statistics[value].gram = fresh.gram;
   }
 
@@ -92,7 +92,7 @@ MethodInfo gptq_info() {
               {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
               {"sweeps", KnobType::integer, int64_t{0}, 0, 100, {}, "", "rounds over all columns after the last, each column anew given all others (coordinate descent)", "QuantEase, arXiv 2309.01885"},
               {"fit_scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error", "this program"},
-              {"true_sequential", KnobType::boolean, false, 0, 0, {}, "", "collect each subset's inputs anew after those before it are quantized", "GPTQ"},
+              {"true_sequential", KnobType::boolean, false, 0, 0, {}, "", "collect inputs anew after the linears before them are quantized", "GPTQ"},
           }};
 }
 

@@ -18,7 +18,7 @@ struct GptqOptions {
   int64_t block_size;  // columns whose errors reach the later columns in one product
 };
 
-// What the column loop needs of a subset's Gram matrix, shared by its linears.
+// What the column loop needs of a value's Gram matrix, shared by the linears that read it.
 struct GptqFactor {
   at::Tensor order;     // [in] int64: the column at each step
   at::Tensor upper;     // R [in, in] float32 in that order, upper triangular: G + damping = RRᵀ

@@ -7,7 +7,7 @@
 namespace qb {
 
 // Which input columns of a linear stay float16: [k] int64, ascending. May be empty.
-using ColumnChoice = std::function<at::Tensor(const LinearWork& linear, const SubsetStatistics& statistics)>;
+using ColumnChoice = std::function<at::Tensor(const LinearWork& linear, const ValueStatistics& statistics)>;
 
 // GPTQ on every quantized linear that leaves the chosen columns in float16; they take up what rounding the others costs.
 // Needs Statistic::gram. Rounds to nearest, and says so, where there is no usable Gram matrix.

@@ -11,7 +11,7 @@ class Owq final : public Method {
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
 
   void apply(BlockWork& work) override {
-    gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const SubsetStatistics& statistics) {
+    gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const ValueStatistics& statistics) {
       // Sensitivity of a column: what rounding it would add to the output error, H_jj·‖Δw_j‖².
       const at::Tensor error = quantize(linear.weight, *linear.spec, work.control).dequantize().sub_(linear.weight);
       return largest_columns(statistics.gram.diagonal() * error.square().sum(0), columns_of_share(linear, share_));

@@ -18,7 +18,7 @@ class Quik final : public Method {
   }
 
   void apply(BlockWork& work) override {
-    gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const SubsetStatistics& statistics) {
+    gptq_keeping_columns(work, options_, [&](const LinearWork& linear, const ValueStatistics& statistics) {
       return largest_columns(statistics.abs_max, share_ > 0 ? columns_of_share(linear, share_) : columns_);
     });
   }

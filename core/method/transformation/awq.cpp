@@ -22,7 +22,7 @@ struct Reader {
   at::Tensor weight;      // [rows, in]
   QuantSpec spec;
   std::optional<QuantSpec> activations;
-  const SubsetStatistics* statistics;
+  const ValueStatistics* statistics;
   double share;           // all output rows / searched rows
 };
 
@@ -101,7 +101,7 @@ class Awq final : public Method {
     return loss;
   }
 
-  Reader reader(const LinearWork& linear, const SubsetStatistics& statistics) const {
+  Reader reader(const LinearWork& linear, const ValueStatistics& statistics) const {
     const int64_t out = linear.info.out_features;
     Reader r{linear.weight, *linear.spec, linear.activations, &statistics, 1};
     const bool free_rows = r.spec.granularity == Granularity::group || r.spec.granularity == Granularity::channel;

@@ -96,7 +96,7 @@ void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& sca
   for (const ValueId value : group.values) {
     const auto it = work.statistics.find(value);
     if (it == work.statistics.end()) continue;
-    SubsetStatistics& stats = it->second;
+    ValueStatistics& stats = it->second;
     if (stats.gram.defined()) stats.gram.div_(s.unsqueeze(1)).div_(s);
     if (stats.abs_max.defined()) stats.abs_max = stats.abs_max / s;
     if (stats.mean_abs.defined()) stats.mean_abs = stats.mean_abs / s;
@@ -127,7 +127,7 @@ void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shi
   for (const ValueId value : group.values) {
     const auto it = work.statistics.find(value);
     if (it == work.statistics.end()) continue;
-    SubsetStatistics& stats = it->second;
+    ValueStatistics& stats = it->second;
     if (stats.rows.defined()) stats.rows = stats.rows.to(at::kFloat) - moved;
     // The other statistics are of the vector before: after a shift only a further pass tells them.
     if (!work.collect_again) continue;
@@ -137,7 +137,7 @@ void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shi
     if (stats.mean_abs.defined()) wanted |= static_cast<Statistics>(Statistic::mean_abs);
     if (stats.sum_squares.defined()) wanted |= static_cast<Statistics>(Statistic::sum_squares);
     use_current_weights(work);
-    SubsetStatistics fresh = work.collect_again(value, wanted);
+    ValueStatistics fresh = work.collect_again(value, wanted);
     fresh.rows = stats.rows;
     stats = std::move(fresh);
   }

@@ -37,7 +37,7 @@ class TestCollector : public QObject {
       QVERIFY(collector.tap(control)(value_of(3), x).is_same(x));
     }
     const auto statistics = collector.take();
-    const SubsetStatistics& s = statistics.at(3);
+    const ValueStatistics& s = statistics.at(3);
     const at::Tensor all = at::cat(batches).to(at::kDouble);
     QCOMPARE(s.tokens, int64_t{65});
     QVERIFY(at::allclose(s.gram.to(at::kDouble), all.t().matmul(all), 1e-5, 1e-4));
@@ -60,7 +60,7 @@ class TestCollector : public QObject {
     Collector collector(static_cast<Statistics>(Statistic::abs_max), 16, 10);
     const Control control;
     collector.tap(control)(value_of(2), at::ones({10, 8}));
-    const SubsetStatistics s = collector.take().at(2);
+    const ValueStatistics s = collector.take().at(2);
     QVERIFY(s.abs_max.defined() && !s.gram.defined() && !s.mean_abs.defined() && !s.rows.defined());
   }
 
