@@ -9,14 +9,11 @@ constexpr int64_t kChunk = 64;  // tokens whose effects on each other are solved
 
 at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t seq = x.size(1), kernel = weight.size(2);
-  at::Tensor sum;
-  for (int64_t j = 0; j < kernel; ++j) {
-    const int64_t back = std::min(kernel - 1 - j, seq);
-    const at::Tensor shifted = back == 0 ? x : at::cat({at::zeros_like(x.narrow(1, 0, back)), x.narrow(1, 0, seq - back)}, 1);
-    const at::Tensor part = shifted * weight.select(2, j).squeeze(1);
-    sum = sum.defined() ? sum + part : part;
-  }
-  return bias.defined() ? sum + bias : sum;
+  const at::Tensor taps = weight.squeeze(1).t().contiguous();  // [kernel, channels]
+  at::Tensor sum = x * taps[kernel - 1];
+  for (int64_t back = 1; back < std::min(kernel, seq); ++back)
+    sum.narrow(1, back, seq - back).addcmul_(x.narrow(1, 0, seq - back), taps[kernel - 1 - back]);
+  return bias.defined() ? sum.add_(bias) : sum;
 }
 
 // With decays γ_t = exp(Σ g) inside a chunk, the updates δ of its tokens solve a unit lower triangular system:
