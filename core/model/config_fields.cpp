@@ -112,7 +112,7 @@ double ConfigFields::real(const std::vector<std::string>& keys, std::optional<do
 
 bool ConfigFields::boolean(const std::string& key, std::optional<bool> fallback) const {
   const nlohmann::json* value = find(key);
-  if (!value && fallback) return *fallback;
+  if (!value && fallback) return *fallback && !object_.contains(key);
   if (!value || !value->is_boolean()) fail(key, "true or false");
   return value->get<bool>();
 }
