@@ -5,18 +5,9 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/model/shown_value.h"
 
 namespace qb {
-namespace {
-
-// What was found, short enough for one line.
-std::string shown(const nlohmann::json& value) {
-  std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
-}
-
-}  // namespace
 
 ConfigFields::ConfigFields(nlohmann::json object, std::string origin, std::map<std::string, std::string> spelled)
     : object_(std::move(object)), origin_(std::move(origin)), spelled_(std::move(spelled)) {
@@ -121,7 +112,7 @@ double ConfigFields::real(const std::vector<std::string>& keys, std::optional<do
 
 bool ConfigFields::boolean(const std::string& key, std::optional<bool> fallback) const {
   const nlohmann::json* value = find(key);
-  if (!value && fallback) return *fallback;
+  if (!value && fallback) return *fallback && !object_.contains(key);
   if (!value || !value->is_boolean()) fail(key, "true or false");
   return value->get<bool>();
 }

@@ -17,7 +17,7 @@ struct UnreadKey {
 };
 
 // Typed, range-checked reading of a model's configuration. Every complaint names the file, the key, what was found and
-// what was expected. A key with a null value counts as absent, as in transformers.
+// what was expected. A null counts as an absent key, a boolean's as false, as in transformers.
 // What is read is remembered (children and copies share the memory), so that known_keys.h can refuse what is not.
 class ConfigFields {
  public:

@@ -335,12 +335,10 @@ Architecture architecture_from_config(ConfigFields fields) {
   const auto text = text_part(outer);
   if (text) fields = text->fields, type = text->model_type;
   const Family* family = family_of_model_type(type);
-  if (!family) refuse_foreign_layers(fields, outer, type);
-  if (type.rfind("gemma3n", 0) == 0)
-    throw InputError(fmt::format("{}: key \"model_type\" is \"{}\", expected a model whose blocks hand on hidden states alone: Gemma 3n's also hand on four streams of them, "
-                                 "embeddings of every layer, and keys and values of earlier layers", fields.origin(), type));
-  if (!family)
+  if (!family) {
+    refuse_foreign_layers(fields, outer, type);
     throw InputError(fmt::format("{}: model_type \"{}\" is not a known architecture, expected one of {}", fields.origin(), type, known_model_types()));
+  }
   Architecture a;
   a.family = family->name;
   a.names = family->names;

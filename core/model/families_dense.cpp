@@ -180,7 +180,7 @@ void configure_smollm3(const ConfigFields& f, Architecture& a) {
   read_tied(f, a, true);
   const auto rotated = f.integers("no_rope_layers");  // 1: it is rotated
   const int64_t interval = f.integer({"no_rope_layer_interval"}, 4);
-  if (!rotated.empty() && static_cast<int64_t>(rotated.size()) != a.blocks) f.fail("no_rope_layers", fmt::format("one entry for each of the {} blocks", a.blocks));
+  if (f.has("no_rope_layers") && static_cast<int64_t>(rotated.size()) != a.blocks) f.fail("no_rope_layers", fmt::format("one entry for each of the {} blocks", a.blocks));
   for (int64_t i = 0; i < a.blocks; ++i) a.layers[i].rope = (rotated.empty() ? (i + 1) % interval != 0 : rotated[i] != 0) ? 0 : -1;
   const int64_t window = f.integer({"sliding_window"}, 0);
   f.without_effect({"max_window_layers"});

@@ -264,7 +264,7 @@ void configure_llama4(const ConfigFields& f, Architecture& a) {
   const int64_t interval = f.integer({"no_rope_layer_interval"}, 4);
   if (!rotates.empty() && static_cast<int64_t>(rotates.size()) != a.blocks) f.fail("no_rope_layers", fmt::format("one entry for each of the {} blocks", a.blocks));
   const std::vector<std::string> types = f.texts("layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks) f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
+  if (f.has("layer_types") && static_cast<int64_t>(types.size()) != a.blocks) f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
   const int64_t chunk = f.integer({"attention_chunk_size"}, f.json().contains("attention_chunk_size") ? 0 : 8192);
   const bool unit = f.boolean("use_qk_norm", true), tuned = truth(f, "attn_temperature_tuning", true);
   const PositionScaleOp scale{f.real({"attn_scale"}, 0.1), f.integer({"floor_scale"}, 8192), 1};
@@ -294,7 +294,7 @@ void read_deepseek_experts(const ConfigFields& f, Architecture& a, const DeepSee
   router.score = RouterScore::sigmoid;
   router.wide = true;
   router.groups = f.integer({"n_group"}, 1, 1, kMaxExperts);
-  router.used_groups = f.integer({"topk_group"}, router.groups, 1, kMaxExperts);
+  router.used_groups = f.integer({"topk_group"}, 1, 1, kMaxExperts);
   router.group_by_two = true;
   if (a.experts % router.groups != 0) f.fail("n_group", fmt::format("a divisor of the {} experts", a.experts));
   if (router.used_groups > router.groups) f.fail("topk_group", fmt::format("at most the {} groups", router.groups));

@@ -54,7 +54,7 @@ NameTable lfm2_moe_names() {
 // layer_types, one per block: full_attention, or what `name` calls `other`. full: which blocks see all where the configuration does not say.
 void read_mixers(const ConfigFields& f, Architecture& a, const char* name, Mixer other, const std::function<bool(int64_t)>& full) {
   const auto types = f.texts("layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks) f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
+  if (f.has("layer_types") && static_cast<int64_t>(types.size()) != a.blocks) f.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
   if (types.empty() && !full) f.fail("layer_types", fmt::format("full_attention or {} for every block", name));
   for (int64_t i = 0; i < a.blocks; ++i) {
     if (!types.empty() && types[i] != "full_attention" && types[i] != name) f.fail("layer_types", fmt::format("full_attention or {} for every block", name));
@@ -78,6 +78,8 @@ void read_delta_family(const ConfigFields& f, Architecture& a, int64_t kv_heads)
   // transformers writes its default beside rope_parameters, whatever those say, and reads only theirs.
   if (f.has("rope_parameters") && f.child("rope_parameters").has("partial_rotary_factor")) fields.replace("partial_rotary_factor", nullptr);
   read_rope(fields, a, rope);
+  // Axes of positions, which are one for text.
+  if (const ConfigFields params = rope_fields(f); params.has("mrope_section") && params.integers("mrope_section").size() != 3) params.fail("mrope_section", "three numbers");
   a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
   a.head_norm = HeadNorm::rms;
   a.output_gate = true;
@@ -234,9 +236,9 @@ GgufForm delta_gguf(const std::string& name) {
 
 GgufForm lfm2_gguf(const std::string& name) { return {.names = {name}, .own_heads = true, .translate = translate_lfm2}; }
 
-// Heads that predict further tokens, the dtype of a kernel's state, and axes of positions that are one for text.
+// Heads that predict further tokens, the dtype of a kernel's state, and the order of the axes of positions.
 std::vector<HarmlessKey> delta_harmless() {
-  return {{"mtp_*", {}}, {"attn_output_gate", {true}}, {"mamba_ssm_dtype", {}}, {"mrope_section", {}}, {"mrope_interleaved", {}}, {"rope.dimension_sections", {}}};
+  return {{"mtp_*", {}}, {"attn_output_gate", {true}}, {"mamba_ssm_dtype", {}}, {"mrope_interleaved", {}}, {"rope.dimension_sections", {}}};
 }
 
 // How its authors initialised it, and sizes that are hidden_size's or num_attention_heads'.

@@ -37,8 +37,10 @@ void read_latent(const ConfigFields& f, Architecture& a, int64_t q_rank, const s
   l.rope_dim = f.integer({"qk_rope_head_dim"}, {}, 2, 1 << 14);
   l.value_dim = f.integer({"v_head_dim"}, {}, 1, 1 << 14);
   const int64_t dim = l.nope_dim + l.rope_dim;
+  if (const int64_t stated = f.integer({"head_dim"}, dim); stated != dim && stated != l.rope_dim)
+    f.fail("head_dim", fmt::format("{}, qk_nope_head_dim + qk_rope_head_dim, or {}, qk_rope_head_dim", dim, l.rope_dim));
   ConfigFields with = f;
-  with.replace("head_dim", dim);  // what stands there is derived, differently by version
+  with.replace("head_dim", dim);
   RopeDefaults rope = whole_rotation();
   rope.fraction_keys = fraction_keys;
   rope.fraction = (static_cast<double>(l.rope_dim) + 1e-6) / static_cast<double>(dim);
@@ -59,7 +61,11 @@ void configure_deepseek_v2(const ConfigFields& f, Architecture& a) {
   a.mlp_bias = a.shared_bias = f.boolean("mlp_bias", false);
   const std::string method = f.text({"topk_method"}, "greedy");
   if (method != "greedy" && method != "group_limited_greedy") f.fail("topk_method", "greedy or group_limited_greedy");
-  if (method == "greedy") f.without_effect({"n_group", "topk_group"});
+  if (method == "greedy") {
+    f.without_effect({"n_group", "topk_group"});
+  } else {
+    for (const char* key : {"n_group", "topk_group"}) f.integer({key});  // no defaults
+  }
   read_deepseek_experts(f, a, {.used = 0, .shared = 2, .dense = 0, .normalise = false});
   if (a.normalise_expert_weights) f.fail("norm_topk_prob", "false, which the forward pass of deepseek_v2 takes it for");
   a.router.score = RouterScore::softmax;
@@ -70,16 +76,22 @@ void configure_deepseek_v2(const ConfigFields& f, Architecture& a) {
 void configure_deepseek_v3(const ConfigFields& f, Architecture& a) {
   read_latent(f, a, 1536);
   a.rope_interleaved = f.boolean("rope_interleave", true);
-  read_deepseek_experts(f, a, {.used = 8, .shared = 1, .dense = 3, .normalise = true});
+  ConfigFields with = f;
+  with.set_default("n_group", 8);
+  with.set_default("topk_group", 4);
+  with.set_default("routed_scaling_factor", 2.5);
+  read_deepseek_experts(with, a, {.used = 8, .shared = 1, .dense = 3, .normalise = true});
 }
 
 void configure_glm4_moe_lite(const ConfigFields& f, Architecture& a) {
   read_latent(f, a, 768);
   a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
   a.rope_interleaved = f.boolean("rope_interleave", true);
-  read_deepseek_experts(f, a, {.used = 4, .shared = 1, .dense = 1, .normalise = true});
+  ConfigFields with = f;
+  with.set_default("routed_scaling_factor", 1.8);
+  read_deepseek_experts(with, a, {.used = 4, .shared = 1, .dense = 1, .normalise = true});
   const std::vector<std::string> types = f.texts("mlp_layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != a.blocks) f.fail("mlp_layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
+  if (f.has("mlp_layer_types") && static_cast<int64_t>(types.size()) != a.blocks) f.fail("mlp_layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
   for (size_t i = 0; i < types.size(); ++i) {
     if (types[i] != "dense" && types[i] != "sparse") f.fail("mlp_layer_types", "dense or sparse for every block");
     if (f.has("first_k_dense_replace") && a.layers[i].experts != (types[i] == "sparse")) f.fail("first_k_dense_replace", "the number of dense blocks at the start of mlp_layer_types");
@@ -95,6 +107,8 @@ void configure_youtu(const ConfigFields& f, Architecture& a) {
 }
 
 void configure_mistral4(const ConfigFields& f, Architecture& a) {
+  // Its own default is a YaRN for a model of another size: too easily wrong to guess.
+  if (!f.has("rope_parameters") && !f.has("rope_scaling") && !f.has("rope_theta")) f.fail("rope_parameters", "an object");
   read_latent(f, a, 1024, {"partial_rotary_factor"});
   a.rope_interleaved = f.boolean("rope_interleave", true);
   read_deepseek_experts(f, a, {.used = 4, .shared = 1, .dense = 0, .normalise = true});

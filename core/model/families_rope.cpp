@@ -33,7 +33,7 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
     // Another base, as long as a text is within max_position_embeddings.
     if (rope.dim < 4) params.fail("alpha", "none: it needs at least 4 rotated dimensions");
     rope.theta *= std::pow(params.real({"alpha"}), static_cast<double>(rope.dim) / static_cast<double>(rope.dim - 2));
-    params.without_effect({"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"});
+    for (const char* unused : {"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}) params.real({unused}, 0.0, -1);
     return rope;
   }
   if (type == "default") return rope;
@@ -64,7 +64,10 @@ RopeSpec read_parameters(const ConfigFields& fields, const ConfigFields& params,
   } else if (type == "yarn") {
     rope.kind = RopeSpec::Kind::yarn;
     rope.original_context = original_context();
-    rope.factor = params.real({"factor"}, static_cast<double>(a.context_length) / static_cast<double>(rope.original_context));
+    // A null asks for it; a missing key is a mistake.
+    std::optional<double> factor;
+    if (params.json().contains("factor")) factor = static_cast<double>(a.context_length) / static_cast<double>(rope.original_context);
+    rope.factor = params.real({"factor"}, factor);
     // A zero counts as absent here.
     auto stated = [&](const char* key) { return params.has(key) && params.json().at(key) != 0; };
     if (stated("beta_fast")) rope.beta_fast = params.real({"beta_fast"});

@@ -32,7 +32,11 @@ void translate_deepseek_experts(GgufTranslator& t) {
   if (t.integer_of("expert_group_count").value_or(0) > 1) {
     t.integer("expert_group_count", "n_group");
     t.integer("expert_group_used_count", "topk_group");
+  } else {
+    t.set("n_group", 1);
+    t.set("topk_group", 1);
   }
+  if (!t.has("routed_scaling_factor")) t.set("routed_scaling_factor", 1.0);
 }
 
 // Blocks that predict further tokens are counted with the others and not run.
@@ -184,7 +188,7 @@ std::string translate_deepseek2(GgufTranslator& t) {
   const int64_t blocks = t.integer_of("block_count").value_or(0), vocabulary = t.has_tensor("token_embd.weight") ? t.file().find("token_embd.weight")->shape.front() : 0;
   const bool flash = (blocks == 47 || blocks == 48) && vocabulary == 154880;
   if (t.integer_of("expert_gating_func").value_or(flash ? 2 : 1) == 2) return "deepseek_v3";
-  t.set("topk_method", t.has("n_group") ? "group_limited_greedy" : "greedy");
+  t.set("topk_method", t.integer_of("expert_group_count").value_or(0) > 1 ? "group_limited_greedy" : "greedy");
   return "deepseek_v2";
 }
 

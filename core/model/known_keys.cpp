@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/model/shown_value.h"
 
 namespace qb {
 namespace {
@@ -35,12 +36,6 @@ const HarmlessKey* find_entry(const std::string& key, const std::vector<Harmless
     for (const HarmlessKey& entry : *list)
       if (names(entry, key)) return &entry;
   return nullptr;
-}
-
-std::string shown(const nlohmann::json& value) {
-  std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (text.size() > 60) text.replace(57, std::string::npos, "...");
-  return text;
 }
 
 [[noreturn]] void refuse(const std::string& origin, const std::string& key, const nlohmann::json& value, const std::string& expected) {

@@ -6,9 +6,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import model_zoo
+import zoos
 
-# Windows, soft caps, ALiBi, learned positions, partial rotations, fused projections, experts.
-NAMES = ["llama", "mistral", "mixtral", "qwen3", "phi3", "gemma2", "gemma3", "opt", "opt-350m", "bloom", "falcon-7b", "falcon-rw", "gpt-neox", "stablelm-2-12b", "llama-yarn"]
+# Windows, soft caps, ALiBi, learned positions, partial rotations, fused projections, experts, latent attention, sinks, chunks, queries scaled by position.
+NAMES = ["llama", "mistral", "mixtral", "qwen3", "phi3", "gemma2", "gemma3", "opt", "opt-350m", "bloom", "falcon-7b", "falcon-rw", "gpt-neox", "stablelm-2-12b", "llama-yarn",
+         "deepseek-v3", "gpt-oss", "llama4", "ministral3-sliding", "gpt2"]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def logits(tool, tmp_path_factory):
     save_file({"ids": ids}, folder / "ids.safetensors")
     words, references = [], {}
     for name in NAMES:
-        references[name] = model_zoo.reference_logits(model_zoo.save_model(name, folder / name), ids)
+        references[name] = model_zoo.reference_logits(zoos.save_model(name, folder / name), ids)
         words += [folder / name, folder / f"{name}.safetensors"]
     done = subprocess.run([tool("cached_logits"), folder / "ids.safetensors", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,4 @@
 """Dense families and text models inside multimodal ones against transformers, from Hugging Face folders and from GGUF files. One process serves all."""
-import json
 import subprocess
 
 import pytest
@@ -9,6 +8,7 @@ from safetensors.torch import load_file, save_file
 import gguf_zoo_dense
 import model_zoo
 import zoo_dense
+from answers import Answers
 from test_models import assert_close, token_ids
 
 WRAPPERS = [name for name, make in zoo_dense.wrappers().items() if make is not None]
@@ -17,15 +17,9 @@ WRAPPERS = [name for name, make in zoo_dense.wrappers().items() if make is not N
 @pytest.fixture(scope="module")
 def server(tool, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    save_file({"ids": token_ids()}, folder / "ids.safetensors")
-    with subprocess.Popen([tool("model_logits"), "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        def ask(model):
-            process.stdin.write(f"{model}\t{folder / 'ids.safetensors'}\t{folder / 'out.safetensors'}\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            return answer["error"] if answer else load_file(folder / "out.safetensors")["logits"]
-        yield ask
-        process.stdin.close()
+    running = Answers(tool("model_logits"))
+    yield lambda model: running.logits_or_refusal(model, folder, token_ids())
+    running.close()
 
 
 @pytest.mark.parametrize("name", zoo_dense.MODELS)

@@ -10,29 +10,16 @@ from safetensors.torch import load_file, save_file
 import gguf_zoo_experts
 import model_zoo
 import zoo_experts
+from answers import Answers
 
 TOLERANCE = 1e-4  # of the largest logit, float32
-
-
-class Answers:
-    """One process that answers for many models."""
-
-    def __init__(self, program):
-        self.process = subprocess.Popen([program, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self, model, folder, ids):
-        save_file({"ids": ids}, folder / "ids.safetensors")
-        self.process.stdin.write(f"{model}\t{folder / 'ids.safetensors'}\t{folder / 'out.safetensors'}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
 
 
 @pytest.fixture(scope="module")
 def answers(tool):
     running = Answers(tool("model_logits"))
     yield running
-    running.process.stdin.close()
-    assert running.process.wait() == 0
+    running.close()
 
 
 def token_ids():
