@@ -61,13 +61,14 @@ int compare(const Arguments& arguments, const Options& options) {
     for (const auto& name : arguments.runs) runs.push_back(find(*workspace, name));
   }
   if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished runs to compare", workspace->folder().string()));
-  std::optional<qb::PerplexityResult> base;
+  const bool one_model = std::all_of(runs.begin(), runs.end(), [&](const auto& run) { return run.model_hash == runs.front().model_hash; });
+  std::optional<qb::PerplexityResult> base;  // without a given one a run's own float model is, where it was measured
   if (!arguments.baseline.empty()) {
     const qb::RunReport baseline = find(*workspace, arguments.baseline);
     const auto* p = quantized_figure(baseline);
     if (!p) throw qb::InputError(fmt::format("baseline {} has no perplexity", arguments.baseline));
     base = *p;
-  } else if (const auto* p = float_figure(runs.front())) {
+  } else if (const auto* p = float_figure(runs.front()); p && one_model) {
     base = *p;
   }
   if (options.json) {
@@ -81,16 +82,24 @@ int compare(const Arguments& arguments, const Options& options) {
   bool same = true;
   for (const auto& run : runs) {
     const auto* p = quantized_figure(run);
+    const auto* own = arguments.baseline.empty() ? float_figure(run) : nullptr;
+    const auto* against = own ? own : base ? &*base : nullptr;
     if (p) {
       if (!first) first = p;
       same = same && comparable(*first, *p);
     }
     rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->perplexity, p->standard_error) : "–",
-                    p && base && comparable(*p, *base) ? fmt::format("{:+.4f}", p->perplexity - base->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
+                    p && against && comparable(*p, *against) ? fmt::format("{:+.4f}", p->perplexity - against->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
                     bytes_text(static_cast<double>(run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
   }
   print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", "linears", "time", "peak memory"}, rows);
-  if (const auto* p = float_figure(runs.front())) std::cout << fmt::format("float model: {:.4f} ± {:.3f}\n", p->perplexity, p->standard_error);
+  std::vector<std::string> shown;
+  for (const auto& run : runs) {
+    const auto* p = float_figure(run);
+    if (!p || std::find(shown.begin(), shown.end(), run.model_hash) != shown.end()) continue;
+    std::cout << fmt::format("float model{}: {:.4f} ± {:.3f}\n", one_model ? "" : " " + run.model_name, p->perplexity, p->standard_error);
+    shown.push_back(run.model_hash);
+  }
   if (first) std::cout << (same ? "Perplexity on " + conditions(*first) : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
   if (!arguments.baseline.empty()) std::cout << "Δ against " << arguments.baseline << '\n';
   for (const auto& run : runs) {
@@ -102,9 +111,11 @@ int compare(const Arguments& arguments, const Options& options) {
     if (count == 0) continue;
     std::partial_sort(linears.begin(), linears.begin() + static_cast<std::ptrdiff_t>(count), linears.end(),
                       [](auto* a, auto* b) { return a->output_relative_error > b->output_relative_error; });
+    size_t width = 0;
+    for (size_t i = 0; i < count; ++i) width = std::max(width, linears[i]->name.size());
     std::cout << '\n' << bold(run.name) << ": largest output relative errors\n";
     for (size_t i = 0; i < count; ++i)
-      std::cout << fmt::format("  block {:<3} {:<24} {:.4f}  ({:.1f} dB)\n", linears[i]->block, linears[i]->name, linears[i]->output_relative_error, linears[i]->output_sqnr_db);
+      std::cout << fmt::format("  block {:<3} {:<{}} {:.4f}  ({:.1f} dB)\n", linears[i]->block, linears[i]->name, width, linears[i]->output_relative_error, linears[i]->output_sqnr_db);
   }
   return ok;
 }

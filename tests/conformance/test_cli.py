@@ -2,6 +2,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import zoo_experts
+import zoo_hybrid
 from conftest import ROOT
 
 DEMO = ROOT / "resources" / "demo"
@@ -81,6 +84,40 @@ def test_two_recipes_run_and_are_compared(qbench):
     assert f"{figures(two)[False]:.4f}" in table
     assert table.count("dB") == 4
     one_line(qbench("compare", "absent", "--workspace", "w", code=4), "absent")
+
+
+def figures_of(run):
+    return {bool(p["float_model"]): p["perplexity"] for p in run["perplexities"]}
+
+
+@pytest.mark.parametrize("zoo, name, changes", [(zoo_experts, "deepseek-v3", {"n_routed_experts": 32}), (zoo_experts, "gpt-oss", {}), (zoo_hybrid, "qwen3-next", {})],
+                         ids=["deepseek-v3", "gpt-oss", "qwen3-next"])
+def test_models_of_other_families_from_end_to_end(zoo, name, changes, qbench, monkeypatch):
+    model, config = qbench.folder / name, json.loads((DEMO / "config.json").read_text())
+    cls, config_cls, arguments = zoo.MODELS[name]
+    monkeypatch.setitem(zoo.MODELS, name, (cls, config_cls, arguments | changes | {"vocab_size": config["vocab_size"]}))
+    zoo.save_model(name, model)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(DEMO / file, model)
+    rtn, gptq, demo = qbench.folder / "rtn.yaml", qbench.folder / "gptq.yaml", write_recipe(qbench.folder, "demo", samples=1)
+    for path, pipeline in ((rtn, "[rtn]"), (gptq, "[awq, clip, gptq]")):
+        text = RECIPE.format(name=path.stem, type="int8", demo=DEMO, samples=1).replace(f"path: {DEMO}", f"path: {model}").replace("[rtn]", pipeline)
+        path.write_text(text.replace("group, group_size: 64", "channel").replace("seq_len: 128", "seq_len: 32"))
+    runs = json.loads(qbench("run", rtn, gptq, "--workspace", "w", "--json").stdout)
+    inspected = json.loads(qbench("inspect", model, "--json").stdout)["blocks"]
+    for run in runs:
+        assert run["status"] == "finished"
+        figures = figures_of(run)
+        assert figures[False] == pytest.approx(figures[True], rel=0.02)
+        assert [[x["name"] for x in block["linears"]] for block in run["blocks"]] == [[x["name"] for x in block["linears"]] for block in inspected]
+        unmeasured = [x["name"] for block in run["blocks"] for x in block["linears"] if x["output_relative_error"] is None]
+        assert all(".experts." in x for x in unmeasured) and bool(unmeasured) == (name == "deepseek-v3")
+    told = json.loads(qbench("eval", model, "--text", DEMO / "evaluation.txt", "--seq-len", "32", "--windows", "6", "--json").stdout)
+    assert told["perplexity"] == pytest.approx(figures_of(runs[0])[True], rel=1e-6)
+    other = json.loads(qbench("run", demo, "--workspace", "w", "--json").stdout)
+    table = qbench("compare", "--workspace", "w").stdout
+    for run in [*runs, *(other if isinstance(other, list) else [other])]:  # each against the float model that it was made of
+        assert f"{figures_of(run)[False] - figures_of(run)[True]:+.4f}" in table
 
 
 def test_a_second_recipe_says_that_its_statistics_are_cached(qbench):

@@ -3,6 +3,9 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/optim/adamw.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/method/reconstruction/block_learning.h"
 #include "core/method/transformation/scale_group.h"
 #include "core/quant/units.h"
@@ -42,8 +45,10 @@ class OmniQuant final : public Method {
       if (!work.linears[i].spec) continue;
       roundings[i] = learned_rounding(work.linears[i]);
       if (!knobs_.clip) continue;
-      // OmniQuant starts at sigmoid(4); a searched range at its own share.
-      auto logit = [](const at::Tensor& share) { return share.clamp(0.02, 0.982).logit().requires_grad_(true); };
+      // OmniQuant starts at sigmoid(4), which at 8 bits would cut off five steps: half a step at most. A searched range starts at its own share.
+      const NumberType& type = roundings[i].spec.type;
+      const double whole = type.kind == NumberType::Kind::integer ? std::max(0.982, 1 - 0.5 / (std::exp2(type.bits) - 1)) : 0.982;
+      auto logit = [whole](const at::Tensor& share) { return share.clamp(0.02, whole).logit().requires_grad_(true); };
       logits[i] = {logit(roundings[i].low_share), logit(roundings[i].high_share)};
       factors.push_back(logits[i].first);
       factors.push_back(logits[i].second);
