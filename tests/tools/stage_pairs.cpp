@@ -1,5 +1,6 @@
 // Pipelines on small models, many in one process. Each line of standard input is a JSON object, answered by one:
 // {"recipe": YAML, "ids": FILE, "folder": OUT}; FILE holds "ids" [samples, length] int64, which stand for the recipe's corpus.
+// With "brief": true the answer is {"errors": of the blocks' outputs, "seconds": …} and OUT/work.safetensors holds "logits" alone.
 // Answers: {"refused": why} before any work, {"failed": why}, or {"blocks": reports, "seconds": …}. OUT gets the run's blocks and
 // work.safetensors: of every linear what it was (TENSOR.original), became before rounding (.weight, .kept, .low, .high, .input_scale,
 // .output_scale) and read (.rows); of every block N.float_output and N.quantized_output; "logits" of the quantized model on ids.
@@ -59,7 +60,8 @@ json carry_out(const json& line) {
     return {{"refused", error.what()}};
   }
   const auto start = std::chrono::steady_clock::now();
-  json blocks = json::array();
+  const bool brief = line.value("brief", false);
+  json blocks = json::array(), errors = json::array();
   std::vector<std::pair<std::string, at::Tensor>> seen;
   auto add = [&](const std::string& name, const at::Tensor& value) {
     if (value.defined()) seen.emplace_back(name, (value.scalar_type() == at::kBool ? value.to(at::kByte) : value).to(at::kCPU).clone());
@@ -67,6 +69,8 @@ json carry_out(const json& line) {
   try {
     qb::run_engine(job, {}, [&](const qb::BlockView& view) {
       blocks.push_back(json::parse(qb::to_json(qb::measure_block(view, job.scheme))));
+      errors.push_back(blocks.back().at("output_relative_error"));
+      if (brief) return;
       for (const qb::LinearWork& linear : view.work.linears) {
         const std::string& name = linear.info.tensor;
         add(name + ".original", job.model->source->read(name).to(at::kFloat));
@@ -87,7 +91,9 @@ json carry_out(const json& line) {
     return {{"failed", error.what()}};
   }
   qb::write_safetensors(folder / "work.safetensors", seen);
-  return {{"blocks", blocks}, {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (brief) return {{"errors", errors}, {"seconds", seconds}};
+  return {{"blocks", blocks}, {"seconds", seconds}};
 }
 
 }  // namespace
