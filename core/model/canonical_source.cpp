@@ -146,21 +146,6 @@ at::Tensor CanonicalSource::read(const std::string& name) const {
   return value.reshape(entry.info.shape).contiguous();
 }
 
-std::vector<TensorSpec> required_tensors(const Architecture& a) {
-  std::vector<TensorSpec> required;
-  // Embedding first, head last, blocks between, as the forward pass meets them.
-  required.insert(required.end(), a.globals.begin(), a.globals.end());
-  for (int64_t i = 0; i < a.blocks; ++i) {
-    const std::string prefix = a.block_prefix(i);
-    for (const LinearSpec& linear : a.layers[i].linears) {
-      required.push_back({prefix + linear.name + ".weight", {linear.out, linear.in}});
-      if (linear.bias) required.push_back({prefix + linear.name + ".bias", {linear.out}});
-    }
-    for (const TensorSpec& other : a.layers[i].others) required.push_back({prefix + other.name, other.shape});
-  }
-  return required;
-}
-
 void check_stored(const TensorSource& base, const std::string& origin, const TensorSpec& spec, CanonicalTensor& entry,
                   const std::vector<std::vector<int64_t>>& stored_shapes) {
   entry.info.name = spec.name;

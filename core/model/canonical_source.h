@@ -51,9 +51,6 @@ class CanonicalSource final : public TensorSource {
   std::unordered_map<std::string, size_t> index_;
 };
 
-// All tensors that an architecture needs, in reading order, with full canonical names.
-std::vector<TensorSpec> required_tensors(const Architecture& architecture);
-
 // Finds every required tensor in a Hugging Face checkpoint, whatever prefix it was saved under, experts one by one or
 // fused. block_size: quantization_config.weight_block_size of F8 checkpoints, else empty.
 // Throws InputError on a missing tensor, a wrong shape or a dtype that holds no weights.
