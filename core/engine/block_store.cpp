@@ -4,45 +4,40 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "core/base/error.h"
+#include "core/engine/module_name.h"
 #include "core/format/safetensors.h"
 #include "core/quant/packing.h"
+#include "core/quant/stored_spec.h"
 #include "core/quant/units.h"
 
 namespace qb {
 namespace {
 
-constexpr const char *kCodes = ".codes", *kScale = ".scale", *kZero = ".zero", *kLayout = ".layout";
+constexpr const char *kCodes = ".codes", *kScale = ".scale", *kZero = ".zero", *kLayout = ".layout", *kWeight = ".weight";
 constexpr const char *kColumns = ".columns", *kColumnValues = ".column_values", *kOutliers = ".outliers", *kOutlierValues = ".outlier_values";
-constexpr std::array kParts = {kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues};
+constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues};
 constexpr int64_t kLayoutFields = 11;
+constexpr const char* kMetadata = "qbench";
+constexpr int kSchema = 2;
 
-// What dequantization needs of a spec, as numbers beside the codes: a block file stands for itself.
-at::Tensor layout_of(const QuantizedWeight& weight) {
-  const QuantSpec& spec = weight.spec;
-  return at::tensor({static_cast<int64_t>(spec.type.kind), static_cast<int64_t>(spec.type.bits), static_cast<int64_t>(spec.type.exponent_bits),
-                     static_cast<int64_t>(spec.type.mantissa_bits), static_cast<int64_t>(spec.granularity), spec.group_size, spec.block_rows,
-                     spec.block_cols, spec.heads, weight.codes.size(0), weight.codes.size(1)},
-                    at::kLong);
+std::string place(const std::filesystem::path& file, const std::string& tensor) {
+  return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
 }
 
-struct Layout {
-  QuantSpec spec;
-  int64_t out_features = 0, in_features = 0;
-};
-
-// Everything is checked: a damaged file must not become a shape.
-Layout read_layout(const at::Tensor& stored, bool symmetric, const std::string& what) {
+// Schema 1: what dequantization needs of a spec as numbers in a tensor. Everything is checked: a damaged file must not become a shape.
+QuantizedLinear read_layout(const at::Tensor& stored, bool symmetric, const std::string& what) {
   auto damaged = [&] { return InputError(fmt::format("{}: not a layout that a run writes", what)); };
   if (stored.scalar_type() != at::kLong || stored.numel() != kLayoutFields) throw damaged();
   const auto* field = stored.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < kLayoutFields; ++i)
     if (field[i] < 0 || field[i] > (int64_t{1} << 40)) throw damaged();
   if (field[0] > 1 || field[4] > static_cast<int64_t>(Granularity::head)) throw damaged();
-  Layout layout;
-  QuantSpec& spec = layout.spec;
+  QuantizedLinear linear;
+  QuantSpec& spec = linear.weights;
   spec.type = {static_cast<NumberType::Kind>(field[0]), static_cast<int>(field[1]), static_cast<int>(field[2]), static_cast<int>(field[3])};
   if (NumberType::parse(spec.type.text()) != spec.type) throw damaged();
   spec.granularity = static_cast<Granularity>(field[4]);
@@ -51,67 +46,59 @@ Layout read_layout(const at::Tensor& stored, bool symmetric, const std::string& 
   spec.block_cols = field[7];
   spec.heads = field[8];
   spec.symmetric = symmetric;
-  layout.out_features = field[9];
-  layout.in_features = field[10];
-  if (const std::string problem = misfit(spec, layout.out_features, layout.in_features); !problem.empty())
-    throw InputError(fmt::format("{}: {}", what, problem));
-  return layout;
+  linear.out_features = field[9];
+  linear.in_features = field[10];
+  return linear;
 }
 
-// Positions index memory: they are checked like everything else.
-void read_exceptions(const TensorSource& source, const std::string& name, QuantizedWeight& weight) {
-  const int64_t out = weight.codes.size(0), in = weight.codes.size(1);
-  auto read = [&](const char* where, const char* what, int64_t bound, at::Tensor& at, at::Tensor& values, bool columns) {
-    if (!source.contains(name + where)) return;
-    at = source.read(name + where);
-    values = source.contains(name + what) ? source.read(name + what) : at::Tensor();
-    const bool sound = at.scalar_type() == at::kLong && at.dim() == 1 && values.defined() && values.scalar_type() == at::kHalf &&
-                       values.sizes() == (columns ? at::IntArrayRef{out, at.numel()} : at::IntArrayRef{at.numel()}) &&
-                       (at.numel() == 0 || (at.min().item<int64_t>() >= 0 && at.max().item<int64_t>() < bound));
-    if (!sound) throw InputError(fmt::format("\"{}\" are not positions in [{}, {}] with float16 values", where, out, in));
-    values = values.to(at::kFloat);
-  };
-  read(kColumns, kColumnValues, in, weight.columns, weight.column_values, true);
-  read(kOutliers, kOutlierValues, out * in, weight.outliers, weight.outlier_values, false);
-}
-
-std::string place(const std::filesystem::path& file, const std::string& tensor) {
-  return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
-}
-
-class BlockSource final : public TensorSource {
- public:
-  BlockSource(std::vector<std::filesystem::path> paths, const std::filesystem::path& tuned) {
-    if (!tuned.empty()) {
-      tuned_ = open_safetensors(tuned);
-      paths.push_back(tuned);  // last: what it replaces was there before
-    }
-    for (const auto& path : paths) {
-      auto stored = open_safetensors(path);
-      for (const TensorInfo& info : stored->tensors()) {
-        if (std::any_of(kParts.begin(), kParts.end(), [&](const char* part) { return info.name.ends_with(part); })) continue;
-        TensorInfo seen = info;
-        const bool coded = info.name.ends_with(kCodes);
-        if (coded) {
-          seen.name = info.name.substr(0, info.name.size() - std::string(kCodes).size());
-          for (const char* part : {kScale, kLayout})
-            if (!stored->contains(seen.name + part)) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing", path.string(), seen.name, part));
-          const Layout layout = read_layout(stored->read(seen.name + kLayout), !stored->contains(seen.name + kZero), place(path, seen.name));
-          seen.dtype = DType::f32;
-          seen.shape = {layout.out_features, layout.in_features};
-        }
-        seen.file = static_cast<int>(files_.size());
-        const auto [place, fresh] = index_.try_emplace(seen.name);
-        const size_t at = fresh ? tensors_.size() : place->second.tensor;
-        place->second = {at, sources_.size(), coded};
-        if (fresh) tensors_.emplace_back();
-        tensors_[at] = std::move(seen);
-      }
-      files_.push_back(path);
-      sources_.push_back(std::move(stored));
-    }
+std::string described(const BlockWork& work) {
+  auto linears = nlohmann::ordered_json::object();
+  for (const LinearWork& linear : work.linears) {
+    if (!linear.quantized) continue;
+    const at::Tensor& codes = linear.quantized->codes;
+    auto& entry = linears[linear.info.tensor] = {{"shape", {codes.size(0), codes.size(1)}}, {"weights", nlohmann::ordered_json::parse(stored_spec(linear.quantized->spec))}};
+    if (linear.activations) entry["activations"] = nlohmann::ordered_json::parse(stored_spec(*linear.activations));
+    if (work.decoder.graph(work.block.index).value(linear.info.input).hadamard) entry["input_hadamard"] = true;
   }
+  return nlohmann::ordered_json{{"schema", kSchema}, {"block", work.block.index}, {"linears", linears}}.dump();
+}
 
+QuantizedLinear parse_linear(const nlohmann::json& json, const std::string& what) {
+  auto damaged = [&](const char* expected) { return InputError(fmt::format("{}: described as {}, expected {}", what, json.dump().substr(0, 200), expected)); };
+  const auto is_size = [](const nlohmann::json& v) { return v.is_number_integer() && v.get<int64_t>() >= 0 && v.get<int64_t>() < (int64_t{1} << 31); };
+  if (!json.is_object() || !json.contains("shape") || !json["shape"].is_array() || json["shape"].size() != 2 || !is_size(json["shape"][0]) || !is_size(json["shape"][1]))
+    throw damaged("an object with \"shape\" [out, in]");
+  if (!json.contains("weights")) throw damaged("\"weights\"");
+  QuantizedLinear linear;
+  linear.out_features = json["shape"][0].get<int64_t>();
+  linear.in_features = json["shape"][1].get<int64_t>();
+  linear.weights = parse_stored_spec(json["weights"].dump(), what + ": weights");
+  if (json.contains("activations")) linear.activations = parse_stored_spec(json["activations"].dump(), what + ": activations");
+  if (json.contains("input_hadamard")) {
+    if (!json["input_hadamard"].is_boolean()) throw damaged("\"input_hadamard\" to be true or false");
+    linear.input_hadamard = json["input_hadamard"].get<bool>();
+  }
+  return linear;
+}
+
+bool is_part(const std::string& tensor) {
+  return std::any_of(kParts.begin(), kParts.end(), [&](const char* part) { return tensor.ends_with(part); });
+}
+
+// What stands beside codes is float: the tensors that blocks replaced, of several files, the last that has a name deciding.
+class Floats final : public TensorSource {
+ public:
+  void add(TensorSourcePtr source, const std::filesystem::path& path, const std::vector<TensorInfo>& tensors) {
+    for (TensorInfo info : tensors) {
+      info.file = static_cast<int>(files_.size());
+      const auto [at, fresh] = index_.try_emplace(info.name, Place{tensors_.size(), sources_.size()});
+      at->second.source = sources_.size();
+      if (fresh) tensors_.emplace_back();
+      tensors_[at->second.tensor] = std::move(info);
+    }
+    files_.push_back(path);
+    sources_.push_back(std::move(source));
+  }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<std::filesystem::path>& files() const override { return files_; }
   const TensorInfo* find(const std::string& name) const override {
@@ -121,28 +108,33 @@ class BlockSource final : public TensorSource {
   at::Tensor read(const std::string& name) const override {
     const auto it = index_.find(name);
     if (it == index_.end()) throw InputError(fmt::format("no tensor \"{}\" among the quantized blocks", name));
-    const TensorSource& source = *sources_[it->second.source];
-    if (!it->second.coded) return source.read(name);
-    QuantizedWeight weight = *read_rounded(source, name);
-    if (tuned_ && tuned_->contains(name + kScale)) {
-      const at::Tensor scale = tuned_->read(name + kScale);
-      if (scale.scalar_type() != at::kFloat || scale.sizes() != weight.grid.scale.sizes())
-        throw InputError(fmt::format("{}: scales are not float32 like those of {}", place(tuned_->files().front(), name), source.files().front().string()));
-      weight.grid.scale = scale;
-    }
-    return weight.dequantize();
+    return sources_[it->second.source]->read(name);
   }
 
  private:
   struct Place {
     size_t tensor, source;
-    bool coded;
   };
   std::vector<TensorInfo> tensors_;
   std::vector<std::filesystem::path> files_;
   std::vector<TensorSourcePtr> sources_;
-  TensorSourcePtr tuned_;
   std::unordered_map<std::string, Place> index_;
+};
+
+// Blocks of a run with the scales learned behind them.
+struct OpenBlocks {
+  std::vector<BlockFile> files;
+  std::unordered_map<std::string, size_t> file_of;  // by module
+  TensorSourcePtr tuned;
+  std::string tuned_path;
+
+  at::Tensor scale(const std::string& weight, const at::Tensor& own) const {
+    if (!tuned || !tuned->contains(weight + kScale)) return own;
+    const at::Tensor learned = tuned->read(weight + kScale);
+    if (learned.scalar_type() != at::kFloat || learned.sizes() != own.sizes())
+      throw InputError(fmt::format("{}: scales are not float32 like those of the block", place(tuned_path, weight)));
+    return learned;
+  }
 };
 
 }  // namespace
@@ -158,7 +150,6 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
       add(name + kCodes, pack_codes(q.codes, q.spec.type));
       add(name + kScale, q.grid.scale);
       if (q.grid.zero.defined()) add(name + kZero, q.grid.zero);
-      add(name + kLayout, layout_of(q));
       if (q.columns.defined()) {
         add(name + kColumns, q.columns);
         add(name + kColumnValues, q.column_values.to(at::kHalf));
@@ -176,32 +167,142 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
   const std::string prefix = work.decoder.architecture().block_prefix(work.block.index);
   for (const auto& [name, tensor] : work.block.others)
     if (const auto it = loaded.others.find(name); it == loaded.others.end() || !tensor.is_same(it->second)) add(prefix + name, tensor);
-  write_safetensors(path, tensors);
+  write_safetensors(path, tensors, {{kMetadata, described(work)}});
 }
 
-TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths, const std::filesystem::path& tuned) {
-  return std::make_shared<BlockSource>(paths, tuned);
-}
-
-std::optional<QuantizedWeight> read_rounded(const TensorSource& source, const std::string& name) {
-  if (!source.contains(name + kCodes)) return std::nullopt;
-  const bool has_zero = source.contains(name + kZero);
-  const std::string what = place(source.files().front(), name);
-  for (const char* part : {kScale, kLayout})
-    if (!source.contains(name + part)) throw InputError(fmt::format("{}: \"{}\" is missing", what, part));
-  const auto [spec, out, in] = read_layout(source.read(name + kLayout), !has_zero, what);
-  const at::Tensor scale = source.read(name + kScale), zero = has_zero ? source.read(name + kZero) : at::Tensor();
-  const auto units = unit_shape(spec, out, in);
-  for (const at::Tensor& part : {scale, zero})
-    if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
-      throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", what, units.first, units.second));
-  try {
-    QuantizedWeight weight{spec, unpack_codes(source.read(name + kCodes), spec.type, out, in), {scale, zero}};
-    read_exceptions(source, name, weight);
-    return weight;
-  } catch (const InputError& e) {
-    throw InputError(fmt::format("{}: {}", what, e.what()));
+BlockFile::BlockFile(const std::filesystem::path& path, const Scheme* older) : path_(path), stored_(open_safetensors(path)) {
+  const auto metadata = read_safetensors_metadata(path);
+  if (const auto written = metadata.find(kMetadata); written != metadata.end()) {
+    const auto json = nlohmann::json::parse(written->second, nullptr, false);
+    if (!json.is_object() || !json.contains("schema") || !json["schema"].is_number_integer() || !json.contains("linears") || !json["linears"].is_object())
+      throw InputError(fmt::format("{}: metadata \"{}\" does not describe a block", path.string(), kMetadata));
+    if (const auto schema = json["schema"].get<int64_t>(); schema != kSchema)
+      throw InputError(fmt::format("{}: block of schema {}, expected 1 or {}; written by a newer version?", path.string(), schema, kSchema));
+    for (const auto& [weight, entry] : json["linears"].items()) linears_[weight] = parse_linear(entry, place(path, weight));
+  } else {
+    for (const TensorInfo& info : stored_->tensors()) {
+      if (!info.name.ends_with(kCodes)) continue;
+      const std::string weight = info.name.substr(0, info.name.size() - std::string_view(kCodes).size());
+      if (!stored_->contains(weight + kLayout)) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing", path.string(), weight, kLayout));
+      linears_[weight] = read_layout(stored_->read(weight + kLayout), !stored_->contains(weight + kZero), place(path, weight));
+    }
   }
+  for (auto& [weight, linear] : linears_) {
+    const std::string what = place(path, weight);
+    for (const char* part : {kCodes, kScale})
+      if (!stored_->contains(weight + part)) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing", path.string(), weight, part));
+    if (linear.weights.symmetric == stored_->contains(weight + kZero))
+      throw InputError(fmt::format("{}: described as {}, but zero points are {}", what, describe(linear.weights), linear.weights.symmetric ? "there" : "missing"));
+    if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty()) throw InputError(fmt::format("{}: {}", what, problem));
+    linear.module = weight.ends_with(kWeight) ? weight.substr(0, weight.size() - std::string_view(kWeight).size()) : weight;
+    linear.kept_columns = stored_->contains(weight + kColumns);
+    linear.outliers = stored_->contains(weight + kOutliers);
+    if (older && !metadata.contains(kMetadata)) {
+      if (const auto spec = older->weights_of(linear.module)) {
+        linear.weights.scale_type = spec->scale_type;
+        linear.weights.round_zero_point = spec->round_zero_point;
+      }
+      linear.activations = older->activations_of(linear.module);
+    }
+    linear.weights = meaning_of(linear.weights);
+    if (linear.activations) linear.activations = meaning_of(*linear.activations);
+  }
+}
+
+std::vector<TensorInfo> BlockFile::floats() const {
+  std::vector<TensorInfo> all;
+  for (const TensorInfo& info : stored_->tensors())
+    if (!is_part(info.name)) all.push_back(info);
+  return all;
+}
+
+ScaleZero BlockFile::read_grid(const std::string& weight) const {
+  const auto it = linears_.find(weight);
+  if (it == linears_.end()) throw InputError(fmt::format("{}: is not in codes", place(path_, weight)));
+  const QuantizedLinear& linear = it->second;
+  ScaleZero grid{stored_->read(weight + kScale), linear.weights.symmetric ? at::Tensor() : stored_->read(weight + kZero)};
+  const auto units = unit_shape(linear.weights, linear.out_features, linear.in_features);
+  for (const at::Tensor& part : {grid.scale, grid.zero})
+    if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
+      throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", place(path_, weight), units.first, units.second));
+  return grid;
+}
+
+QuantizedWeight BlockFile::read(const std::string& weight) const {
+  ScaleZero grid = read_grid(weight);
+  try {
+    return read_codes_and_exceptions(linears_.at(weight), weight, std::move(grid));
+  } catch (const InputError& e) {
+    throw InputError(fmt::format("{}: {}", place(path_, weight), e.what()));
+  }
+}
+
+// Positions index memory: they are checked like everything else.
+QuantizedWeight BlockFile::read_codes_and_exceptions(const QuantizedLinear& linear, const std::string& name, ScaleZero grid) const {
+  const int64_t out = linear.out_features, in = linear.in_features;
+  QuantizedWeight weight{linear.weights, unpack_codes(stored_->read(name + kCodes), linear.weights.type, out, in), std::move(grid)};
+  auto read = [&](const char* where, const char* what, int64_t bound, at::Tensor& at, at::Tensor& values, bool columns) {
+    if (!stored_->contains(name + where)) return;
+    at = stored_->read(name + where);
+    values = stored_->contains(name + what) ? stored_->read(name + what) : at::Tensor();
+    const bool sound = at.scalar_type() == at::kLong && at.dim() == 1 && values.defined() && values.scalar_type() == at::kHalf &&
+                       values.sizes() == (columns ? at::IntArrayRef{out, at.numel()} : at::IntArrayRef{at.numel()}) &&
+                       (at.numel() == 0 || (at.min().item<int64_t>() >= 0 && at.max().item<int64_t>() < bound));
+    if (!sound) throw InputError(fmt::format("\"{}\" are not positions in [{}, {}] with float16 values", where, out, in));
+    values = values.to(at::kFloat);
+  };
+  read(kColumns, kColumnValues, in, weight.columns, weight.column_values, true);
+  read(kOutliers, kOutlierValues, out * in, weight.outliers, weight.outlier_values, false);
+  return weight;
+}
+
+QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std::vector<std::filesystem::path>& paths, const std::filesystem::path& tuned,
+                           const Scheme* older) {
+  auto blocks = std::make_shared<OpenBlocks>();
+  auto floats = std::make_shared<Floats>();
+  std::unordered_map<std::string, const QuantizedLinear*> found;
+  blocks->files.reserve(paths.size());
+  for (const auto& path : paths) {
+    const BlockFile& file = blocks->files.emplace_back(path, older);
+    floats->add({blocks, &file.stored()}, path, file.floats());
+    for (const auto& [weight, linear] : file.linears()) {
+      blocks->file_of[linear.module] = blocks->files.size() - 1;
+      found[weight] = &linear;
+    }
+  }
+  if (!tuned.empty()) {
+    blocks->tuned = open_safetensors(tuned);
+    blocks->tuned_path = tuned.string();
+    std::vector<TensorInfo> others;
+    for (const TensorInfo& info : blocks->tuned->tensors())
+      if (!is_part(info.name)) others.push_back(info);
+    floats->add(blocks->tuned, tuned, others);
+  }
+  QuantizedModel quantized;
+  quantized.model = model;
+  quantized.changed = floats;
+  for (const BlockInfo& block : model->info.blocks)
+    for (const LinearInfo& linear : block.linears)
+      if (const auto it = found.find(linear.tensor); it != found.end()) {
+        quantized.linears.push_back(*it->second);
+        found.erase(it);
+      }
+  if (!found.empty())
+    throw InputError(fmt::format("{}: the model {} has no such linear", place(blocks->files[blocks->file_of.at(found.begin()->second->module)].stored().files().front(), found.begin()->first),
+                                 model->path.string()));
+  quantized.read = [blocks](const QuantizedLinear& linear) {
+    const std::string name = linear.module + kWeight;
+    QuantizedWeight weight = blocks->files[blocks->file_of.at(linear.module)].read(name);
+    weight.grid.scale = blocks->scale(name, weight.grid.scale);
+    return weight;
+  };
+  quantized.read_grid = [blocks](const QuantizedLinear& linear) {
+    const std::string name = linear.module + kWeight;
+    ScaleZero grid = blocks->files[blocks->file_of.at(linear.module)].read_grid(name);
+    grid.scale = blocks->scale(name, grid.scale);
+    return grid;
+  };
+  return quantized;
 }
 
 }  // namespace qb

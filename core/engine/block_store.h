@@ -1,22 +1,40 @@
 #pragma once
 #include <filesystem>
+#include <map>
 #include <memory>
 
-#include "core/format/tensor_source.h"
 #include "core/method/method.h"
+#include "core/quant/quantized_model.h"
 
 namespace qb {
 
-// Writes a finished block: packed codes, grid and layout of every rounded linear; float weights, biases, norms and so on
-// that stages replaced, in full. `loaded` is the block before its stages. Atomic and fsynced.
+// Writes a finished block: packed codes and grid of every rounded linear, with what they mean as JSON in the file's metadata
+// (schema 2); float weights, biases, norms and so on that stages replaced, in full. `loaded` is the block before its stages.
+// Atomic and fsynced.
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded);
 
-// Tensors of written blocks under the model's names, dequantized to float32 one at a time on reading.
-// Throws InputError naming file and tensor where a file is damaged.
-// tuned: a file of scales ("NAME.scale") and other tensors that replace the blocks' own; empty: none.
-TensorSourcePtr open_blocks(const std::vector<std::filesystem::path>& paths, const std::filesystem::path& tuned = {});
+// One written block, readable without its recipe.
+class BlockFile {
+ public:
+  // older: what files of schema 1 do not say (how scales and zero points are stored, activations); nullptr: left at defaults.
+  // Throws InputError naming file and tensor where a file is damaged.
+  explicit BlockFile(const std::filesystem::path& path, const Scheme* older = nullptr);
 
-// A rounded weight of a written block, in codes; nothing when it stayed float. scale_type is not stored: the recipe has it.
-std::optional<QuantizedWeight> read_rounded(const TensorSource& stored, const std::string& name);
+  const std::map<std::string, QuantizedLinear>& linears() const { return linears_; }  // by weight: "model.layers.0.mlp.up_proj.weight"
+  const TensorSource& stored() const { return *stored_; }
+  std::vector<TensorInfo> floats() const;                                             // what is stored as numbers
+  QuantizedWeight read(const std::string& weight) const;
+  ScaleZero read_grid(const std::string& weight) const;
+
+ private:
+  QuantizedWeight read_codes_and_exceptions(const QuantizedLinear& linear, const std::string& weight, ScaleZero grid) const;
+  std::filesystem::path path_;
+  TensorSourcePtr stored_;
+  std::map<std::string, QuantizedLinear> linears_;
+};
+
+// A quantized model of written blocks. tuned: a file of scales ("NAME.scale") and other tensors that replace the blocks' own; empty: none.
+QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std::vector<std::filesystem::path>& paths,
+                           const std::filesystem::path& tuned = {}, const Scheme* older = nullptr);
 
 }  // namespace qb

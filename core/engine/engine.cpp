@@ -126,7 +126,7 @@ class Run {
     if (!job_.propagate_quantized && !from_cache_) pass(block, seen_);
     pass_float(block);
     if (job_.propagate_quantized) {
-      const auto source = overlay(job_.model->source, open_blocks({block_path(job_.folder, index)}));
+      const auto source = dequantized(open_blocks(job_.model, {block_path(job_.folder, index)}));
       const Decoder decoder(job_.model, source, job_.dtype, job_.device);
       pass(decoder.load_block(index), quantizing_);
     }
@@ -385,11 +385,15 @@ void run_engine(const EngineJob& job, const Control& control, const std::functio
   tune_model(job, tuning_options(*last), inner);
 }
 
-TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder) {
+QuantizedModel quantized_model(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder, const Scheme* older) {
   std::vector<std::filesystem::path> paths;
   for (int i = 0; std::filesystem::exists(block_path(folder, i)); ++i) paths.push_back(block_path(folder, i));
   const auto tuned = tuned_path(folder);
-  return overlay(model->source, open_blocks(paths, std::filesystem::exists(tuned) ? tuned : std::filesystem::path()));
+  return open_blocks(model, paths, std::filesystem::exists(tuned) ? tuned : std::filesystem::path(), older);
+}
+
+TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder) {
+  return dequantized(quantized_model(model, folder));
 }
 
 }  // namespace qb

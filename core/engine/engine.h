@@ -6,6 +6,7 @@
 
 #include "core/base/control.h"
 #include "core/method/method.h"
+#include "core/quant/quantized_model.h"
 #include "core/text/corpus.h"
 
 namespace qb {
@@ -65,7 +66,9 @@ std::shared_ptr<const Model> changed_model(const std::shared_ptr<const Model>& m
 // Refuses what would fail later: group sizes, patterns that match nothing, disk and memory. Throws InputError/ResourceError.
 void preflight(const EngineJob& job);
 
-// The quantized model of a finished (or partly finished) run: dequantized weights over the float ones.
+// The quantized model of a finished (or partly finished) run. older: the run's scheme, for blocks written before they stood for themselves.
+QuantizedModel quantized_model(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder, const Scheme* older = nullptr);
+// The same as numbers: dequantized weights over the float ones.
 TensorSourcePtr quantized_source(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder);
 
 }  // namespace qb

@@ -48,7 +48,7 @@ struct TunedNorm {
 
 struct TunedBlock {
   Block frame;                 // with the linears' weights left out: they are read when the block's turn comes
-  TensorSourcePtr stored;      // the block's file
+  BlockFile stored;
   std::vector<TunedLinear> linears;
   std::vector<size_t> untuned; // other linears, in Block::linears
   std::vector<TunedNorm> norms;
@@ -126,19 +126,18 @@ class Tuning {
 
  private:
   void open(int index) {
-    TunedBlock tuned{decoder_.load_block(index), open_safetensors(block_path(job_.folder, index)), {}, {}, {}};
+    TunedBlock tuned{decoder_.load_block(index), BlockFile(block_path(job_.folder, index)), {}, {}, {}};
     Block& block = tuned.frame;
     for (size_t i = 0; i < block.linears.size(); ++i) {
       const LinearInfo& info = block.linears[i].info;
       block.linears[i].weight.reset();
-      const auto weight = read_rounded(*tuned.stored, info.tensor);
-      if (!weight) {
+      if (!tuned.stored.linears().contains(info.tensor)) {
         tuned.untuned.push_back(i);
         continue;
       }
       const auto spec = job_.scheme.weights_of(module_of(info));
       Parameter scale;
-      scale.start = weight->grid.scale.clone();
+      scale.start = tuned.stored.read_grid(info.tensor).scale.clone();
       scale.type = spec ? spec->scale_type : ScaleType::f32;
       count_ += scale.start.numel();
       tuned.linears.push_back({i, std::move(scale)});
@@ -180,7 +179,7 @@ class Tuning {
     auto held = [&](const at::Tensor& weight) { return weight.to(job_.dtype).to(job_.device, decoder_.weight_dtype()); };
     for (const TunedLinear& linear : tuned.linears) {
       Linear& of_block = now.block.linears[linear.index];
-      QuantizedWeight weight = *read_rounded(*tuned.stored, of_block.info.tensor);
+      QuantizedWeight weight = tuned.stored.read(of_block.info.tensor);
       weight.grid.scale = stored_through(linear.scale.value(), linear.scale.type);
       of_block.weight = held(weight.dequantize());
       now.codes.push_back(std::move(weight));

@@ -21,6 +21,16 @@ namespace {
 
 constexpr uint64_t kHeaderLimit = 100'000'000;  // the reference implementation's own bound
 
+// The tensors of a file, and where its data begin.
+std::pair<std::vector<TensorInfo>, uint64_t> read_header(const MappedFile& map, std::map<std::string, std::string>* metadata) {
+  const std::string file = map.path().string();
+  uint64_t header = 0;
+  std::memcpy(&header, map.bytes(0, 8, "the header's length").data(), 8);
+  if (header > kHeaderLimit) throw InputError(fmt::format("{}: header of {} bytes, expected at most {}; not a safetensors file?", file, header, kHeaderLimit));
+  const auto text = map.bytes(8, header, "the header");
+  return {parse_safetensors_header({reinterpret_cast<const char*>(text.data()), text.size()}, map.size() - 8 - header, file, metadata), 8 + header};
+}
+
 class SafetensorsSource final : public TensorSource {
  public:
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
@@ -38,12 +48,7 @@ class SafetensorsSource final : public TensorSource {
   void add_file(const std::filesystem::path& path) {
     auto map = MappedFile::open(path);
     const std::string file = path.string();
-    uint64_t header = 0;
-    std::memcpy(&header, map->bytes(0, 8, "the header's length").data(), 8);
-    if (header > kHeaderLimit) throw InputError(fmt::format("{}: header of {} bytes, expected at most {}; not a safetensors file?", file, header, kHeaderLimit));
-    const auto text = map->bytes(8, header, "the header");
-    const uint64_t data_start = 8 + header;
-    auto added = parse_safetensors_header({reinterpret_cast<const char*>(text.data()), text.size()}, map->size() - data_start, file);
+    auto [added, data_start] = read_header(*map, nullptr);
     tensors_.reserve(tensors_.size() + added.size());
     for (TensorInfo& info : added) {
       info.offset += data_start;
@@ -99,6 +104,12 @@ TensorSourcePtr open_safetensors(const std::filesystem::path& file_or_folder) {
   else
     throw InputError(fmt::format("{}: neither model.safetensors nor model.safetensors.index.json is there", file_or_folder.string()));
   return source;
+}
+
+std::map<std::string, std::string> read_safetensors_metadata(const std::filesystem::path& file) {
+  std::map<std::string, std::string> metadata;
+  read_header(*MappedFile::open(file), &metadata);
+  return metadata;
 }
 
 DType dtype_of(at::ScalarType type) {

@@ -25,6 +25,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   HeaderEvents(const std::string& file, size_t expected) : file_(file) { tensors_.reserve(expected); }
 
   std::vector<TensorInfo> take() { return std::move(tensors_); }
+  std::map<std::string, std::string> take_metadata() { return std::move(metadata_); }
 
   bool null() override { return unfit("null"); }
   bool boolean(bool value) override { return unfit(value ? "true" : "false"); }
@@ -44,7 +45,10 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool string(string_t& value) override {
-    if (place_ == Place::metadata) return true;
+    if (place_ == Place::metadata) {
+      metadata_[metadata_key_] = value;
+      return true;
+    }
     if (place_ != Place::entry || field_ != dtype_field) return unfit(qb::quoted(value));
     for (DType dtype : kPlain)
       if (name_of(dtype) == value) {
@@ -78,8 +82,9 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
       field_ = name == "dtype" ? dtype_field : name == "shape" ? shape_field : name == "data_offsets" ? offsets_field : other_field;
       if (field_ == other_field ? !other_keys_.insert(name).second : (seen_ & field_) != 0) throw wrong(qb::quoted(name) + " appears twice");
       seen_ |= field_;
-    } else if (place_ == Place::metadata && !other_keys_.insert(name).second) {
-      throw wrong(qb::quoted(name) + " appears twice");
+    } else if (place_ == Place::metadata) {
+      if (!other_keys_.insert(name).second) throw wrong(qb::quoted(name) + " appears twice");
+      metadata_key_ = name;
     }
     return true;
   }
@@ -162,7 +167,8 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   Place place_ = Place::outside;
   Field field_ = other_field;
   int depth_ = 0;
-  std::string name_;
+  std::string name_, metadata_key_;
+  std::map<std::string, std::string> metadata_;
   TensorInfo info_;
   unsigned seen_ = 0;
   uint64_t begin_ = 0, end_ = 0;
@@ -194,10 +200,12 @@ void check_coverage(const std::vector<TensorInfo>& tensors, uint64_t data_bytes,
 
 }  // namespace
 
-std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64_t data_bytes, const std::string& file) {
+std::vector<TensorInfo> parse_safetensors_header(std::string_view header, uint64_t data_bytes, const std::string& file,
+                                                 std::map<std::string, std::string>* metadata) {
   HeaderEvents events(file, header.size() / 96);  // about what an entry takes
   nlohmann::json::sax_parse(header.data(), header.data() + header.size(), &events);
   auto tensors = events.take();
+  if (metadata) *metadata = events.take_metadata();
   check_coverage(tensors, data_bytes, file);
   return tensors;
 }

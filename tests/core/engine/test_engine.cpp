@@ -9,6 +9,7 @@
 #include "core/engine/block_store.h"
 #include "core/engine/device.h"
 #include "core/engine/run_state.h"
+#include "core/quant/stored_spec.h"
 #include "tests/core/engine/tiny_model.h"
 
 using namespace qb;
@@ -358,19 +359,83 @@ class TestEngine : public QObject {
     const auto stored = open_safetensors(file);
     std::vector<std::pair<std::string, at::Tensor>> tensors;
     for (const TensorInfo& info : stored->tensors()) tensors.emplace_back(info.name, stored->read(info.name).clone());
+    const auto metadata = read_safetensors_metadata(file);
     auto damaged = [&](const std::string& tensor, const at::Tensor& replacement) {
       auto changed = tensors;
       for (auto& [n, t] : changed)
         if (n == tensor) t = replacement;
-      write_safetensors(file, changed);
+      write_safetensors(file, changed, metadata);
       return message_of<InputError>([&] { quantized_source(job.model, job.folder)->read(name); });
     };
     QVERIFY(holds(damaged(name + ".scale", at::zeros({3, 3})), file.string()));
     QVERIFY(holds(damaged(name + ".codes", at::zeros({5}, at::kByte)), name));
-    QVERIFY(holds(damaged(name + ".layout", at::full({11}, -1, at::kLong)), name));
-    QVERIFY(holds(damaged(name + ".layout", at::full({11}, 9, at::kLong)), name));
+    auto described = [&](const std::string& from, const std::string& to) {
+      auto changed = metadata;
+      std::string& text = changed["qbench"];
+      const auto at = text.find(from, text.find(name));
+      if (at == std::string::npos) return "not found: " + from;
+      text.replace(at, from.size(), to);
+      write_safetensors(file, tensors, changed);
+      return message_of<InputError>([&] { quantized_source(job.model, job.folder)->read(name); });
+    };
+    QVERIFY(holds(described("\"int3\"", "\"int99\""), name));
+    QVERIFY(holds(described("\"symmetric\":true", "\"symmetric\":false"), "zero_point"));
+    QVERIFY(holds(described("\"scale_type\"", "\"scale_kind\""), "scale_type"));
+    QVERIFY(holds(described("\"group_size\":32", "\"group_size\":-3"), "group_size"));
+    write_safetensors(file, tensors, {{"qbench", "{\"schema\":3,\"linears\":{}}"}});
+    QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), "schema 3"));
+    write_safetensors(file, tensors, metadata);
     fs::resize_file(file, fs::file_size(file) / 2);
     QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), file.string()));
+  }
+
+  void a_block_stands_for_itself() {
+    EngineJob job = tiny_job(model_, fresh("itself"));
+    job.scheme.weights->scale_type = ScaleType::bf16;
+    job.scheme.activations = QuantSpec{.type = {NumberType::Kind::integer, 8}, .granularity = Granularity::token};
+    job.scheme.ignore = {"*.v_proj"};
+    run_engine(job, {}, {});
+    const QuantizedModel quantized = quantized_model(job.model, job.folder);
+    QCOMPARE(quantized.linears.size(), size_t{18});
+    QVERIFY(!quantized.find("model.layers.0.self_attn.v_proj"));
+    const QuantizedLinear* linear = quantized.find("model.layers.1.mlp.up_proj");
+    QVERIFY(linear);
+    QVERIFY(linear->weights == meaning_of(*job.scheme.weights));
+    QVERIFY(linear->activations == meaning_of(*job.scheme.activations));
+    const QuantizedWeight direct = quantize(job.model->source->read(linear->module + ".weight"), *job.scheme.weights);
+    QCOMPARE(QString::fromStdString(difference(quantized.read(*linear), direct)), QString());
+    QVERIFY(at::equal(quantized.read_grid(*linear).scale, direct.grid.scale));
+    QuantizedWeight other = direct;
+    other.codes = direct.codes.clone();
+    other.codes[0][0] += 1;
+    QVERIFY(difference(other, direct).starts_with("1 of "));
+  }
+
+  void blocks_of_the_first_schema_stay_readable() {
+    EngineJob job = tiny_job(model_, fresh("older"));
+    run_engine(job, {}, {});
+    const fs::path file = block_path(job.folder, 0);
+    const std::string name = "model.layers.0.mlp.up_proj.weight";
+    const at::Tensor expected = quantized_source(job.model, job.folder)->read(name).clone();
+    const auto stored = open_safetensors(file);
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    const QuantSpec& spec = *job.scheme.weights;
+    for (const TensorInfo& info : stored->tensors()) {
+      tensors.emplace_back(info.name, stored->read(info.name).clone());
+      if (!info.name.ends_with(".codes")) continue;
+      const std::string weight = info.name.substr(0, info.name.size() - 6);
+      const auto shape = job.model->source->find(weight)->shape;
+      // kind, bits, exponent and mantissa bits, granularity (group), group size, block rows and columns, heads, out, in
+      tensors.emplace_back(weight + ".layout", at::tensor({int64_t{0}, int64_t{3}, int64_t{0}, int64_t{0}, int64_t{2}, spec.group_size, int64_t{128}, int64_t{128}, int64_t{0}, shape[0], shape[1]}, at::kLong));
+    }
+    write_safetensors(file, tensors);
+    QVERIFY(at::equal(quantized_source(job.model, job.folder)->read(name), expected));
+    const QuantizedModel quantized = quantized_model(job.model, job.folder, &job.scheme);
+    QVERIFY(quantized.find("model.layers.0.mlp.up_proj")->weights == meaning_of(spec));
+    for (auto& [n, t] : tensors)
+      if (n == name + ".layout") t = at::full({11}, -1, at::kLong);
+    write_safetensors(file, tensors);
+    QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), name));
   }
 
   void memory_does_not_grow_with_the_number_of_blocks() {

@@ -1,0 +1,76 @@
+#include "core/quant/quantized_model.h"
+
+#include <fmt/format.h>
+
+#include <unordered_map>
+
+#include "core/base/error.h"
+#include "core/quant/stored_spec.h"
+
+namespace qb {
+namespace {
+
+const std::string kWeight = ".weight";
+
+class Dequantized final : public TensorSource {
+ public:
+  explicit Dequantized(QuantizedModel model) : model_(std::move(model)) {
+    for (size_t i = 0; i < model_.linears.size(); ++i) {
+      const QuantizedLinear& linear = model_.linears[i];
+      TensorInfo info;
+      info.name = linear.module + kWeight;
+      info.shape = {linear.out_features, linear.in_features};
+      if (const TensorInfo* original = model_.model->source->find(info.name)) info.file = original->file, info.offset = original->offset;
+      info.bytes = static_cast<uint64_t>(linear.out_features * linear.in_features) * sizeof(float);
+      index_.emplace(info.name, i);
+      infos_.push_back(std::move(info));
+    }
+  }
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+  const std::vector<std::filesystem::path>& files() const override { return model_.model->source->files(); }
+  const TensorInfo* find(const std::string& name) const override {
+    const auto it = index_.find(name);
+    return it == index_.end() ? nullptr : &infos_[it->second];
+  }
+  at::Tensor read(const std::string& name) const override {
+    const auto it = index_.find(name);
+    if (it == index_.end()) throw InputError(fmt::format("no tensor \"{}\" among the quantized linears", name));
+    return model_.read(model_.linears[it->second]).dequantize();
+  }
+
+ private:
+  QuantizedModel model_;
+  std::vector<TensorInfo> infos_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+std::string unequal(const at::Tensor& a, const at::Tensor& b, const char* what) {
+  if (a.defined() != b.defined()) return fmt::format("{} are there on one side only", what);
+  if (!a.defined()) return {};
+  if (a.sizes() != b.sizes()) return fmt::format("{} are of different shapes", what);
+  const auto apart = a.ne(b).sum().item<int64_t>();
+  return apart == 0 ? std::string() : fmt::format("{} of {} {} differ", apart, a.numel(), what);
+}
+
+}  // namespace
+
+const QuantizedLinear* QuantizedModel::find(const std::string& module) const {
+  for (const QuantizedLinear& linear : linears)
+    if (linear.module == module) return &linear;
+  return nullptr;
+}
+
+TensorSourcePtr dequantized(const QuantizedModel& model) {
+  return overlay(overlay(model.model->source, model.changed), std::make_shared<Dequantized>(model));
+}
+
+std::string difference(const QuantizedWeight& a, const QuantizedWeight& b) {
+  if (meaning_of(a.spec) != meaning_of(b.spec)) return fmt::format("{} and {}", describe(a.spec), describe(b.spec));
+  for (const auto& [left, right, what] : {std::tuple{&a.codes, &b.codes, "codes"}, {&a.grid.scale, &b.grid.scale, "scales"}, {&a.grid.zero, &b.grid.zero, "zero points"},
+                                          {&a.columns, &b.columns, "kept columns"}, {&a.column_values, &b.column_values, "kept columns' values"},
+                                          {&a.outliers, &b.outliers, "outliers"}, {&a.outlier_values, &b.outlier_values, "outliers' values"}})
+    if (const std::string found = unequal(*left, *right, what); !found.empty()) return found;
+  return {};
+}
+
+}  // namespace qb

@@ -1,0 +1,40 @@
+#pragma once
+#include <functional>
+#include <map>
+
+#include "core/model/model.h"
+#include "core/quant/quantizer.h"
+
+namespace qb {
+
+// What a quantized linear is, without its numbers.
+struct QuantizedLinear {
+  std::string module;                    // canonical: "model.layers.0.self_attn.q_proj"; its weight is module + ".weight"
+  int64_t out_features = 0, in_features = 0;
+  QuantSpec weights;                     // as meaning_of()
+  std::optional<QuantSpec> activations;  // how its input is rounded at run time; nothing: not at all
+  bool input_hadamard = false;           // its input is rotated at run time: x·H/√in
+  bool kept_columns = false, outliers = false;  // numbers beside the codes
+  bool operator==(const QuantizedLinear&) const = default;
+};
+
+// A quantized model as a value, wherever it lies: blocks of a run, or a checkpoint of some format. Exporters write it, importers
+// make it. Tensors are read when they are asked for.
+struct QuantizedModel {
+  std::shared_ptr<const Model> model;    // its architecture, and the float tensors of whatever is neither coded nor changed
+  std::vector<QuantizedLinear> linears;  // in the model's order
+  TensorSourcePtr changed;               // float tensors in place of the model's (norms, biases, linears that stayed float), canonical names; may be empty
+  // The whole weight of a linear, or its grid alone (codes undefined). Throws InputError naming file and tensor.
+  std::function<QuantizedWeight(const QuantizedLinear& linear)> read;
+  std::function<ScaleZero(const QuantizedLinear& linear)> read_grid;
+
+  const QuantizedLinear* find(const std::string& module) const;
+};
+
+// Every tensor as numbers, canonical names: codes are dequantized to float32 when they are read.
+TensorSourcePtr dequantized(const QuantizedModel& model);
+
+// Empty when both hold the same codes on the same grid; else one sentence: "3 of 4096 codes differ".
+std::string difference(const QuantizedWeight& a, const QuantizedWeight& b);
+
+}  // namespace qb
