@@ -6,6 +6,8 @@
 #include "cli.h"
 #include "core/base/error.h"
 #include "core/engine/device.h"
+#include "core/engine/engine.h"
+#include "core/exporting/checkpoint.h"
 #include "core/measure/perplexity.h"
 #include "core/text/corpus.h"
 #include "core/text/tokenizer.h"
@@ -29,13 +31,22 @@ void require_device(const std::string& name) {
 
 int eval(const Arguments& a, const Options& options) {
   require_device(a.device);
-  const auto model = qb::Model::open(a.model);
+  // Codes are evaluated as what they stand for, with activations rounded as the checkpoint asks.
+  std::shared_ptr<const qb::Model> model;
+  qb::LinearTap tap;
+  if (qb::is_coded_checkpoint(a.model)) {
+    const qb::QuantizedModel quantized = qb::open_checkpoint(a.model);
+    model = quantized.model;
+    tap = qb::activation_tap(quantized);
+  } else {
+    model = qb::Model::open(a.model);
+  }
   const auto tokenizer = qb::Tokenizer::load(a.model);
   const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field});
   const std::vector<int32_t> ids = qb::tokenize_corpus(corpus, *tokenizer);
   ProgressBar bar("eval");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
-  qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), {}};
+  qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap};
   qb::PerplexityResult result = qb::perplexity(model, model->source, ids, spec, control);
   bar.clear();
   result.corpus = corpus.name;

@@ -42,6 +42,8 @@ struct BlockView {
 
 // Fake-quantizes every linear's input as the scheme says; empty when activations stay float.
 LinearTap activation_tap(const Scheme& scheme);
+// The same as a quantized model itself says.
+LinearTap activation_tap(const QuantizedModel& model);
 
 // Number of leading blocks that a folder already holds for this job; InputError when its fingerprint differs, naming what.
 int finished_blocks(const EngineJob& job);

@@ -84,6 +84,30 @@ const TensorInfo* CanonicalSource::find(const std::string& name) const {
   return it == index_.end() ? nullptr : &infos_[it->second];
 }
 
+const CanonicalTensor* CanonicalSource::entry(const std::string& name) const {
+  const auto it = index_.find(name);
+  return it == index_.end() ? nullptr : &tensors_[it->second];
+}
+
+std::string CanonicalSource::stored_name(const std::string& name) const {
+  if (const CanonicalTensor* found = entry(name); found && found->plain()) return found->stored.front();
+  // Tensors of one block, or those outside of blocks, share what stands before the names they have in common.
+  const std::string block = block_of(name);
+  for (const CanonicalTensor& other : tensors_) {
+    if (!other.plain() || block_of(other.info.name) != block) continue;
+    const std::string &canonical = other.info.name, &spelled = other.stored.front();
+    size_t common = 0;
+    while (common < canonical.size() - block.size() && common < spelled.size() && canonical[canonical.size() - 1 - common] == spelled[spelled.size() - 1 - common]) ++common;
+    if (block.empty()) {
+      // "model.embed_tokens.weight" as "language_model.model.embed_tokens.weight": the prefix is before all names; a head stands outside of "model.".
+      if (common == canonical.size()) return spelled.substr(0, spelled.size() - common) + name;
+    } else if (common == canonical.size() - block.size()) {
+      return spelled.substr(0, spelled.size() - common) + name.substr(block.size());
+    }
+  }
+  return name;
+}
+
 // One expert of a stored [experts, rows, columns] without dequantizing the others.
 at::Tensor CanonicalSource::read_slice(const CanonicalTensor& entry) const {
   const TensorInfo& stored = *base_->find(entry.stored.front());

@@ -13,6 +13,8 @@ struct GgufForm;
 
 // How one canonical (Hugging Face) tensor is made of what a file stores.
 struct CanonicalTensor {
+  // One stored tensor, as it is or transposed.
+  bool plain() const { return stored.size() == 1 && slice < 0 && !part && order.empty() && columns.empty() && add == 0 && !minus_exponential && scale.empty() && !joined; }
   TensorInfo info;                  // canonical name and shape; dtype, place and bytes of the stored parts
   std::vector<std::string> stored;  // concatenated along rows
   int64_t slice = -1;               // this expert of a stored [experts, rows, columns]
@@ -41,6 +43,12 @@ class CanonicalSource final : public TensorSource {
   const TensorInfo* find(const std::string& name) const override;
   at::Tensor read(const std::string& name) const override;
 
+  const TensorSourcePtr& stored() const { return base_; }                // names and shapes as in the files
+  const CanonicalTensor* entry(const std::string& name) const;           // nullptr when absent
+  const std::vector<CanonicalTensor>& entries() const { return tensors_; }
+  // What a canonical tensor is called in these files, or would be called if they had it as it is.
+  std::string stored_name(const std::string& name) const;
+
  private:
   at::Tensor read_slice(const CanonicalTensor& entry) const;
   at::Tensor read_mxfp4(const CanonicalTensor& entry) const;
@@ -54,11 +62,11 @@ class CanonicalSource final : public TensorSource {
 // Finds every required tensor in a Hugging Face checkpoint, whatever prefix it was saved under, experts one by one or
 // fused. block_size: quantization_config.weight_block_size of F8 checkpoints, else empty.
 // Throws InputError on a missing tensor, a wrong shape or a dtype that holds no weights.
-TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& architecture, const std::string& origin,
+std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr base, const Architecture& architecture, const std::string& origin,
                                       const std::vector<int64_t>& block_size);
 
 // The same for GGUF's names and row orders.
-TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& architecture, const GgufForm& form, const std::string& origin);
+std::shared_ptr<const CanonicalSource> canonical_gguf(TensorSourcePtr base, const Architecture& architecture, const GgufForm& form, const std::string& origin);
 
 // Shared by both: completes entry.info from the stored tensors and checks them against `spec`.
 // stored_shape: what one stored part must look like.

@@ -256,7 +256,7 @@ class GgufNames {
 
 }  // namespace
 
-TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
+std::shared_ptr<const CanonicalSource> canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
   std::vector<CanonicalTensor> entries = GgufNames(*base, a, form, origin).all();
   return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
 }

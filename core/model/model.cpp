@@ -39,7 +39,7 @@ std::vector<int64_t> check_quantization(const ConfigFields& fields) {
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
   if (method == "mxfp4") return {};  // gpt-oss as it is published: its experts are read as the numbers that they stand for
   if (!float8)
-    throw InputError(fmt::format("{}: the checkpoint is already quantized ({}), expected a model with floating-point weights", fields.origin(), method));
+    throw InputError(fmt::format("{}: the checkpoint is already quantized ({}), expected a model with floating-point weights; \"qbench eval\" measures it, \"qbench export\" with format dequantized makes numbers of it", fields.origin(), method));
   const auto block = quantization.integers("weight_block_size");
   if (!block.empty() && (block.size() != 2 || block[0] < 1 || block[1] < 1)) quantization.fail("weight_block_size", "two positive integers");
   return block;
@@ -151,23 +151,32 @@ int64_t longest_sequence(const Architecture& a) {
   return stretches ? 0 : a.context_length;
 }
 
-std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) {
+std::shared_ptr<const Model> Model::open(const std::filesystem::path& path) { return open(path, {}); }
+
+std::shared_ptr<const Model> Model::open(const std::filesystem::path& path, const Decode& decode) {
   const ModelFiles files = locate_model(path);
   auto model = std::make_shared<Model>();
   model->path = path;
   if (files.gguf) {
     auto gguf = GgufFile::open(files.weights);
     model->architecture = architecture_from_config(config_from_gguf(*gguf, files.weights.string()));
-    model->source = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->gguf, files.weights.string());
+    model->files = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->gguf, files.weights.string());
+    model->source = model->files;
     model->info = describe(path, "gguf", model->architecture, *gguf, *model->source);
     if (auto name = gguf->text("general.name"); name && !name->empty()) model->info.name = *name;
     return model;
   }
   const ConfigFields fields(parse_config(files.config), files.config.string());
-  const std::vector<int64_t> block_size = check_quantization(fields);
+  std::vector<int64_t> block_size;
+  if (decode)
+    fields.without_effect({"quantization_config"});  // the decoder has read it
+  else
+    block_size = check_quantization(fields);
   model->architecture = architecture_from_config(fields);
   TensorSourcePtr stored = open_safetensors(files.weights);
-  model->source = canonical_safetensors(stored, model->architecture, files.folder.string(), block_size);
+  if (decode) stored = decode(stored);
+  model->files = canonical_safetensors(stored, model->architecture, files.folder.string(), block_size);
+  model->source = model->files;
   model->info = describe(path, "safetensors", model->architecture, *stored, *model->source);
   return model;
 }

@@ -114,7 +114,7 @@ void find_scale(const TensorSource& base, const std::string& origin, const std::
 
 }  // namespace
 
-TensorSourcePtr canonical_safetensors(TensorSourcePtr base, const Architecture& a, const std::string& origin,
+std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr base, const Architecture& a, const std::string& origin,
                                       const std::vector<int64_t>& block_size) {
   const Finder finder(*base, a);
   std::vector<CanonicalTensor> entries;

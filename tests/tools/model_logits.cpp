@@ -5,6 +5,8 @@
 #include <iostream>
 
 #include "core/base/error.h"
+#include "core/engine/engine.h"
+#include "core/exporting/checkpoint.h"
 #include "core/format/safetensors.h"
 #include "core/model/decoder.h"
 #include "tests/tools/device.h"
@@ -12,11 +14,20 @@
 namespace {
 
 void write_logits(const std::string& path, const std::string& in, const std::string& out, at::ScalarType dtype) {
-  auto model = qb::Model::open(path);
+  // Codes as what they stand for, with activations rounded as the checkpoint asks.
+  std::shared_ptr<const qb::Model> model;
+  qb::ForwardContext context;
+  if (qb::is_coded_checkpoint(path)) {
+    const qb::QuantizedModel quantized = qb::open_checkpoint(path);
+    model = quantized.model;
+    context.at_linear = qb::activation_tap(quantized);
+  } else {
+    model = qb::Model::open(path);
+  }
   const at::Tensor ids = qb::open_safetensors(in)->read("ids").clone();
   qb::Decoder decoder(model, nullptr, dtype, wanted_device());
   at::Tensor hidden = decoder.embed(ids);
-  for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);
+  for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden, context);
   qb::write_safetensors(out, {{"logits", decoder.logits(hidden)}, {"nll", decoder.negative_log_likelihood(hidden, ids)}});
 }
 

@@ -1,0 +1,54 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+
+#include "core/base/control.h"
+#include "core/quant/quantized_model.h"
+
+namespace qb {
+
+// What is said about a checkpoint in its model card, beside what it shows itself.
+struct ModelCard {
+  std::string title;                    // "SmolLM2-135M, W4A16 g64, awq → gptq"
+  std::string recipe;                   // YAML
+  std::vector<std::string> figures;     // lines with their conditions
+};
+
+struct ExportOptions {
+  std::string format;                   // of export_formats()
+  std::string engine;                   // of export_engines(); empty: none is asked for
+  std::filesystem::path output;         // a folder, or for GGUF a file, that is not there yet
+  uint64_t shard_bytes = 5'000'000'000;
+  ModelCard card;
+};
+
+struct ExportResult {
+  std::filesystem::path path;
+  uint64_t bytes = 0;                   // on disk
+  uint64_t source_bytes = 0;            // of the float model
+  double write_seconds = 0, verify_seconds = 0;
+  std::string serve;                    // command line, for an engine that was named
+  std::vector<std::string> notes;       // what its user should know
+};
+
+// Sentences that stand against an export; empty: none.
+std::vector<std::string> export_obstacles(const QuantizedModel& model, const std::string& format, const std::string& engine);
+// Bytes that an export takes on disk, before it is written.
+uint64_t export_bytes(const QuantizedModel& model, const std::string& format);
+
+// Writes the checkpoint under a temporary name beside the output, reads it back, compares it with the model, and renames it.
+// Cancelled, killed or failing it leaves nothing under the output's name. Throws InputError (an obstacle, an output that is there),
+// ResourceError (disk), Cancelled, InternalError where what is read back differs.
+ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions& options, const Control& control);
+
+// The first thing in which a checkpoint differs from the model that it shall hold; empty: it holds it, code for code. Numbers are compared
+// in the type in which the checkpoint keeps them. Throws InputError where the folder cannot be read.
+std::string checkpoint_difference(const QuantizedModel& model, const std::filesystem::path& folder, const Control& control);
+
+// A checkpoint whose weights are codes (compressed-tensors, GPTQ, AWQ; what "quantization_config" says) as a quantized model; its
+// `model` has the dequantized weights. Throws InputError naming file, key or tensor.
+QuantizedModel open_checkpoint(const std::filesystem::path& path);
+// Whether open_checkpoint reads it: a folder that says one of these formats. FP8 with scales alone is read by Model::open too.
+bool is_coded_checkpoint(const std::filesystem::path& path);
+
+}  // namespace qb

@@ -1,0 +1,130 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/exporting/checkpoint.h"
+#include "core/exporting/codec.h"
+#include "core/format/safetensors.h"
+#include "core/model/canonical_source.h"
+#include "core/model/model_files.h"
+
+namespace qb {
+namespace {
+
+const std::string kWeight = ".weight";
+
+nlohmann::json quantization_config(const ModelFiles& files) {
+  const auto json = nlohmann::json::parse(read_text(files.config, uint64_t{1} << 26), nullptr, false);
+  if (json.is_discarded() || !json.is_object()) throw InputError(fmt::format("{}: not a JSON object", files.config.string()));
+  const auto found = json.find("quantization_config");
+  if (found != json.end() && found->is_object()) return *found;
+  // AutoGPTQ's older files keep it beside the configuration.
+  for (const char* beside : {"quantize_config.json", "quant_config.json"})
+    if (const auto path = files.folder / beside; std::filesystem::exists(path)) {
+      auto own = nlohmann::json::parse(read_text(path, uint64_t{1} << 26), nullptr, false);
+      if (!own.is_object()) throw InputError(fmt::format("{}: not a JSON object", path.string()));
+      if (!own.contains("quant_method")) own["quant_method"] = own.contains("zero_point") ? "awq" : "gptq";
+      return own;
+    }
+  return nlohmann::json();
+}
+
+// Numbers under the files' names: what is in codes is dequantized when it is read, and its parts are hidden.
+class Decoded final : public TensorSource {
+ public:
+  Decoded(TensorSourcePtr stored, std::shared_ptr<const CodedLinears> coded) : stored_(std::move(stored)), coded_(std::move(coded)) {
+    for (const TensorInfo& tensor : stored_->tensors())
+      if (!coded_->parts().contains(tensor.name)) add(tensor);
+    for (const auto& [module, linear] : coded_->linears()) {
+      TensorInfo info;
+      info.name = module + kWeight;
+      info.shape = {linear.out_features, linear.in_features};
+      for (const std::string& part : coded_->parts())  // the place of one of its parts
+        if (part.starts_with(module + ".")) {
+          info.file = stored_->find(part)->file;
+          break;
+        }
+      info.bytes = static_cast<uint64_t>(linear.out_features * linear.in_features) * 4;
+      add(info);
+    }
+  }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  const std::vector<std::filesystem::path>& files() const override { return stored_->files(); }
+  const TensorInfo* find(const std::string& name) const override {
+    const auto it = index_.find(name);
+    return it == index_.end() ? nullptr : &tensors_[it->second];
+  }
+  at::Tensor read(const std::string& name) const override {
+    if (name.ends_with(kWeight))
+      if (const std::string module = name.substr(0, name.size() - kWeight.size()); coded_->linears().contains(module)) return coded_->read(module).dequantize();
+    if (!index_.contains(name)) throw InputError(fmt::format("{}: no tensor \"{}\"", files().front().string(), name));
+    return stored_->read(name);
+  }
+
+ private:
+  void add(const TensorInfo& info) {
+    index_.emplace(info.name, tensors_.size());
+    tensors_.push_back(info);
+  }
+  TensorSourcePtr stored_;
+  std::shared_ptr<const CodedLinears> coded_;
+  std::vector<TensorInfo> tensors_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+const Codec& codec_for(const std::string& method, const nlohmann::json& config, const std::string& origin) {
+  if (method == "compressed-tensors") return compressed_tensors_codec();
+  if (method == "gptq") return gptq_codec(config.value("checkpoint_format", std::string("gptq")) == "gptq_v2");
+  if (method == "awq") return awq_codec();
+  throw InputError(fmt::format("{}: quantization_config.quant_method is \"{}\", expected compressed-tensors, gptq or awq", origin, method));
+}
+
+}  // namespace
+
+bool is_coded_checkpoint(const std::filesystem::path& path) {
+  const ModelFiles files = locate_model(path);
+  if (files.gguf) return false;
+  const auto config = quantization_config(files);
+  if (!config.is_object()) return false;
+  const std::string method = config.value("quant_method", std::string());
+  return (method == "compressed-tensors" && config.contains("config_groups")) || method == "gptq" || method == "awq";
+}
+
+QuantizedModel open_checkpoint(const std::filesystem::path& path) {
+  const ModelFiles files = locate_model(path);
+  if (files.gguf) throw InputError(fmt::format("{}: expected a Hugging Face folder whose weights are in codes", path.string()));
+  const auto config = quantization_config(files);
+  const std::string origin = files.config.string();
+  if (!config.is_object()) throw InputError(fmt::format("{}: no \"quantization_config\": the weights are numbers, open it as a model", origin));
+  const Codec& codec = codec_for(config.value("quant_method", std::string("?")), config, origin);
+  std::shared_ptr<const CodedLinears> coded;
+  QuantizedModel quantized;
+  quantized.model = Model::open(path, [&](const TensorSourcePtr& stored) -> TensorSourcePtr {
+    coded = codec.find(stored, config, origin);
+    return std::make_shared<Decoded>(stored, coded);
+  });
+  auto stored_names = std::make_shared<std::map<std::string, std::string>>();  // of canonical modules
+  size_t found = 0;
+  for (const BlockInfo& block : quantized.model->info.blocks)
+    for (const LinearInfo& info : block.linears) {
+      const CanonicalTensor* entry = quantized.model->files->entry(info.tensor);
+      const std::string& stored = entry->stored.front();
+      const std::string module = stored.ends_with(kWeight) ? stored.substr(0, stored.size() - kWeight.size()) : stored;
+      const auto it = coded->linears().find(module);
+      if (it == coded->linears().end()) continue;
+      if (!entry->plain() || entry->transposed)
+        throw InputError(fmt::format("{}: \"{}\" is in codes, but {} is a part or the transpose of it", origin, module, info.tensor));
+      QuantizedLinear linear = it->second;
+      linear.module = info.tensor.substr(0, info.tensor.size() - kWeight.size());
+      (*stored_names)[linear.module] = module;
+      quantized.linears.push_back(std::move(linear));
+      ++found;
+    }
+  quantized.read = [coded, stored_names](const QuantizedLinear& linear) { return coded->read(stored_names->at(linear.module)); };
+  quantized.read_grid = [coded, stored_names](const QuantizedLinear& linear) { return coded->read_grid(stored_names->at(linear.module)); };
+  return quantized;
+}
+
+}  // namespace qb

@@ -1,0 +1,428 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/exporting/checkpoint.h"
+#include "core/exporting/codec.h"
+#include "core/exporting/formats.h"
+#include "core/model/canonical_source.h"
+#include "core/model/model_files.h"
+
+namespace qb {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+const std::string kWeight = ".weight";
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+std::string without_weight(const std::string& tensor) { return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : tensor; }
+
+const Codec* codec_of(const std::string& format) {
+  if (format == "compressed-tensors") return &compressed_tensors_codec();
+  if (format == "gptq") return &gptq_codec(false);
+  if (format == "gptq_v2") return &gptq_codec(true);
+  return format == "awq" ? &awq_codec() : nullptr;
+}
+
+// What a checkpoint will hold.
+struct Plan {
+  std::vector<PlannedTensor> tensors;
+  CheckpointContent content;
+  std::vector<std::string> replaced;  // float tensors that differ from the original's, by canonical name
+  uint64_t bytes = 0;
+};
+
+class Planner {
+ public:
+  Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format.name)), files_(*model.model->files) {
+    for (const QuantizedLinear& linear : model.linears) coded_.emplace(linear.module + kWeight, &linear);
+    all_changed_ = model.model->source.get() != static_cast<const TensorSource*>(&files_);
+    numbers_ = format.codes ? overlay(model.model->source, model.changed) : dequantized(model);
+  }
+
+  Plan plan() {
+    reader_ = std::make_shared<LinearReader>(model_);
+    // Which canonical tensors each stored one makes.
+    std::unordered_map<std::string, std::vector<const CanonicalTensor*>> makes;
+    for (const CanonicalTensor& entry : files_.entries())
+      if (live(entry.info.name)) {
+        for (const std::string& stored : entry.stored) makes[stored].push_back(&entry);
+        if (!entry.scale.empty()) makes[entry.scale].push_back(&entry);
+      }
+    std::unordered_set<std::string> written;  // canonical
+    const bool dropped = model_.model->architecture.layers.size() < static_cast<size_t>(files_blocks());
+    for (const TensorInfo& stored : files_.stored()->tensors()) {
+      const auto it = makes.find(stored.name);
+      if (it == makes.end()) {
+        if (dropped && of_a_block(stored.name)) continue;
+        keep(stored);
+        continue;
+      }
+      const bool touched = std::any_of(it->second.begin(), it->second.end(), [&](const CanonicalTensor* entry) { return changed(entry->info.name); });
+      if (!touched) {
+        keep(stored);
+        for (const CanonicalTensor* entry : it->second) written.insert(entry->info.name);
+        continue;
+      }
+      for (const CanonicalTensor* entry : it->second)
+        if (written.insert(entry->info.name).second) write(*entry, stored);
+    }
+    // What the original did not have: an untied head, a bias.
+    for (const TensorInfo& info : numbers_->tensors())
+      if (!files_.entry(info.name)) add_number(info.name, files_.stored_name(info.name), number_type(DType::u8, false), false);
+    if (plan_.content.coded.empty() && format_.codes) throw InputError(fmt::format("{}: no linear is quantized; export it as \"dequantized\"", model_.model->path.string()));
+    // Under whatever name: transformers' heads are called so in memory, tied ones too.
+    if (auto& floats = plan_.content.floats; std::find(floats.begin(), floats.end(), "lm_head") == floats.end()) floats.push_back("lm_head");
+    for (const PlannedTensor& tensor : plan_.tensors) plan_.bytes += tensor.bytes();
+    return std::move(plan_);
+  }
+
+ private:
+  // Blocks can have been dropped: the files then hold more than the model.
+  bool live(const std::string& canonical) const { return model_.model->source->contains(canonical); }
+  int64_t files_blocks() const {
+    int64_t most = 0;
+    const std::string& block = model_.model->architecture.names.block;
+    for (const CanonicalTensor& entry : files_.entries())
+      if (entry.info.name.starts_with(block)) most = std::max<int64_t>(most, std::atoll(entry.info.name.c_str() + block.size()) + 1);
+    return most;
+  }
+  bool of_a_block(const std::string& stored) const {
+    for (const CanonicalTensor& entry : files_.entries())
+      if (std::find(entry.stored.begin(), entry.stored.end(), stored) != entry.stored.end()) return true;
+    return false;
+  }
+  bool changed(const std::string& canonical) const { return all_changed_ || coded_.contains(canonical) || (model_.changed && model_.changed->contains(canonical)); }
+
+  // A matrix that stays float is told to readers.
+  void note_float(const std::string& stored, const std::vector<int64_t>& shape) {
+    if (shape.size() == 2 && stored.ends_with(kWeight) && without_weight(stored) != without_weight(files_.stored_name(model_.model->architecture.names.embedding + kWeight)))
+      plan_.content.floats.push_back(without_weight(stored));
+  }
+
+  // Numbers are written as the model keeps its numbers; what was in codes, as it keeps its embedding.
+  DType number_type(DType stored, bool coded) const {
+    const auto plain = [](DType type) { return type == DType::f32 || type == DType::f16 || type == DType::bf16; };
+    if (plain(stored) && !coded) return stored;
+    const TensorInfo* embedding = files_.find(model_.model->architecture.names.embedding + kWeight);
+    return embedding && plain(embedding->dtype) ? embedding->dtype : DType::bf16;
+  }
+
+  void keep(const TensorInfo& stored) {
+    note_float(stored.name, stored.shape);
+    plan_.tensors.push_back({stored.name, stored.dtype, stored.shape, [source = files_.stored(), name = stored.name] { return source->read(name); }});
+  }
+
+  void write(const CanonicalTensor& entry, const TensorInfo& stored) {
+    const std::string& canonical = entry.info.name;
+    const std::string name = entry.plain() ? entry.stored.front() : files_.stored_name(canonical);
+    if (const auto it = coded_.find(canonical); it != coded_.end() && format_.codes) {
+      if (entry.transposed)
+        throw InputError(fmt::format("{}: \"{}\" is stored transposed (Conv1D), which {} has no place for; export it as \"dequantized\"", model_.model->path.string(), stored.name, format_.title));
+      const std::string module = without_weight(name);
+      for (PlannedTensor& tensor : codec_->plan(*it->second, module, reader_)) plan_.tensors.push_back(std::move(tensor));
+      plan_.content.coded.emplace_back(module, it->second);
+      return;
+    }
+    if (entry.plain() && !changed(canonical)) return keep(stored);
+    add_number(canonical, name, number_type(stored.dtype, coded_.contains(canonical)), entry.transposed && entry.plain());
+  }
+
+  void add_number(const std::string& canonical, const std::string& name, DType dtype, bool transposed) {
+    std::vector<int64_t> shape = numbers_->find(canonical)->shape;
+    if (transposed) std::swap(shape[0], shape[1]);
+    note_float(name, shape);
+    plan_.replaced.push_back(canonical);
+    plan_.tensors.push_back({name, dtype, shape, [source = numbers_, canonical, dtype, transposed] {
+                               const at::Tensor value = source->read(canonical).to(scalar_type_of(dtype));
+                               return transposed ? value.t().contiguous() : value;
+                             }});
+  }
+
+  const QuantizedModel& model_;
+  const FormatInfo& format_;
+  const Codec* codec_;
+  const CanonicalSource& files_;
+  std::unordered_map<std::string, const QuantizedLinear*> coded_;  // by weight
+  bool all_changed_ = false;
+  TensorSourcePtr numbers_;
+  LinearReaderPtr reader_;
+  Plan plan_;
+};
+
+const FormatInfo& require_format(const std::string& name) {
+  const FormatInfo* format = find_format(name);
+  if (!format) throw InputError(fmt::format("format \"{}\" is not known; known are {}", name, known_format_names()));
+  return *format;
+}
+
+void require_folder(const QuantizedModel& model) {
+  if (model.model->files && model.model->info.format == "safetensors") return;
+  throw InputError(fmt::format("{}: was opened from {}, which has no config.json and tokenizer to go with a Hugging Face folder; open the original Hugging Face model", model.model->path.string(),
+                               model.model->info.format));
+}
+
+// Files that belong to a model beside its weights: tokenizer, templates, generation settings, code of its own, licence.
+std::vector<fs::path> companions(const fs::path& folder) {
+  std::vector<fs::path> all;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string name = entry.path().filename().string(), extension = entry.path().extension().string();
+    std::string upper = name;
+    std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
+    const auto begins = [](const std::string& text, std::initializer_list<const char*> starts) {
+      return std::any_of(starts.begin(), starts.end(), [&](const char* start) { return text.starts_with(start); });
+    };
+    const bool settings = extension == ".json" && !name.ends_with(".index.json") && name != "config.json" && name != "quantize_config.json" && name != "quant_config.json";
+    const bool vocabulary = extension == ".model" || extension == ".tiktoken" || extension == ".jinja" || name == "merges.txt" || name == "vocab.txt";
+    const bool code = extension == ".py" && begins(name, {"modeling_", "configuration_", "tokenization_", "processing_", "image_processing_"});
+    if (settings || vocabulary || code || begins(upper, {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"})) all.push_back(entry.path());
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+Json config_of(const Model& model, const Json& quantization) {
+  const fs::path path = locate_model(model.path).config;
+  Json config = Json::parse(read_text(path, uint64_t{1} << 26));
+  config.erase("quantization_config");
+  Json& text = config.contains("text_config") && config["text_config"].is_object() ? config["text_config"] : config;
+  const Architecture& a = model.architecture;
+  // Changes made before quantization: dropped blocks, a head of its own.
+  for (const char* key : {"num_hidden_layers", "n_layer", "num_layers", "n_layers"}) {
+    if (!text.contains(key) || !text[key].is_number_integer() || text[key] == a.blocks) continue;
+    const auto before = text[key].get<size_t>();
+    for (auto& [name, value] : text.items())
+      if (value.is_array() && value.size() == before)
+        throw InputError(fmt::format("{}: key \"{}\" has a value for each of {} blocks, of which {} are left: a folder of it cannot be written", path.string(), name, before, a.blocks));
+    text[key] = a.blocks;
+  }
+  if (!a.tied_embeddings)
+    for (Json* object : {&config, &text})
+      if (object->contains("tie_word_embeddings")) (*object)["tie_word_embeddings"] = false;
+  if (!a.tied_embeddings && !config.contains("tie_word_embeddings")) config["tie_word_embeddings"] = false;
+  if (!quantization.is_null()) config["quantization_config"] = quantization;
+  return config;
+}
+
+std::string licence_of(const fs::path& folder) {
+  const fs::path card = folder / "README.md";
+  if (!fs::exists(card)) return {};
+  std::ifstream in(card);
+  std::string line;
+  for (int i = 0; i < 200 && std::getline(in, line); ++i)
+    if (line.starts_with("license:")) return line;
+  return {};
+}
+
+std::string card_text(const QuantizedModel& model, const ExportOptions& options, const FormatInfo& format, const ExportResult& result) {
+  std::string text = "---\n";
+  if (const std::string licence = licence_of(locate_model(model.model->path).folder); !licence.empty()) text += licence + "\n";
+  text += fmt::format("base_model: {}\nlibrary_name: transformers\ntags:\n- quantized\n- {}\n---\n\n# {}\n\n", model.model->info.name, format.name,
+                      options.card.title.empty() ? model.model->info.name : options.card.title);
+  text += fmt::format("{} of {}: {:.1f} MB, the original takes {:.1f} MB. Made by LLM-QBench Workbench {}.\n", format.title, model.model->info.name, static_cast<double>(result.bytes) / 1e6,
+                      static_cast<double>(result.source_bytes) / 1e6, QBENCH_VERSION);
+  if (!options.card.figures.empty()) {
+    text += "\n## Figures\n";
+    for (const std::string& figure : options.card.figures) text += "- " + figure + "\n";
+  }
+  if (!result.serve.empty()) text += fmt::format("\n## Serve\n```\n{}\n```\n", result.serve);
+  if (!result.notes.empty()) {
+    text += "\n## Notes\n";
+    for (const std::string& note : result.notes) text += "- " + note + "\n";
+  }
+  if (!options.card.recipe.empty()) text += fmt::format("\n## Recipe\n```yaml\n{}```\n", options.card.recipe);
+  return text;
+}
+
+// A folder under a name of its own until it is whole.
+class PartialFolder {
+ public:
+  explicit PartialFolder(const fs::path& output) : output_(output) {
+    const fs::path whole = fs::absolute(output);
+    path_ = whole.parent_path() / fmt::format(".{}.partial", whole.filename().string());
+    std::error_code error;
+    fs::remove_all(path_, error);  // of a killed export
+    fs::create_directories(path_, error);
+    if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", path_.string(), error.message()));
+  }
+  ~PartialFolder() {
+    std::error_code ignored;
+    if (!done_) fs::remove_all(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+  void commit() {
+    std::error_code error;
+    fs::rename(path_, output_, error);
+    if (error) throw ResourceError(fmt::format("{}: cannot be given its name: {}", output_.string(), error.message()));
+    done_ = true;
+  }
+
+ private:
+  fs::path output_, path_;
+  bool done_ = false;
+};
+
+void copy_companions(const fs::path& from, const fs::path& to) {
+  for (const fs::path& file : companions(from)) {
+    std::error_code error;
+    fs::copy_file(file, to / file.filename(), error);
+    if (error) throw ResourceError(fmt::format("{}: cannot be copied to {}: {}", file.string(), to.string(), error.message()));
+  }
+}
+
+// Compares a checkpoint with the model that it shall hold: the linears in codes, and the numbers of these names (nothing: all that
+// are not in codes). Returns what differs first, or nothing.
+std::string compare(const QuantizedModel& model, const fs::path& folder, const std::vector<std::string>* names, const Control& control, const std::function<void(double)>& progress) {
+  const bool coded = is_coded_checkpoint(folder);
+  QuantizedModel back;
+  if (coded)
+    back = open_checkpoint(folder);
+  else
+    back.model = Model::open(folder);
+  std::unordered_set<std::string> in_codes;
+  if (coded)
+    for (const QuantizedLinear& linear : model.linears) in_codes.insert(linear.module + kWeight);
+  std::vector<std::string> all;
+  const TensorSourcePtr numbers = coded ? overlay(model.model->source, model.changed) : dequantized(model);
+  if (!names) {
+    for (const TensorInfo& tensor : numbers->tensors())
+      if (!in_codes.contains(tensor.name)) all.push_back(tensor.name);
+    names = &all;
+  }
+  const double total = static_cast<double>(in_codes.size() + names->size());
+  double done = 0;
+  if (back.linears.size() != in_codes.size()) return fmt::format("{} linears are in codes, expected {}", back.linears.size(), in_codes.size());
+  if (coded)
+    for (const QuantizedLinear& linear : model.linears) {
+      control.checkpoint();
+      const QuantizedLinear* found = back.find(linear.module);
+      if (!found) return fmt::format("\"{}\" is not in codes, expected {}", linear.module, describe(linear.weights));
+      if (found->activations != linear.activations)
+        return fmt::format("\"{}\": the input is {}, expected {}", linear.module, found->activations ? activation_text(*found->activations) : "float",
+                           linear.activations ? activation_text(*linear.activations) : "float");
+      if (const std::string how = difference(back.read(*found), model.read(linear)); !how.empty()) return fmt::format("\"{}\": {}", linear.module, how);
+      progress(++done / total);
+    }
+  for (const std::string& name : *names) {
+    control.checkpoint();
+    if (!back.model->source->contains(name)) return fmt::format("tensor \"{}\" is missing", name);
+    const at::Tensor found = back.model->source->read(name), expected = numbers->read(name).to(found.scalar_type());
+    if (found.sizes() != expected.sizes() || !at::equal(found, expected)) return fmt::format("tensor \"{}\" holds other values", name);
+    progress(++done / total);
+  }
+  return {};
+}
+
+StoredScheme scheme_of(const QuantizedLinear& linear, const LinearInfo& info, int block) {
+  return {linear.module, linear.out_features, linear.in_features, linear.weights, linear.activations, linear.kept_columns || linear.outliers, linear.input_hadamard, info.input, block};
+}
+
+}  // namespace
+
+std::vector<std::string> export_obstacles(const QuantizedModel& model, const std::string& format_name, const std::string& engine_name) {
+  const FormatInfo& format = require_format(format_name);
+  const EngineInfo* engine = engine_name.empty() ? nullptr : find_engine(engine_name);
+  if (!engine && !engine_name.empty()) throw InputError(fmt::format("engine \"{}\" is not known; known are {}", engine_name, known_engine_names()));
+  std::unordered_map<std::string, const QuantizedLinear*> coded;
+  for (const QuantizedLinear& linear : model.linears) coded.emplace(linear.module + kWeight, &linear);
+  std::vector<StoredScheme> linears, floats;
+  for (const BlockInfo& block : model.model->info.blocks)
+    for (const LinearInfo& info : block.linears)
+      if (const auto it = coded.find(info.tensor); it != coded.end())
+        linears.push_back(scheme_of(*it->second, info, block.index));
+      else
+        floats.push_back({without_weight(info.tensor), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index});
+  return obstacles(format, engine, linears, floats);
+}
+
+std::string checkpoint_difference(const QuantizedModel& model, const fs::path& folder, const Control& control) {
+  return compare(model, folder, nullptr, control, [&](double fraction) {
+    Progress p;
+    p.phase = "verify";
+    p.fraction = fraction;
+    control.report(p);
+  });
+}
+
+uint64_t export_bytes(const QuantizedModel& model, const std::string& format) {
+  require_folder(model);
+  return Planner(model, require_format(format)).plan().bytes;
+}
+
+ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
+  const FormatInfo& format = require_format(options.format);
+  require_folder(model);
+  if (const auto against = export_obstacles(model, options.format, options.engine); !against.empty()) {
+    std::string all;
+    for (const std::string& one : against) all += (all.empty() ? "" : "\n") + one;
+    throw InputError(all);
+  }
+  std::error_code error;
+  if (options.output.empty()) throw InputError("no output folder was named");
+  if (fs::exists(options.output, error) && (!fs::is_directory(options.output, error) || !fs::is_empty(options.output, error)))
+    throw InputError(fmt::format("{}: is there already; name a folder that is not", options.output.string()));
+  const auto start = Clock::now();
+  const Plan plan = Planner(model, format).plan();
+  ExportResult result;
+  result.path = options.output;
+  for (const TensorInfo& tensor : model.model->files->stored()->tensors()) result.source_bytes += tensor.bytes;
+  PartialFolder partial(options.output);
+  const auto space = fs::space(partial.path(), error);
+  if (!error && space.available < plan.bytes + (uint64_t{64} << 20))
+    throw ResourceError(fmt::format("{}: {:.2f} GB are free, the checkpoint takes {:.2f} GB", partial.path().string(), static_cast<double>(space.available) / 1e9, static_cast<double>(plan.bytes) / 1e9));
+  uint64_t written = 0;
+  auto report = [&](double fraction, const char* stage) {
+    Progress p;
+    p.phase = "export";
+    p.stage = stage;
+    p.fraction = fraction;
+    p.elapsed_s = seconds_since(start);
+    p.eta_s = fraction > 0.02 ? p.elapsed_s / fraction * (1 - fraction) : -1;
+    p.rss_bytes = resident_bytes();
+    p.peak_rss_bytes = peak_resident_bytes();
+    control.report(p);
+  };
+  write_sharded_safetensors(partial.path(), plan.tensors, options.shard_bytes, [&](uint64_t bytes) {
+    control.checkpoint();
+    written += bytes;
+    report(0.6 * static_cast<double>(written) / static_cast<double>(std::max<uint64_t>(plan.bytes, 1)), "write");
+  });
+  const fs::path source = locate_model(model.model->path).folder;
+  const Json quantization = format.codes ? codec_of(format.name)->config(plan.content) : Json();
+  write_atomically(partial.path() / "config.json", config_of(*model.model, quantization).dump(2) + "\n");
+  if (format.name.starts_with("gptq")) {
+    Json beside = quantization;  // as AutoGPTQ and GPTQModel read it
+    write_atomically(partial.path() / "quantize_config.json", beside.dump(2) + "\n");
+  }
+  copy_companions(source, partial.path());
+  result.bytes = written;
+  result.write_seconds = seconds_since(start);
+  const auto verifying = Clock::now();
+  if (const std::string how = compare(model, partial.path(), &plan.replaced, control, [&](double fraction) { report(0.6 + 0.4 * fraction, "read back"); }); !how.empty())
+    throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.path().string(), how));
+  result.verify_seconds = seconds_since(verifying);
+  if (const EngineInfo* engine = find_engine(options.engine)) {
+    result.serve = fmt::format(fmt::runtime(engine->serve), fs::absolute(options.output).string());
+    for (const EngineInfo::Takes& takes : engine->takes)
+      if (takes.format == format.name && !takes.note.empty()) result.notes.push_back(takes.note);
+  }
+  write_atomically(partial.path() / "README.md", card_text(model, options, format, result));
+  control.checkpoint();
+  if (fs::exists(options.output, error)) fs::remove(options.output, error);  // an empty folder
+  partial.commit();
+  report(1, "done");
+  return result;
+}
+
+}  // namespace qb

@@ -1,0 +1,85 @@
+#include "core/exporting/codec.h"
+
+#include <algorithm>
+#include <map>
+#include <regex>
+
+namespace qb {
+
+const QuantizedWeight& LinearReader::weight(const QuantizedLinear& linear) {
+  if (weight_of_ != linear.module) {
+    weight_ = {};  // one at a time
+    weight_ = model_.read(linear);
+    weight_of_ = linear.module;
+  }
+  return weight_;
+}
+
+const ScaleZero& LinearReader::grid(const QuantizedLinear& linear) {
+  if (weight_of_ == linear.module) return weight_.grid;
+  if (grid_of_ != linear.module) {
+    grid_ = model_.read_grid(linear);
+    grid_of_ = linear.module;
+  }
+  return grid_;
+}
+
+namespace {
+
+// "model.layers.3.mlp.up_proj" → "re:^model\.layers\.\d+\.mlp\.up_proj$"
+std::string pattern_of(const std::string& module) {
+  std::string pattern = "re:^";
+  for (size_t i = 0; i < module.size();) {
+    if (std::isdigit(static_cast<unsigned char>(module[i])) && (i == 0 || module[i - 1] == '.')) {
+      size_t end = i;
+      while (end < module.size() && std::isdigit(static_cast<unsigned char>(module[end]))) ++end;
+      if (end == module.size() || module[end] == '.') {
+        pattern += "\\d+";
+        i = end;
+        continue;
+      }
+    }
+    if (module[i] == '.') pattern += '\\';
+    pattern += module[i++];
+  }
+  return pattern + "$";
+}
+
+}  // namespace
+
+std::vector<std::string> module_patterns(const std::vector<std::string>& modules, const std::vector<std::string>& others) {
+  std::set<std::string> taken;
+  for (const std::string& other : others) taken.insert(pattern_of(other));
+  std::map<std::string, std::vector<std::string>> by_pattern;
+  std::vector<std::string> order;
+  for (const std::string& module : modules) {
+    auto& list = by_pattern[pattern_of(module)];
+    if (list.empty()) order.push_back(pattern_of(module));
+    list.push_back(module);
+  }
+  std::vector<std::string> all;
+  for (const std::string& pattern : order) {
+    const auto& list = by_pattern.at(pattern);
+    if (list.size() > 1 && !taken.contains(pattern))
+      all.push_back(pattern);
+    else
+      all.insert(all.end(), list.begin(), list.end());
+  }
+  return all;
+}
+
+bool named_by(const std::vector<std::string>& patterns, const std::string& module) {
+  for (const std::string& pattern : patterns) {
+    if (pattern == module || pattern == "Linear") return true;
+    // As Python's re.match: from the start.
+    if (pattern.starts_with("re:"))
+      try {
+        if (std::regex_search(module, std::regex(pattern.substr(3)), std::regex_constants::match_continuous)) return true;
+      } catch (const std::regex_error&) {
+        continue;
+      }
+  }
+  return false;
+}
+
+}  // namespace qb

@@ -1,0 +1,64 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/format/safetensors.h"
+#include "core/quant/quantized_model.h"
+
+namespace qb {
+
+// Reads one linear's numbers once, however many tensors are made of them: the last that was read is kept.
+class LinearReader {
+ public:
+  explicit LinearReader(const QuantizedModel& model) : model_(model) {}
+  const QuantizedWeight& weight(const QuantizedLinear& linear);
+  const ScaleZero& grid(const QuantizedLinear& linear);  // does not read codes
+
+ private:
+  const QuantizedModel& model_;
+  std::string weight_of_, grid_of_;
+  QuantizedWeight weight_;
+  ScaleZero grid_;
+};
+using LinearReaderPtr = std::shared_ptr<LinearReader>;
+
+// What an exporter tells a codec about the whole checkpoint, for its quantization_config.
+struct CheckpointContent {
+  std::vector<std::pair<std::string, const QuantizedLinear*>> coded;  // module as the files call it
+  std::vector<std::string> floats;                                    // modules of matrices that stay float
+};
+
+// Quantized linears found in a checkpoint, by the files' module names.
+class CodedLinears {
+ public:
+  virtual ~CodedLinears() = default;
+  virtual const std::map<std::string, QuantizedLinear>& linears() const = 0;  // QuantizedLinear::module: the files' name
+  virtual const std::set<std::string>& parts() const = 0;                     // stored tensors that they are made of
+  virtual QuantizedWeight read(const std::string& module) const = 0;
+  virtual ScaleZero read_grid(const std::string& module) const = 0;
+};
+
+// One way to keep a quantized linear in a safetensors file: a writer and its reader.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+  // The tensors that stand for the weight of `linear`. module: its name in the files.
+  virtual std::vector<PlannedTensor> plan(const QuantizedLinear& linear, const std::string& module, const LinearReaderPtr& reader) const = 0;
+  virtual nlohmann::ordered_json config(const CheckpointContent& content) const = 0;       // quantization_config
+  // config: quantization_config. Throws InputError naming file, key or tensor, what was found and what was expected.
+  virtual std::unique_ptr<CodedLinears> find(const TensorSourcePtr& stored, const nlohmann::json& config, const std::string& origin) const = 0;
+};
+const Codec& compressed_tensors_codec();
+const Codec& gptq_codec(bool v2);
+const Codec& awq_codec();
+
+// Modules as few patterns as say them: "re:…" where digits can stand for any number without taking in one of `others`.
+std::vector<std::string> module_patterns(const std::vector<std::string>& modules, const std::vector<std::string>& others);
+// Whether a module is meant by a list of names, "Linear" and "re:" expressions.
+bool named_by(const std::vector<std::string>& patterns, const std::string& module);
+
+}  // namespace qb

@@ -1,0 +1,299 @@
+// compressed-tensors (github.com/vllm-project/compressed-tensors), version 0.18's layout. What readers trip over:
+// - keys inside the objects of weights and activations that a reader does not know are errors there: only long-standing ones are written;
+// - a zero point beside symmetric weights is refused by vLLM, so there is none;
+// - every Linear that is not quantized must be in `ignore`, the head too when it is tied and has no tensor (transformers: "Linear has no
+//   attribute weight");
+// - transformers does not decompress Falcon, whose linears are a class of its own;
+// - integer weights with quantized activations are int-quantized, one byte a weight, whatever their bits.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/base/error.h"
+#include "core/exporting/codec.h"
+#include "core/format/pack.h"
+#include "core/quant/stored_spec.h"
+#include "core/quant/units.h"
+
+namespace qb {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char *kPacked = ".weight_packed", *kWeight = ".weight", *kScale = ".weight_scale", *kZero = ".weight_zero_point", *kShape = ".weight_shape";
+
+enum class Storage { packed, bytes, floats };
+
+bool is_float(const QuantSpec& spec) { return spec.type.kind == NumberType::Kind::floating; }
+
+Storage storage_of(const QuantizedLinear& linear) {
+  if (is_float(linear.weights)) return Storage::floats;
+  return linear.activations ? Storage::bytes : Storage::packed;
+}
+
+const char* format_name(Storage storage) {
+  return storage == Storage::packed ? "pack-quantized" : storage == Storage::bytes ? "int-quantized" : "float-quantized";
+}
+
+Json args(const QuantSpec& spec) {
+  Json json = {{"num_bits", spec.type.bits}, {"type", is_float(spec) ? "float" : "int"}, {"symmetric", spec.symmetric || is_float(spec)}, {"strategy", to_text(spec.granularity)}};
+  if (spec.granularity == Granularity::group) json["group_size"] = spec.group_size;
+  if (spec.granularity == Granularity::block) json["block_structure"] = {spec.block_rows, spec.block_cols};
+  return json;
+}
+
+// The scale as it is stored: one value, or [rows, units].
+std::vector<int64_t> scale_shape(const QuantizedLinear& linear) {
+  const auto [rows, columns] = unit_shape(linear.weights, linear.out_features, linear.in_features);
+  if (linear.weights.granularity == Granularity::tensor) return {1};
+  return {rows, columns};
+}
+
+at::ScalarType type_of(ScaleType type) { return type == ScaleType::f16 ? at::kHalf : type == ScaleType::bf16 ? at::kBFloat16 : at::kFloat; }
+
+int64_t words(int64_t codes, int bits) { return (codes * bits + 31) / 32; }
+
+class Found final : public CodedLinears {
+ public:
+  Found(TensorSourcePtr stored, const nlohmann::json& config, const std::string& origin) : stored_(std::move(stored)), origin_(origin) {
+    const std::string where = origin + ": quantization_config.config_groups";
+    if (!config.contains("config_groups") || !config["config_groups"].is_object() || config["config_groups"].empty())
+      throw InputError(fmt::format("{}: expected an object of groups", where));
+    struct Group {
+      std::vector<std::string> targets;
+      QuantSpec weights;
+      std::optional<QuantSpec> activations;
+    };
+    std::vector<Group> groups;
+    for (const auto& [name, json] : config["config_groups"].items()) {
+      const std::string place = fmt::format("{}.{}", where, name);
+      Group group;
+      if (!json.contains("targets") || !json["targets"].is_array()) throw InputError(fmt::format("{}: \"targets\" is missing, expected a list", place));
+      for (const auto& target : json["targets"])
+        if (target.is_string()) group.targets.push_back(target.get<std::string>());
+      if (!json.contains("weights") || !json["weights"].is_object()) continue;  // activations or a cache alone
+      group.weights = spec_of(json["weights"], place + ".weights", false);
+      if (json.contains("input_activations") && json["input_activations"].is_object()) group.activations = spec_of(json["input_activations"], place + ".input_activations", true);
+      groups.push_back(std::move(group));
+    }
+    for (const TensorInfo& tensor : stored_->tensors()) {
+      if (!tensor.name.ends_with(kScale)) continue;
+      const std::string module = tensor.name.substr(0, tensor.name.size() - std::string_view(kScale).size());
+      const bool packed = stored_->contains(module + kPacked);
+      const TensorInfo* codes = stored_->find(module + (packed ? kPacked : kWeight));
+      if (!codes) throw InputError(fmt::format("{}: tensor \"{}\" has no codes beside it, expected \"{}\" or \"{}\"", origin_, tensor.name, module + kPacked, module + kWeight));
+      const Group* group = nullptr;
+      for (const Group& one : groups)  // names before class names
+        if (!group && named_by_name(one.targets, module)) group = &one;
+      for (const Group& one : groups)
+        if (!group && named_by(one.targets, module)) group = &one;
+      if (!group) throw InputError(fmt::format("{}: no group's targets name \"{}\", which is in codes", where, module));
+      QuantizedLinear linear;
+      linear.module = module;
+      linear.weights = group->weights;
+      linear.activations = group->activations;
+      const DType type = tensor.dtype;
+      linear.weights.scale_type = type == DType::f16 ? ScaleType::f16 : type == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+      parts_.insert(tensor.name);
+      parts_.insert(codes->name);
+      if (packed) {
+        const at::Tensor shape = part(module + kShape);
+        if (shape.scalar_type() != at::kLong || shape.numel() != 2 || shape.min().item<int64_t>() < 1)
+          throw InputError(fmt::format("{}: tensor \"{}\" is not two int64 sizes", origin_, module + kShape));
+        linear.out_features = shape.flatten()[0].item<int64_t>();
+        linear.in_features = shape.flatten()[1].item<int64_t>();
+        require(*codes, DType::i32, {linear.out_features, words(linear.in_features, linear.weights.type.bits)});
+      } else {
+        if (codes->shape.size() != 2) throw InputError(fmt::format("{}: tensor \"{}\" is no matrix", origin_, codes->name));
+        linear.out_features = codes->shape[0];
+        linear.in_features = codes->shape[1];
+        require(*codes, is_float(linear.weights) ? DType::f8_e4m3 : DType::i8, codes->shape);
+      }
+      for (const char* unknown : {".weight_g_idx", ".weight_global_scale"})
+        if (stored_->contains(module + unknown)) throw InputError(fmt::format("{}: tensor \"{}{}\" is not supported (act-order in groups, FP4 with a global scale)", origin_, module, unknown));
+      if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty())
+        throw InputError(fmt::format("{}: \"{}\": {}", origin_, module, problem));
+      if (tensor.elements() != element_count(scale_shape(linear)))
+        throw InputError(fmt::format("{}: tensor \"{}\" has {} scales, {} need {}", origin_, tensor.name, tensor.elements(), describe(linear.weights), *element_count(scale_shape(linear))));
+      if (!linear.weights.symmetric) {
+        const auto units = unit_shape(linear.weights, linear.out_features, linear.in_features);
+        const TensorInfo* zero = stored_->find(module + kZero);
+        if (!zero) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing: the weights are asymmetric", origin_, module, kZero));
+        if (packed) require(*zero, DType::i32, {words(units.first, linear.weights.type.bits), units.second});
+        parts_.insert(zero->name);
+      } else if (stored_->contains(module + kZero)) {
+        throw InputError(fmt::format("{}: tensor \"{}{}\" stands beside symmetric weights", origin_, module, kZero));
+      }
+      linear.weights = meaning_of(linear.weights);
+      linears_.emplace(module, linear);
+    }
+    if (linears_.empty()) throw InputError(fmt::format("{}: no tensor \"*{}\": no weight is in codes", origin_, kScale));
+  }
+
+  const std::map<std::string, QuantizedLinear>& linears() const override { return linears_; }
+  const std::set<std::string>& parts() const override { return parts_; }
+
+  ScaleZero read_grid(const std::string& module) const override {
+    const QuantizedLinear& linear = linears_.at(module);
+    const auto units = unit_shape(linear.weights, linear.out_features, linear.in_features);
+    ScaleZero grid{stored_->read(module + kScale).to(at::kFloat).reshape({units.first, units.second}), {}};
+    if (linear.weights.symmetric) return grid;
+    const at::Tensor zero = stored_->read(module + kZero);
+    const int bits = linear.weights.type.bits;
+    // Packed along the rows of units, as if the transpose were weights.
+    grid.zero = stored_->contains(module + kPacked) ? unpack_codes(zero.t().contiguous(), bits, units.first).t().to(at::kFloat).sub(1 << (bits - 1)) : zero.to(at::kFloat);
+    grid.zero = grid.zero.reshape({units.first, units.second}).contiguous();
+    return grid;
+  }
+
+  QuantizedWeight read(const std::string& module) const override {
+    const QuantizedLinear& linear = linears_.at(module);
+    const int bits = linear.weights.type.bits;
+    at::Tensor codes;
+    if (stored_->contains(module + kPacked))
+      codes = unpack_codes(stored_->read(module + kPacked), bits, linear.in_features).to(at::kChar).sub_(1 << (bits - 1));
+    else
+      codes = is_float(linear.weights) ? stored_->read(module + kWeight).to(at::kFloat) : stored_->read(module + kWeight);
+    return {linear.weights, codes, read_grid(module)};
+  }
+
+ private:
+  at::Tensor part(const std::string& name) {
+    if (!stored_->contains(name)) throw InputError(fmt::format("{}: tensor \"{}\" is missing", origin_, name));
+    parts_.insert(name);
+    return stored_->read(name);
+  }
+
+  void require(const TensorInfo& tensor, DType type, const std::vector<int64_t>& shape) const {
+    if (tensor.dtype != type || tensor.shape != shape)
+      throw InputError(fmt::format("{}: tensor \"{}\" is {} [{}], expected {} [{}]", origin_, tensor.name, name_of(tensor.dtype), fmt::join(tensor.shape, ", "), name_of(type),
+                                   fmt::join(shape, ", ")));
+  }
+
+  static bool named_by_name(std::vector<std::string> targets, const std::string& module) {
+    std::erase(targets, "Linear");
+    return named_by(targets, module);
+  }
+
+  static QuantSpec spec_of(const nlohmann::json& json, const std::string& place, bool activations) {
+    auto fail = [&](const char* key, const std::string& expected) {
+      throw InputError(fmt::format("{}: \"{}\" is {}, expected {}", place, key, json.contains(key) ? json[key].dump() : "missing", expected));
+    };
+    QuantSpec spec;
+    const int64_t bits = json.contains("num_bits") && json["num_bits"].is_number_integer() ? json["num_bits"].get<int64_t>() : 0;
+    const std::string type = json.value("type", std::string("int"));
+    if (type != "int" && type != "float") fail("type", "int or float");
+    if (bits < 1 || bits > 8 || (type == "float" && bits != 8)) fail("num_bits", type == "float" ? "8" : "1 to 8");
+    spec.type = *NumberType::parse(type == "float" ? "e4m3" : fmt::format("int{}", bits));
+    spec.symmetric = json.value("symmetric", true);
+    spec.scale_type = ScaleType::f32;
+    const std::string strategy = json.contains("strategy") && json["strategy"].is_string() ? json["strategy"].get<std::string>() : "tensor";
+    const auto granularity = parse_granularity(strategy);
+    if (!granularity || *granularity == Granularity::head) fail("strategy", "tensor, channel, group, block or token");
+    spec.granularity = *granularity;
+    if (spec.granularity == Granularity::group) {
+      if (!json.contains("group_size") || !json["group_size"].is_number_integer() || json["group_size"].get<int64_t>() < 1) fail("group_size", "a positive integer");
+      spec.group_size = json["group_size"].get<int64_t>();
+    }
+    if (spec.granularity == Granularity::block) {
+      if (!json.contains("block_structure") || !json["block_structure"].is_array() || json["block_structure"].size() != 2) fail("block_structure", "two sizes");
+      spec.block_rows = json["block_structure"][0].get<int64_t>();
+      spec.block_cols = json["block_structure"][1].get<int64_t>();
+    }
+    if (json.contains("actorder") && json["actorder"] == "group") fail("actorder", "none or static order: groups of consecutive columns");
+    if (activations) {
+      const auto& dynamic = json.contains("dynamic") ? json["dynamic"] : nlohmann::json(false);
+      if (dynamic != true) fail("dynamic", "true: static ranges are not supported");
+    }
+    return meaning_of(spec);
+  }
+
+  TensorSourcePtr stored_;
+  std::string origin_;
+  std::map<std::string, QuantizedLinear> linears_;
+  std::set<std::string> parts_;
+};
+
+class CompressedTensors final : public Codec {
+ public:
+  std::vector<PlannedTensor> plan(const QuantizedLinear& linear, const std::string& module, const LinearReaderPtr& reader) const override {
+    const Storage storage = storage_of(linear);
+    const int bits = linear.weights.type.bits;
+    const at::ScalarType scale_type = type_of(linear.weights.scale_type);
+    const std::vector<int64_t> grid = scale_shape(linear);
+    std::vector<PlannedTensor> all;
+    if (storage == Storage::packed) {
+      all.push_back({module + kPacked, DType::i32, {linear.out_features, words(linear.in_features, bits)},
+                     [=] { return pack_codes(reader->weight(linear).codes.to(at::kByte).add_(1 << (bits - 1)), bits); }});
+      all.push_back({module + kShape, DType::i64, {2}, [=] { return at::tensor({linear.out_features, linear.in_features}, at::kLong); }});
+    } else if (storage == Storage::bytes) {
+      all.push_back({module + kWeight, DType::i8, {linear.out_features, linear.in_features}, [=] { return reader->weight(linear).codes; }});
+    } else {
+      all.push_back({module + kWeight, DType::f8_e4m3, {linear.out_features, linear.in_features}, [=] { return reader->weight(linear).codes.to(at::kFloat8_e4m3fn); }});
+    }
+    all.push_back({module + kScale, dtype_of(scale_type), grid, [=] { return reader->grid(linear).scale.to(scale_type).reshape(grid); }});
+    if (!linear.weights.symmetric) {
+      if (storage == Storage::packed)
+        all.push_back({module + kZero, DType::i32, {words(grid[0], bits), grid[1]},
+                       [=] { return pack_codes(reader->grid(linear).zero.t().add(1 << (bits - 1)).to(at::kByte), bits).t().contiguous(); }});
+      else
+        all.push_back({module + kZero, DType::i8, grid, [=] { return reader->grid(linear).zero.to(at::kChar).reshape(grid); }});
+    }
+    return all;
+  }
+
+  Json config(const CheckpointContent& content) const override {
+    // One group for each scheme that there is.
+    struct Group {
+      const QuantizedLinear* like;
+      std::vector<std::string> modules;
+    };
+    std::vector<Group> groups;
+    for (const auto& [module, linear] : content.coded) {
+      auto same = std::find_if(groups.begin(), groups.end(), [&, l = linear](const Group& g) {
+        QuantSpec a = g.like->weights, b = l->weights;
+        a.scale_type = b.scale_type;
+        return a == b && g.like->activations == l->activations;
+      });
+      if (same == groups.end()) same = groups.insert(groups.end(), Group{linear, {}});
+      same->modules.push_back(module);
+    }
+    Json of_groups = Json::object();
+    std::set<std::string> formats;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      std::vector<std::string> targets = {"Linear"};
+      if (groups.size() > 1) {
+        std::vector<std::string> others;
+        for (size_t k = 0; k < groups.size(); ++k)
+          if (k != i) others.insert(others.end(), groups[k].modules.begin(), groups[k].modules.end());
+        targets = module_patterns(groups[i].modules, others);
+      }
+      const QuantizedLinear& like = *groups[i].like;
+      Json group = {{"targets", targets}, {"weights", args(like.weights)}, {"input_activations", nullptr}, {"output_activations", nullptr}};
+      if (groups.size() > 1) group["format"] = format_name(storage_of(like));
+      group["weights"]["dynamic"] = false;
+      if (like.activations) {
+        group["input_activations"] = args(*like.activations);
+        group["input_activations"]["dynamic"] = like.activations->dynamic;
+      }
+      formats.insert(format_name(storage_of(like)));
+      of_groups[fmt::format("group_{}", i)] = std::move(group);
+    }
+    std::vector<std::string> coded;
+    for (const auto& [module, linear] : content.coded) coded.push_back(module);
+    return {{"quant_method", "compressed-tensors"}, {"format", formats.size() == 1 ? *formats.begin() : "mixed-precision"}, {"quantization_status", "compressed"},
+            {"config_groups", of_groups}, {"ignore", module_patterns(content.floats, coded)}, {"kv_cache_scheme", nullptr}};
+  }
+
+  std::unique_ptr<CodedLinears> find(const TensorSourcePtr& stored, const nlohmann::json& config, const std::string& origin) const override {
+    return std::make_unique<Found>(stored, config, origin);
+  }
+};
+
+}  // namespace
+
+const Codec& compressed_tensors_codec() {
+  static const CompressedTensors codec;
+  return codec;
+}
+
+}  // namespace qb

@@ -1,0 +1,222 @@
+#include "core/exporting/formats.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace qb {
+namespace {
+
+using enum Granularity;
+
+const std::vector<std::string> kDynamicInt8 = {"int8 token symmetric"};
+
+// Bits, group sizes and so on that a linear's scheme has and a rule has not; empty: the rule takes it.
+std::vector<std::string> mismatches(const SchemeRule& rule, const StoredScheme& linear) {
+  std::vector<std::string> all;
+  const QuantSpec& spec = linear.weights;
+  const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
+  if (!has(rule.types, spec.type.text())) all.push_back(fmt::format("type {}", fmt::join(rule.types, " or ")));
+  const bool symmetric = spec.symmetric || spec.type.kind == NumberType::Kind::floating;
+  if (symmetric ? !rule.symmetric : !rule.asymmetric) all.push_back(symmetric ? "symmetric: false" : "symmetric: true");
+  if (!has(rule.granularities, spec.granularity)) {
+    std::vector<std::string> names;
+    for (Granularity g : rule.granularities) names.push_back(to_text(g));
+    all.push_back(fmt::format("granularity {}", fmt::join(names, " or ")));
+  }
+  // A group over the whole row is a channel, a shorter one must be of a size that is known.
+  if (spec.granularity == group && !rule.group_sizes.empty() && !has(rule.group_sizes, spec.group_size)) {
+    std::vector<int64_t> fit;
+    for (int64_t size : rule.group_sizes)
+      if (linear.in_features % size == 0) fit.push_back(size);
+    all.push_back(fmt::format("group_size {}", fmt::join(fit.empty() ? rule.group_sizes : fit, " or ")));
+  }
+  const std::string activations = linear.activations ? activation_text(*linear.activations) : "";
+  if (!has(rule.activations, activations)) {
+    std::vector<std::string> names;
+    for (const std::string& name : rule.activations) names.push_back(name.empty() ? "float" : name);
+    all.push_back(fmt::format("activations {}", fmt::join(names, " or ")));
+  }
+  if (linear.in_features % rule.in_multiple != 0) all.push_back(fmt::format("in_features a multiple of {}, not {}", rule.in_multiple, linear.in_features));
+  if (linear.out_features % rule.out_multiple != 0) all.push_back(fmt::format("out_features a multiple of {}, not {}", rule.out_multiple, linear.out_features));
+  return all;
+}
+
+std::string scheme_text(const StoredScheme& linear) {
+  return fmt::format("{} weights{}", describe(linear.weights), linear.activations ? fmt::format(" with {} activations", activation_text(*linear.activations)) : "");
+}
+
+// Empty when one of the rules takes it; else what it would have to be for the rule that misses least.
+std::string nearest(const std::vector<SchemeRule>& rules, const StoredScheme& linear) {
+  std::vector<std::string> best;
+  for (const SchemeRule& rule : rules) {
+    auto misses = mismatches(rule, linear);
+    if (misses.empty()) return {};
+    if (best.empty() || misses.size() < best.size()) best = std::move(misses);
+  }
+  return fmt::format("{}", fmt::join(best, ", "));
+}
+
+}  // namespace
+
+std::string activation_text(const QuantSpec& spec) {
+  std::string text = spec.type.text() + " " + to_text(spec.granularity);
+  if (spec.granularity == group) text += fmt::format(" {}", spec.group_size);
+  if (spec.type.kind == NumberType::Kind::integer) text += spec.symmetric ? " symmetric" : " asymmetric";
+  if (!spec.dynamic) text += " static";
+  return text;
+}
+
+const std::vector<FormatInfo>& export_formats() {
+  static const std::vector<FormatInfo> formats = {
+      {"compressed-tensors", "compressed-tensors", "Hugging Face folder of vLLM's and llm-compressor's format", true,
+       {{{"int2", "int3", "int4", "int5", "int6", "int7", "int8"}, true, true, {channel, group}},
+        {{"int4", "int8"}, true, true, {channel, group}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
+        {{"int8"}, true, false, {tensor}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
+        {{"e4m3"}, true, false, {tensor, channel, block}, {}, {"", "e4m3 token", "e4m3 group 128"}}},
+       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}},
+      {"gptq", "GPTQ", "Hugging Face folder in AutoGPTQ's first layout (zero points less one)", true,
+       {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, false, {channel, group}, {}, {""}, 32, 4}},
+       {ScaleType::f16}, false, true},
+      {"gptq_v2", "GPTQ, second layout", "Hugging Face folder in GPTQModel's layout, zero points as they are", true,
+       {{{"int2"}, true, true, {channel, group}, {}, {""}, 32, 16}, {{"int3"}, true, true, {channel, group}, {}, {""}, 32, 32},
+        {{"int4"}, true, true, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, true, {channel, group}, {}, {""}, 32, 4}},
+       {ScaleType::f16}, false, true},
+      {"awq", "AWQ", "Hugging Face folder in AutoAWQ's gemm layout", true,
+       {{{"int4"}, false, true, {channel, group}, {}, {""}, 1, 8}},
+       {ScaleType::f16}, false, true},
+      {"dequantized", "Hugging Face, dequantized", "Hugging Face folder with the quantized weights as numbers in the model's own type", false, {}, {}, true},
+  };
+  return formats;
+}
+
+const std::vector<EngineInfo>& export_engines() {
+  static const std::vector<EngineInfo> engines = {
+      {"vllm", "vLLM", "0.32", "2026-10", "read in its source", "vllm serve {}", true,
+       {{"compressed-tensors",
+         {{{"int4"}, true, true, {channel, group}, {32, 64, 128}}, {{"int8"}, true, false, {channel, group}, {32, 64, 128}},
+          {{"int8"}, true, false, {channel, tensor}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
+          {{"int4"}, true, false, {group}, {128}, {"int8 token symmetric"}},
+          {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token"}}, {{"e4m3"}, true, false, {block}, {}, {"e4m3 group 128"}}}},
+        {"gptq", {{{"int4", "int8"}, true, false, {channel, group}, {32, 64, 128}}}},
+        {"awq", {{{"int4"}, false, true, {group}, {32, 64, 128}}}},
+        {"dequantized", {}}}},
+      {"vllm-cpu", "vLLM on a CPU", "0.32", "2026-10", "tried here", "VLLM_CPU_INT4_W4A8=0 vllm serve {}", true,
+       {{"compressed-tensors",
+         {{{"int4"}, true, true, {channel, group}, {}, {""}, 32, 32}, {{"int8"}, true, false, {channel}, {}, {"int8 token symmetric", "int8 token asymmetric"}}},
+         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX"},
+        {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}},
+        {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}},
+        {"dequantized", {}}}},
+      {"transformers", "transformers", "5.17", "2026-10", "tried here", "python -c \"from transformers import pipeline; pipeline('text-generation', '{}')\"", false,
+       {{"compressed-tensors", {}, "needs the package compressed-tensors; weights are dequantized at load"}, {"gptq", {}, "needs gptqmodel and optimum"},
+        {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}}},
+      {"gptqmodel", "GPTQModel", "7.7", "2026-10", "tried here", "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('{}')\"", false,
+       {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}}},
+      {"sglang", "SGLang", "0.5", "2026-10", "read in its documentation", "python -m sglang.launch_server --model-path {}", true,
+       {{"compressed-tensors",
+         {{{"int4"}, true, false, {channel, group}, {32, 64, 128}}, {{"int8"}, true, false, {channel, group}, {32, 64, 128}},
+          {{"int8"}, true, false, {channel}, {}, kDynamicInt8}, {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token"}}}},
+        {"gptq", {{{"int4", "int8"}, true, false, {channel, group}, {32, 64, 128}}}},
+        {"awq", {{{"int4"}, false, true, {group}, {32, 64, 128}}}},
+        {"dequantized", {}}}},
+  };
+  return engines;
+}
+
+const FormatInfo* find_format(const std::string& name) {
+  for (const FormatInfo& format : export_formats())
+    if (format.name == name) return &format;
+  return nullptr;
+}
+
+const EngineInfo* find_engine(const std::string& name) {
+  for (const EngineInfo& engine : export_engines())
+    if (engine.name == name) return &engine;
+  return nullptr;
+}
+
+std::string known_format_names() {
+  std::vector<std::string> names;
+  for (const FormatInfo& format : export_formats()) names.push_back(format.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string known_engine_names() {
+  std::vector<std::string> names;
+  for (const EngineInfo& engine : export_engines()) names.push_back(engine.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* engine, const std::vector<StoredScheme>& linears,
+                                   const std::vector<StoredScheme>& floats) {
+  // The same complaint about many linears is said once, of the first, with how many it is about.
+  std::vector<std::string> order;
+  std::map<std::string, std::pair<std::string, int>> first;
+  auto complain = [&](const StoredScheme& linear, const std::string& what) {
+    const auto [it, fresh] = first.try_emplace(what, linear.module, 0);
+    if (fresh) order.push_back(what);
+    ++it->second.second;
+  };
+  const EngineInfo::Takes* takes = nullptr;
+  if (engine) {
+    for (const EngineInfo::Takes& one : engine->takes)
+      if (one.format == format.name) takes = &one;
+    if (!takes) {
+      std::vector<std::string> names;
+      for (const EngineInfo::Takes& one : engine->takes) names.push_back(one.format);
+      return {fmt::format("{} {} does not load {}; it loads {}", engine->title, engine->version, format.title, fmt::join(names, ", "))};
+    }
+  }
+  for (const StoredScheme& linear : linears) {
+    if (linear.input_hadamard) complain(linear, fmt::format("{} has no place for the rotation at run time that its input needs; use quarot without online rotations", format.title));
+    if (!format.codes) continue;
+    if (linear.exceptions) {
+      complain(linear, fmt::format("{} has no place for columns or outliers kept in float16 beside the codes; only \"dequantized\" holds them", format.title));
+      continue;
+    }
+    if (const std::string need = nearest(format.schemes, linear); !need.empty()) {
+      complain(linear, fmt::format("{} cannot hold {}; nearest that it can: {}", format.title, scheme_text(linear), need));
+      continue;
+    }
+    if (std::find(format.scale_types.begin(), format.scale_types.end(), linear.weights.scale_type) == format.scale_types.end()) {
+      std::vector<std::string> types;
+      for (ScaleType type : format.scale_types) types.push_back(to_text(type));
+      complain(linear, fmt::format("{} stores scales as {}, not {}; nearest that it can: scale_type {}", format.title, fmt::join(types, " or "), to_text(linear.weights.scale_type), types.front()));
+    }
+    if (format.uniform && linear.weights != linears.front().weights)
+      complain(linear, fmt::format("{} has one scheme for all linears, but it has {} and {} has {}", format.title, describe(linear.weights), linears.front().module, describe(linears.front().weights)));
+    if (!linear.weights.symmetric && !linear.weights.round_zero_point && !format.float_zero_point)
+      complain(linear, fmt::format("{} stores zero points as codes, not as floats; nearest that it can: round_zero_point: true", format.title));
+    if (takes && !takes->schemes.empty())
+      if (const std::string need = nearest(takes->schemes, linear); !need.empty())
+        complain(linear, fmt::format("{} {} does not take {} in {} ({}, {}); nearest that it takes: {}", engine->title, engine->version, scheme_text(linear), format.title, engine->source,
+                                     engine->date, need));
+  }
+  if (engine && engine->fuses && format.codes) {
+    // q, k and v, or gate and up, become one matrix there.
+    std::map<std::pair<int, int>, std::vector<const StoredScheme*>> shared;
+    for (const StoredScheme& linear : linears) shared[{linear.block, linear.input}].push_back(&linear);
+    for (const auto& [place, group_of] : shared)
+      for (const StoredScheme* linear : group_of)
+        if (linear->weights != group_of.front()->weights || linear->activations != group_of.front()->activations) {
+          complain(*linear, fmt::format("{} joins linears that share their input into one matrix: they must have one scheme, but it has {} and {} has {}", engine->title,
+                                        scheme_text(*linear), group_of.front()->module, scheme_text(*group_of.front())));
+          break;
+        }
+    for (const StoredScheme& linear : floats)
+      if (const auto it = shared.find({linear.block, linear.input}); it != shared.end())
+        complain(linear, fmt::format("{} joins linears that share their input into one matrix: it stays float, but {} is quantized", engine->title, it->second.front()->module));
+  }
+  std::vector<std::string> all;
+  for (const std::string& what : order) {
+    const auto& [module, count] = first.at(what);
+    all.push_back(fmt::format("{}{}: {}", module, count > 1 ? fmt::format(" and {} more", count - 1) : "", what));
+  }
+  return all;
+}
+
+}  // namespace qb

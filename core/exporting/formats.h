@@ -1,0 +1,72 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/quant/scheme.h"
+
+namespace qb {
+
+// One combination that a format or an engine takes. Types as NumberType::text() spells them.
+struct SchemeRule {
+  std::vector<std::string> types;                  // of weights: "int4", "e4m3"
+  bool symmetric = true, asymmetric = false;
+  std::vector<Granularity> granularities;
+  std::vector<int64_t> group_sizes = {};           // empty: any that divides in_features
+  std::vector<std::string> activations = {""};     // "": float; "int8 token symmetric", as activation_text() has it
+  int64_t in_multiple = 1, out_multiple = 1;       // of the linear's features
+};
+
+// What a format can hold: the one table that its writer, preflight, the form, dialogs and README's table are made from.
+struct FormatInfo {
+  std::string name;                        // "compressed-tensors"
+  std::string title;                       // "compressed-tensors (vLLM, llm-compressor)"
+  std::string help;                        // one line
+  bool codes = true;                       // false: weights are written as numbers, whatever the scheme
+  std::vector<SchemeRule> schemes;
+  std::vector<ScaleType> scale_types;      // that scales can be stored in
+  bool float_zero_point = false;
+  bool uniform = false;                    // all linears in codes have one scheme
+};
+const std::vector<FormatInfo>& export_formats();
+const FormatInfo* find_format(const std::string& name);  // nullptr when there is none of that name
+
+// What an engine takes of each format. Rules are of a version at a date: engines change.
+struct EngineInfo {
+  std::string name;                        // "vllm"
+  std::string title, version, date;        // "vLLM", "0.32", "2026-10"
+  std::string source;                      // "tried here" or "read in its source"
+  std::string serve;                       // command line; {} stands for the checkpoint
+  bool fuses = false;                      // linears that read the same value must have one scheme (q, k, v; gate, up)
+  struct Takes {
+    std::string format;
+    std::vector<SchemeRule> schemes;       // empty: all that the format holds
+    std::string note = {};                 // what to know
+  };
+  std::vector<Takes> takes;
+};
+const std::vector<EngineInfo>& export_engines();
+const EngineInfo* find_engine(const std::string& name);
+std::string known_format_names();          // for messages: "compressed-tensors, gptq, …"
+std::string known_engine_names();
+
+// A linear that shall be stored, as far as rules look at it.
+struct StoredScheme {
+  std::string module;
+  int64_t out_features = 0, in_features = 0;
+  QuantSpec weights;
+  std::optional<QuantSpec> activations;
+  bool exceptions = false;                 // kept columns or outliers beside the codes
+  bool input_hadamard = false;
+  int input = 0;                           // linears of a block with the same one share their input
+  int block = 0;
+};
+
+// One sentence for each kind of thing that stands against it, with the nearest that is taken; empty: none does. engine: nullptr for
+// the format alone. floats: linears that stay float, for engines that fuse.
+std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* engine, const std::vector<StoredScheme>& linears,
+                                   const std::vector<StoredScheme>& floats = {});
+
+std::string activation_text(const QuantSpec& spec);  // "int8 token symmetric"
+
+}  // namespace qb

@@ -1,0 +1,42 @@
+#include "core/run/run_export.h"
+
+#include <fmt/format.h>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/engine/engine.h"
+#include "core/measure/report_json.h"
+
+namespace qb {
+
+FinishedRun open_run(const std::filesystem::path& run, const Control& control) {
+  const auto recipe = run / "recipe.yaml", report = run / "report.json";
+  for (const auto& file : {recipe, report})
+    if (!std::filesystem::exists(file)) throw InputError(fmt::format("{}: no {} in it; expected the folder of a run", run.string(), file.filename().string()));
+  FinishedRun opened{load_recipe(recipe), run_report_from_json(read_text(report), report.string()), {}};
+  const auto model = Model::open(opened.recipe.model);
+  if (const std::string hash = model_hash(opened.recipe.model); !opened.report.model_hash.empty() && hash != opened.report.model_hash)
+    throw InputError(fmt::format("{}: the run was made of another model at {} (hash {}, found {})", run.string(), opened.recipe.model.string(), opened.report.model_hash, hash));
+  // Plans of stages that change the model are in the folder: calibration text is not needed again.
+  const auto changed = changed_model(model, opened.recipe.pipeline, {}, opened.recipe.seed, run, control);
+  opened.model = quantized_model(changed, run, &opened.recipe.scheme);
+  if (opened.report.status != RunStatus::finished)
+    throw InputError(fmt::format("{}: the run is {}, expected a finished one", run.string(), to_text(opened.report.status)));
+  return opened;
+}
+
+ModelCard card_of(const FinishedRun& run) {
+  ModelCard card;
+  card.title = fmt::format("{}: {}, {}", run.report.model_name, run.report.scheme, run.report.pipeline);
+  card.recipe = to_yaml(run.recipe);
+  for (const PerplexityResult& p : run.report.perplexities)
+    card.figures.push_back(fmt::format("{}: perplexity {:.4f} ± {:.4f} on {}, {} windows of {} tokens, {}", p.float_model ? "float model" : "quantized", p.perplexity, p.standard_error, p.corpus,
+                                       p.windows, p.seq_len, p.dtype));
+  card.figures.push_back(fmt::format("{:.3f} bits a weight in the quantized linears, scales and zero points included", run.report.bits_per_weight));
+  card.figures.push_back(fmt::format("quantized in {:.0f} s with {} calibration tokens on {} ({} threads, torch {})", run.report.quantize_seconds, run.report.calibration_tokens,
+                                     run.report.environment.device == "cpu" ? run.report.environment.cpu : run.report.environment.device, run.report.environment.threads,
+                                     run.report.environment.torch_version));
+  return card;
+}
+
+}  // namespace qb

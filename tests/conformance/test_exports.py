@@ -1,0 +1,236 @@
+"""Exported checkpoints: their bytes by independent readers, the model in transformers, and that every wrong byte is seen."""
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from safetensors.torch import load_file, save_file
+
+import answers
+import layouts
+import model_zoo
+import zoos
+from conftest import DEMO
+
+INT8 = "{type: int8, granularity: token, scale_type: float32}"
+# scheme: its formats. Weights' scales have the type of the format's usual readers.
+SCHEMES = {
+    "int4 g64": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq", "gptq_v2"]),
+    "int4 g32 asymmetric": ("{type: int4, symmetric: false, granularity: group, group_size: 32}", None, ["compressed-tensors", "gptq_v2", "awq"]),
+    "int4 channel bf16": ("{type: int4, symmetric: true, granularity: channel, scale_type: bfloat16}", None, ["compressed-tensors"]),
+    "int2 g64 asymmetric": ("{type: int2, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq_v2"]),
+    "int3 g64 asymmetric": ("{type: int3, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq_v2"]),
+    "int5 g64 asymmetric": ("{type: int5, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors"]),
+    "int6 channel": ("{type: int6, symmetric: true, granularity: channel}", None, ["compressed-tensors"]),
+    "int7 g128": ("{type: int7, symmetric: true, granularity: group, group_size: 128}", None, ["compressed-tensors"]),
+    "int8 channel": ("{type: int8, symmetric: true, granularity: channel}", None, ["compressed-tensors", "gptq", "gptq_v2"]),
+    "int8 g64 asymmetric": ("{type: int8, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq_v2"]),
+    "w8a8": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", INT8, ["compressed-tensors"]),
+    "w8a8 tensor": ("{type: int8, symmetric: true, granularity: tensor, scale_type: float32}", INT8, ["compressed-tensors"]),
+    "w4a8": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", INT8, ["compressed-tensors"]),
+    "w8a8 asymmetric": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", "{type: int8, symmetric: false, granularity: token, scale_type: float32}",
+                        ["compressed-tensors"]),
+    "fp8": ("{type: e4m3, granularity: channel, scale_type: float32}", "{type: e4m3, granularity: token, scale_type: float32}", ["compressed-tensors"]),
+    "fp8 tensor": ("{type: e4m3, granularity: tensor, scale_type: float32}", None, ["compressed-tensors"]),
+    "fp8 block": ("{type: e4m3, granularity: block, block_rows: 128, block_cols: 128, scale_type: float32}", None, ["compressed-tensors"]),
+}
+CASES = [(scheme, fmt) for scheme, (_, _, formats) in SCHEMES.items() for fmt in formats]
+
+
+def quantized(qbench, folder, weights, activations=None, pipeline="gptq", model=DEMO, extra="", text=DEMO / "calibration.txt", settings=()):
+    """The folder of a finished run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    tokens = f"calibration: {{corpus: '{text}', sampling: sequential, samples: 8, seq_len: 64}}" if text else ""
+    path.write_text(f"""name: test
+model: {{path: '{model}', dtype: float32}}
+{tokens}
+scheme:
+  weights: {weights}
+{"  activations: " + activations if activations else ""}
+{extra}
+pipeline: [{pipeline}]
+""")
+    done = subprocess.run([qbench, "run", path, "-w", folder / "w", "-q", "--json", *(x for s in settings for x in ("--set", s))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "w" / "runs" / json.loads(done.stdout)[0]["id"]
+
+
+def exported(qbench, run, fmt, out, *more):
+    done = subprocess.run([qbench, "export", run, "-f", fmt, "-o", out, *more], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def verified(qbench, folder, run):
+    """What differs, or why the folder cannot be read; "" when it holds the run."""
+    done = subprocess.run([qbench, "verify", folder, run, "--json"], capture_output=True, text=True)
+    return json.loads(done.stdout)["difference"] if done.stdout else done.stderr
+
+
+@pytest.fixture(scope="module")
+def qbench(tool):
+    return tool("qbench")
+
+
+@pytest.fixture(scope="module")
+def runs(qbench, tmp_path_factory):
+    made = {}
+
+    def run(scheme):
+        if scheme not in made:
+            made[scheme] = quantized(qbench, tmp_path_factory.mktemp("run"), SCHEMES[scheme][0], SCHEMES[scheme][1])
+        return made[scheme]
+    return run
+
+
+@pytest.fixture(scope="module")
+def ask(tool):
+    ours = answers.Answers(tool("model_logits"))
+    yield ours
+    ours.close()
+
+
+@pytest.mark.parametrize("scheme, fmt", CASES)
+def test_bytes_by_an_independent_reader(scheme, fmt, runs, qbench, tmp_path):
+    run = runs(scheme)
+    folder = exported(qbench, run, fmt, tmp_path / "out")
+    expected, found = layouts.run_linears(run), layouts.linears_of(folder)
+    assert found.keys() == expected.keys() and len(found) == 28
+    for module, weight in expected.items():
+        np.testing.assert_array_equal(found[module], weight, err_msg=module)
+    # All else is the original's, to the byte.
+    original, kept = load_file(DEMO / "model.safetensors"), load_file(folder / "model.safetensors")
+    for name, tensor in original.items():
+        if name.removesuffix(".weight") not in expected:
+            assert kept[name].dtype == tensor.dtype and torch.equal(kept[name], tensor), name
+    assert verified(qbench, folder, run) == ""
+    for file in ("tokenizer.json", "tokenizer_config.json", "README.md"):
+        assert (folder / file).exists()
+    assert not list(folder.parent.glob(".*partial"))
+
+
+@pytest.mark.parametrize("scheme", [name for name, (_, _, formats) in SCHEMES.items() if "compressed-tensors" in formats and not name.startswith("fp8 ") and name != "w8a8 tensor"])
+def test_transformers_computes_the_same(scheme, runs, qbench, ask, tmp_path):
+    pytest.importorskip("compressed_tensors")
+    folder = exported(qbench, runs(scheme), "compressed-tensors", tmp_path / "out")
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.randint(0, 1024, (2, 48), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        reference = model(ids).logits
+    ours = ask.logits_or_refusal(folder, tmp_path, ids)
+    # Rounding of activations turns the last bits of sums into whole steps.
+    assert (ours - reference).abs().max() < (0.05 if SCHEMES[scheme][1] else 1e-4) * reference.abs().max()
+    if not SCHEMES[scheme][1]:
+        return
+    weights = layouts.linears_of(folder)
+    plain = hf.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
+    for name, linear in plain.named_modules():
+        if name in weights:
+            linear.weight.data = torch.from_numpy(weights[name])
+    with torch.no_grad():
+        unrounded = plain(ids).logits
+    assert (ours - reference).norm() < 0.5 * (unrounded - reference).norm()  # they round what we round
+
+
+# ---- every wrong byte is seen ----
+def mutate(folder, tensor=None, change=None, config=None):
+    if tensor:
+        tensors = load_file(folder / "model.safetensors")
+        name = next(n for n in tensors if n.endswith(tensor) and ".2." in n)
+        tensors[name] = change(tensors[name].clone())
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    if config:
+        path = folder / "config.json"
+        whole = json.loads(path.read_text())
+        config(whole["quantization_config"])
+        path.write_text(json.dumps(whole))
+
+
+def flip(bit):
+    def change(words):
+        words.flatten()[7] ^= bit
+        return words
+    return change
+
+
+def swap_rows(tensor):
+    return tensor[[1, 0, *range(2, tensor.shape[0])]].contiguous()
+
+
+def swap_columns(tensor):
+    return tensor[:, [1, 0, *range(2, tensor.shape[1])]].contiguous()
+
+
+def weights_of(config):
+    return config["config_groups"]["group_0"]["weights"]
+
+
+MUTATIONS = {
+    "ct nibble": ("int4 g64", "compressed-tensors", dict(tensor=".weight_packed", change=flip(1 << 13))),
+    "ct permutation": ("int4 g64", "compressed-tensors", dict(tensor=".weight_packed", change=swap_rows)),
+    "ct scale": ("int4 g64", "compressed-tensors", dict(tensor=".weight_scale", change=swap_columns)),
+    "ct scale type": ("int4 g64", "compressed-tensors", dict(tensor=".weight_scale", change=lambda t: t.bfloat16())),
+    "ct zero point": ("int4 g32 asymmetric", "compressed-tensors", dict(tensor=".weight_zero_point", change=flip(1 << 4))),
+    "ct bits": ("int4 g64", "compressed-tensors", dict(config=lambda c: weights_of(c).update(num_bits=8))),
+    "ct group size": ("int4 g64", "compressed-tensors", dict(config=lambda c: weights_of(c).update(group_size=32))),
+    "ct strategy": ("int4 g64", "compressed-tensors", dict(config=lambda c: weights_of(c).update(strategy="channel"))),
+    "ct symmetric": ("int4 g64", "compressed-tensors", dict(config=lambda c: weights_of(c).update(symmetric=False))),
+    "ct activations": ("w8a8", "compressed-tensors", dict(config=lambda c: c["config_groups"]["group_0"].update(input_activations=None))),
+    "ct byte": ("w8a8", "compressed-tensors", dict(tensor="up_proj.weight", change=flip(1 << 2))),
+    "ct targets": ("int4 g64", "compressed-tensors", dict(config=lambda c: c["config_groups"]["group_0"].update(targets=["re:.*mlp.*"]))),
+    "gptq nibble": ("int4 g64", "gptq", dict(tensor=".qweight", change=flip(1 << 30))),
+    "gptq permutation": ("int4 g64", "gptq", dict(tensor=".qweight", change=swap_columns)),
+    "gptq zero point": ("int4 g64", "gptq", dict(tensor=".qzeros", change=flip(2))),
+    "gptq scale type": ("int4 g64", "gptq", dict(tensor=".scales", change=lambda t: t.bfloat16())),
+    "gptq order": ("int4 g64", "gptq", dict(tensor=".g_idx", change=lambda t: t.flip(0))),
+    "gptq layout": ("int4 g64", "gptq", dict(config=lambda c: c.update(checkpoint_format="gptq_v2"))),
+    "gptq bits": ("int4 g64", "gptq", dict(config=lambda c: c.update(bits=8))),
+    "gptq_v2 layout": ("int4 g32 asymmetric", "gptq_v2", dict(config=lambda c: c.update(checkpoint_format="gptq"))),
+    "gptq_v2 zero point": ("int3 g64 asymmetric", "gptq_v2", dict(tensor=".qzeros", change=flip(4))),
+    "awq nibble": ("int4 g32 asymmetric", "awq", dict(tensor=".qweight", change=flip(1 << 9))),
+    "awq zero point": ("int4 g32 asymmetric", "awq", dict(tensor=".qzeros", change=flip(1 << 9))),
+    "awq group": ("int4 g32 asymmetric", "awq", dict(config=lambda c: c.update(group_size=64))),
+    "another tensor": ("int4 g64", "gptq", dict(tensor="input_layernorm.weight", change=lambda t: t * 1.01)),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_wrong_byte_is_seen(mutation, runs, qbench, tmp_path):
+    scheme, fmt, changes = MUTATIONS[mutation]
+    folder = exported(qbench, runs(scheme), fmt, tmp_path / "out")
+    assert verified(qbench, folder, runs(scheme)) == ""
+    mutate(folder, **changes)
+    said = verified(qbench, folder, runs(scheme))
+    assert said and str(folder) + ".partial" not in said
+    try:
+        found = layouts.linears_of(folder)
+        same = all(np.array_equal(found[m], w) for m, w in layouts.run_linears(runs(scheme)).items())
+    except (AssertionError, KeyError, ValueError, IndexError, TypeError):
+        same = False
+    # Activations, another tensor, a type that holds the same numbers: no weight differs.
+    assert not same or mutation in ("ct activations", "another tensor", "gptq order"), "the independent reader is blind"
+
+
+# ---- families ----
+FAMILIES = ["llama", "llama-tied-biased", "qwen2", "phi3", "qwen3-moe", "mixtral", "gemma2", "bloom", "gpt-neox", "stablelm", "olmo2", "cohere", "deepseek-v3", "glm4-moe"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_in_transformers(name, qbench, ask, tmp_path):
+    """Codes of a random model of the family, written, and decompressed by transformers: the logits that our own reading gives."""
+    pytest.importorskip("compressed_tensors")
+    zoos.save_model(name, tmp_path / "model")
+    run = quantized(qbench, tmp_path / "q", "{type: int8, symmetric: true, granularity: channel, scale_type: float32}", pipeline="rtn", model=tmp_path / "model", text=None)
+    folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
+    ids = torch.randint(0, 90, (2, 40), generator=torch.Generator().manual_seed(5))
+    ours = ask.logits_or_refusal(folder, tmp_path, ids)
+    assert isinstance(ours, torch.Tensor), ours
+    unquantized = ask.logits_or_refusal(tmp_path / "model", tmp_path, ids)
+    assert not torch.equal(ours, unquantized)
+    with torch.no_grad():
+        reference = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")(ids, use_cache=False).logits
+    assert (ours - reference).abs().max() < 1e-4 * reference.abs().max()
