@@ -19,7 +19,8 @@ namespace {
 
 constexpr const char *kCodes = ".codes", *kScale = ".scale", *kZero = ".zero", *kLayout = ".layout", *kWeight = ".weight";
 constexpr const char *kColumns = ".columns", *kColumnValues = ".column_values", *kOutliers = ".outliers", *kOutlierValues = ".outlier_values";
-constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues};
+constexpr const char *kInputScale = ".input_scale", *kOutputScale = ".output_scale";  // what scalings did to the linear's coordinates
+constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues, kInputScale, kOutputScale};
 constexpr int64_t kLayoutFields = 11;
 constexpr const char* kMetadata = "qbench";
 constexpr int kSchema = 2;
@@ -158,6 +159,8 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
         add(name + kOutliers, q.outliers);
         add(name + kOutlierValues, q.outlier_values.to(at::kHalf));
       }
+      if (linear.input_scale.defined()) add(name + kInputScale, linear.input_scale.to(at::kFloat));
+      if (linear.output_scale.defined()) add(name + kOutputScale, linear.output_scale.to(at::kFloat));
     } else if (!linear.original.defined() || !linear.weight.is_same(linear.original)) {
       add(name, linear.weight);
     }
@@ -226,6 +229,19 @@ ScaleZero BlockFile::read_grid(const std::string& weight) const {
     if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
       throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", place(path_, weight), units.first, units.second));
   return grid;
+}
+
+at::Tensor BlockFile::transformed(const std::string& weight, const at::Tensor& original) const {
+  const QuantizedLinear& linear = linears_.at(weight);
+  at::Tensor value = original.to(at::kFloat);
+  for (const auto& [part, size] : {std::pair{kInputScale, linear.in_features}, {kOutputScale, linear.out_features}}) {
+    if (!stored_->contains(weight + part)) continue;
+    const at::Tensor factor = stored_->read(weight + part);
+    if (factor.scalar_type() != at::kFloat || factor.sizes() != at::IntArrayRef{size})
+      throw InputError(fmt::format("{}: \"{}\" is not float32 [{}]", place(path_, weight), part, size));
+    value = part == kInputScale ? value * factor : value / factor.unsqueeze(1);
+  }
+  return value;
 }
 
 QuantizedWeight BlockFile::read(const std::string& weight) const {
@@ -301,6 +317,10 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
     ScaleZero grid = blocks->files[blocks->file_of.at(linear.module)].read_grid(name);
     grid.scale = blocks->scale(name, grid.scale);
     return grid;
+  };
+  quantized.read_transformed = [blocks, source = model->source](const QuantizedLinear& linear) {
+    const std::string name = linear.module + kWeight;
+    return blocks->files[blocks->file_of.at(linear.module)].transformed(name, source->read(name));
   };
   return quantized;
 }

@@ -25,6 +25,8 @@ class BlockFile {
   std::vector<TensorInfo> floats() const;                                             // what is stored as numbers
   QuantizedWeight read(const std::string& weight) const;
   ScaleZero read_grid(const std::string& weight) const;
+  // An original weight in the coordinates that scalings chose: what was rounded where nothing else changed it. float32.
+  at::Tensor transformed(const std::string& weight, const at::Tensor& original) const;
 
  private:
   QuantizedWeight read_codes_and_exceptions(const QuantizedLinear& linear, const std::string& weight, ScaleZero grid) const;

@@ -42,12 +42,18 @@ struct Plan {
   uint64_t bytes = 0;
 };
 
+// Every tensor that a format writes as numbers.
+TensorSourcePtr numbers_of(const QuantizedModel& model, const FormatInfo& format) {
+  if (format.codes) return overlay(model.model->source, model.changed);
+  return format.name == "transformed" ? transformed(model) : dequantized(model);
+}
+
 class Planner {
  public:
   Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format.name)), files_(*model.model->files) {
     for (const QuantizedLinear& linear : model.linears) coded_.emplace(linear.module + kWeight, &linear);
     all_changed_ = model.model->source.get() != static_cast<const TensorSource*>(&files_);
-    numbers_ = format.codes ? overlay(model.model->source, model.changed) : dequantized(model);
+    numbers_ = numbers_of(model, format);
   }
 
   Plan plan() {
@@ -283,7 +289,7 @@ void copy_companions(const fs::path& from, const fs::path& to) {
 
 // Compares a checkpoint with the model that it shall hold: the linears in codes, and the numbers of these names (nothing: all that
 // are not in codes). Returns what differs first, or nothing.
-std::string compare(const QuantizedModel& model, const fs::path& folder, const std::vector<std::string>* names, const Control& control, const std::function<void(double)>& progress) {
+std::string compare(const QuantizedModel& model, const fs::path& folder, const std::vector<std::string>* names, const TensorSourcePtr& numbers, const Control& control, const std::function<void(double)>& progress) {
   const bool coded = is_coded_checkpoint(folder);
   QuantizedModel back;
   if (coded)
@@ -294,7 +300,6 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
   if (coded)
     for (const QuantizedLinear& linear : model.linears) in_codes.insert(linear.module + kWeight);
   std::vector<std::string> all;
-  const TensorSourcePtr numbers = coded ? overlay(model.model->source, model.changed) : dequantized(model);
   if (!names) {
     for (const TensorInfo& tensor : numbers->tensors())
       if (!in_codes.contains(tensor.name)) all.push_back(tensor.name);
@@ -347,7 +352,8 @@ std::vector<std::string> export_obstacles(const QuantizedModel& model, const std
 }
 
 std::string checkpoint_difference(const QuantizedModel& model, const fs::path& folder, const Control& control) {
-  return compare(model, folder, nullptr, control, [&](double fraction) {
+  const TensorSourcePtr numbers = is_coded_checkpoint(folder) ? overlay(model.model->source, model.changed) : dequantized(model);
+  return compare(model, folder, nullptr, numbers, control, [&](double fraction) {
     Progress p;
     p.phase = "verify";
     p.fraction = fraction;
@@ -409,7 +415,7 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
   result.bytes = written;
   result.write_seconds = seconds_since(start);
   const auto verifying = Clock::now();
-  if (const std::string how = compare(model, partial.path(), &plan.replaced, control, [&](double fraction) { report(0.6 + 0.4 * fraction, "read back"); }); !how.empty())
+  if (const std::string how = compare(model, partial.path(), &plan.replaced, numbers_of(model, format), control, [&](double fraction) { report(0.6 + 0.4 * fraction, "read back"); }); !how.empty())
     throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.path().string(), how));
   result.verify_seconds = seconds_since(verifying);
   if (const EngineInfo* engine = find_engine(options.engine)) {

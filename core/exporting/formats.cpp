@@ -89,6 +89,7 @@ const std::vector<FormatInfo>& export_formats() {
        {{{"int4"}, false, true, {channel, group}, {}, {""}, 1, 8}},
        {ScaleType::f16}, false, true},
       {"dequantized", "Hugging Face, dequantized", "Hugging Face folder with the quantized weights as numbers in the model's own type", false, {}, {}, true},
+      {"transformed", "Hugging Face, transformed", "Hugging Face folder with the float weights as rotations and scalings left them, for an engine's own quantization", false, {}, {}, true},
   };
   return formats;
 }
@@ -103,17 +104,17 @@ const std::vector<EngineInfo>& export_engines() {
           {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token"}}, {{"e4m3"}, true, false, {block}, {}, {"e4m3 group 128"}}}},
         {"gptq", {{{"int4", "int8"}, true, false, {channel, group}, {32, 64, 128}}}},
         {"awq", {{{"int4"}, false, true, {group}, {32, 64, 128}}}},
-        {"dequantized", {}}}},
+        {"dequantized", {}}, {"transformed", {}}}},
       {"vllm-cpu", "vLLM on a CPU", "0.32", "2026-10", "tried here", "VLLM_CPU_INT4_W4A8=0 vllm serve {}", true,
        {{"compressed-tensors",
          {{{"int4"}, true, true, {channel, group}, {}, {""}, 32, 32}, {{"int8"}, true, false, {channel}, {}, {"int8 token symmetric", "int8 token asymmetric"}}},
          "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX"},
         {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}},
         {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}},
-        {"dequantized", {}}}},
+        {"dequantized", {}}, {"transformed", {}}}},
       {"transformers", "transformers", "5.17", "2026-10", "tried here", "python -c \"from transformers import pipeline; pipeline('text-generation', '{}')\"", false,
        {{"compressed-tensors", {}, "needs the package compressed-tensors; weights are dequantized at load"}, {"gptq", {}, "needs gptqmodel and optimum"},
-        {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}}},
+        {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}, {"transformed", {}}}},
       {"gptqmodel", "GPTQModel", "7.7", "2026-10", "tried here", "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('{}')\"", false,
        {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}}},
       {"sglang", "SGLang", "0.5", "2026-10", "read in its documentation", "python -m sglang.launch_server --model-path {}", true,
@@ -122,7 +123,7 @@ const std::vector<EngineInfo>& export_engines() {
           {{"int8"}, true, false, {channel}, {}, kDynamicInt8}, {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token"}}}},
         {"gptq", {{{"int4", "int8"}, true, false, {channel, group}, {32, 64, 128}}}},
         {"awq", {{{"int4"}, false, true, {group}, {32, 64, 128}}}},
-        {"dequantized", {}}}},
+        {"dequantized", {}}, {"transformed", {}}}},
   };
   return engines;
 }

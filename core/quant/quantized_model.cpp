@@ -12,9 +12,10 @@ namespace {
 
 const std::string kWeight = ".weight";
 
-class Dequantized final : public TensorSource {
+// Weights of the quantized linears as numbers.
+class Numbers final : public TensorSource {
  public:
-  explicit Dequantized(QuantizedModel model) : model_(std::move(model)) {
+  Numbers(QuantizedModel model, bool rounded) : model_(std::move(model)), rounded_(rounded) {
     for (size_t i = 0; i < model_.linears.size(); ++i) {
       const QuantizedLinear& linear = model_.linears[i];
       TensorInfo info;
@@ -35,11 +36,13 @@ class Dequantized final : public TensorSource {
   at::Tensor read(const std::string& name) const override {
     const auto it = index_.find(name);
     if (it == index_.end()) throw InputError(fmt::format("no tensor \"{}\" among the quantized linears", name));
-    return model_.read(model_.linears[it->second]).dequantize();
+    const QuantizedLinear& linear = model_.linears[it->second];
+    return rounded_ ? model_.read(linear).dequantize() : model_.read_transformed(linear);
   }
 
  private:
   QuantizedModel model_;
+  bool rounded_;
   std::vector<TensorInfo> infos_;
   std::unordered_map<std::string, size_t> index_;
 };
@@ -61,7 +64,12 @@ const QuantizedLinear* QuantizedModel::find(const std::string& module) const {
 }
 
 TensorSourcePtr dequantized(const QuantizedModel& model) {
-  return overlay(overlay(model.model->source, model.changed), std::make_shared<Dequantized>(model));
+  return overlay(overlay(model.model->source, model.changed), std::make_shared<Numbers>(model, true));
+}
+
+TensorSourcePtr transformed(const QuantizedModel& model) {
+  if (!model.read_transformed) throw InputError(fmt::format("{}: a checkpoint by itself does not hold the weights before rounding; export the run that made it", model.model->path.string()));
+  return overlay(overlay(model.model->source, model.changed), std::make_shared<Numbers>(model, false));
 }
 
 std::string difference(const QuantizedWeight& a, const QuantizedWeight& b) {

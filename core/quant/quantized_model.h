@@ -28,11 +28,16 @@ struct QuantizedModel {
   std::function<QuantizedWeight(const QuantizedLinear& linear)> read;
   std::function<ScaleZero(const QuantizedLinear& linear)> read_grid;
 
+  // The float weight in the coordinates that transformations chose; empty where nobody has it (a checkpoint by itself).
+  std::function<at::Tensor(const QuantizedLinear& linear)> read_transformed;
+
   const QuantizedLinear* find(const std::string& module) const;
 };
 
 // Every tensor as numbers, canonical names: codes are dequantized to float32 when they are read.
 TensorSourcePtr dequantized(const QuantizedModel& model);
+// Every tensor as transformations left it, nothing rounded: the float model's function. Needs read_transformed.
+TensorSourcePtr transformed(const QuantizedModel& model);
 
 // Empty when both hold the same codes on the same grid; else one sentence: "3 of 4096 codes differ".
 std::string difference(const QuantizedWeight& a, const QuantizedWeight& b);

@@ -215,6 +215,27 @@ def test_a_wrong_byte_is_seen(mutation, runs, qbench, tmp_path):
     assert not same or mutation in ("ct activations", "another tensor", "gptq order"), "the independent reader is blind"
 
 
+# ---- numbers ----
+@pytest.mark.parametrize("pipeline", ["awq, clip, gptq", "quarot, gptq", "{method: smoothquant, linears: true}, rtn"])
+def test_float_folders_in_transformers(pipeline, qbench, ask, tmp_path):
+    """Transformed: the float model's function in other coordinates. Dequantized: what the codes stand for."""
+    ids = torch.randint(0, 1024, (2, 48), generator=torch.Generator().manual_seed(4))
+    run = quantized(qbench, tmp_path / "q", "{type: int4, symmetric: false, granularity: group, group_size: 64}", pipeline=pipeline)
+    logits = {}
+    for fmt in ("transformed", "dequantized"):
+        folder = exported(qbench, run, fmt, tmp_path / fmt)
+        with torch.no_grad():
+            logits[fmt] = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(ids).logits
+        ours = ask.logits_or_refusal(folder, tmp_path, ids)
+        assert (ours - logits[fmt]).abs().max() < 1e-4 * ours.abs().max()
+    assert verified(qbench, tmp_path / "dequantized", run) == ""
+    float_logits = ask.logits_or_refusal(DEMO, tmp_path, ids)
+    far = (logits["dequantized"] - float_logits).norm()
+    assert (logits["transformed"] - float_logits).norm() < 0.2 * far  # rounded to the model's bfloat16 only
+    changed = load_file(tmp_path / "transformed" / "model.safetensors")
+    assert any(not torch.equal(t, changed[n]) for n, t in load_file(DEMO / "model.safetensors").items())
+
+
 # ---- families ----
 FAMILIES = ["llama", "llama-tied-biased", "qwen2", "phi3", "qwen3-moe", "mixtral", "gemma2", "bloom", "gpt-neox", "stablelm", "olmo2", "cohere", "deepseek-v3", "glm4-moe"]
 
