@@ -93,7 +93,7 @@ QuantSpec parse_stored_spec(const std::string& text, const std::string& what) {
     if (zero != kCode && zero != kFloat) keys.fail("zero_point", "code or float");
     spec.round_zero_point = zero == kCode;
   }
-  if (const auto found = parse_scale_type(keys.text("scale_type"))) spec.scale_type = *found; else keys.fail("scale_type", "f32, f16 or bf16");
+  if (const auto found = parse_scale_type(keys.text("scale_type"))) spec.scale_type = *found; else keys.fail("scale_type", "float32, float16 or bfloat16");
   if (keys.has("dynamic")) spec.dynamic = keys.boolean("dynamic");
   keys.require_all_read();
   return spec;

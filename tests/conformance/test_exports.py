@@ -215,6 +215,87 @@ def test_a_wrong_byte_is_seen(mutation, runs, qbench, tmp_path):
     assert not same or mutation in ("ct activations", "another tensor", "gptq order"), "the independent reader is blind"
 
 
+# ---- several schemes in one checkpoint ----
+MIXED = """  ignore: ["*.0.*.v_proj", "re:.*[.]3[.]mlp[.]gate_proj"]
+  overrides:
+    - match: "*.down_proj"
+      weights: {type: int8, symmetric: true, granularity: channel}
+    - match: "*.1.*.o_proj"
+      weights: float"""
+
+
+def test_mixed_precision_in_compressed_tensors(qbench, ask, tmp_path):
+    run = quantized(qbench, tmp_path / "q", "{type: int4, symmetric: true, granularity: group, group_size: 64}", extra=MIXED)
+    folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
+    expected, found = layouts.run_linears(run), layouts.linears_of(folder)
+    assert found.keys() == expected.keys() and len(found) == 25
+    for module, weight in expected.items():
+        np.testing.assert_array_equal(found[module], weight, err_msg=module)
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    assert len(config["config_groups"]) == 2 and set(config["ignore"]) == {"model.layers.0.self_attn.v_proj", "model.layers.3.mlp.gate_proj", "model.layers.1.self_attn.o_proj", "lm_head"}
+    ids = torch.randint(0, 1024, (2, 48), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        reference = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(ids).logits
+    ours = ask.logits_or_refusal(folder, tmp_path, ids)
+    assert (ours - reference).abs().max() < 1e-3 * reference.abs().max()  # transformers rounds weights to the scales' float16
+    for fmt, said in {"gptq": "one scheme for all linears", "awq": "cannot hold"}.items():
+        done = subprocess.run([qbench, "export", run, "-f", fmt, "-o", tmp_path / "no"], capture_output=True, text=True)
+        assert done.returncode == 4 and said in done.stderr and not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("shard_gb", [0.001])
+def test_shards_and_their_index(shard_gb, runs, qbench, ask, tmp_path):
+    folder = exported(qbench, runs("int4 g64"), "compressed-tensors", tmp_path / "out", "--shard-gb", str(shard_gb))
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    files = sorted(folder.glob("model-*.safetensors"))
+    assert len(files) > 1 and all(file.stat().st_size < 1.1e6 for file in files)
+    assert {name: file.name for file in files for name in load_file(file)} == index["weight_map"]
+    assert sum(t.nbytes for file in files for t in load_file(file).values()) == index["metadata"]["total_size"]
+    assert verified(qbench, folder, runs("int4 g64")) == ""
+    hf.AutoModelForCausalLM.from_pretrained(folder)
+
+
+# ---- what cannot go there ----
+@pytest.mark.parametrize("scheme, fmt, engine, said", [
+    ("int4 g32 asymmetric", "gptq", "", "GPTQ cannot hold int4 g32 asymmetric weights; nearest that it can: symmetric: true"),
+    ("int8 channel", "awq", "", "nearest that it can: type int4, symmetric: false"),
+    ("int3 g64 asymmetric", "compressed-tensors", "vllm-cpu", "does not take int3 g64 asymmetric weights in compressed-tensors (tried here, 2026-10); nearest that it takes: type int4"),
+    ("int4 g64", "gptq_v2", "vllm", "vLLM 0.32 does not load GPTQ, second layout; it loads compressed-tensors"),
+    ("w8a8", "gptq", "", "activations float"),
+    ("int4 channel bf16", "gptq", "", "stores scales as float16, not bfloat16; nearest that it can: scale_type float16"),
+])
+def test_what_cannot_go_there_is_said_before(scheme, fmt, engine, said, runs, qbench, tmp_path):
+    done = subprocess.run([qbench, "export", runs(scheme), "-f", fmt, "-o", tmp_path / "out", *(["-e", engine] if engine else [])], capture_output=True, text=True)
+    assert done.returncode == 4 and said in done.stderr and not list(tmp_path.iterdir())
+    done = subprocess.run([qbench, "export", runs(scheme), "-f", fmt, "--check", "--json", *(["-e", engine] if engine else [])], capture_output=True, text=True)
+    assert said in json.loads(done.stdout)["obstacles"][0]
+
+
+def test_numbers_beside_codes_go_nowhere_but_into_numbers(qbench, tmp_path):
+    run = quantized(qbench, tmp_path / "q", "{type: int4, symmetric: true, granularity: group, group_size: 64}", pipeline="{method: quik, columns: 8}")
+    done = subprocess.run([qbench, "export", run, "-f", "compressed-tensors", "-o", tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 4 and "kept in float16 beside the codes" in done.stderr
+    folder = exported(qbench, run, "dequantized", tmp_path / "out")
+    assert verified(qbench, folder, run) == ""
+
+
+def test_linears_that_an_engine_joins_need_one_scheme(qbench, tmp_path):
+    run = quantized(qbench, tmp_path / "q", "{type: int4, symmetric: true, granularity: group, group_size: 64}", extra='  ignore: ["*.k_proj"]')
+    done = subprocess.run([qbench, "export", run, "-f", "compressed-tensors", "-e", "vllm", "-o", tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 4 and "joins linears that share their input" in done.stderr
+    exported(qbench, run, "compressed-tensors", tmp_path / "out", "-e", "transformers")
+
+
+def test_a_quantized_checkpoint_is_no_model_to_quantize_but_can_be_made_numbers(runs, qbench, ask, tmp_path):
+    folder = exported(qbench, runs("int4 g64"), "compressed-tensors", tmp_path / "out")
+    done = subprocess.run([qbench, "inspect", folder], capture_output=True, text=True)
+    assert done.returncode == 4 and "already quantized (compressed-tensors)" in done.stderr and "dequantized" in done.stderr
+    plain = exported(qbench, folder, "dequantized", tmp_path / "plain")
+    direct = exported(qbench, runs("int4 g64"), "dequantized", tmp_path / "direct")
+    a, b = load_file(plain / "model.safetensors"), load_file(direct / "model.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)
+
+
 # ---- numbers ----
 @pytest.mark.parametrize("pipeline", ["awq, clip, gptq", "quarot, gptq", "{method: smoothquant, linears: true}, rtn"])
 def test_float_folders_in_transformers(pipeline, qbench, ask, tmp_path):
