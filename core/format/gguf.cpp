@@ -20,36 +20,27 @@ struct GgufFile::Content {
   std::map<std::string, GgufValue> metadata;
   std::vector<TensorInfo> tensors;
   std::unordered_map<std::string, size_t> index;
+  std::map<std::string, at::Tensor> values;  // of an imagined file, which has no map
 };
 
 namespace {
 
-// Value types of metadata, ggml's gguf.h.
+// GgufType's numbers, as they are read before they are known to be one.
 enum ValueType : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
 
-std::optional<DType> dtype_of_ggml(uint32_t type) {
-  switch (type) {
-    case 0: return DType::f32;
-    case 1: return DType::f16;
-    case 2: return DType::q4_0;
-    case 3: return DType::q4_1;
-    case 6: return DType::q5_0;
-    case 7: return DType::q5_1;
-    case 8: return DType::q8_0;
-    case 10: return DType::q2_k;
-    case 11: return DType::q3_k;
-    case 12: return DType::q4_k;
-    case 13: return DType::q5_k;
-    case 14: return DType::q6_k;
-    case 24: return DType::i8;
-    case 25: return DType::i16;
-    case 26: return DType::i32;
-    case 27: return DType::i64;
-    case 28: return DType::f64;
-    case 30: return DType::bf16;
-    case 39: return DType::mxfp4;
-    default: return std::nullopt;
-  }
+struct NumberedType {
+  uint32_t number;
+  DType dtype;
+};
+constexpr NumberedType kGgmlTypes[] = {
+    {0, DType::f32},   {1, DType::f16},   {2, DType::q4_0},  {3, DType::q4_1},  {6, DType::q5_0}, {7, DType::q5_1}, {8, DType::q8_0}, {10, DType::q2_k},
+    {11, DType::q3_k}, {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {20, DType::iq4_nl}, {24, DType::i8}, {25, DType::i16}, {26, DType::i32},
+    {27, DType::i64},  {28, DType::f64},  {30, DType::bf16}, {39, DType::mxfp4}};
+
+std::optional<DType> dtype_of_ggml(uint32_t number) {
+  for (const NumberedType& type : kGgmlTypes)
+    if (type.number == number) return type.dtype;
+  return std::nullopt;
 }
 
 // Walks the header; every read is checked against the file's end before memory is taken for it.
@@ -137,7 +128,7 @@ GgufValue array_value(Cursor& cursor, const std::string& key) {
     std::vector<decltype(read())> values;
     values.reserve(count);
     for (uint64_t i = 0; i < count; ++i) values.push_back(read());
-    return GgufValue{std::move(values)};
+    return GgufValue{std::move(values), static_cast<GgufType>(type)};
   };
   if (is_integer(type)) return collect([&] { return integer_value(cursor, type, key); });
   if (type == kF32) return collect([&] { return static_cast<double>(cursor.number<float>(key)); });
@@ -148,12 +139,13 @@ GgufValue array_value(Cursor& cursor, const std::string& key) {
 
 GgufValue read_value(Cursor& cursor, const std::string& key) {
   const auto type = cursor.number<uint32_t>(key);
-  if (is_integer(type)) return {integer_value(cursor, type, key)};
+  const auto stored = static_cast<GgufType>(type);
+  if (is_integer(type)) return {integer_value(cursor, type, key), stored};
   switch (type) {
-    case kF32: return {static_cast<double>(cursor.number<float>(key))};
-    case kF64: return {cursor.number<double>(key)};
-    case kBool: return {bool_value(cursor, key)};
-    case kString: return {cursor.text(key)};
+    case kF32: return {static_cast<double>(cursor.number<float>(key)), stored};
+    case kF64: return {cursor.number<double>(key), stored};
+    case kBool: return {bool_value(cursor, key), stored};
+    case kString: return {cursor.text(key), stored};
     case kArray: return array_value(cursor, key);
     default: throw cursor.damaged(fmt::format("key {} has unknown type {}", qb::quoted(key), type));
   }
@@ -227,6 +219,12 @@ std::optional<T> optional_of(const T* value) {
 
 }  // namespace
 
+std::optional<uint32_t> ggml_type_of(DType dtype) {
+  for (const NumberedType& type : kGgmlTypes)
+    if (type.dtype == dtype) return type.number;
+  return std::nullopt;
+}
+
 GgufFile::GgufFile() : content_(std::make_unique<Content>()) {}
 GgufFile::~GgufFile() = default;
 
@@ -267,6 +265,18 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::filesystem::path& path
   return file;
 }
 
+std::shared_ptr<const GgufFile> GgufFile::imagined(const std::filesystem::path& path, std::map<std::string, GgufValue> metadata, std::vector<TensorInfo> tensors,
+                                                   std::map<std::string, at::Tensor> values) {
+  std::shared_ptr<GgufFile> file(new GgufFile);
+  Content& content = *file->content_;
+  content.files = {path};
+  content.metadata = std::move(metadata);
+  content.tensors = std::move(tensors);
+  content.values = std::move(values);
+  for (size_t i = 0; i < content.tensors.size(); ++i) content.index.emplace(content.tensors[i].name, i);
+  return file;
+}
+
 const std::map<std::string, GgufValue>& GgufFile::metadata() const { return content_->metadata; }
 
 std::optional<int64_t> GgufFile::integer(const std::string& key) const { return optional_of(value_of<int64_t>(*this, key, "an integer")); }
@@ -299,11 +309,28 @@ const TensorInfo* GgufFile::find(const std::string& name) const {
 at::Tensor GgufFile::read(const std::string& name) const {
   const TensorInfo* info = find(name);
   if (!info) throw InputError(fmt::format("{}: no tensor {}", content_->files.front().string(), qb::quoted(name)));
+  if (!content_->map) {
+    const auto value = content_->values.find(name);
+    if (value == content_->values.end()) throw InternalError(fmt::format("{}: tensor {} is not written yet", content_->files.front().string(), qb::quoted(name)));
+    return value->second;
+  }
   if (!is_block_quantized(info->dtype)) return view_mapped(content_->map, *info);
   at::Tensor out = at::empty(info->shape, at::kFloat);
   if (info->elements() > 0)
     dequantize_ggml(info->dtype, content_->map->bytes(info->offset, info->bytes, "tensor " + name), out.data_ptr<float>(), info->elements());
   return out;
+}
+
+at::Tensor GgufFile::bytes(const std::string& name) const {
+  const TensorInfo* info = find(name);
+  if (!info) throw InputError(fmt::format("{}: no tensor {}", content_->files.front().string(), qb::quoted(name)));
+  if (!content_->map) throw InternalError(fmt::format("{}: tensor {} is not written yet", content_->files.front().string(), qb::quoted(name)));
+  TensorInfo plain = *info;
+  int64_t rows = 1;
+  for (size_t d = 0; d + 1 < info->shape.size(); ++d) rows *= info->shape[d];
+  plain.dtype = DType::u8;
+  plain.shape = {rows, rows > 0 ? static_cast<int64_t>(info->bytes) / rows : 0};
+  return view_mapped(content_->map, plain);
 }
 
 }  // namespace qb

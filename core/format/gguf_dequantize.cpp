@@ -72,6 +72,14 @@ void decode(const MXFP4& b, float* y) {
   }
 }
 
+void decode(const IQ4_NL& b, float* y) {
+  const float d = real(b.d);
+  for (int j = 0; j < 16; ++j) {
+    y[j] = d * static_cast<float>(kIq4Values[b.qs[j] & 15]);
+    y[j + 16] = d * static_cast<float>(kIq4Values[b.qs[j] >> 4]);
+  }
+}
+
 // Sixteen sub-blocks of 16; a byte of `scales` holds a 4-bit scale (low) and a 4-bit minimum (high).
 void decode(const Q2_K& b, float* y) {
   const float d = real(b.d), dmin = real(b.dmin);
@@ -178,6 +186,7 @@ void dequantize_ggml(DType dtype, std::span<const std::byte> bytes, float* out, 
     case DType::q4_k: return decode_all<Q4_K>(bytes, out, elements, per_block);
     case DType::q5_k: return decode_all<Q5_K>(bytes, out, elements, per_block);
     case DType::mxfp4: return decode_all<MXFP4>(bytes, out, elements, per_block);
+    case DType::iq4_nl: return decode_all<IQ4_NL>(bytes, out, elements, per_block);
     case DType::q6_k: return decode_all<Q6_K>(bytes, out, elements, per_block);
     default: throw InternalError(fmt::format("{} is not a ggml block format", name_of(dtype)));
   }
