@@ -24,6 +24,7 @@ void add_inspect(CLI::App& app, const Options& options, Action& action);
 void add_run(CLI::App& app, const Options& options, Action& action);
 void add_eval(CLI::App& app, const Options& options, Action& action);
 void add_export(CLI::App& app, const Options& options, Action& action);
+void add_imatrix(CLI::App& app, const Options& options, Action& action);
 void add_families(CLI::App& app, const Options& options, Action& action);
 void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
