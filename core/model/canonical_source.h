@@ -68,6 +68,12 @@ std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr bas
 // The same for GGUF's names and row orders.
 std::shared_ptr<const CanonicalSource> canonical_gguf(TensorSourcePtr base, const Architecture& architecture, const GgufForm& form, const std::string& origin);
 
+// What canonical_gguf reads by: how each canonical tensor is made of those of a GGUF file.
+std::vector<CanonicalTensor> gguf_entries(const TensorSource& base, const Architecture& architecture, const GgufForm& form, const std::string& origin);
+
+// The tensors of a GGUF file of this model as llama.cpp wants them, name and shape: what gguf_entries reads.
+std::vector<TensorInfo> gguf_tensors(const Architecture& architecture, const GgufForm& form);
+
 // Shared by both: completes entry.info from the stored tensors and checks them against `spec`.
 // stored_shape: what one stored part must look like.
 void check_stored(const TensorSource& base, const std::string& origin, const TensorSpec& spec, CanonicalTensor& entry,

@@ -9,6 +9,7 @@
 namespace qb {
 
 class GgufTranslator;
+class GgufDescriber;
 
 // How GGUF files hold a family. Empty names: they do not.
 struct GgufForm {
@@ -21,6 +22,9 @@ struct GgufForm {
   bool own_heads = false;                        // translate says all about the heads' widths and numbers
   std::string kv_heads = "num_key_value_heads";  // config.json's key; empty: as many as heads
   std::string (*translate)(GgufTranslator& t) = nullptr;  // the keys that not all families have; returns another model_type or ""
+  void (*describe)(GgufDescriber& d) = nullptr;  // the same keys, written
+  bool split_qkv = false;                        // llama.cpp wants queries, keys and values apart that Hugging Face fuses
+  bool rms_epsilon = false;                      // a layer norm's epsilon stands where an RMS norm's would
 };
 
 // One row of the architecture table: a family's names and how its configuration fills an Architecture.

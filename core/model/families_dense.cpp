@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/model/family_fields.h"
+#include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"
 
 // Decoders with RMS norms that differ from a Llama by a few parameters. Facts as in families.cpp; those of Baichuan, MiniCPM and
@@ -139,6 +140,12 @@ void configure_olmo3(const ConfigFields& f, Architecture& a) {
   for (LayerSpec& layer : a.layers) layer.rope = layer.window > 0 ? 1 : 0;
 }
 
+void describe_olmo2(GgufDescriber& d) {
+  d.sliding_window();
+  d.window_pattern();
+  if (d.a.ropes.size() > 1) d.real("rope.freq_base_swa", d.a.ropes[1].theta);
+}
+
 std::string translate_olmo2(GgufTranslator& t) {
   translate_biases(t);
   if (!t.integer_of("attention.sliding_window")) return "";
@@ -158,6 +165,11 @@ void configure_exaone4(const ConfigFields& f, Architecture& a) {
   set_layer_windows(f, a, window, [&](int64_t i) { return (i + 1) % pattern != 0; });
   if (window > 0)
     for (LayerSpec& layer : a.layers) layer.rope = layer.window > 0 ? 0 : -1;
+}
+
+void describe_windows(GgufDescriber& d) {
+  d.sliding_window();
+  d.window_pattern();
 }
 
 std::string translate_exaone4(GgufTranslator& t) {
@@ -230,6 +242,11 @@ std::string translate_mistral3(GgufTranslator& t) {
   return "";
 }
 
+void describe_mistral3(GgufDescriber& d) {
+  d.sliding_window();
+  if (const PositionScaleOp& scale = d.a.layers.front().query_scale; scale.beta != 0) d.real("attention.temperature_scale", scale.beta);
+}
+
 // --- MiniCPM: a Granite whose scales depend on its size
 
 void configure_minicpm(const ConfigFields& f, Architecture& a) {
@@ -250,6 +267,8 @@ std::string translate_minicpm(GgufTranslator& t) {
   t.set("dim_model_base", static_cast<double>(t.hidden()) / t.real_of("logit_scale").value_or(static_cast<double>(t.hidden()) / 256));
   return translate_biases(t);
 }
+
+void describe_minicpm(GgufDescriber& d) { d.scales(); }
 
 // --- Baichuan: one matrix for queries, keys and values; the 13B models have ALiBi, the second version a head with rows of length 1
 
@@ -342,19 +361,19 @@ std::vector<Family> dense_families() {
        {{"compression_ratio", {1}}, {"freq_allocation", {0}}, {"weight_share_add_bias", {}}}},
       {"glm", "GLM", {"glm"}, {.names = {"chatglm"}, .partial_rotation = true, .translate = translate_biases}, glm_names(), configure_glm},
       {"glm4", "GLM-4", {"glm4"}, {.names = {"glm4"}, .partial_rotation = true, .translate = translate_biases}, glm4_names(), configure_glm},
-      {"olmo2", "OLMo 2", {"olmo2"}, {.names = {"olmo2"}, .translate = translate_olmo2}, norms_behind(), configure_olmo2},
+      {"olmo2", "OLMo 2", {"olmo2"}, {.names = {"olmo2"}, .translate = translate_olmo2, .describe = describe_olmo2}, norms_behind(), configure_olmo2},
       {"olmo3", "OLMo 3", {"olmo3"}, {}, norms_behind(), configure_olmo3},
-      {"exaone4", "EXAONE 4", {"exaone4"}, {.names = {"exaone4"}, .translate = translate_exaone4}, norms_behind(), configure_exaone4},
+      {"exaone4", "EXAONE 4", {"exaone4"}, {.names = {"exaone4"}, .translate = translate_exaone4, .describe = describe_windows}, norms_behind(), configure_exaone4},
       {"smollm3", "SmolLM3", {"smollm3"}, {.names = {"smollm3"}, .permuted = true, .translate = translate_biases}, llama_names(), configure_smollm3},
       // What the mixture of experts of the same name would say, and numbers of special tokens.
       {"hunyuan_v1_dense", "Hunyuan", {"hunyuan_v1_dense"}, {.names = {"hunyuan-dense"}, .translate = translate_biases}, hunyuan_names(), configure_hunyuan,
        {{"num_experts", {1}}, {"num_shared_expert", {1}}, {"moe_topk", {1}}, {"moe_intermediate_size", {}}, {"use_mixed_mlp_moe", {false}}, {"use_cla", {false}},
         {"cla_share_factor", {}}, {"use_qk_norm", {true}}, {"use_rotary_pos_emb", {true}}, {"norm_type", {"rms"}}, {"add_classification_head", {false}},
         {"class_num", {}}, {"pool_type", {}}, {"dense_list", {}}, {"org_vocab_size", {}}, {"mask_init_id", {}}, {"pad_id", {}}, {"im_*", {}}, {"text_*", {}}}},
-      {"ministral3", "Ministral 3", {"ministral3"}, {.names = {"mistral3"}, .permuted = true, .translate = translate_mistral3}, llama_names(), configure_ministral3,
+      {"ministral3", "Ministral 3", {"ministral3"}, {.names = {"mistral3"}, .permuted = true, .translate = translate_mistral3, .describe = describe_mistral3}, llama_names(), configure_ministral3,
        {{"max_position_embeddings", {}}}},
-      {"minicpm", "MiniCPM", {"minicpm"}, {.names = {"minicpm"}, .permuted = true, .translate = translate_minicpm}, llama_names(), configure_minicpm, {{"mup_denominator", {}}}},
-      {"baichuan", "Baichuan 1/2", {"baichuan"}, {.names = {"baichuan"}, .permuted = true, .equal_heads = true, .kv_heads = "", .translate = translate_baichuan}, baichuan_names(),
+      {"minicpm", "MiniCPM", {"minicpm"}, {.names = {"minicpm"}, .permuted = true, .translate = translate_minicpm, .describe = describe_minicpm}, llama_names(), configure_minicpm, {{"mup_denominator", {}}}},
+      {"baichuan", "Baichuan 1/2", {"baichuan"}, {.names = {"baichuan"}, .permuted = true, .equal_heads = true, .kv_heads = "", .translate = translate_baichuan, .split_qkv = true}, baichuan_names(),
        configure_baichuan, {{"z_loss_weight", {}}, {"max_sequence_length", {}}}},
       {"chatglm", "ChatGLM2/3", {"chatglm"}, {}, chatglm_names(), configure_chatglm,
        {{"rmsnorm", {true}}, {"apply_query_key_layer_scaling", {}}, {"attention_softmax_in_fp32", {}}, {"fp32_residual_connection", {}}, {"bias_dropout_fusion", {}},

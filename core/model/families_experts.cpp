@@ -120,6 +120,7 @@ void configure_solar_open(const ConfigFields& f, Architecture& a) {
   llama_like(f, a, 8, {});
   a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
   a.qkv_bias = f.boolean("attention_bias", false);
+  a.gguf.mlp_norm = "post_attention_norm";
   if (f.boolean("use_qk_norm", false)) f.fail("use_qk_norm", "false");
   read_deepseek_experts(f, a, {.used = 8, .shared = 1, .dense = 0, .normalise = true});
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/model/family_fields.h"
+#include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"
 
 // Families whose layers see their tokens in different ways. Facts as in families.cpp.
@@ -197,6 +198,23 @@ std::string translate_delta(GgufTranslator& t) {
   return "";
 }
 
+void describe_delta(GgufDescriber& d) {
+  const DeltaSpec& s = d.a.delta;
+  d.integer("ssm.conv_kernel", s.kernel);
+  d.integer("ssm.state_size", s.key_dim);
+  d.integer("ssm.group_count", s.key_heads);
+  d.integer("ssm.time_step_rank", s.value_heads);
+  d.integer("ssm.inner_size", s.value_heads * s.value_dim);
+  // One in so many sees everything: the first that does tells.
+  const auto full = std::find_if(d.a.layers.begin(), d.a.layers.end(), [](const LayerSpec& layer) { return layer.mixer == Mixer::attention; });
+  d.integer("full_attention_interval", full - d.a.layers.begin() + 1);
+  if (d.arch() != "qwen3next") d.rope_sections();
+  if (d.a.experts == 0) return;
+  d.experts();
+  d.expert_width();
+  d.integer("expert_shared_feed_forward_length", d.a.shared_intermediate_size);
+}
+
 std::string translate_lfm2(GgufTranslator& t) {
   t.forget("rms_norm_eps");
   t.real("attention.layer_norm_rms_epsilon", "norm_eps");
@@ -229,12 +247,25 @@ std::string translate_lfm2(GgufTranslator& t) {
   return "";
 }
 
-GgufForm delta_gguf(const std::string& name) {
-  // Only Qwen3-Next's files keep Hugging Face's order of value heads.
-  return {.names = {name}, .tiled_heads = name != "qwen3next", .partial_rotation = true, .translate = translate_delta};
+void describe_lfm2(GgufDescriber& d) {
+  std::vector<int64_t> kv_heads;
+  for (const LayerSpec& layer : d.a.layers) kv_heads.push_back(layer.mixer == Mixer::attention ? d.a.kv_heads : 0);
+  d.integers("attention.head_count_kv", kv_heads);
+  d.integer("rope.dimension_count", d.a.head_dim);
+  d.integer("shortconv.l_cache", d.a.convolution_kernel);
+  if (d.arch() != "lfm2moe") return;
+  d.experts();
+  d.expert_width();
+  d.integer("leading_dense_block_count", d.dense_blocks_first());
+  d.gating();
 }
 
-GgufForm lfm2_gguf(const std::string& name) { return {.names = {name}, .own_heads = true, .translate = translate_lfm2}; }
+GgufForm delta_gguf(const std::string& name) {
+  // Only Qwen3-Next's files keep Hugging Face's order of value heads.
+  return {.names = {name}, .tiled_heads = name != "qwen3next", .partial_rotation = true, .translate = translate_delta, .describe = describe_delta};
+}
+
+GgufForm lfm2_gguf(const std::string& name) { return {.names = {name}, .own_heads = true, .translate = translate_lfm2, .describe = describe_lfm2}; }
 
 // Heads that predict further tokens, the dtype of a kernel's state, and the order of the axes of positions.
 std::vector<HarmlessKey> delta_harmless() {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/model/family_fields.h"
+#include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"
 
 // Decoders with layer norms. Facts as in families.cpp.
@@ -136,6 +137,10 @@ std::string translate_olmo(GgufTranslator& t) {
   return "";
 }
 
+void describe_olmo(GgufDescriber& d) {
+  if (d.a.qkv_clip > 0) d.real("attention.clamp_kqv", d.a.qkv_clip);
+}
+
 // --- Cohere: layer norms without bias, pairs side by side, scaled logits; Cohere 2 without positions where layers see everything
 
 NameTable cohere_names() {
@@ -192,6 +197,16 @@ std::string translate_cohere2(GgufTranslator& t) {
   return "";
 }
 
+void describe_plain_rotation(GgufDescriber& d) {
+  if (d.a.ropes.front().kind == RopeSpec::Kind::plain) d.text("rope.scaling.type", "none");
+}
+
+void describe_cohere(GgufDescriber& d) {
+  d.sliding_window();
+  d.real("logit_scale", d.a.logit_scale);
+  describe_plain_rotation(d);
+}
+
 // --- Nemotron: squared ReLU, norms of 1 + weight with a bias
 
 void configure_nemotron(const ConfigFields& f, Architecture& a) {
@@ -242,10 +257,10 @@ std::vector<Family> layer_norm_families() {
       {"gpt2", "GPT-2", {"gpt2"}, {.names = {"gpt2"}, .equal_heads = true, .kv_heads = "", .translate = translate_gpt2}, gpt2_names(), configure_gpt2, of_gpt},
       {"gptj", "GPT-J", {"gptj"}, {}, gptj_names(), configure_gptj, of_gpt},
       {"phi", "Phi 1/2", {"phi"}, {.names = {"phi2"}, .partial_rotation = true, .translate = translate_phi2}, phi_names(), configure_phi},
-      {"olmo", "OLMo", {"olmo"}, {.names = {"olmo"}, .permuted = true, .translate = translate_olmo}, llama_names(), configure_olmo},
-      {"cohere", "Cohere", {"cohere"}, {.names = {"command-r"}, .translate = translate_cohere}, cohere_names(), configure_cohere, of_cohere()},
-      {"cohere2", "Cohere 2", {"cohere2"}, {.names = {"cohere2"}, .translate = translate_cohere2}, cohere_names(), configure_cohere2, of_cohere()},
-      {"nemotron", "Nemotron", {"nemotron"}, {.names = {"nemotron"}, .partial_rotation = true, .translate = translate_nemotron}, nemotron_names(), configure_nemotron},
+      {"olmo", "OLMo", {"olmo"}, {.names = {"olmo"}, .permuted = true, .translate = translate_olmo, .describe = describe_olmo}, llama_names(), configure_olmo},
+      {"cohere", "Cohere", {"cohere"}, {.names = {"command-r"}, .translate = translate_cohere, .describe = describe_cohere}, cohere_names(), configure_cohere, of_cohere()},
+      {"cohere2", "Cohere 2", {"cohere2"}, {.names = {"cohere2"}, .translate = translate_cohere2, .describe = describe_cohere}, cohere_names(), configure_cohere2, of_cohere()},
+      {"nemotron", "Nemotron", {"nemotron"}, {.names = {"nemotron"}, .partial_rotation = true, .translate = translate_nemotron, .describe = describe_plain_rotation}, nemotron_names(), configure_nemotron},
   };
 }
 

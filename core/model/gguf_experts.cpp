@@ -54,6 +54,11 @@ std::string translate_olmoe(GgufTranslator& t) {
   return "";
 }
 
+void describe_olmoe(GgufDescriber& d) {
+  d.experts();
+  if (d.a.qkv_clip > 0) d.real("attention.clamp_kqv", d.a.qkv_clip);
+}
+
 std::string translate_granitemoe(GgufTranslator& t) {
   translate_biases(t);
   translate_counts(t, "num_local_experts", "num_experts_per_tok");
@@ -66,6 +71,15 @@ std::string translate_granitemoe(GgufTranslator& t) {
   if (shared) t.integer("expert_shared_feed_forward_length", "shared_intermediate_size");
   return shared ? "granitemoeshared" : "";
 }
+
+void describe_granitemoe(GgufDescriber& d) {
+  d.experts();
+  d.scales();
+  d.real("attention.scale", d.a.attention_scale);
+  if (d.a.shared_intermediate_size > 0) d.integer("expert_shared_feed_forward_length", d.a.shared_intermediate_size);
+}
+
+void describe_deepseek_experts(GgufDescriber& d) { d.deepseek_experts(); }
 
 std::string translate_glm4_moe(GgufTranslator& t) {
   translate_biases(t);
@@ -97,6 +111,24 @@ std::string translate_ernie_moe(GgufTranslator& t) {
   return "";
 }
 
+void describe_ernie_moe(GgufDescriber& d) {
+  d.experts();
+  d.expert_width();
+  // Experts are in every step-th block, counted from 1, behind the first ones.
+  const int64_t first = d.dense_blocks_first();
+  const auto tells = [&](int64_t every) {
+    for (int64_t i = first; i < d.a.blocks; ++i)
+      if (d.a.layers[static_cast<size_t>(i)].experts != ((i + 1) % every == 0)) return false;
+    return true;
+  };
+  int64_t step = 1;
+  while (step < d.a.blocks && !tells(step)) ++step;
+  d.integer("leading_dense_block_count", first);
+  d.integer("interleave_moe_layer_step", step);
+  d.integer("expert_shared_count", d.a.shared_intermediate_size / d.a.expert_intermediate_size);
+  if (d.a.shared_intermediate_size > 0) d.integer("expert_shared_feed_forward_length", d.a.shared_intermediate_size);
+}
+
 std::string translate_hunyuan_moe(GgufTranslator& t) {
   translate_biases(t);
   translate_counts(t, "num_experts", "moe_topk");
@@ -105,11 +137,23 @@ std::string translate_hunyuan_moe(GgufTranslator& t) {
   return "";
 }
 
+void describe_hunyuan_moe(GgufDescriber& d) {
+  d.experts();
+  d.expert_width();
+  d.integer("expert_shared_feed_forward_length", d.a.shared_intermediate_size);
+}
+
 std::string translate_minimax_m2(GgufTranslator& t) {
   translate_width(t);
   translate_counts(t, "num_local_experts", "num_experts_per_tok");
   t.must_be("expert_gating_func", 2);
   return "";
+}
+
+void describe_minimax_m2(GgufDescriber& d) {
+  d.experts();
+  d.expert_width();
+  d.gating();
 }
 
 std::string translate_phimoe(GgufTranslator& t) {
@@ -122,6 +166,11 @@ std::string translate_phimoe(GgufTranslator& t) {
   return "";
 }
 
+void describe_phimoe(GgufDescriber& d) {
+  d.experts();
+  d.sliding_window();
+}
+
 std::string translate_gpt_oss(GgufTranslator& t) {
   translate_biases(t);
   translate_width(t);
@@ -130,6 +179,12 @@ std::string translate_gpt_oss(GgufTranslator& t) {
   if (t.has("rope_scaling")) t.set("rope_scaling.truncate", false);  // not stored, and always so
   if (!t.has("rope_scaling")) t.set("rope_scaling.rope_type", "default");
   return "";
+}
+
+void describe_gpt_oss(GgufDescriber& d) {
+  d.experts();
+  d.expert_width();
+  d.sliding_window();
 }
 
 std::string translate_llama4(GgufTranslator& t) {
@@ -145,6 +200,12 @@ std::string translate_llama4(GgufTranslator& t) {
     t.set("layer_types", std::vector<std::string>(blocks, "full_attention"));
   }
   return "";
+}
+
+void describe_llama4(GgufDescriber& d) {
+  d.experts();
+  d.expert_width();
+  d.integer("interleave_moe_layer_step", d.dense_blocks_first() + 1);
 }
 
 // DeepSeek-V2 and V3, Kimi K2, GLM-4.7 Flash, Youtu; Mistral 4 under its own name. Which of them, the router tells.
@@ -180,7 +241,11 @@ std::string translate_deepseek2(GgufTranslator& t) {
     t.real("attention.temperature_scale", "rope_scaling.llama_4_scaling_beta");
     t.must_be("attention.temperature_length", t.integer_of("rope.scaling.original_context_length").value_or(0));
   }
-  if (!t.integer_of("expert_count")) return "youtu";
+  if (!t.integer_of("expert_count")) {
+    t.must_be("expert_feed_forward_length", 0);
+    t.must_be("leading_dense_block_count", t.integer_of("block_count").value_or(0));
+    return "youtu";
+  }
   translate_deepseek_experts(t);
   t.must_be("expert_gating_func", 0);
   if (mistral) return "";
@@ -192,18 +257,40 @@ std::string translate_deepseek2(GgufTranslator& t) {
   return "deepseek_v2";
 }
 
+void describe_deepseek2(GgufDescriber& d) {
+  const LatentSpec& l = d.a.latent;
+  if (l.q_rank > 0) d.integer("attention.q_lora_rank", l.q_rank);
+  d.integer("attention.kv_lora_rank", l.kv_rank);
+  d.integer("rope.dimension_count", l.rope_dim);
+  d.integer("attention.head_count_kv", 1);
+  d.integer("attention.key_length", l.kv_rank + l.rope_dim);
+  d.integer("attention.value_length", l.kv_rank);
+  d.integer("attention.key_length_mla", l.nope_dim + l.rope_dim);
+  d.integer("attention.value_length_mla", l.value_dim);
+  if (const double all = d.rope_parameter("mscale_all_dim", 0); all > 0 && d.a.ropes.front().kind == RopeSpec::Kind::yarn) d.real("rope.scaling.yarn_log_multiplier", 0.1 * all);
+  if (const PositionScaleOp& scale = d.a.layers.front().query_scale; scale.beta != 0) {
+    d.real("attention.temperature_scale", scale.beta);
+    d.integer("attention.temperature_length", scale.context);
+  }
+  if (d.a.experts > 0) return d.deepseek_experts();
+  // Asked for although nothing has experts.
+  d.integer("expert_feed_forward_length", d.a.intermediate_size);
+  d.integer("expert_shared_count", 0);
+  d.integer("leading_dense_block_count", d.a.blocks);
+}
+
 }  // namespace
 
-GgufForm olmoe_gguf() { return {.names = {"olmoe"}, .translate = translate_olmoe}; }
-GgufForm granitemoe_gguf() { return {.names = {"granitemoe"}, .permuted = true, .translate = translate_granitemoe}; }
-GgufForm glm4_moe_gguf() { return {.names = {"glm4moe"}, .partial_rotation = true, .translate = translate_glm4_moe}; }
-GgufForm dots1_gguf() { return {.names = {"dots1"}, .translate = translate_dots1}; }
-GgufForm ernie_moe_gguf() { return {.names = {"ernie4_5-moe"}, .translate = translate_ernie_moe}; }
-GgufForm hunyuan_moe_gguf() { return {.names = {"hunyuan-moe"}, .translate = translate_hunyuan_moe}; }
-GgufForm minimax_m2_gguf() { return {.names = {"minimax-m2"}, .partial_rotation = true, .translate = translate_minimax_m2}; }
-GgufForm phimoe_gguf() { return {.names = {"phimoe"}, .translate = translate_phimoe}; }
-GgufForm gpt_oss_gguf() { return {.names = {"gpt-oss"}, .translate = translate_gpt_oss}; }
-GgufForm llama4_gguf() { return {.names = {"llama4"}, .translate = translate_llama4}; }
-GgufForm deepseek_gguf(const std::string& name) { return {.names = {name}, .own_heads = true, .translate = translate_deepseek2}; }
+GgufForm olmoe_gguf() { return {.names = {"olmoe"}, .translate = translate_olmoe, .describe = describe_olmoe}; }
+GgufForm granitemoe_gguf() { return {.names = {"granitemoe"}, .permuted = true, .translate = translate_granitemoe, .describe = describe_granitemoe}; }
+GgufForm glm4_moe_gguf() { return {.names = {"glm4moe"}, .partial_rotation = true, .translate = translate_glm4_moe, .describe = describe_deepseek_experts}; }
+GgufForm dots1_gguf() { return {.names = {"dots1"}, .translate = translate_dots1, .describe = describe_deepseek_experts}; }
+GgufForm ernie_moe_gguf() { return {.names = {"ernie4_5-moe"}, .translate = translate_ernie_moe, .describe = describe_ernie_moe}; }
+GgufForm hunyuan_moe_gguf() { return {.names = {"hunyuan-moe"}, .translate = translate_hunyuan_moe, .describe = describe_hunyuan_moe}; }
+GgufForm minimax_m2_gguf() { return {.names = {"minimax-m2"}, .partial_rotation = true, .translate = translate_minimax_m2, .describe = describe_minimax_m2}; }
+GgufForm phimoe_gguf() { return {.names = {"phimoe"}, .translate = translate_phimoe, .describe = describe_phimoe, .rms_epsilon = true}; }
+GgufForm gpt_oss_gguf() { return {.names = {"gpt-oss"}, .translate = translate_gpt_oss, .describe = describe_gpt_oss}; }
+GgufForm llama4_gguf() { return {.names = {"llama4"}, .translate = translate_llama4, .describe = describe_llama4}; }
+GgufForm deepseek_gguf(const std::string& name) { return {.names = {name}, .own_heads = true, .translate = translate_deepseek2, .describe = describe_deepseek2}; }
 
 }  // namespace qb

@@ -15,6 +15,8 @@ std::string translate_llama(GgufTranslator& t) {
   return t.integer_of("expert_count").value_or(0) > 0 ? "mixtral" : "";
 }
 
+void describe_llama(GgufDescriber& d) { d.experts(); }
+
 std::string translate_granite(GgufTranslator& t) {
   translate_llama(t);
   t.real("embedding_scale", "embedding_multiplier");
@@ -22,6 +24,11 @@ std::string translate_granite(GgufTranslator& t) {
   t.real("attention.scale", "attention_multiplier");
   t.real("logit_scale", "logits_scaling");
   return "";
+}
+
+void describe_granite(GgufDescriber& d) {
+  d.scales();
+  d.real("attention.scale", d.a.attention_scale);
 }
 
 std::string translate_qwen(GgufTranslator& t) {
@@ -41,12 +48,24 @@ std::string translate_qwen_moe(GgufTranslator& t) {
   return "";
 }
 
+void describe_qwen_moe(GgufDescriber& d) {
+  d.experts();
+  d.expert_width();
+  if (d.a.shared_intermediate_size > 0) d.integer("expert_shared_feed_forward_length", d.a.shared_intermediate_size);
+}
+
 std::string translate_phi3(GgufTranslator& t) {
   t.integer("attention.sliding_window", "sliding_window");
   if (auto window = t.integer_of("attention.sliding_window"); !window || *window == 0) t.set("sliding_window", nullptr);
   t.integer("rope.scaling.original_context_length", "original_max_position_embeddings");
   if (!t.has("original_max_position_embeddings")) t.set("original_max_position_embeddings", t.integer_of("context_length").value_or(0));
   return "";
+}
+
+void describe_phi3(GgufDescriber& d) {
+  d.sliding_window();
+  const RopeSpec& rope = d.a.ropes.front();
+  d.integer("rope.scaling.original_context_length", rope.kind == RopeSpec::Kind::longrope ? rope.original_context : d.a.context_length);
 }
 
 std::string translate_gemma(GgufTranslator& t) {
@@ -65,6 +84,13 @@ std::string translate_gemma(GgufTranslator& t) {
     t.integer("attention.sliding_window_pattern", "sliding_window_pattern");
   }
   return "";
+}
+
+void describe_gemma(GgufDescriber& d) {
+  d.sliding_window();
+  if (d.a.attention_softcap > 0) d.real("attn_logit_softcapping", d.a.attention_softcap);
+  if (d.a.logit_softcap > 0) d.real("final_logit_softcapping", d.a.logit_softcap);
+  if (d.a.ropes.size() > 1) d.real("rope.freq_base_swa", d.a.ropes[1].theta);
 }
 
 std::string translate_bloom(GgufTranslator& t) {
@@ -96,12 +122,16 @@ std::string translate_neox(GgufTranslator& t) {
   return "";
 }
 
+void describe_parallel(GgufDescriber& d) { d.boolean("use_parallel_residual", d.a.parallel); }
+
 std::string translate_starcoder2(GgufTranslator& t) {
   t.real("attention.layer_norm_epsilon", "norm_epsilon");
   t.integer("attention.sliding_window", "sliding_window");
   t.set("use_bias", t.qkv_bias());
   return "";
 }
+
+void describe_starcoder2(GgufDescriber& d) { d.sliding_window(); }
 
 std::string translate_stablelm(GgufTranslator& t) {
   t.real("attention.layer_norm_epsilon", "layer_norm_eps");
@@ -119,16 +149,16 @@ std::string translate_internlm2(GgufTranslator& t) {
 
 }  // namespace
 
-GgufForm llama_gguf(const std::string& name) { return {.names = {name}, .permuted = true, .translate = name == "granite" ? translate_granite : translate_llama}; }
+GgufForm llama_gguf(const std::string& name) { return {.names = {name}, .permuted = true, .translate = name == "granite" ? translate_granite : translate_llama, .describe = name == "granite" ? describe_granite : describe_llama}; }
 GgufForm qwen_gguf(const std::string& name) { return {.names = {name}, .translate = translate_qwen}; }
-GgufForm qwen_moe_gguf(const std::string& name) { return {.names = {name}, .translate = translate_qwen_moe}; }
-GgufForm phi3_gguf() { return {.names = {"phi3"}, .partial_rotation = true, .translate = translate_phi3}; }
-GgufForm gemma_gguf(const std::string& name) { return {.names = {name}, .translate = translate_gemma}; }
+GgufForm qwen_moe_gguf(const std::string& name) { return {.names = {name}, .translate = translate_qwen_moe, .describe = describe_qwen_moe}; }
+GgufForm phi3_gguf() { return {.names = {"phi3"}, .partial_rotation = true, .translate = translate_phi3, .describe = describe_phi3}; }
+GgufForm gemma_gguf(const std::string& name) { return {.names = {name}, .translate = translate_gemma, .describe = describe_gemma}; }
 GgufForm bloom_gguf() { return {.names = {"bloom"}, .equal_heads = true, .kv_heads = "", .translate = translate_bloom}; }
 GgufForm falcon_gguf() { return {.names = {"falcon"}, .equal_heads = true, .kv_heads = "num_kv_heads", .translate = translate_falcon}; }
-GgufForm neox_gguf() { return {.names = {"gptneox"}, .equal_heads = true, .partial_rotation = true, .theta = "rotary_emb_base", .fraction = "rotary_pct", .kv_heads = "", .translate = translate_neox}; }
-GgufForm starcoder2_gguf() { return {.names = {"starcoder2"}, .translate = translate_starcoder2}; }
-GgufForm stablelm_gguf() { return {.names = {"stablelm"}, .equal_heads = true, .partial_rotation = true, .translate = translate_stablelm}; }
-GgufForm internlm2_gguf() { return {.names = {"internlm2"}, .permuted = true, .translate = translate_internlm2}; }
+GgufForm neox_gguf() { return {.names = {"gptneox"}, .equal_heads = true, .partial_rotation = true, .theta = "rotary_emb_base", .fraction = "rotary_pct", .kv_heads = "", .translate = translate_neox, .describe = describe_parallel}; }
+GgufForm starcoder2_gguf() { return {.names = {"starcoder2"}, .translate = translate_starcoder2, .describe = describe_starcoder2}; }
+GgufForm stablelm_gguf() { return {.names = {"stablelm"}, .equal_heads = true, .partial_rotation = true, .translate = translate_stablelm, .describe = describe_parallel}; }
+GgufForm internlm2_gguf() { return {.names = {"internlm2"}, .permuted = true, .translate = translate_internlm2, .split_qkv = true}; }
 
 }  // namespace qb

@@ -1,5 +1,6 @@
 #pragma once
 #include "core/model/families.h"
+#include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"
 
 namespace qb {

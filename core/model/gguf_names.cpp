@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "core/base/error.h"
 #include "core/model/canonical_source.h"
@@ -256,9 +257,67 @@ class GgufNames {
 
 }  // namespace
 
+std::vector<CanonicalTensor> gguf_entries(const TensorSource& base, const Architecture& a, const GgufForm& form, const std::string& origin) {
+  return GgufNames(base, a, form, origin).all();
+}
+
 std::shared_ptr<const CanonicalSource> canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
-  std::vector<CanonicalTensor> entries = GgufNames(*base, a, form, origin).all();
+  std::vector<CanonicalTensor> entries = gguf_entries(*base, a, form, origin);
   return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
+}
+
+std::vector<TensorInfo> gguf_tensors(const Architecture& a, const GgufForm& form) {
+  std::vector<TensorInfo> all;
+  std::unordered_set<std::string> names;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    if (names.insert(name).second) all.push_back({name, DType::f32, std::move(shape)});
+  };
+  const auto plain = [&](const TensorSpec& spec, const std::string& prefix) {
+    if (spec.gguf.empty()) throw InputError(fmt::format("GGUF has no name for the tensor \"{}\" of {}", spec.name, a.family));
+    std::vector<int64_t> shape = spec.shape;
+    if (spec.gguf_rows > 0) shape.insert(shape.begin(), spec.gguf_rows);
+    if (shape.size() == 3 && shape[1] == 1) shape.erase(shape.begin() + 1);  // a convolution of single channels
+    if (shape.size() == 2 && shape[0] == 1) shape.erase(shape.begin());
+    add(prefix + spec.gguf, std::move(shape));
+  };
+  for (const TensorSpec& spec : a.globals) plain(spec, "");
+  for (int64_t i = 0; i < a.blocks; ++i) {
+    const LayerSpec& layer = a.layers[static_cast<size_t>(i)];
+    const std::string prefix = a.gguf.block + std::to_string(i) + ".";
+    for (const TensorSpec& other : layer.others) plain(other, prefix);
+    for (size_t l = 0; l < layer.linears.size(); ++l) {
+      const LinearSpec& linear = layer.linears[l];
+      const auto& outputs = layer.graph.linear(static_cast<int>(l)).outputs;
+      // What has no name of its own for the whole, or one that llama.cpp does not know there, is split.
+      const bool split = !linear.gguf_parts.empty() && (linear.gguf == a.gguf.shared_gate_up || linear.gguf == a.gguf.delta_qkvz || (form.split_qkv && linear.gguf == a.gguf.qkv));
+      for (const bool bias : {false, true}) {
+        if (bias && !linear.bias) continue;
+        const char* suffix = bias ? ".bias" : ".weight";
+        const auto shape = [&](int64_t rows) { return bias ? std::vector<int64_t>{rows} : std::vector<int64_t>{rows, linear.in}; };
+        if (linear.expert >= 0) {
+          std::vector<int64_t> stack = shape(linear.out);
+          stack.insert(stack.begin(), a.experts);
+          add(prefix + linear.gguf + suffix, std::move(stack));
+        } else if (linear.gguf == a.gguf.kv_b && !bias) {
+          const LatentSpec& s = a.latent;
+          add(prefix + "attn_k_b.weight", {a.heads, s.kv_rank, s.nope_dim});
+          add(prefix + "attn_v_b.weight", {a.heads, s.value_dim, s.kv_rank});
+        } else if (split) {
+          for (size_t o = 0; o < outputs.size(); ++o) {
+            const int64_t rows = layer.graph.value(outputs[o]).width;
+            if (linear.gguf_parts[o].empty()) {
+              all.back().shape[0] += rows;  // no stem of its own: in the one before
+            } else {
+              add(prefix + linear.gguf_parts[o] + suffix, shape(rows));
+            }
+          }
+        } else {
+          add(prefix + linear.gguf + suffix, shape(linear.out));
+        }
+      }
+    }
+  }
+  return all;
 }
 
 }  // namespace qb

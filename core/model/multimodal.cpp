@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/model/family_fields.h"
+#include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"
 
 // Facts as in families.cpp: the classes …ForConditionalGeneration and the defaults of the text models' configurations.
@@ -128,14 +129,20 @@ std::string translate_qwen_vl(GgufTranslator& t) {
   return "";
 }
 
+void describe_qwen_vl(GgufDescriber& d) {
+  d.rope_sections();
+  // Without its picture tower the model has no layers that are fed from there.
+  if (d.arch() == "qwen3vl") d.integer("n_deepstack_layers", 0);
+}
+
 }  // namespace
 
 std::vector<Family> multimodal_families() {
   // Qwen2-VL's and Qwen2.5-VL's published configurations hold the text model's keys beside the others.
   return {
-      {"qwen2_vl", "Qwen2-VL and Qwen2.5-VL (text)", {"qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"}, {.names = {"qwen2vl"}, .translate = translate_qwen_vl}, llama_names(), configure_qwen2_vl,
+      {"qwen2_vl", "Qwen2-VL and Qwen2.5-VL (text)", {"qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"}, {.names = {"qwen2vl"}, .translate = translate_qwen_vl, .describe = describe_qwen_vl}, llama_names(), configure_qwen2_vl,
        {{"vision_config", {}}, {"rope.dimension_sections", {}}}},
-      {"qwen3_vl", "Qwen3-VL (text)", {"qwen3_vl", "qwen3_vl_text"}, {.names = {"qwen3vl"}, .translate = translate_qwen_vl}, qwen3_names(), configure_qwen3_vl,
+      {"qwen3_vl", "Qwen3-VL (text)", {"qwen3_vl", "qwen3_vl_text"}, {.names = {"qwen3vl"}, .translate = translate_qwen_vl, .describe = describe_qwen_vl}, qwen3_names(), configure_qwen3_vl,
        {{"rope.dimension_sections", {}}, {"n_deepstack_layers", {}}}},
       {"mllama", "Llama 3.2 Vision (text)", {"mllama_text_model"}, {}, llama_names(), configure_mllama},
   };

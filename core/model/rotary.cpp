@@ -46,31 +46,6 @@ void scale_llama3(std::vector<double>& f, const RopeSpec& rope) {
   }
 }
 
-std::vector<double> frequencies(const RopeSpec& rope, int64_t seq_len) {
-  double theta = rope.theta;
-  if (rope.kind == RopeSpec::Kind::dynamic && seq_len > rope.original_context) {
-    const double ratio = static_cast<double>(seq_len) / static_cast<double>(rope.original_context), dim = static_cast<double>(rope.dim);
-    theta *= std::pow(rope.factor * ratio - (rope.factor - 1), dim / (dim - 2));
-  }
-  std::vector<double> f = plain_frequencies(theta, rope.dim);
-  switch (rope.kind) {
-    case RopeSpec::Kind::linear:
-      for (double& x : f) x /= rope.factor;
-      break;
-    case RopeSpec::Kind::llama3: scale_llama3(f, rope); break;
-    case RopeSpec::Kind::yarn: scale_yarn(f, rope); break;
-    case RopeSpec::Kind::longrope:
-    case RopeSpec::Kind::divisors: {
-      const bool longer = rope.kind == RopeSpec::Kind::longrope && seq_len > rope.original_context;
-      const auto& divisors = longer ? rope.long_factor : rope.short_factor;
-      for (size_t i = 0; i < f.size(); ++i) f[i] /= divisors[i];
-      break;
-    }
-    default: break;
-  }
-  return f;
-}
-
 template <typename T>
 void rotate_rows(T* data, int64_t token_stride, int64_t head_stride, int64_t heads, int64_t half, bool interleaved, const float* cos,
                  const float* sin, int64_t seq_len, int64_t begin, int64_t end) {
@@ -98,10 +73,39 @@ void rotate_rows(T* data, int64_t token_stride, int64_t head_stride, int64_t hea
 
 }  // namespace
 
+std::vector<double> rotary_frequencies(const RopeSpec& rope, int64_t seq_len) {
+  double theta = rope.theta;
+  if (rope.kind == RopeSpec::Kind::dynamic && seq_len > rope.original_context) {
+    const double ratio = static_cast<double>(seq_len) / static_cast<double>(rope.original_context), dim = static_cast<double>(rope.dim);
+    theta *= std::pow(rope.factor * ratio - (rope.factor - 1), dim / (dim - 2));
+  }
+  std::vector<double> f = plain_frequencies(theta, rope.dim);
+  switch (rope.kind) {
+    case RopeSpec::Kind::linear:
+      for (double& x : f) x /= rope.factor;
+      break;
+    case RopeSpec::Kind::llama3: scale_llama3(f, rope); break;
+    case RopeSpec::Kind::yarn: scale_yarn(f, rope); break;
+    case RopeSpec::Kind::longrope:
+    case RopeSpec::Kind::divisors: {
+      const bool longer = rope.kind == RopeSpec::Kind::longrope && seq_len > rope.original_context;
+      const auto& divisors = longer ? rope.long_factor : rope.short_factor;
+      for (size_t i = 0; i < f.size(); ++i) f[i] /= divisors[i];
+      break;
+    }
+    default: break;
+  }
+  return f;
+}
+
+double rotary_magnitude(const RopeSpec& rope, int64_t seq_len) {
+  return rope.long_attention_factor > 0 && seq_len > rope.original_context ? rope.long_attention_factor : rope.attention_factor;
+}
+
 RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device device) {
-  const std::vector<double> f = frequencies(rope, seq_len);
+  const std::vector<double> f = rotary_frequencies(rope, seq_len);
   const int64_t half = rope.dim / 2;
-  const double magnitude = rope.long_attention_factor > 0 && seq_len > rope.original_context ? rope.long_attention_factor : rope.attention_factor;
+  const double magnitude = rotary_magnitude(rope, seq_len);
   RotaryTable table{at::empty({seq_len, half}, at::kFloat), at::empty({seq_len, half}, at::kFloat)};
   float* cos = table.cos.data_ptr<float>();
   float* sin = table.sin.data_ptr<float>();

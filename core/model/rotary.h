@@ -10,6 +10,10 @@ struct RotaryTable {
   at::Tensor cos, sin;
 };
 
+// What multiplies the position in each pair's angle, [dim / 2], and cos and sin, for sequences of this length.
+std::vector<double> rotary_frequencies(const RopeSpec& rope, int64_t seq_len);
+double rotary_magnitude(const RopeSpec& rope, int64_t seq_len);
+
 // Frequencies depend on the sequence's length for the dynamic and longrope kinds.
 RotaryTable rotary_table(const RopeSpec& rope, int64_t seq_len, at::Device device);
 

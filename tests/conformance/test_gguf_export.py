@@ -1,0 +1,279 @@
+"""Models written as GGUF by us: read by ourselves, beside files of llama.cpp's conversion, and run by llama.cpp."""
+import json
+import select
+import subprocess
+
+import gguf
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+from safetensors.torch import load_file, save_file
+
+import gguf_zoo
+import gguf_zoo_dense
+import gguf_zoo_experts
+import gguf_zoo_hybrid
+import llama_cpp
+import model_zoo
+import zoos
+from answers import Answers
+from conftest import DEMO
+
+# What GGUF cannot say of a model, and words of the sentence that refuses it.
+REFUSED = {
+    "opt": "no architecture for the family OPT", "opt-350m": "no architecture for the family OPT", "gptj": "the family GPT-J", "gptj-whole": "the family GPT-J",
+    "qwen2-moe": "in block 1", "qwen3-moe": "in block 0", "qwen3-next": "in block 1", "qwen3-next-unnormalised": "in block 0", "ernie4-5-moe-biased": "in block",
+    "gemma2": "scale 0.31623", "gemma3": "scale 0.31623", "gpt2-scaled": "activation relu", "gpt2-unscaled": "scale 1,", "falcon-rw": "positions of kind 2",
+    "bloom-post-norm-residual": "sum, scale 1", "phi-qk-norm": "self_attn.q_layernorm", "smollm3-sliding": "window 24", "cohere2-types": "in block 0", "phimoe": "jitter 0.2",
+    "phimoe-longrope": "as large in texts", "olmoe-normalised": "normalised true", "deepseek-v2": "as large in texts", "deepseek-v3-half-rope": "halves",
+    "llama4": "chunk 24", "llama4-two-experts": "chunk 24", "lfm2-moe": "scale 1.5", "lfm2-moe-no-bias": "normalised false",
+}
+# What llama.cpp cannot do with a model that GGUF can hold.
+LIMITED = {
+    "arcee-biased": "attention's output", "cohere-qk-norm": "no output matrix", "gemma-biased": "no output matrix",
+    "nemotron-biased": "needs an output matrix", "olmo2-biased": "needs an output matrix", "seed-oss-biased": "attention's output", "olmo-clipped": "attention's output",
+    "hunyuan-dense": "attention's output", "hunyuan-moe": "attention's output", "ernie4-5-biased": "the MLP has no biases", "gpt-neox-sequential": "needs biases",
+    "lfm2-biased": "no biases", "phimoe-plain": "sparse mixer", "phimoe-window": "sparse mixer", "olmoe": "as many key/value heads", "dots1": "as many key/value heads", "dots1-plain": "as many key/value heads", "glm-unbiased": "its heads are",
+    "gpt-oss-all-full": "sliding window", "exaone4": "64 blocks", "qwen3-5": "equally wide", "qwen3-5-mrope": "equally wide", "qwen3-5-moe": "equally wide",
+    "deepseek-v2-lite": "26 and 27 blocks", "deepseek-v2-plain": "best two", "deepseek-v3": "epsilon", "glm4-moe-lite": "epsilon",
+}
+# Otherwise in llama.cpp, by its own choice: a long rope's factors go by the size of the context, not of the text; YaRN's range is
+# rounded outwards also where gpt-oss does not.
+ITS_OWN_WAY = {"phi3-longrope-short", "gpt-oss"}
+# Models whose window or stretched rotation no key tells: the file says a context within which they compute the same.
+SHORTER = {"llama-dynamic": 32, "mistral": 24, "ministral": 24, "qwen2": 24, "dots1": 24}
+SHORTER_IN_LLAMA_CPP = SHORTER | {"phi3": 24, "starcoder2": 24, "ministral3-sliding": 24}
+CONVERTED = {name: writer for writer in (gguf_zoo, gguf_zoo_dense, gguf_zoo_experts, gguf_zoo_hybrid) for name in writer.CONVERTED if name in zoos.ZOO_OF}
+# Keys whose value the conversion takes from where this model's configuration has none, or another one.
+OTHER_VALUES = {"bloom": ["bloom.context_length"], "ernie4-5-moe": ["ernie4_5-moe.expert_shared_feed_forward_length"], "qwen3-5-moe": ["qwen35moe.feed_forward_length"],
+                "qwen3-5-mrope": ["qwen35.rope.dimension_sections"], "hunyuan-dense-alpha": ["hunyuan-dense.rope.scaling.type"], "hunyuan-moe-alpha": ["hunyuan-moe.rope.scaling.type"]}
+
+
+def token_ids(length=80):
+    return torch.randint(0, model_zoo.VOCABULARY, (2, 80), generator=torch.Generator().manual_seed(7))[:, :length].contiguous()
+
+
+class Writer:
+    """One process of tests/tools/write_gguf for many models."""
+
+    def __init__(self, program):
+        self.process = subprocess.Popen([program, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def __call__(self, model, out, reader="llama.cpp"):
+        """"" or the refusal."""
+        self.process.stdin.write(f"{model}\t{out}\t{reader}\n")
+        ready, _, _ = select.select([self.process.stdout], [], [], 120)
+        return json.loads(self.process.stdout.readline()).get("error", "") if ready else "the program hangs"
+
+    def close(self):
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+
+@pytest.fixture(scope="module")
+def write(tool):
+    running = Writer(tool("write_gguf"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def logits(tool, tmp_path_factory):
+    running, folder = Answers(tool("model_logits")), tmp_path_factory.mktemp("logits")
+
+    def ask(path, ids):
+        assert running(path, folder, ids) == {}
+        return load_file(folder / "out.safetensors")["logits"]
+    yield ask
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    if llama_cpp.library_path() is None:
+        pytest.skip("xllamacpp is not installed")
+    running = llama_cpp.LlamaCpp(tmp_path_factory.mktemp("llama"))
+    yield running
+    running.close()
+
+
+def saved_model(name, folder):
+    """The model that CONVERTED's writer takes, as a folder."""
+    if name not in gguf_zoo_dense.CHANGES:
+        return zoos.save_model(name, folder)
+    model = zoos.ZOO_OF[name].make_model(name, **gguf_zoo_dense.CHANGES[name])
+    model.save_pretrained(folder)
+    return model
+
+
+def context_of(path):
+    fields = gguf.GGUFReader(path).fields
+    return fields[f"{fields['general.architecture'].contents()}.context_length"].contents()
+
+
+@pytest.mark.parametrize("name", zoos.ZOO_OF)
+def test_what_we_write_computes_the_same(name, tmp_path, write, logits):
+    zoos.save_model(name, tmp_path / "model")
+    error = write(tmp_path / "model", tmp_path / "model.gguf", "any")
+    if name in REFUSED:
+        assert REFUSED[name] in error
+        assert not (tmp_path / "model.gguf").exists()
+        return
+    assert not error
+    ids = token_ids(SHORTER.get(name, 80))
+    wanted, ours = logits(tmp_path / "model", ids), logits(tmp_path / "model.gguf", ids)
+    assert (ours - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+    assert context_of(tmp_path / "model.gguf") == SHORTER[name] if name in SHORTER else context_of(tmp_path / "model.gguf") >= 80
+
+
+@pytest.mark.parametrize("name", [name for name in CONVERTED if name not in REFUSED])
+def test_metadata_and_tensors_are_those_of_llama_cpps_conversion(name, tmp_path, write):
+    model = saved_model(name, tmp_path / "model")
+    CONVERTED[name].write(name, model, tmp_path / "reference.gguf")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf", "any")
+    reference, ours = gguf.GGUFReader(tmp_path / "reference.gguf"), gguf.GGUFReader(tmp_path / "model.gguf")
+    for key, field in reference.fields.items():
+        if key.startswith("GGUF.") or key in OTHER_VALUES.get(name, ()):
+            continue
+        assert key in ours.fields, f"{key} = {field.contents()} is missing"
+        assert ours.fields[key].types == field.types, key
+        assert ours.fields[key].contents() == (pytest.approx(field.contents(), rel=1e-6) if isinstance(field.contents(), float) else field.contents()), key
+    tensors = {t.name: t for t in ours.tensors}
+    assert tensors.keys() == {t.name for t in reference.tensors}
+    for tensor in reference.tensors:
+        without_ones = lambda shape: [int(d) for d in shape if d > 1]
+        assert without_ones(tensors[tensor.name].shape) == without_ones(tensor.shape), tensor.name
+        a, b = tensors[tensor.name].data.astype(np.float64).ravel(), tensor.data.astype(np.float64).ravel()
+        assert np.abs(a - b).max() <= 2e-6 * np.abs(b).max(), tensor.name
+
+
+def far_off(ours, reference):
+    """Share of the tokens whose logits differ. llama.cpp keeps keys and values as half floats, by which a token may choose another expert."""
+    difference = np.abs(ours - reference).max(-1) / np.abs(reference).max()
+    return (difference > 2e-3).mean()
+
+
+@pytest.mark.parametrize("name", [name for name in zoos.ZOO_OF if name not in REFUSED and name not in ITS_OWN_WAY])
+def test_llama_cpp_computes_what_transformers_does(name, tmp_path, write, llama):
+    model = zoos.save_model(name, tmp_path / "model")
+    error = write(tmp_path / "model", tmp_path / "model.gguf")
+    if name in LIMITED:
+        assert LIMITED[name] in error
+        assert not write(tmp_path / "model", tmp_path / "model.gguf", "any")
+        found, _ = llama.logits(tmp_path / "model.gguf", token_ids())
+        assert found is None or far_off(found, model_zoo.reference_logits(model, token_ids()).numpy()) > 0.3, "llama.cpp can do it: the limit is none"
+        return
+    assert not error
+    ids = token_ids(SHORTER_IN_LLAMA_CPP.get(name, 80))
+    found, said = llama.logits(tmp_path / "model.gguf", ids)
+    assert found is not None, said
+    assert far_off(found, model_zoo.reference_logits(model, ids).numpy()) <= 0.15
+    assert context_of(tmp_path / "model.gguf") == SHORTER_IN_LLAMA_CPP[name] if name in SHORTER_IN_LLAMA_CPP else context_of(tmp_path / "model.gguf") >= 80
+
+
+def negative_log_likelihood(logits, ids):
+    return torch.nn.functional.cross_entropy(torch.as_tensor(logits)[:, :-1].flatten(0, 1).double(), torch.as_tensor(ids)[:, 1:].flatten().long()).item()
+
+
+def assert_same_perplexity(folder, path, text, windows, length, logits, llama):
+    from tokenizers import Tokenizer
+    expected = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    found, said = llama.tokens(path, text)
+    assert found is not None, said
+    assert found.tolist() == expected
+    ids = torch.tensor(expected[:windows * length]).view(windows, length)
+    theirs, said = llama.logits(path, ids.numpy())
+    assert theirs is not None, said
+    ours = logits(folder, ids)
+    # Perplexities within 0.01 %.
+    assert negative_log_likelihood(theirs, ids) == pytest.approx(negative_log_likelihood(ours, ids), abs=1e-4)
+
+
+def test_the_demo_model_in_llama_cpp(tmp_path, write, logits, llama):
+    assert not write(DEMO, tmp_path / "demo.gguf")
+    assert_same_perplexity(DEMO, tmp_path / "demo.gguf", (DEMO / "evaluation.txt").read_text()[:20000], 8, 256, logits, llama)
+
+
+def test_a_real_model_in_llama_cpp(tmp_path, write, logits, llama, smollm2_folder):
+    assert not write(smollm2_folder, tmp_path / "smollm2.gguf")
+    assert_same_perplexity(smollm2_folder, tmp_path / "smollm2.gguf", (DEMO / "evaluation.txt").read_text()[:8000], 4, 256, logits, llama)
+
+
+def llama_with_words(folder, size):
+    """A folder with a small Llama of so many words."""
+    model = model_zoo.make_model("llama", vocab_size=size, num_hidden_layers=1)
+    model.save_pretrained(folder)
+
+
+# tokenizer.ggml.pre of test_tokenizers' tokenizers; what no pre-tokenizer of llama.cpp does is refused.
+PRE = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2", "qwen35": "qwen35", "smollm": "smollm", "gpt4o": "gpt-4o", "deepseek3": "deepseek-v3", "falcon": "falcon",
+       "llama2": "default", "mistral": "default", "gemma": "default"}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2_prefix_space", "llama3", "qwen2", "qwen35", "smollm", "gpt4o", "tekken", "deepseek3", "falcon", "clip", "llama2", "mistral", "gemma", "unigram", "suffix"])
+def test_tokenizers_cut_the_same_in_llama_cpp(name, tmp_path, write, llama):
+    from test_tokenizers import CORPUS, TOKENIZERS
+    tokenizer = TOKENIZERS[name]()
+    llama_with_words(tmp_path / "model", tokenizer.get_vocab_size() + 3)
+    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "chat_template": "{{ messages }}"}))
+    error = write(tmp_path / "model", tmp_path / "model.gguf")
+    if name not in PRE:
+        assert "tokenizer.json" in error and not (tmp_path / "model.gguf").exists()
+        return
+    assert not error
+    contents = {k: v.contents() for k, v in gguf.GGUFReader(tmp_path / "model.gguf").fields.items() if k.startswith("tokenizer.")}
+    assert contents["tokenizer.ggml.pre"] == PRE[name]
+    assert contents["tokenizer.ggml.bos_token_id"] == tokenizer.token_to_id("<s>") and contents["tokenizer.ggml.eos_token_id"] == tokenizer.token_to_id("</s>")
+    assert contents["tokenizer.ggml.add_bos_token"] and contents["tokenizer.chat_template"] == "{{ messages }}"
+    tokens, types = contents["tokenizer.ggml.tokens"], contents["tokenizer.ggml.token_type"]
+    assert len(tokens) == len(types) == tokenizer.get_vocab_size() + 3 and types[-3:] == [5, 5, 5]
+    assert all(tokens[i] == token for token, i in tokenizer.get_vocab().items())
+    assert types[tokenizer.token_to_id("<s>")] == 3
+    # For gpt4o llama.cpp takes letters beyond ASCII for small and capital at once; in Falcon's it sees no digits among their bytes.
+    text = "\n".join(t for t in CORPUS[:90] if name not in ("gpt4o", "falcon") or t.isascii())
+    found, said = llama.tokens(tmp_path / "model.gguf", text)
+    assert found is not None, said
+    assert found.tolist() == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_a_sentencepiece_model_alone(tmp_path, write, llama):
+    folder = tmp_path / "model"
+    llama_with_words(folder, 400)
+    text = (DEMO / "calibration.txt").read_text()[:60000]
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text.split("\n")), model_prefix=str(folder / "tokenizer"), vocab_size=390, model_type="bpe", byte_fallback=True,
+                                             normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2)
+    assert not write(folder, tmp_path / "model.gguf")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    found, said = llama.tokens(tmp_path / "model.gguf", text[:5000])
+    assert found is not None, said
+    assert found.tolist() == processor.encode(text[:5000])
+
+
+def test_a_tokenizer_with_more_tokens_than_rows_is_refused(tmp_path, write):
+    from test_tokenizers import TOKENIZERS
+    tokenizer = TOKENIZERS["gpt2"]()
+    llama_with_words(tmp_path / "model", tokenizer.get_vocab_size() - 1)
+    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    assert f"the model's embedding has {tokenizer.get_vocab_size() - 1} rows" in write(tmp_path / "model", tmp_path / "model.gguf")
+
+
+def test_a_gguf_file_is_written_again(tmp_path, write, logits):
+    model = zoos.make_model("qwen3")
+    gguf_zoo.write("qwen3", model, tmp_path / "first.gguf")
+    assert not write(tmp_path / "first.gguf", tmp_path / "second.gguf")
+    assert logits(tmp_path / "first.gguf", token_ids()).equal(logits(tmp_path / "second.gguf", token_ids()))
+
+
+@pytest.mark.parametrize("kind, number", [("f16", gguf.GGMLQuantizationType.F16), ("bf16", gguf.GGMLQuantizationType.BF16)])
+def test_matrices_in_half_floats(kind, number, tmp_path, tool):
+    zoos.save_model("mixtral", tmp_path / "model")
+    for out, type in (("f32.gguf", "f32"), ("half.gguf", kind)):
+        subprocess.run([tool("write_gguf"), tmp_path / "model", tmp_path / out, type], check=True)
+    exact = {t.name: t for t in gguf.GGUFReader(tmp_path / "f32.gguf").tensors}
+    for tensor in gguf.GGUFReader(tmp_path / "half.gguf").tensors:
+        half = len(tensor.shape) > 1 and "ffn_gate_inp" not in tensor.name
+        assert tensor.tensor_type == (number if half else gguf.GGMLQuantizationType.F32), tensor.name
+        value = exact[tensor.name].data
+        assert np.array_equal(gguf.dequantize(tensor.data, tensor.tensor_type), gguf.dequantize(gguf.quantize(value, number), number) if half else value), tensor.name
