@@ -46,13 +46,51 @@ bool needs_codes(const StageSpec& stage) {
 
 bool has_float_zeros(const Scheme& scheme) {
   auto floats = [](const std::optional<QuantSpec>& spec) {
-    return spec && spec->type.kind == NumberType::Kind::integer && !spec->symmetric && !spec->round_zero_point;
+    return spec && spec->storage == Storage::none && !has_exact_zero(*spec);
   };
   return floats(scheme.weights) || std::any_of(scheme.overrides.begin(), scheme.overrides.end(), [&](const SchemeOverride& o) { return floats(o.weights); });
 }
 
+// The storage types that the scheme gives weights.
+std::vector<Storage> storages(const Scheme& scheme) {
+  std::vector<Storage> found;
+  auto add = [&](const std::optional<QuantSpec>& spec) {
+    if (spec && spec->storage != Storage::none) found.push_back(spec->storage);
+  };
+  add(scheme.weights);
+  for (const SchemeOverride& entry : scheme.overrides) add(entry.weights);
+  return found;
+}
+
+bool can_leave(StorageUse use, Storage storage) {
+  const StorageInfo& info = info_of(storage);
+  const bool even = spec_of(storage).type.kind == NumberType::Kind::integer && storage != Storage::iq4_nl;
+  switch (use) {
+    case StorageUse::any: return true;
+    case StorageUse::even: return even;
+    case StorageUse::scales: return info.super == 0 && !info.minimum && spec_of(storage).scale_type == ScaleType::f16;
+    case StorageUse::minimum: return info.super == 0 && info.minimum;
+    case StorageUse::none: break;
+  }
+  return false;
+}
+
+// Why a stage cannot work on weights of this type; empty when it can.
+std::string storage_problem(const MethodInfo& method, Storage storage) {
+  const char* name = info_of(storage).name;
+  if (method.contract.leaves.has(Trace::zeros) && !has_exact_zero(spec_of(storage)))
+    return fmt::format("but the grids of {} hold no exact zero", name);
+  if (can_leave(method.contract.storage, storage)) return {};
+  switch (method.contract.storage) {
+    case StorageUse::even: return fmt::format("and learns to round to evenly spaced codes, which {} does not have", name);
+    case StorageUse::scales: return fmt::format("and changes scales after the codes are chosen, which {} cannot store", name);
+    case StorageUse::minimum: return fmt::format("and chooses zero points, which only types with a minimum of each group (q4_1, q5_1) store freely, not {}", name);
+    default: return fmt::format("but what it leaves besides codes and scales has no place in {}", name);
+  }
+}
+
 struct Conflict {
-  enum class Kind { place, left, missing, scheme } kind;
+  enum class Kind { place, left, missing, scheme, storage } kind;
   size_t stage = 0, other = 0;   // that cannot stand there, and because of which
   const Words* words = nullptr;  // left: what the other one left
 };
@@ -79,6 +117,8 @@ std::optional<Conflict> first_conflict(const std::vector<StageSpec>& given, cons
     if (needs_codes(pipeline[i]))
       if (const auto maker = static_cast<size_t>(std::find_if(pipeline.begin(), pipeline.end(), makes_codes) - pipeline.begin()); maker > i)
         return conflict(Conflict::Kind::missing, i, maker);
+    for (const Storage storage : storages(scheme))
+      if (!storage_problem(*method, storage).empty()) return conflict(Conflict::Kind::storage, i, i);
     if (contract.leaves.has(Trace::zeros) && has_float_zeros(scheme)) return conflict(Conflict::Kind::scheme, i, i);
     for (size_t t = 0; t < kWords.size(); ++t) {
       if (contract.takes.has(kWords[t].trace)) left[t].reset();
@@ -89,11 +129,15 @@ std::optional<Conflict> first_conflict(const std::vector<StageSpec>& given, cons
   return std::nullopt;
 }
 
-std::string sentence(const std::vector<StageSpec>& pipeline, const Conflict& conflict) {
+std::string sentence(const std::vector<StageSpec>& pipeline, const Conflict& conflict, const Scheme& scheme) {
   const StageSpec &stage = pipeline[conflict.stage], &other = pipeline[conflict.other];
   const MethodInfo &method = *find_method(stage.method), &first = *find_method(other.method);
   std::string text = fmt::format("{} {}, ", stage.method, does(method));
   switch (conflict.kind) {
+    case Conflict::Kind::storage:
+      for (const Storage storage : storages(scheme))
+        if (const std::string problem = storage_problem(method, storage); !problem.empty()) return text + problem;
+      break;
     case Conflict::Kind::scheme:
       return text + "but the scheme's float zero points (round_zero_point: false) represent no exact zero; expected round_zero_point: true";
     case Conflict::Kind::missing:
@@ -118,7 +162,7 @@ std::string to_text(Trace trace) { return std::find_if(kWords.begin(), kWords.en
 std::optional<PipelineProblem> pipeline_problem(const std::vector<StageSpec>& pipeline, const Scheme& scheme) {
   const auto conflict = first_conflict(pipeline, scheme);
   if (!conflict) return std::nullopt;
-  return PipelineProblem{conflict->stage, sentence(pipeline, *conflict)};
+  return PipelineProblem{conflict->stage, sentence(pipeline, *conflict, scheme)};
 }
 
 std::optional<size_t> place_for(const StageSpec& stage, const std::vector<StageSpec>& pipeline, const Scheme& scheme) {

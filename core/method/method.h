@@ -84,6 +84,13 @@ struct BlockWork {
     return it == statistics.end() ? at::Tensor() : it->second.gram;
   }
 
+  // Sum of squares of each input of the linear [in]; undefined as above.
+  at::Tensor importance_of(const LinearWork& linear) const {
+    const auto it = statistics.find(linear.info.input);
+    if (it == statistics.end()) return {};
+    return it->second.gram.defined() ? it->second.gram.diagonal() : it->second.sum_squares;
+  }
+
   // Call before work on a linear: throws Cancelled when asked to stop, reports progress.
   void begin(const LinearWork& linear) const {
     control.checkpoint();

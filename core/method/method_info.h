@@ -54,6 +54,15 @@ std::string to_text(Trace trace);
 // When a stage works: on the whole model before its blocks are walked, on one block after the other, on the finished model.
 enum class Place { model, blocks, finished };
 
+// Which storage types' grids (core/quant/storage.h) a stage can leave.
+enum class StorageUse {
+  any,
+  even,     // evenly spaced codes, whose rounding it learns
+  scales,   // a float16 scale a unit and nothing else, since it changes scales after the codes are chosen
+  minimum,  // a float16 minimum a unit, which takes any zero point
+  none,     // it keeps values beside the codes, or scales of its own kind
+};
+
 // What a stage asks of those before it and does for those behind it. A pipeline is legal when every stage takes or keeps what
 // the stages before it left: core/method/contracts.h.
 struct Contract {
@@ -62,10 +71,12 @@ struct Contract {
   Traces takes;   // is used, and gone behind it
   Traces keeps;   // still holds behind it
   Traces leaves;
+  StorageUse storage = StorageUse::any;
 };
 // Of a stage that makes codes.
-constexpr Contract rounding(Traces also = {}) {
+constexpr Contract rounding(Traces also = {}, StorageUse storage = StorageUse::any) {
   Contract contract;
+  contract.storage = storage;
   contract.takes = Trace::range;
   contract.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros;
   contract.leaves = Traces(Trace::codes) | also;

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "core/base/error.h"
+#include "core/quant/grid_search.h"
 #include "core/quant/units.h"
 
 namespace qb {
@@ -12,6 +15,8 @@ at::Tensor round_to_scale_type(const at::Tensor& values, ScaleType type) {
     case ScaleType::f32: break;
     case ScaleType::f16: return values.to(at::kHalf).to(at::kFloat);
     case ScaleType::bf16: return values.to(at::kBFloat16).to(at::kFloat);
+    case ScaleType::e8m0:
+    case ScaleType::e4m3: throw InternalError("scales of a storage type are made with their grid");
   }
   return values;
 }
@@ -39,12 +44,10 @@ at::Tensor store_zero(const at::Tensor& zero, const QuantSpec& spec) {
 
 // All arguments are [units, …]: codes of x on the grid.
 at::Tensor encode(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& zero, const QuantSpec& spec) {
-  if (!is_integer(spec)) return round_to_float(x / scale, spec.type);
-  const auto [low, high] = code_bounds(spec);
-  // The zero point is added before rounding: ties then fall as in compressed-tensors.
   at::Tensor q = x / scale;
+  // The zero point is added before rounding: ties then fall as in compressed-tensors.
   if (zero.defined()) q.add_(zero);
-  return q.round_().clamp_(low, high);
+  return nearest_code(q, spec);
 }
 
 at::Tensor decode(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero) {
@@ -114,11 +117,85 @@ ScaleZero hqq_grid(const at::Tensor& x, const ScaleZero& start, const QuantSpec&
     best = at::where(better, candidate, best);
     best_error = at::where(better, error, best_error);
   }
-  return {start.scale, best};
+  ScaleZero grid = start;
+  grid.zero = best;
+  return grid;
 }
 
 void refuse_non_finite(const at::Tensor& units) {
   if (!units.isfinite().all().item<bool>()) throw InputError("weights hold NaN or infinity");
+}
+
+// Values of the lowest and highest code.
+std::pair<double, double> code_limits(const QuantSpec& spec) {
+  if (!is_integer(spec)) return {-float_max(spec.type), float_max(spec.type)};
+  if (spec.storage == Storage::iq4_nl) return {kIq4Levels[0], kIq4Levels[15]};
+  const auto [low, high] = code_bounds(spec);
+  return {low, high};
+}
+
+// The arrays that grids of a storage type are made in.
+struct StoredGrid {
+  int64_t rows, columns;
+  at::Tensor scale, minimum, super, super_minimum;
+
+  StoredGrid(int64_t of_rows, int64_t of_columns, const QuantSpec& spec, const at::Tensor& factor) : rows(of_rows), columns(of_columns) {
+    const StorageInfo& info = info_of(spec.storage);
+    scale = at::empty({rows, columns / info.group}, at::kFloat);
+    if (info.minimum) minimum = at::empty_like(scale);
+    if (info.super > 0) super = at::empty({rows, columns / info.super}, at::kFloat);
+    if (info.super > 0 && info.minimum) super_minimum = at::empty_like(super);
+    if (spec.storage == Storage::nvfp4) super = factor.defined() ? factor.to(at::kCPU, at::kFloat) : at::ones({1, 1}, at::kFloat);
+  }
+
+  GridSearch arrays() const {
+    GridSearch s;
+    s.rows = rows;
+    s.columns = columns;
+    s.scale = scale.data_ptr<float>();
+    if (minimum.defined()) s.minimum = minimum.data_ptr<float>();
+    if (super_minimum.defined()) s.super_minimum = super_minimum.data_ptr<float>();
+    if (super.defined()) s.super = super.data_ptr<float>();
+    if (super.defined() && super.numel() == 1) s.factor = super.item<float>();
+    return s;
+  }
+
+  ScaleZero made(const QuantSpec& spec, const at::Device& device) const {
+    for (const at::Tensor& part : {scale, minimum})
+      if (part.defined() && !part.isfinite().all().item<bool>())
+        throw InputError(fmt::format("a scale or minimum is above 65504 and overflows float16, which {} stores it in", type_text(spec)));
+    auto there = [&](const at::Tensor& t) { return t.defined() ? t.to(device) : t; };
+    ScaleZero grid;
+    grid.scale = there(scale);
+    grid.minimum = there(minimum);
+    grid.super = there(super);
+    grid.super_minimum = there(super_minimum);
+    derive_zero(grid, spec);
+    return grid;
+  }
+};
+
+ScaleZero found_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control, const GridHints& hints) {
+  const at::Tensor w = weight.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor importance = hints.importance.defined() ? hints.importance.to(at::kCPU, at::kFloat).contiguous() : at::Tensor();
+  StoredGrid grid(w.size(0), w.size(1), spec, hints.factor.defined() ? hints.factor : tensor_factor(w, spec));
+  const GridSearch whole = grid.arrays();
+  const int64_t step = std::max<int64_t>(16, (int64_t{1} << 18) / whole.columns), units = grid.scale.size(1);
+  const int64_t blocks = grid.super.defined() && grid.super.size(0) == whole.rows ? grid.super.size(1) : 0;
+  for (int64_t row = 0; row < whole.rows; row += step) {
+    control.checkpoint();
+    GridSearch part = whole;
+    part.rows = std::min(step, whole.rows - row);
+    refuse_non_finite(w.slice(0, row, row + part.rows));
+    part.weight = w.const_data_ptr<float>() + row * whole.columns;
+    if (importance.defined()) part.importance = importance.const_data_ptr<float>();
+    part.scale += row * units;
+    if (part.minimum) part.minimum += row * units;
+    if (part.super) part.super += row * blocks;
+    if (part.super_minimum) part.super_minimum += row * blocks;
+    search_grids(part, spec.storage);
+  }
+  return grid.made(spec, weight.device());
 }
 
 // A grid by search, in slices of units that stay in the cache, since a search passes over them many times. search(units, index of
@@ -154,9 +231,73 @@ Range min_max(const at::Tensor& weight, const QuantSpec& spec) {
   return {unit_grid(low, spec, weight.size(0), weight.size(1)), unit_grid(high, spec, weight.size(0), weight.size(1))};
 }
 
-ScaleZero scale_zero(const Range& range, const QuantSpec& spec) { return grid_of(range.low, range.high, spec); }
+ScaleZero scale_zero(const Range& range, const QuantSpec& spec) {
+  if (spec.storage == Storage::none) return grid_of(range.low, range.high, spec);
+  const auto [scale, minimum] = wanted_grid(range.low, range.high, spec);
+  return storable_grid(scale, minimum, spec);
+}
 
-ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control) {
+Range starting_range(const at::Tensor& weight, const QuantSpec& spec, const Control& control, const GridHints& hints) {
+  if (spec.storage == Storage::none) return min_max(weight, spec);
+  const ScaleZero grid = find_grid(weight, spec, control, hints);
+  const auto [low, high] = code_limits(spec);
+  if (grid.minimum.defined()) return {grid.minimum, grid.minimum + grid.scale * (high - low)};
+  const at::Tensor one = grid.scale * low, other = grid.scale * high;
+  return {at::minimum(one, other), at::maximum(one, other)};
+}
+
+at::Tensor tensor_factor(const at::Tensor& weight, const QuantSpec& spec) {
+  if (spec.storage != Storage::nvfp4) return {};
+  const double most = weight.abs().max().item<double>();
+  if (!std::isfinite(most)) throw InputError("weights hold NaN or infinity");
+  // A power of two: e4m3 times it is exact, also divided by its inverse, as compressed-tensors keeps it. Twice what is needed, so
+  // that weights may grow while errors are made up for.
+  const double factor = most > 0 ? std::exp2(std::clamp(std::ceil(std::log2(most / (6 * 448))) + 1, -100.0, 100.0)) : 1;
+  return at::full({1, 1}, factor, weight.options().dtype(at::kFloat));
+}
+
+std::pair<at::Tensor, at::Tensor> wanted_grid(const at::Tensor& low, const at::Tensor& high, const QuantSpec& spec) {
+  const auto [first, last] = code_limits(spec);
+  if (!spec.symmetric) {
+    const at::Tensor minimum = info_of(spec.storage).super > 0 ? low.clamp_max(0) : low;
+    return {(at::maximum(high, minimum) - minimum) / (last - first), minimum};
+  }
+  const at::Tensor up = at::maximum(low / first, high / last);
+  if (first == -last) return {up, {}};
+  // Codes reach further on one side, which the longer end of the range gets.
+  return {at::where(low.neg() >= high, up, at::maximum(high / first * -1, low / last * -1).neg()), {}};
+}
+
+ScaleZero storable_grid(const at::Tensor& scale, const at::Tensor& minimum, const QuantSpec& spec, const at::Tensor& factor) {
+  StoredGrid grid(scale.size(0), scale.size(1) * spec.group_size, spec, factor);
+  grid.scale.copy_(scale);
+  if (minimum.defined()) grid.minimum.copy_(minimum);
+  if (spec.storage == Storage::nvfp4 && !factor.defined()) {
+    const double most = scale.abs().max().item<double>();
+    grid.super.fill_(most > 0 ? std::exp2(std::ceil(std::log2(most / 448)) + 1) : 1);
+  }
+  nearest_grids(grid.arrays(), spec.storage);
+  return grid.made(spec, scale.device());
+}
+
+void derive_zero(ScaleZero& grid, const QuantSpec& spec) {
+  if (grid.minimum.defined()) grid.zero = (grid.minimum / grid.scale).add_(1 << (spec.type.bits - 1)).neg_();
+}
+
+at::Tensor nearest_code(const at::Tensor& quotient, const QuantSpec& spec) {
+  if (!is_integer(spec)) return round_to_float(quotient, spec.type);
+  if (spec.storage == Storage::iq4_nl) {
+    std::vector<float> levels(std::begin(kIq4Levels), std::end(kIq4Levels)), middles;
+    for (size_t i = 1; i < levels.size(); ++i) middles.push_back((levels[i] + levels[i - 1]) / 2);
+    const auto values = at::tensor(levels, quotient.options()), bounds = at::tensor(middles, quotient.options());
+    return values.index_select(0, at::bucketize(quotient.contiguous(), bounds).view({-1})).view(quotient.sizes());
+  }
+  const auto [low, high] = code_bounds(spec);
+  return quotient.round().clamp_(low, high);
+}
+
+ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control, const GridHints& hints) {
+  if (spec.storage != Storage::none && spec.range != RangeMethod::hqq) return found_grid(weight, spec, control, hints);
   if (spec.range == RangeMethod::mse) return searched(weight, spec, [&](const at::Tensor& units, int64_t) { return mse_grid(units, spec, control); });
   const Range whole = min_max(weight, spec);
   return spec.range == RangeMethod::hqq ? hqq_grid(weight, spec, whole, control) : scale_zero(whole, spec);
@@ -165,14 +306,20 @@ ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Contr
 ScaleZero hqq_grid(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const Control& control) {
   const ScaleZero start = scale_zero(range, spec);
   const at::Tensor scale = unit_column(start.scale), zero = unit_column(start.zero);
-  return searched(weight, spec, [&](const at::Tensor& units, int64_t first) {
+  ScaleZero grid = searched(weight, spec, [&](const at::Tensor& units, int64_t first) {
     const int64_t end = first + units.size(0);
-    return hqq_grid(units, {scale.slice(0, first, end), zero.slice(0, first, end)}, spec, control);
+    ScaleZero part;
+    part.scale = scale.slice(0, first, end);
+    part.zero = zero.slice(0, first, end);
+    return hqq_grid(units, part, spec, control);
   });
+  if (spec.storage == Storage::none) return grid;
+  // The minimum that is nearest to what the zero point stands for.
+  return storable_grid(grid.scale, (grid.zero + (1 << (spec.type.bits - 1))).mul_(grid.scale).neg_(), spec);
 }
 
-QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control) {
-  return quantize(weight, spec, find_grid(weight, spec, control));
+QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control, const GridHints& hints) {
+  return quantize(weight, spec, find_grid(weight, spec, control, hints));
 }
 
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const ScaleZero& grid) {
@@ -184,8 +331,13 @@ QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const 
 
 at::Tensor QuantizedWeight::dequantize() const {
   at::Tensor units = to_units(codes.to(at::kFloat, false, /*copy=*/true), spec);
-  if (grid.zero.defined()) units.sub_(unit_column(grid.zero));
-  at::Tensor weight = from_units(units.mul_(unit_column(grid.scale)), spec, codes.size(0), codes.size(1));
+  if (grid.minimum.defined())
+    units.add_(1 << (spec.type.bits - 1)).mul_(unit_column(grid.scale)).add_(unit_column(grid.minimum));
+  else {
+    if (grid.zero.defined()) units.sub_(unit_column(grid.zero));
+    units.mul_(unit_column(grid.scale));
+  }
+  at::Tensor weight = from_units(units, spec, codes.size(0), codes.size(1));
   if (columns.defined()) weight.index_copy_(1, columns, column_values);
   if (outliers.defined()) weight.view({-1}).index_copy_(0, outliers, outlier_values);
   return weight;

@@ -18,9 +18,14 @@ struct Range {
 };
 
 // The grid of each unit: value = (code − zero) · scale. zero is undefined for symmetric and float types.
+// Of storage types that keep a minimum, value = (code + 2^(bits−1)) · scale + minimum, to the bit; zero says the same to within
+// float32's rounding, so that all else may work with it. Their scales may be negative where the type allows it.
 struct ScaleZero {
   at::Tensor scale;  // float32 holding values already rounded to spec.scale_type
   at::Tensor zero;   // in the codes' signed domain: integral when round_zero_point, else rounded to spec.scale_type too
+  at::Tensor minimum = {};           // per unit; undefined: the storage type keeps none
+  at::Tensor super = {}, super_minimum = {};  // [out, in / super-block]: scale / super and −minimum / super_minimum are the stored integers,
+                                     // exactly (super_minimum 0: so are they). NVFP4: super [1, 1], scale / super is the stored e4m3
 };
 
 // A weight in codes with what it takes to read them back.
@@ -52,16 +57,37 @@ Range min_max(const at::Tensor& weight, const QuantSpec& spec);
 at::Tensor stored_scale(const at::Tensor& scale, ScaleType type);
 // Scale (rounded to spec.scale_type) and zero point of a range. Throws InputError when a scale overflows its type.
 ScaleZero scale_zero(const Range& range, const QuantSpec& spec);
-// The grid that spec.range asks for: min–max, the shrunk range of least |error|^norm, or HQQ's zero points.
-// Sees control many times a second.
-ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {});
+
+// What a search of grids may know. importance: [in] ≥ 0, what a squared error in a column counts (mean squares of the inputs, or
+// proportional to them); undefined: all the same. factor: NVFP4's of the tensor that the weight is a part of; undefined: its own.
+struct GridHints {
+  at::Tensor importance, factor;
+};
+// The grid that spec.range asks for: min–max, the shrunk range of least |error|^norm, or HQQ's zero points; of a storage type the
+// one that it can hold of least Σ importance·error². Sees control many times a second.
+ScaleZero find_grid(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {}, const GridHints& hints = {});
+// Ranges to shrink: each unit's smallest and largest weight; of a storage type what find_grid's grid reaches, so that scale_zero()
+// leads back to it.
+Range starting_range(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {}, const GridHints& hints = {});
+// NVFP4's factor for all of a weight, [1, 1]; undefined for other types.
+at::Tensor tensor_factor(const at::Tensor& weight, const QuantSpec& spec);
+
+// Scale and minimum [units, 1] that a storage type would like for these ranges, before they become what it can hold.
+// Differentiable. minimum undefined: the type keeps none.
+std::pair<at::Tensor, at::Tensor> wanted_grid(const at::Tensor& low, const at::Tensor& high, const QuantSpec& spec);
+// The grid nearest to these [rows, cols] that the storage type can hold.
+ScaleZero storable_grid(const at::Tensor& scale, const at::Tensor& minimum, const QuantSpec& spec, const at::Tensor& factor = {});
+// A storage type's grid with one value changed, without what follows from it: makes zero anew.
+void derive_zero(ScaleZero& grid, const QuantSpec& spec);
 
 // HQQ's zero points on the scales of these ranges (spec.hqq_…).
 ScaleZero hqq_grid(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const Control& control = {});
 
 // Round to nearest (ties to even) on find_grid(weight) or on the given grid: clamp(round(w / scale + zero)).
-QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {});
+QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const Control& control = {}, const GridHints& hints = {});
 QuantizedWeight quantize(const at::Tensor& weight, const QuantSpec& spec, const ScaleZero& grid);
+// Codes of quotients x / scale (+ zero): the nearest integer in bounds, float, or level of iq4_nl. float32.
+at::Tensor nearest_code(const at::Tensor& quotient, const QuantSpec& spec);
 
 // Dynamic fake quantization of activations x [tokens, features] (token, tensor, group or head granularity); keeps x's dtype.
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec);

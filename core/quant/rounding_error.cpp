@@ -26,7 +26,7 @@ void unit_error(const float* w, float* error, int64_t n, const Unit& unit) {
 
 at::Tensor rounding_error(const at::Tensor& weight, const QuantSpec& spec, const ScaleZero& grid) {
   const bool rows_are_units = spec.granularity == Granularity::group || spec.granularity == Granularity::channel || spec.granularity == Granularity::tensor;
-  if (spec.type.kind != NumberType::Kind::integer || !rows_are_units || !weight.is_cpu())
+  if (spec.type.kind != NumberType::Kind::integer || !rows_are_units || spec.storage == Storage::iq4_nl || !weight.is_cpu())
     return quantize(weight, spec, grid).dequantize().sub_(weight);
   const at::Tensor w = weight.contiguous(), scale = grid.scale.contiguous(), zero = grid.zero.defined() ? grid.zero.contiguous() : at::Tensor();
   at::Tensor error = at::empty_like(w);

@@ -36,7 +36,8 @@ struct Name {
 constexpr Name<Granularity> kGranularities[] = {{Granularity::tensor, "tensor"}, {Granularity::channel, "channel"}, {Granularity::group, "group"},
                                                 {Granularity::block, "block"},   {Granularity::token, "token"},     {Granularity::head, "head"}};
 constexpr Name<RangeMethod> kRanges[] = {{RangeMethod::minmax, "minmax"}, {RangeMethod::mse, "mse"}, {RangeMethod::hqq, "hqq"}};
-constexpr Name<ScaleType> kScaleTypes[] = {{ScaleType::f32, "float32"}, {ScaleType::f16, "float16"}, {ScaleType::bf16, "bfloat16"}};
+constexpr Name<ScaleType> kScaleTypes[] = {{ScaleType::f32, "float32"}, {ScaleType::f16, "float16"}, {ScaleType::bf16, "bfloat16"},
+                                              {ScaleType::e8m0, "e8m0"},   {ScaleType::e4m3, "e4m3"}};
 
 template <class E, size_t N>
 std::string text_of(const Name<E> (&names)[N], E value) {
@@ -93,6 +94,34 @@ std::optional<Granularity> parse_granularity(const std::string& text) { return v
 std::optional<RangeMethod> parse_range_method(const std::string& text) { return value_of(kRanges, text); }
 std::optional<ScaleType> parse_scale_type(const std::string& text) { return value_of(kScaleTypes, text); }
 
+QuantSpec spec_of(Storage storage) {
+  const StorageInfo& info = info_of(storage);
+  QuantSpec spec;
+  spec.storage = storage;
+  spec.type = *NumberType::parse(info.number);
+  spec.symmetric = !info.minimum;
+  spec.granularity = Granularity::group;
+  spec.group_size = info.group;
+  spec.round_zero_point = !info.minimum;
+  spec.narrow_range = storage == Storage::q8_0;  // llama.cpp's kernels negate codes
+  spec.scale_type = storage == Storage::mxfp4 || storage == Storage::mxfp8 ? ScaleType::e8m0 : storage == Storage::nvfp4 ? ScaleType::e4m3 : ScaleType::f16;
+  spec.range = RangeMethod::mse;
+  return spec;
+}
+
+std::string type_text(const QuantSpec& spec) { return spec.storage == Storage::none ? spec.type.text() : info_of(spec.storage).name; }
+
+int64_t grid_width(const QuantSpec& spec, int64_t in_features) {
+  if (spec.storage != Storage::none && info_of(spec.storage).super > 0) return info_of(spec.storage).super;
+  if (spec.granularity == Granularity::group) return spec.group_size;
+  return spec.granularity == Granularity::block ? spec.block_cols : in_features;
+}
+
+bool has_exact_zero(const QuantSpec& spec) {
+  if (spec.storage != Storage::none) return !info_of(spec.storage).minimum && spec.storage != Storage::iq4_nl;
+  return spec.type.kind != NumberType::Kind::integer || spec.symmetric || spec.round_zero_point;
+}
+
 bool matches(const std::string& pattern, const std::string& module) {
   if (pattern.rfind("re:", 0) == 0) {
     try {
@@ -121,6 +150,7 @@ std::optional<QuantSpec> Scheme::activations_of(const std::string& module) const
 }
 
 std::string describe(const QuantSpec& spec) {
+  if (spec.storage != Storage::none) return type_text(spec) + (spec.range == RangeMethod::hqq ? " hqq" : "");
   std::string text = spec.type.text();
   switch (spec.granularity) {
     case Granularity::group: text += fmt::format(" g{}", spec.group_size); break;
@@ -139,6 +169,8 @@ std::string describe(const Scheme& scheme) {
     return type.kind == NumberType::Kind::integer ? std::to_string(type.bits) : type.text();
   };
   if (!scheme.weights && !scheme.activations) return "float";
+  if (scheme.weights && scheme.weights->storage != Storage::none)
+    return describe(*scheme.weights) + (scheme.activations ? " A" + short_type(scheme.activations->type) : "");
   std::string text = scheme.weights ? "W" + short_type(scheme.weights->type) : "W16";
   text += scheme.activations ? "A" + short_type(scheme.activations->type) : "A16";
   if (scheme.weights) {
@@ -150,6 +182,7 @@ std::string describe(const Scheme& scheme) {
 
 double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
   const double weights = static_cast<double>(out_features) * static_cast<double>(in_features);
+  if (spec.storage != Storage::none) return info_of(spec.storage).bits + (spec.storage == Storage::nvfp4 ? 32 / weights : 0);
   auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   double units = 0;
   switch (spec.granularity) {
@@ -170,6 +203,13 @@ namespace {
 
 // What is wrong with a spec whatever the matrix.
 std::string range_misfit(const QuantSpec& spec) {
+  if (spec.storage != Storage::none) {
+    if (spec.range == RangeMethod::hqq && spec.storage != Storage::q4_1 && spec.storage != Storage::q5_1)
+      return fmt::format("range hqq optimises zero points, which {} does not store freely; q4_1 and q5_1 do", type_text(spec));
+    return {};
+  }
+  if (spec.scale_type == ScaleType::e8m0 || spec.scale_type == ScaleType::e4m3)
+    return fmt::format("scale_type {} belongs to the types {}", to_text(spec.scale_type), spec.scale_type == ScaleType::e8m0 ? "mxfp4 and mxfp8" : "nvfp4");
   const bool integer = spec.type.kind == NumberType::Kind::integer;
   if (integer && spec.symmetric && spec.type.bits < 2) return "1-bit symmetric codes have no positive value; use asymmetric";
   if (spec.range == RangeMethod::hqq && (!integer || spec.symmetric)) return "range hqq optimises zero points and needs an asymmetric integer type";
@@ -180,6 +220,17 @@ std::string range_misfit(const QuantSpec& spec) {
 }  // namespace
 
 std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features) {
+  if (spec.storage != Storage::none) {
+    const StorageInfo& info = info_of(spec.storage);
+    if (in_features % grid_width(spec, in_features) != 0) {
+      const std::string found = fmt::format("{} has blocks of {} inputs, which do not divide in_features {}", info.name, grid_width(spec, in_features), in_features);
+      if (info.super == 0) return fmt::format("{}; keep the layer in float (llama.cpp takes f16)", found);
+      const bool fits = in_features % info_of(*parse_storage(info.fallback)).group == 0;
+      return fits ? fmt::format("{}; llama.cpp falls back to {} there: give it by an override", found, info.fallback)
+                  : fmt::format("{}; llama.cpp falls back to f16 there: keep the layer in float", found);
+    }
+    return range_misfit(spec);
+  }
   if (spec.granularity == Granularity::group && (spec.group_size <= 0 || in_features % spec.group_size != 0))
     return fmt::format("group_size {} does not divide in_features {}; sizes that do: {}", spec.group_size, in_features, fitting_groups(in_features));
   if (spec.granularity == Granularity::head && (spec.heads <= 0 || out_features % spec.heads != 0))
@@ -190,6 +241,7 @@ std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_featu
 }
 
 std::string activation_misfit(const QuantSpec& spec, int64_t in_features) {
+  if (spec.storage != Storage::none) return fmt::format("{} is a type of weights; activations have numbers such as int8 or e4m3", type_text(spec));
   if (!spec.dynamic) return "static activation ranges are not available; use dynamic ones";
   if (spec.granularity == Granularity::channel || spec.granularity == Granularity::block)
     return fmt::format("activations cannot be quantized per {}; use token, tensor, group or head", to_text(spec.granularity));

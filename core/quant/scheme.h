@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "core/quant/storage.h"
+
 namespace qb {
 
 // A number format: integers of 1–8 bits, or a float eXmY (always symmetric). Text form: "int4", "e4m3", "e2m1".
@@ -19,7 +21,9 @@ struct NumberType {
 
 enum class Granularity { tensor, channel, group, block, token, head };
 enum class RangeMethod { minmax, mse, hqq };
-enum class ScaleType { f32, f16, bf16 };  // how the target format stores scales; what is evaluated is rounded the same way
+// How the target format stores scales; what is evaluated is rounded the same way. e8m0: powers of two; e4m3: times one float32
+// of the tensor (both of storage types alone).
+enum class ScaleType { f32, f16, bf16, e8m0, e4m3 };
 
 std::string to_text(Granularity value);
 std::string to_text(RangeMethod value);
@@ -48,8 +52,18 @@ struct QuantSpec {
   double hqq_norm = 0.7, hqq_beta = 10, hqq_kappa = 1.01;  // RangeMethod::hqq
   int64_t hqq_iterations = 20;
   bool dynamic = true;                    // activations: ranges computed per call
+  Storage storage = Storage::none;        // weights: a type that fixes all of the above but hqq_…; set with spec_of()
   bool operator==(const QuantSpec&) const = default;
 };
+
+// How weights of this storage type are quantized.
+QuantSpec spec_of(Storage storage);
+// What stands for the type in recipes and sentences: the storage type's name, or the number type's.
+std::string type_text(const QuantSpec& spec);
+// Inputs whose scales are chosen together: a super-block, or what shares one scale.
+int64_t grid_width(const QuantSpec& spec, int64_t in_features);
+// Whether zero is on every grid of the spec, so that pruned weights can stay zero.
+bool has_exact_zero(const QuantSpec& spec);
 
 // Linears whose module name matches `match` (glob with * and ?, or "re:" + regular expression) are treated differently.
 struct SchemeOverride {
@@ -73,9 +87,9 @@ struct Scheme {
 // Whether the whole module name matches: a glob, or "re:" + ECMAScript regular expression. Throws InputError for a bad one.
 bool matches(const std::string& pattern, const std::string& module);
 
-// "int4 g64 asymmetric"
+// "int4 g64 asymmetric", "q4_K"
 std::string describe(const QuantSpec& spec);
-// "W4A16 g64 asymmetric"
+// "W4A16 g64 asymmetric", "q4_K", "nvfp4 A8"
 std::string describe(const Scheme& scheme);
 // Storage per weight, scales and zero points included.
 double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features);

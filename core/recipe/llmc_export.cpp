@@ -71,6 +71,8 @@ std::string granularity(const QuantSpec& spec) { return "per_" + to_text(spec.gr
 std::string quantizer(const std::string& indent, const QuantSpec& spec, const std::string& key, std::vector<std::string>& notes) {
   std::string text;
   auto line = [&](const std::string& name, const std::string& value) { text += indent + name + ": " + value + "\n"; };
+  if (spec.storage != Storage::none)
+    notes.push_back(fmt::format("{}.type: LLMC has no {}; written as {} in groups of {}", key, type_text(spec), spec.type.text(), spec.group_size));
   const bool integer = spec.type.kind == NumberType::Kind::integer;
   if (!integer) line("quant_type", "float-quant");
   line("bit", integer ? std::to_string(spec.type.bits) : spec.type.text());

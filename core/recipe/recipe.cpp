@@ -14,9 +14,27 @@ namespace {
 // Shortest text that reads back as the same number; yaml-cpp's own has a fixed precision.
 std::string number(double value) { return fmt::format("{}", value); }
 
+void emit_hqq(YAML::Emitter& out, const QuantSpec& spec) {
+  const QuantSpec defaults;
+  if (spec.range == RangeMethod::hqq || spec.hqq_norm != defaults.hqq_norm || spec.hqq_beta != defaults.hqq_beta ||
+      spec.hqq_kappa != defaults.hqq_kappa || spec.hqq_iterations != defaults.hqq_iterations) {
+    out << YAML::Key << "hqq_norm" << YAML::Value << number(spec.hqq_norm);
+    out << YAML::Key << "hqq_beta" << YAML::Value << number(spec.hqq_beta);
+    out << YAML::Key << "hqq_kappa" << YAML::Value << number(spec.hqq_kappa);
+    out << YAML::Key << "hqq_iterations" << YAML::Value << spec.hqq_iterations;
+  }
+}
+
 void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
   out << YAML::BeginMap;
-  out << YAML::Key << "type" << YAML::Value << spec.type.text();
+  out << YAML::Key << "type" << YAML::Value << type_text(spec);
+  if (spec.storage != Storage::none) {  // the type says the rest
+    const QuantSpec fixed = spec_of(spec.storage);
+    if (spec.range != fixed.range) out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
+    emit_hqq(out, spec);
+    out << YAML::EndMap;
+    return;
+  }
   const bool integer = spec.type.kind == NumberType::Kind::integer;
   out << YAML::Key << "symmetric" << YAML::Value << spec.symmetric;
   out << YAML::Key << "granularity" << YAML::Value << to_text(spec.granularity);
@@ -40,13 +58,7 @@ void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
     out << YAML::Key << "mse_max_shrink" << YAML::Value << number(spec.mse_max_shrink);
     out << YAML::Key << "mse_norm" << YAML::Value << number(spec.mse_norm);
   }
-  if (spec.range == RangeMethod::hqq || spec.hqq_norm != defaults.hqq_norm || spec.hqq_beta != defaults.hqq_beta ||
-      spec.hqq_kappa != defaults.hqq_kappa || spec.hqq_iterations != defaults.hqq_iterations) {
-    out << YAML::Key << "hqq_norm" << YAML::Value << number(spec.hqq_norm);
-    out << YAML::Key << "hqq_beta" << YAML::Value << number(spec.hqq_beta);
-    out << YAML::Key << "hqq_kappa" << YAML::Value << number(spec.hqq_kappa);
-    out << YAML::Key << "hqq_iterations" << YAML::Value << spec.hqq_iterations;
-  }
+  emit_hqq(out, spec);
   if (activations) out << YAML::Key << "dynamic" << YAML::Value << spec.dynamic;
   out << YAML::EndMap;
 }
@@ -132,10 +144,24 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
 
 // What can be said of a quantization without knowing the matrix.
 void validate_spec(const QuantSpec& spec, const std::string& key, bool activations) {
+  if (spec.storage != Storage::none) {
+    if (activations) fail(key + ".type", activation_misfit(spec, 1));
+    QuantSpec fixed = spec_of(spec.storage);
+    fixed.range = spec.range;
+    fixed.hqq_norm = spec.hqq_norm;
+    fixed.hqq_beta = spec.hqq_beta;
+    fixed.hqq_kappa = spec.hqq_kappa;
+    fixed.hqq_iterations = spec.hqq_iterations;
+    if (spec != fixed) fail(key + ".type", fmt::format("{} fixes group size, symmetry and scales, and the scheme says others", type_text(spec)));
+    if (spec.range == RangeMethod::minmax) fail(key + ".range", fmt::format("{} has searched grids; leave range out", type_text(spec)));
+    if (const std::string problem = misfit(spec, 1, grid_width(spec, 0)); !problem.empty()) fail(key + ".range", problem);
+    return;
+  }
   QuantSpec flexible = spec;
   // A size that the group, heads and blocks divide: leaves misfit() with what does not depend on the matrix.
   const int64_t in = std::max<int64_t>(1, spec.group_size) * 4, out = std::max<int64_t>(1, spec.heads) * 4;
   if (const std::string problem = misfit(flexible, out, in); !problem.empty()) {
+    if (spec.scale_type == ScaleType::e8m0 || spec.scale_type == ScaleType::e4m3) fail(key + ".scale_type", problem);
     const bool range = spec.range == RangeMethod::hqq;
     fail(key + (range ? ".range" : spec.granularity == Granularity::head ? ".heads" : ".symmetric"), problem);
   }

@@ -23,11 +23,19 @@ void read_choice(YamlMap& map, const std::string& key, T& value, Parse parse, co
   value = *parsed;
 }
 
+constexpr const char* kTypes = "int1 … int8, a float such as e4m3, or a storage type such as q4_K or nvfp4";
+
 QuantSpec read_spec(YamlMap map, bool activations) {
   QuantSpec spec;
   if (activations) spec.granularity = Granularity::token;
-  if (!map.has("type")) map.fail("type", "is missing; expected int1 … int8, or a float such as e4m3");
-  read_choice(map, "type", spec.type, [](const std::string& t) { return NumberType::parse(t); }, "int1 … int8, or a float such as e4m3");
+  if (!map.has("type")) map.fail("type", fmt::format("is missing; expected {}", kTypes));
+  if (const auto storage = parse_storage(map.text("type").value_or(""))) {
+    if (activations) map.fail("type", activation_misfit(spec_of(*storage), 1));
+    spec = spec_of(*storage);
+  } else {
+    read_choice(map, "type", spec.type, [](const std::string& t) { return NumberType::parse(t); }, kTypes);
+  }
+  const QuantSpec fixed = spec;
   spec.symmetric = map.boolean("symmetric").value_or(spec.symmetric);
   read_choice(map, "granularity", spec.granularity, parse_granularity, "tensor, channel, group, block, token or head");
   spec.group_size = map.integer("group_size", 1, 1 << 20).value_or(spec.group_size);
@@ -48,6 +56,23 @@ QuantSpec read_spec(YamlMap map, bool activations) {
   spec.hqq_iterations = map.integer("hqq_iterations", 0, 1000).value_or(spec.hqq_iterations);
   if (activations) spec.dynamic = map.boolean("dynamic").value_or(spec.dynamic);
   map.finish();
+  if (fixed.storage == Storage::none) return spec;
+  // What the type fixes may be said, not changed.
+  auto same = [&](const char* key, const auto& given, const auto& fixed_to) {
+    if (given != fixed_to) map.fail(key, fmt::format("{} fixes it: leave it out", type_text(fixed)));
+  };
+  same("symmetric", spec.symmetric, fixed.symmetric);
+  same("granularity", spec.granularity, fixed.granularity);
+  if (spec.group_size != fixed.group_size) map.fail("group_size", fmt::format("{} has groups of {}, found {}", type_text(fixed), fixed.group_size, spec.group_size));
+  same("block_rows", spec.block_rows, fixed.block_rows);
+  same("block_cols", spec.block_cols, fixed.block_cols);
+  same("heads", spec.heads, fixed.heads);
+  same("round_zero_point", spec.round_zero_point, fixed.round_zero_point);
+  same("narrow_range", spec.narrow_range, fixed.narrow_range);
+  same("full_scale", spec.full_scale, fixed.full_scale);
+  same("scale_type", spec.scale_type, fixed.scale_type);
+  for (const char* key : {"mse_grid", "mse_max_shrink", "mse_norm"})
+    if (map.has(key)) map.fail(key, fmt::format("{} has a search of its own", type_text(fixed)));
   return spec;
 }
 

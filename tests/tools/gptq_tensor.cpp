@@ -1,6 +1,6 @@
 // core/method's GPTQ on the tensors of a file: gptq_tensor IN OUT name=value …
 // IN: weight [out, in], gram [in, in], optional kept (uint8), low and high (a clipping stage's range). OUT: codes, scale, zero, value,
-// loss. Names: symmetric group type, and GPTQ's knobs, which have its table's defaults. On QBENCH_DEVICE, or the CPU.
+// loss, and minimum, super and super_minimum of a storage type. Names: symmetric group type, and GPTQ's knobs, which have its table's defaults. On QBENCH_DEVICE, or the CPU.
 #include <iostream>
 #include <map>
 
@@ -23,16 +23,21 @@ int main(int argc, char** argv) {
     const auto source = qb::open_safetensors(argv[1]);
     auto read = [&](const char* name) { return source->read(name).to(device); };
     qb::QuantSpec spec;
-    spec.type = qb::NumberType::parse(given.contains("type") ? given["type"] : "int4").value();
-    spec.symmetric = number("symmetric", 1) != 0;
-    spec.scale_type = qb::ScaleType::f32;
-    spec.group_size = static_cast<int64_t>(number("group", 0));
-    spec.granularity = spec.group_size > 0 ? qb::Granularity::group : qb::Granularity::channel;
+    if (const auto storage = qb::parse_storage(given["type"])) {
+      spec = qb::spec_of(*storage);
+    } else {
+      spec.type = qb::NumberType::parse(given["type"].empty() ? "int4" : given["type"]).value();
+      spec.symmetric = number("symmetric", 1) != 0;
+      spec.scale_type = qb::ScaleType::f32;
+      spec.group_size = static_cast<int64_t>(number("group", 0));
+      spec.granularity = spec.group_size > 0 ? qb::Granularity::group : qb::Granularity::channel;
+    }
     for (const char* name : {"symmetric", "group", "type"}) given.erase(name);
     const qb::StageSpec stage = stage_of("gptq", given);
     const qb::GptqOptions options = qb::gptq_options(stage);
     const at::Tensor gram = read("gram");
-    const auto factor = qb::gptq_factor(gram, options, spec.group_size);
+    const bool groups = spec.granularity == qb::Granularity::group;
+    const auto factor = qb::gptq_factor(gram, options, groups ? qb::grid_width(spec, gram.size(0)) : 0);
     if (!factor) {
       std::cout << "indefinite\n";
       return 0;
@@ -45,6 +50,9 @@ int main(int argc, char** argv) {
     std::vector<std::pair<std::string, at::Tensor>> out = {{"codes", result.weight.codes.to(at::kFloat)}, {"scale", result.weight.grid.scale},
                                                            {"value", result.weight.dequantize()}, {"order", factor->order},
                                                            {"loss", at::tensor({result.loss}, at::kDouble)}};
+    const qb::ScaleZero& grid = result.weight.grid;
+    for (const auto& [name, part] : {std::pair{"minimum", grid.minimum}, {"super", grid.super}, {"super_minimum", grid.super_minimum}})
+      if (part.defined()) out.emplace_back(name, part);
     if (result.weight.grid.zero.defined()) out.emplace_back("zero", result.weight.grid.zero);
     qb::write_safetensors(argv[2], out);
     std::cout << "damping " << factor->damping << " attempts " << factor->attempts << " dead " << factor->dead << "\n";

@@ -33,8 +33,10 @@ class Clip final : public Method {
 
  private:
   Range search(const at::Tensor& weight, const QuantSpec& spec, const at::Tensor& gram, const Control& control) const {
-    const Range whole = min_max(weight, spec);
-    const bool symmetric = knobs_.symmetry == "scheme" ? spec.symmetric : knobs_.symmetry == "symmetric";
+    const bool storage = spec.storage != Storage::none;
+    const Range whole = starting_range(weight, spec, control, {gram.diagonal(), {}});
+    // A storage type's range has a longer side where its codes reach further.
+    const bool symmetric = !storage && (knobs_.symmetry == "scheme" ? spec.symmetric : knobs_.symmetry == "symmetric");
     at::Tensor low = whole.low, high = whole.high;
     if (symmetric) {
       high = at::maximum(low.abs(), high.abs());
@@ -56,7 +58,7 @@ class Clip final : public Method {
     };
     auto keep = [&](int64_t step) { return 1.0 - static_cast<double>(step) / static_cast<double>(knobs_.grid); };
     for (int64_t i = 0; i < std::max<int64_t>(1, steps); ++i) consider({low * keep(i), high * keep(i)});
-    if (!knobs_.independent || symmetric) return best;
+    if (!knobs_.independent || symmetric || (storage && spec.symmetric)) return best;
     // Each end by itself, from the best common shrinkage.
     for (const bool lower : {true, false}) {
       const Range start = best;

@@ -58,7 +58,7 @@ MethodInfo adadim_info() {
           .help = "Rounds each linear with groups along its inputs or along its outputs, whichever leaves less output error.",
           .source = "Heo et al. 2023, arXiv 2309.15531",
           .needs_calibration = true,
-          .contract = rounding(),
+          .contract = rounding({}, StorageUse::none),
           .knobs = {}};
 }
 

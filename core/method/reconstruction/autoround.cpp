@@ -98,7 +98,7 @@ MethodInfo autoround_info() {
           .help = "Learns each weight's rounding direction and each group's range by signed gradients of the block's output error.",
           .source = "Cheng et al. 2023, arXiv 2309.05516",
           .needs_calibration = true,
-          .contract = rounding(),
+          .contract = rounding({}, StorageUse::even),
           .knobs = {
               {"iters", KnobType::integer, int64_t{200}, 1, 100000, {}, "steps", "gradient steps a block", "AutoRound"},
               {"batch_size", KnobType::integer, int64_t{8}, 1, 1024, {}, "samples", "calibration samples a step", "AutoRound"},

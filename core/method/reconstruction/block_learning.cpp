@@ -12,7 +12,20 @@ struct LearnedGrid {
   at::Tensor scale, zero;  // zero undefined: symmetric
 };
 
+// What the storage type can hold of the range, with the gradient of what it would like to; and the grid itself.
+std::pair<LearnedGrid, ScaleZero> storable_grid_of(const LearnedRounding& r) {
+  const int64_t out = r.weight.size(0), in = r.weight.size(1);
+  const auto [scale, minimum] = wanted_grid(r.low * r.low_share, r.high * r.high_share, r.spec);
+  auto units = [&](const at::Tensor& t) { return t.defined() ? unit_grid(t.detach(), r.spec, out, in) : t; };
+  const ScaleZero stored = storable_grid(units(scale), units(minimum), r.spec);
+  auto through = [](const at::Tensor& exact, const at::Tensor& held) { return exact + (unit_column(held) - exact.detach()); };
+  LearnedGrid grid{through(scale, stored.scale), {}};
+  if (minimum.defined()) grid.zero = -(through(minimum, stored.minimum) / grid.scale) - (1 << (r.spec.type.bits - 1));
+  return {grid, stored};
+}
+
 LearnedGrid grid_of(const LearnedRounding& r) {
+  if (r.spec.storage != Storage::none) return storable_grid_of(r).first;
   const auto [qmin, qmax] = code_bounds(r.spec);
   const at::Tensor low = (r.low * r.low_share).clamp_max(0), high = (r.high * r.high_share).clamp_min(0);
   if (r.spec.symmetric) {
@@ -69,19 +82,23 @@ at::Tensor LearnedRounding::value() const {
 
 QuantizedWeight LearnedRounding::quantized() const {
   const at::NoGradGuard no_grad;
-  const LearnedGrid grid = grid_of(*this);
   const int64_t out = weight.size(0), in = weight.size(1);
+  if (spec.storage != Storage::none) {
+    const auto [held, exact] = storable_grid_of(*this);
+    return {spec, from_units(codes_of(*this, held).to(at::kChar), spec, out, in), exact};
+  }
+  const LearnedGrid grid = grid_of(*this);
   ScaleZero stored{unit_grid(stored_scale(grid.scale.detach(), spec.scale_type), spec, out, in), {}};
   if (grid.zero.defined()) stored.zero = unit_grid(grid.zero.detach(), spec, out, in);
   return {spec, from_units(codes_of(*this, grid).to(at::kChar), spec, out, in), stored};
 }
 
 std::string learned_rounding_problem(const std::optional<QuantSpec>& spec) {
-  return !spec || spec->type.kind == NumberType::Kind::integer ? std::string() : "learned rounding needs integer codes, found " + describe(*spec);
+  return !spec || (spec->type.kind == NumberType::Kind::integer && spec->storage != Storage::iq4_nl) ? std::string() : "learned rounding needs evenly spaced codes, found " + describe(*spec);
 }
 
 LearnedRounding learned_rounding(const LinearWork& linear) {
-  const Range whole = min_max(linear.weight, *linear.spec);
+  const Range whole = starting_range(linear.weight, *linear.spec);
   LearnedRounding r;
   r.spec = *linear.spec;
   r.weight = linear.weight;

@@ -14,6 +14,12 @@ struct Tile {
   float weight[kLanes], kept[kLanes], value[kLanes], error[kLanes];
 };
 
+inline float nearest_level(float x, const int* levels) {
+  float level = static_cast<float>(levels[0]);
+  for (int i = 1; i < 16; ++i) level += 2 * x > static_cast<float>(levels[i] + levels[i - 1]) ? static_cast<float>(levels[i] - levels[i - 1]) : 0.0f;
+  return level;
+}
+
 QB_CPU_CLONES
 double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
   double loss = 0;
@@ -30,7 +36,13 @@ double round_tile(const ColumnSlab& s, int64_t first, int64_t lanes) {
       for (int64_t r = 0; r < lanes; ++r) t.kept[r] = kept[r] ? t.weight[r] : 0.0f;
       from = t.kept;
     }
-    if (zero) {
+    if (s.levels) {
+      for (int64_t r = 0; r < lanes; ++r) {
+        const float code = nearest_level(from[r] / scale[r], s.levels);  // a scale of zero: any level is right
+        codes[r] = static_cast<int8_t>(code);
+        t.value[r] = code * scale[r];
+      }
+    } else if (zero) {
       for (int64_t r = 0; r < lanes; ++r) {
         const float code = std::min(std::max(std::nearbyint(from[r] / scale[r] + zero[r]), s.lowest), s.highest);
         codes[r] = static_cast<int8_t>(code);

@@ -18,6 +18,7 @@ struct ColumnSlab {
   const int64_t* unit = nullptr;
   int64_t unit_stride = 0;
   float lowest = 0, highest = 0;  // codes
+  const int* levels = nullptr;    // the sixteen codes that there are, ascending; null: all between the two
   const bool* kept = nullptr;     // false: zero is rounded in the weight's place; null: all are kept
 };
 

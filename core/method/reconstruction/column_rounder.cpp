@@ -22,19 +22,29 @@ void ColumnRounder::grids(const ScaleZero& grid) {
 }
 
 void ColumnRounder::grid_of(int64_t step, const ScaleZero& grid) {
-  const auto [rows, cols] = unit_shape(spec_, out_, order_.size(0));
-  const int64_t unit = spec_.granularity == Granularity::group ? units_.const_data_ptr<int64_t>()[step] : 0;
-  auto store = [&](at::Tensor& all, at::Tensor& columns, const at::Tensor& value) {
+  const int64_t in = order_.size(0), units = unit_shape(spec_, out_, in).second, turns = units / grid.scale.size(1);
+  const int64_t which = spec_.granularity == Granularity::group ? units_.const_data_ptr<int64_t>()[step] / grid.scale.size(1) : 0;
+  auto store = [&](at::Tensor& all, const at::Tensor& value) {
     if (!value.defined()) return;
-    if (!all.defined()) {
-      all = at::empty({rows, cols}, value.options());
-      columns = at::empty({cols, out_}, value.options());
+    if (value.size(0) != out_) {  // one of the whole weight
+      all = value;
+      return;
     }
-    all.narrow(1, unit, 1).copy_(value);
-    columns.narrow(0, unit, 1).copy_(value.t());
+    if (!all.defined()) all = at::empty({out_, value.size(1) * turns}, value.options());
+    all.narrow(1, which * value.size(1), value.size(1)).copy_(value);
   };
-  store(grid_.scale, scale_, grid.scale);
-  store(grid_.zero, zero_, grid.zero);
+  auto store_turned = [&](at::Tensor& columns, const at::Tensor& value) {
+    if (!value.defined()) return;
+    if (!columns.defined()) columns = at::empty({units, out_}, value.options());
+    columns.narrow(0, which * value.size(1), value.size(1)).copy_(value.t());
+  };
+  store(grid_.scale, grid.scale);
+  store(grid_.zero, grid.zero);
+  store(grid_.minimum, grid.minimum);
+  store(grid_.super, grid.super);
+  store(grid_.super_minimum, grid.super_minimum);
+  store_turned(scale_, grid.scale);
+  store_turned(zero_, grid.zero);
 }
 
 void ColumnRounder::keep(const at::Tensor& kept) { kept_ = kept.index_select(1, order_).t().contiguous(); }
@@ -61,11 +71,13 @@ ColumnSlab ColumnRounder::columns_of(int64_t begin, const at::Tensor& slab, cons
   s.unit = device_units_.const_data_ptr<int64_t>() + begin;
   s.lowest = static_cast<float>(low);
   s.highest = static_cast<float>(high);
+  if (spec_.storage == Storage::iq4_nl) s.levels = kIq4Levels;
   s.kept = kept_.defined() ? kept_.const_data_ptr<bool>() + begin * out_ : nullptr;
   return s;
 }
 
 bool ColumnRounder::round_on_cuda(int64_t begin, const at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
+  if (spec_.storage == Storage::iq4_nl) return false;
   const c10::DeviceGuard guard(slab.device());
   const int64_t columns = slab.size(0);
   for (int64_t from = 0; from < columns; from += kCudaColumns) {
@@ -107,24 +119,16 @@ double ColumnRounder::round_on_cpu(int64_t begin, const at::Tensor& slab, const 
 }
 
 void ColumnRounder::round_by_operations(int64_t begin, at::Tensor& slab, const at::Tensor& factor, const at::Tensor& errors, const at::Tensor& value) {
-  const auto [low, high] = integer_ ? code_bounds(spec_) : std::pair{0, 0};
   const int64_t columns = slab.size(0);
   const at::Tensor diagonal = factor.diagonal().to(at::kCPU).contiguous();
   for (int64_t j = 0; j < columns; ++j) {
     const int64_t unit = units_.const_data_ptr<int64_t>()[begin + j];
     const at::Tensor column = slab[j], scale = scale_[unit];
     const at::Tensor from = kept_.defined() ? column.masked_fill(kept_[begin + j].logical_not(), 0) : column;
-    at::Tensor code = from / scale, rounded;
-    if (!integer_) {
-      code = round_to_float(code, spec_.type);
-      rounded = code * scale;
-    } else if (zero_.defined()) {
-      code = code.add_(zero_[unit]).round_().clamp_(low, high);
-      rounded = (code - zero_[unit]).mul_(scale);
-    } else {
-      code = code.round_().clamp_(low, high);
-      rounded = code * scale;
-    }
+    at::Tensor code = from / scale;
+    if (zero_.defined()) code.add_(zero_[unit]);
+    code = nearest_code(code, spec_);
+    const at::Tensor rounded = zero_.defined() ? (code - zero_[unit]).mul_(scale) : code * scale;
     codes_[begin + j].copy_(code);
     at::Tensor error;
     if (value.defined()) {

@@ -12,7 +12,8 @@ class ColumnRounder {
   ColumnRounder(const QuantSpec& spec, int64_t out, const at::Tensor& order);
 
   void grids(const ScaleZero& grid);  // of all units
-  // Of the unit that the column at this step is in: scale and zero [out, 1] (groups and channels only).
+  // Of the units whose grids are chosen together with that of the column at this step (groups and channels only), as find_grid makes
+  // it of their columns.
   void grid_of(int64_t step, const ScaleZero& grid);
   void keep(const at::Tensor& kept);  // [out, in] bool: false where a weight becomes zero. Zero points must be codes
 

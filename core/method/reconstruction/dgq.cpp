@@ -87,7 +87,7 @@ MethodInfo dgq_info() {
           .help = "Searches two levels of scales: a float16 one a channel, and integers for the groups in it, as INT8 kernels can use them.",
           .source = "Zhang et al. 2023, arXiv 2310.04836",
           .needs_calibration = true,
-          .contract = rounding(Trace::grid),
+          .contract = rounding(Trace::grid, StorageUse::none),
           .knobs = {
               {"channel_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "channel scales tried", "DGQ"},
               {"group_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "group scales tried for each; its authors try 80", "this program"},

@@ -11,7 +11,7 @@ MethodInfo e2e_tuning_info() {
           .help = "After all blocks: scales and norms learn together, so that the model's predictions come near the float model's. Codes stay.",
           .source = "Chen et al. 2024, arXiv 2407.11062 (second phase)",
           .needs_calibration = true,
-          .contract = {.place = Place::finished, .needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes, .leaves = Trace::tuned},
+          .contract = {.place = Place::finished, .needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes, .leaves = Trace::tuned, .storage = StorageUse::scales},
           .knobs = {
               {"epochs", KnobType::integer, int64_t{2}, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
               {"lr", KnobType::real, 2e-3, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},

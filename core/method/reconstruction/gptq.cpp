@@ -50,7 +50,7 @@ class Gptq final : public Method {
   }
 
   void round(BlockWork& work, LinearWork& linear, Shared& shared, bool last) const {
-    const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
+    const int64_t group = linear.spec->granularity == Granularity::group ? grid_width(*linear.spec, linear.info.in_features) : 0;
     if (!shared.gram.defined()) {
       linear.tell("no calibration token reached it: rounded to nearest");
     } else {
@@ -66,7 +66,7 @@ class Gptq final : public Method {
       }
       linear.tell("the Gram matrix is not positive definite, whatever the damping: rounded to nearest");
     }
-    round_to_nearest(linear, work.control);
+    round_to_nearest(work, linear);
   }
 
   GptqOptions options_;

@@ -22,7 +22,7 @@ at::Tensor by_steps(const at::Tensor& weight, const at::Tensor& order) {
 class Solver {
  public:
   Solver(const at::Tensor& weight, const GptqFactor& factor, const QuantSpec& spec, const GptqOptions& options, const Control& control)
-      : factor_(factor), spec_(spec), options_(options), control_(control), in_(weight.size(1)), width_(unit_width(spec, in_)),
+      : factor_(factor), spec_(spec), options_(options), control_(control), in_(weight.size(1)), width_(grid_width(spec, in_)), tensor_factor_(tensor_factor(weight, spec)),
         work_(by_steps(weight, factor.order)), rounder_(spec, weight.size(0), factor.order) {}
 
   void grids(const ScaleZero& grid) { rounder_.grids(grid); }
@@ -57,13 +57,20 @@ class Solver {
   }
 
  private:
-  // The grid of the group that starts at this step, from its columns as updated so far.
+  // The grid of the group, or of the groups of a super-block, that starts at this step, from its columns as updated so far.
   void grid_at(int64_t begin) {
-    QuantSpec one = spec_;
-    if (spec_.granularity == Granularity::group) one.granularity = Granularity::channel;
     at::Tensor group = settled(begin, begin + width_);
     if (pruned_.defined()) group = group.masked_fill(pruned_.slice(0, begin, begin + width_), 0);
-    rounder_.grid_of(begin, find_grid(group.t().contiguous(), one, control_));
+    if (spec_.storage == Storage::none) {
+      QuantSpec one = spec_;
+      if (spec_.granularity == Granularity::group) one.granularity = Granularity::channel;
+      rounder_.grid_of(begin, find_grid(group.t().contiguous(), one, control_));
+      return;
+    }
+    // In the order of the columns: the groups of a super-block have their own.
+    const at::Tensor steps = factor_.order.slice(0, begin, begin + width_), place = at::argsort(steps);
+    const GridHints hints{factor_.importance.index_select(0, steps.index_select(0, place)), tensor_factor_};
+    rounder_.grid_of(begin, find_grid(group.index_select(0, place).t().contiguous(), spec_, control_, hints));
   }
 
   // The columns from this step on, which are not rounded: they make up for the others, and what was pruned of them stays zero and is
@@ -112,6 +119,7 @@ class Solver {
   const GptqOptions& options_;
   const Control& control_;
   int64_t in_, width_;
+  at::Tensor tensor_factor_;
   at::Tensor work_;    // [in, out] in the order of the steps: Ŵ − W where rounded, W where not yet
   at::Tensor pruned_;  // [in, out] bool: what stays zero
   ColumnRounder rounder_;
@@ -158,6 +166,7 @@ std::optional<GptqFactor> gptq_factor(const at::Tensor& gram, const GptqOptions&
   at::Tensor diagonal = gram.diagonal().to(at::kFloat, false, true);
   const at::Tensor dead = diagonal <= 0;
   factor.dead = dead.sum().item<int64_t>();
+  factor.importance = diagonal.clone();
   diagonal.masked_fill_(dead, 1);
   if (!options.act_order) {
     factor.order = at::arange(in, gram.options().dtype(at::kLong));
@@ -199,7 +208,7 @@ GptqResult gptq(const at::Tensor& weight, const GptqFactor& factor, const QuantS
     at::Tensor rounded = weight;
     // Columns that are not rounded do not stretch the grids.
     if (factor.kept > 0) rounded = weight.index_fill(1, factor.order.slice(0, weight.size(1) - factor.kept), 0);
-    solver.grids(range ? scale_zero(*range, spec) : find_grid(rounded, spec, control));
+    solver.grids(range ? scale_zero(*range, spec) : find_grid(rounded, spec, control, {factor.importance, {}}));
   }
   return solver.run(fixed);
 }

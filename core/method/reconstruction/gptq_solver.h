@@ -23,6 +23,7 @@ struct GptqFactor {
   at::Tensor order;     // [in] int64: the column at each step
   at::Tensor upper;     // R [in, in] float32 in that order, upper triangular: G + damping = RRᵀ
   at::Tensor diagonal;  // [in] of R
+  at::Tensor importance;  // [in] of G, what an error in a column counts that nothing makes up for
   int64_t kept = 0;   // columns at the end that are not rounded
   int64_t dead = 0;   // inputs that never were anything but zero
   double damping = 0; // that was enough

@@ -16,7 +16,7 @@ class Hqq final : public Method {
       if (!linear.spec) continue;
       work.begin(linear);
       QuantSpec spec = with_knobs(*linear.spec);
-      spec.round_zero_point = linear.kept.defined();  // else what it optimises would be rounded away
+      spec.round_zero_point = linear.kept.defined() && spec.storage == Storage::none;  // else what it optimises would be rounded away
       if (linear.kept.defined()) linear.tell("zero points are codes, so that pruned weights stay zero");
       const Range range = linear.range ? *linear.range : min_max(linear.weight, spec);
       linear.quantized = quantize(linear.weight, spec, hqq_grid(linear.weight, spec, range, work.control));
@@ -47,7 +47,7 @@ MethodInfo hqq_info() {
           .help = "Chooses zero points by half-quadratic splitting of a sparse error norm. Needs no calibration.",
           .source = "Badri & Shaji 2023, \"Half-Quadratic Quantization of Large Machine Learning Models\"",
           .needs_calibration = false,
-          .contract = rounding(),
+          .contract = rounding({}, StorageUse::minimum),
           .knobs = {
               {"lp_norm", KnobType::real, defaults.hqq_norm, 0.05, 1, {}, "", "norm of the error", "HQQ"},
               {"beta", KnobType::real, defaults.hqq_beta, 1e-6, 1e6, {}, "", "weight of the splitting", "HQQ"},

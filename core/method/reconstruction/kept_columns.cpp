@@ -12,14 +12,14 @@ void gptq_keeping_columns(BlockWork& work, const GptqOptions& options, const Col
     const auto it = work.statistics.find(linear.info.input);
     if (it == work.statistics.end() || !it->second.gram.defined() || it->second.tokens == 0) {
       linear.tell("no calibration token reached it: rounded to nearest");
-      round_to_nearest(linear, work.control);
+      round_to_nearest(work, linear);
       continue;
     }
-    const int64_t group = linear.spec->granularity == Granularity::group ? linear.spec->group_size : 0;
+    const int64_t group = linear.spec->granularity == Granularity::group ? grid_width(*linear.spec, linear.info.in_features) : 0;
     const auto factor = gptq_factor(it->second.gram, options, group, choose(linear, it->second));
     if (!factor) {
       linear.tell("the Gram matrix is not positive definite, whatever the damping: rounded to nearest");
-      round_to_nearest(linear, work.control);
+      round_to_nearest(work, linear);
       continue;
     }
     linear.quantized = gptq(linear.weight, *factor, *linear.spec, linear.range, linear.kept, options, work.control).weight;

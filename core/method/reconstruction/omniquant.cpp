@@ -151,9 +151,15 @@ class OmniQuant final : public Method {
         LearnedRounding& r = roundings[i];
         r.weight = weights[i];
         if (!scales.empty()) {  // the range follows the scaled weights
-          const at::Tensor units = to_units(weights[i], r.spec);
-          r.low = units.amin(1, true);
-          r.high = units.amax(1, true);
+          if (r.spec.storage != Storage::none) {
+            const Range range = starting_range(weights[i].detach(), r.spec, work.control);
+            r.low = unit_column(range.low);
+            r.high = unit_column(range.high);
+          } else {
+            const at::Tensor units = to_units(weights[i], r.spec);
+            r.low = units.amin(1, true);
+            r.high = units.amax(1, true);
+          }
         }
         if (knobs_.clip) {
           r.low_share = at::sigmoid(logits[i].first);
@@ -177,7 +183,7 @@ MethodInfo omniquant_info() {
           .help = "Learns clipping, and scalings between norms and linears, on the block's output; starts from what earlier stages searched.",
           .source = "Shao et al. 2023, arXiv 2308.13137",
           .needs_calibration = true,
-          .contract = rounding(),
+          .contract = rounding({}, StorageUse::even),
           .knobs = {
               {"lwc", KnobType::boolean, true, 0, 0, {}, "", "learn clipping", "OmniQuant"},
               {"let", KnobType::boolean, false, 0, 0, {}, "", "learn scalings; its authors leave it off for weights only", "OmniQuant"},

@@ -32,7 +32,7 @@ MethodInfo owq_info() {
                   .help = "GPTQ that keeps the input columns most sensitive to rounding in float16; they count in bits per weight.",
                   .source = "Lee et al. 2023, arXiv 2306.02272",
                   .needs_calibration = true,
-                  .contract = rounding(),
+                  .contract = rounding({}, StorageUse::none),
                   .knobs = {{"share", KnobType::real, 0.01, 0, 0.5, {}, "", "share of each linear's input columns that is kept", "OWQ keeps 0.01 bit a weight's worth"}}};
   for (KnobInfo& knob : solver_knobs()) info.knobs.push_back(std::move(knob));
   return info;

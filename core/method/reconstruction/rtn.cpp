@@ -5,20 +5,26 @@ namespace {
 
 class Rtn final : public Method {
  public:
+  explicit Rtn(bool importance) : importance_(importance) {}
+  Statistics needs() const override { return importance_ ? static_cast<Statistics>(Statistic::sum_squares) : 0; }
+
   void apply(BlockWork& work) override {
     for (LinearWork& linear : work.linears) {
       if (!linear.spec) continue;
       work.begin(linear);
-      round_to_nearest(linear, work.control);
+      round_to_nearest(work, linear);
     }
   }
+
+ private:
+  bool importance_;
 };
 
 }  // namespace
 
-void round_to_nearest(LinearWork& linear, const Control& control) {
+void round_to_nearest(const BlockWork& work, LinearWork& linear) {
   linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
-                                  : quantize(linear.weight, *linear.spec, control);
+                                  : quantize(linear.weight, *linear.spec, work.control, {work.importance_of(linear), {}});
 }
 
 MethodInfo rtn_info() {
@@ -29,9 +35,11 @@ MethodInfo rtn_info() {
           .source = "LLM-QBench (arXiv 2405.06001), \"Naive\"",
           .needs_calibration = false,
           .contract = rounding(),
-          .knobs = {}};
+          .knobs = {
+              {"importance", KnobType::boolean, false, 0, 0, {}, "", "grids of storage types (q4_K, nvfp4 …) by the inputs' mean squares too, which takes calibration text", "llama.cpp's importance matrix"},
+          }};
 }
 
-std::unique_ptr<Method> make_rtn(const StageSpec&) { return std::make_unique<Rtn>(); }
+std::unique_ptr<Method> make_rtn(const StageSpec& stage) { return std::make_unique<Rtn>(knob<bool>(stage, "importance")); }
 
 }  // namespace qb

@@ -73,7 +73,7 @@ class SpQr final : public Method {
       if (const at::Tensor gram = work.gram_of(linear); gram.defined()) factor = gptq_factor(gram, options, spec.group_size);
       if (!factor) {
         linear.tell("no Gram matrix to work with: rounded to nearest");
-        round_to_nearest(linear, work.control);
+        round_to_nearest(work, linear);
         continue;
       }
       linear.quantized = solve(linear, *factor, work.control);
@@ -169,7 +169,7 @@ MethodInfo spqr_info() {
           .help = "GPTQ in small groups with quantized scales, and the weights that rounding would cost most kept in float16. Its authors use groups of 16.",
           .source = "Dettmers et al. 2023, arXiv 2306.03078",
           .needs_calibration = true,
-          .contract = rounding(Trace::grid),
+          .contract = rounding(Trace::grid, StorageUse::none),
           .knobs = {
               {"relative_threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
               {"simplified_outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},

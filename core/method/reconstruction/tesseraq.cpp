@@ -21,6 +21,7 @@ struct Knobs {
 struct SoftCodes {
   size_t index = 0;
   QuantSpec spec;
+  ScaleZero grid;                 // as it starts
   at::Tensor floor, scale, zero;  // units; zero undefined: symmetric
   at::Tensor v;                   // [units, elements], learned
   at::Tensor hard;                // bool: v has been decided
@@ -65,9 +66,9 @@ class TesseraQ final : public Method {
     s.spec = *linear.spec;
     s.out = linear.weight.size(0);
     s.in = linear.weight.size(1);
-    const ScaleZero grid = linear.range ? scale_zero(*linear.range, s.spec) : find_grid(linear.weight, s.spec);
-    s.scale = unit_column(grid.scale);
-    if (grid.zero.defined()) s.zero = unit_column(grid.zero);
+    s.grid = linear.range ? scale_zero(*linear.range, s.spec) : find_grid(linear.weight, s.spec);
+    s.scale = unit_column(s.grid.scale);
+    if (s.grid.zero.defined()) s.zero = unit_column(s.grid.zero);
     at::Tensor x = to_units(linear.weight, s.spec) / s.scale;
     if (s.zero.defined()) x = x + s.zero;
     s.floor = x.floor();
@@ -85,11 +86,12 @@ class TesseraQ final : public Method {
       std::vector<at::Tensor> codes, stretches;
       for (SoftCodes& s : soft) {
         codes.push_back(s.v);
-        stretches.push_back(s.stretch);
+        // Of a storage type only the grid that it started on can be held.
+        if (s.spec.storage == Storage::none) stretches.push_back(s.stretch);
       }
       std::vector<torch::optim::OptimizerParamGroup> groups;
       groups.emplace_back(codes, std::make_unique<torch::optim::AdamOptions>(knobs_.rate));
-      if (knobs_.scales) groups.emplace_back(stretches, std::make_unique<torch::optim::AdamOptions>(knobs_.scale_rate));
+      if (knobs_.scales && !stretches.empty()) groups.emplace_back(stretches, std::make_unique<torch::optim::AdamOptions>(knobs_.scale_rate));
       torch::optim::Adam optimizer(groups);
       for (int64_t step = 0; step < knobs_.iterations; ++step) {
         work.begin(work.linears[soft[static_cast<size_t>(step) % soft.size()].index]);
@@ -123,10 +125,15 @@ class TesseraQ final : public Method {
   static void finish(LinearWork& linear, const SoftCodes& s) {
     const at::NoGradGuard no_grad;
     const auto [qmin, qmax] = code_bounds(s.spec);
+    const at::Tensor codes = from_units((s.floor + s.decided).clamp(qmin, qmax).to(at::kChar), s.spec, s.out, s.in);
+    if (s.spec.storage != Storage::none) {
+      linear.quantized = QuantizedWeight{s.spec, codes, s.grid};
+      return;
+    }
     const at::Tensor scale = stored_scale(s.scale * 2 * at::sigmoid(s.stretch.detach()), s.spec.scale_type);
     ScaleZero grid{unit_grid(scale, s.spec, s.out, s.in), {}};
     if (s.zero.defined()) grid.zero = unit_grid(s.zero, s.spec, s.out, s.in);
-    linear.quantized = QuantizedWeight{s.spec, from_units((s.floor + s.decided).clamp(qmin, qmax).to(at::kChar), s.spec, s.out, s.in), grid};
+    linear.quantized = QuantizedWeight{s.spec, codes, grid};
   }
 
   Knobs knobs_;
@@ -141,7 +148,7 @@ MethodInfo tesseraq_info() {
           .help = "Learns the rounding direction of every weight on the block's output, deciding the surest first, and the scales; starts from searched ranges.",
           .source = "Li & Panda 2024, arXiv 2410.19103",
           .needs_calibration = true,
-          .contract = rounding(),
+          .contract = rounding({}, StorageUse::even),
           .knobs = {
               {"lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the roundings", "LLMC"},
               {"scale_lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},

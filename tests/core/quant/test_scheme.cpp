@@ -33,7 +33,7 @@ class TestScheme : public QObject {
   void every_enumerator_has_a_text() {
     for (int i = 0; i <= static_cast<int>(Granularity::head); ++i) QVERIFY(parse_granularity(to_text(static_cast<Granularity>(i))) == static_cast<Granularity>(i));
     for (int i = 0; i <= static_cast<int>(RangeMethod::hqq); ++i) QVERIFY(parse_range_method(to_text(static_cast<RangeMethod>(i))) == static_cast<RangeMethod>(i));
-    for (int i = 0; i <= static_cast<int>(ScaleType::bf16); ++i) QVERIFY(parse_scale_type(to_text(static_cast<ScaleType>(i))) == static_cast<ScaleType>(i));
+    for (int i = 0; i <= static_cast<int>(ScaleType::e4m3); ++i) QVERIFY(parse_scale_type(to_text(static_cast<ScaleType>(i))) == static_cast<ScaleType>(i));
     QVERIFY(!parse_granularity("groups"));
   }
 

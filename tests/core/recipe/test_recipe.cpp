@@ -39,6 +39,14 @@ std::string awkward(std::mt19937& random) {
 
 QuantSpec random_spec(std::mt19937& random, bool activations) {
   auto pick = [&](auto... values) { return std::vector{values...}[random() % sizeof...(values)]; };
+  if (!activations && random() % 4 == 0) {
+    QuantSpec stored = spec_of(storage_types()[random() % storage_types().size()].storage);
+    if (stored.storage == Storage::q4_1 && random() % 2) {
+      stored.range = RangeMethod::hqq;
+      stored.hqq_norm = 0.5;
+    }
+    return stored;
+  }
   QuantSpec spec;
   spec.type = *NumberType::parse(pick(std::string("int2"), std::string("int3"), std::string("int4"), std::string("int8"), std::string("e4m3"), std::string("e2m1")));
   const bool integer = spec.type.kind == NumberType::Kind::integer;
@@ -118,6 +126,17 @@ class TestRecipe : public QObject {
     }
   }
 
+  void a_storage_type_stands_alone() {
+    const Recipe recipe = parse_recipe("model: m\nscheme:\n  weights: {type: Q4_k, group_size: 32}\n  overrides:\n    - {match: \"*.down_proj\", weights: {type: q6_K}}\n", "r.yaml");
+    QVERIFY(recipe.scheme.weights == spec_of(Storage::q4_k));
+    QVERIFY(recipe.scheme.overrides.front().weights == spec_of(Storage::q6_k));
+    const std::string yaml = to_yaml(recipe);
+    QVERIFY2(yaml.find("type: q4_K\n") != std::string::npos && yaml.find("group_size") == std::string::npos, yaml.c_str());
+    Recipe other = recipe;
+    other.scheme.weights->group_size = 64;
+    QVERIFY_EXCEPTION_THROWN(validate(other), RecipeError);
+  }
+
   void the_hash_is_of_what_decides_the_result() {
     std::mt19937 random(3);
     for (int i = 0; i < 20; ++i) {
@@ -173,6 +192,13 @@ class TestRecipe : public QObject {
     row("hqq needs zero points", "model: m\nscheme:\n  weights: {type: int4, range: hqq}\n", 3, 25, "scheme.weights.range", "asymmetric");
     row("asymmetric float", "model: m\nscheme:\n  weights: {type: e4m3, symmetric: false, granularity: channel}\n", 3, 25, "scheme.weights.symmetric", "float");
     row("token weights", "model: m\nscheme:\n  weights: {type: int4, granularity: token}\n", 3, 25, "scheme.weights.granularity", "channel");
+    row("another group than the type's", "model: m\nscheme:\n  weights: {type: Q4_K, group_size: 64}\n", 3, 25, "scheme.weights.group_size", "q4_K has groups of 32, found 64");
+    row("another symmetry than the type's", "model: m\nscheme:\n  weights: {type: q4_0, symmetric: false}\n", 3, 25, "scheme.weights.symmetric", "q4_0 fixes it");
+    row("scales of another type", "model: m\nscheme:\n  weights: {type: nvfp4, scale_type: float16}\n", 3, 26, "scheme.weights.scale_type", "nvfp4 fixes it");
+    row("a search of another kind", "model: m\nscheme:\n  weights: {type: q4_K, range: hqq}\n", 3, 25, "scheme.weights.range", "q4_1");
+    row("steps of another search", "model: m\nscheme:\n  weights: {type: q4_K, mse_grid: 20}\n", 3, 25, "scheme.weights.mse_grid", "search of its own");
+    row("a storage type for activations", "model: m\nscheme:\n  activations: {type: q8_0}\n", 3, 17, "scheme.activations.type", "weights");
+    row("scales of a storage type alone", "model: m\nscheme:\n  weights: {type: int4, scale_type: e4m3}\n", 3, 25, "scheme.weights.scale_type", "nvfp4");
     row("bad pattern", "model: m\nscheme:\n  weights: {type: int4}\n  ignore:\n    - \"*.q_proj\"\n    - \"re:(\"\n", 6, 7, "scheme.ignore[1]", "regular expression");
     row("an empty file", "", 0, 0, "", "empty");
     row("a comment only", "# nothing\n", 0, 0, "", "empty");
