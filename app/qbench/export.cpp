@@ -12,7 +12,7 @@ namespace cli {
 namespace {
 
 struct Arguments {
-  std::string source, format, engine, output, workspace = "qbench-workspace";
+  std::string source, format, engine, output, embeddings, workspace = "qbench-workspace";
   double shard_gb = 5;
   bool check = false;
 };
@@ -37,7 +37,7 @@ int export_run(const Arguments& a, const Options& options) {
     return usage;
   }
   const auto folder = run_folder(a.source, a.workspace);
-  qb::ExportOptions wanted{a.format, a.engine, a.output, static_cast<uint64_t>(a.shard_gb * 1e9), {}};
+  qb::ExportOptions wanted{a.format, a.engine, a.output, static_cast<uint64_t>(a.shard_gb * 1e9), {}, a.embeddings};
   qb::QuantizedModel model;
   if (std::filesystem::exists(folder / "recipe.yaml")) {
     const qb::FinishedRun run = qb::open_run(folder);
@@ -49,9 +49,9 @@ int export_run(const Arguments& a, const Options& options) {
   const auto against = qb::export_obstacles(model, a.format, a.engine);
   if (a.check) {
     if (options.json)
-      std::cout << nlohmann::json{{"obstacles", against}, {"bytes", against.empty() ? nlohmann::json(qb::export_bytes(model, a.format)) : nlohmann::json()}}.dump(2) << '\n';
+      std::cout << nlohmann::json{{"obstacles", against}, {"bytes", against.empty() ? nlohmann::json(qb::export_bytes(model, a.format, a.embeddings)) : nlohmann::json()}}.dump(2) << '\n';
     else if (against.empty())
-      std::cout << fmt::format("can be exported, {}\n", bytes_text(static_cast<double>(qb::export_bytes(model, a.format))));
+      std::cout << fmt::format("can be exported, {}\n", bytes_text(static_cast<double>(qb::export_bytes(model, a.format, a.embeddings))));
     for (const std::string& one : options.json ? std::vector<std::string>{} : against) std::cout << one << '\n';
     return against.empty() ? ok : input;
   }
@@ -105,7 +105,8 @@ void add_export(CLI::App& app, const Options& options, Action& action) {
   command->add_option("run", a->source, "Run: its folder, id or name; or a quantized checkpoint's folder")->required();
   command->add_option("--format,-f", a->format, "What to write")->required()->check(CLI::IsMember(formats));
   command->add_option("--engine,-e", a->engine, "Engine that shall load it: what it does not take is said before anything is written")->check(CLI::IsMember(engines));
-  command->add_option("--output,-o", a->output, "Folder to make");
+  command->add_option("--output,-o", a->output, "Folder to make; for gguf a file");
+  command->add_option("--embeddings", a->embeddings, "GGUF: type of embedding and head, q6_K for example, or a mix such as Q4_K_M [the model's own]");
   command->add_option("--workspace,-w", a->workspace, "Folder that keeps the runs")->capture_default_str();
   command->add_option("--shard-gb", a->shard_gb, "Largest file, GB")->check(CLI::Range(0.001, 1e6))->capture_default_str();
   command->add_flag("--check", a->check, "Only say whether it can be written and how large it would be");

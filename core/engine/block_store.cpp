@@ -1,6 +1,7 @@
 #include "core/engine/block_store.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -19,8 +20,9 @@ namespace {
 
 constexpr const char *kCodes = ".codes", *kScale = ".scale", *kZero = ".zero", *kLayout = ".layout", *kWeight = ".weight";
 constexpr const char *kColumns = ".columns", *kColumnValues = ".column_values", *kOutliers = ".outliers", *kOutlierValues = ".outlier_values";
+constexpr const char *kMinimum = ".minimum", *kSuper = ".super", *kSuperMinimum = ".super_minimum";  // of storage types, from which zero points follow
 constexpr const char *kInputScale = ".input_scale", *kOutputScale = ".output_scale";  // what scalings did to the linear's coordinates
-constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues, kInputScale, kOutputScale};
+constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues, kMinimum, kSuper, kSuperMinimum, kInputScale, kOutputScale};
 constexpr int64_t kLayoutFields = 11;
 constexpr const char* kMetadata = "qbench";
 constexpr int kSchema = 2;
@@ -150,7 +152,10 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
       const QuantizedWeight& q = *linear.quantized;
       add(name + kCodes, pack_codes(q.codes, q.spec.type));
       add(name + kScale, q.grid.scale);
-      if (q.grid.zero.defined()) add(name + kZero, q.grid.zero);
+      if (q.grid.zero.defined() && q.spec.storage == Storage::none) add(name + kZero, q.grid.zero);
+      if (q.grid.minimum.defined()) add(name + kMinimum, q.grid.minimum);
+      if (q.grid.super.defined()) add(name + kSuper, q.grid.super);
+      if (q.grid.super_minimum.defined()) add(name + kSuperMinimum, q.grid.super_minimum);
       if (q.columns.defined()) {
         add(name + kColumns, q.columns);
         add(name + kColumnValues, q.column_values.to(at::kHalf));
@@ -194,7 +199,7 @@ BlockFile::BlockFile(const std::filesystem::path& path, const Scheme* older) : p
     const std::string what = place(path, weight);
     for (const char* part : {kCodes, kScale})
       if (!stored_->contains(weight + part)) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing", path.string(), weight, part));
-    if (linear.weights.symmetric == stored_->contains(weight + kZero))
+    if (linear.weights.storage == Storage::none && linear.weights.symmetric == stored_->contains(weight + kZero))
       throw InputError(fmt::format("{}: described as {}, but zero points are {}", what, describe(linear.weights), linear.weights.symmetric ? "there" : "missing"));
     if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty()) throw InputError(fmt::format("{}: {}", what, problem));
     linear.module = weight.ends_with(kWeight) ? weight.substr(0, weight.size() - std::string_view(kWeight).size()) : weight;
@@ -223,11 +228,29 @@ ScaleZero BlockFile::read_grid(const std::string& weight) const {
   const auto it = linears_.find(weight);
   if (it == linears_.end()) throw InputError(fmt::format("{}: is not in codes", place(path_, weight)));
   const QuantizedLinear& linear = it->second;
-  ScaleZero grid{stored_->read(weight + kScale), linear.weights.symmetric ? at::Tensor() : stored_->read(weight + kZero)};
+  const bool storage = linear.weights.storage != Storage::none;
+  ScaleZero grid{stored_->read(weight + kScale), linear.weights.symmetric || storage ? at::Tensor() : stored_->read(weight + kZero)};
   const auto units = unit_shape(linear.weights, linear.out_features, linear.in_features);
   for (const at::Tensor& part : {grid.scale, grid.zero})
     if (part.defined() && (part.scalar_type() != at::kFloat || part.sizes() != at::IntArrayRef{units.first, units.second}))
       throw InputError(fmt::format("{}: scales or zero points are not float32 [{}, {}]", place(path_, weight), units.first, units.second));
+  if (!storage) return grid;
+  const StorageInfo& info = info_of(linear.weights.storage);
+  auto part = [&](const char* name, at::IntArrayRef shape) {
+    if (!stored_->contains(weight + name)) throw InputError(fmt::format("{}: tensor \"{}{}\" is missing", path_.string(), weight, name));
+    const at::Tensor found = stored_->read(weight + name);
+    if (found.scalar_type() != at::kFloat || found.sizes() != shape)
+      throw InputError(fmt::format("{}: \"{}\" is not float32 [{}]", place(path_, weight), name, fmt::join(shape, ", ")));
+    return found;
+  };
+  if (info.minimum) grid.minimum = part(kMinimum, {units.first, units.second});
+  if (info.super > 0) {
+    grid.super = part(kSuper, {linear.out_features, linear.in_features / info.super});
+    if (info.minimum) grid.super_minimum = part(kSuperMinimum, {linear.out_features, linear.in_features / info.super});
+  } else if (info.storage == Storage::nvfp4) {
+    grid.super = part(kSuper, {1, 1});
+  }
+  derive_zero(grid, linear.weights);
   return grid;
 }
 

@@ -20,6 +20,7 @@ struct ExportOptions {
   std::filesystem::path output;         // a folder, or for GGUF a file, that is not there yet
   uint64_t shard_bytes = 5'000'000'000;
   ModelCard card;
+  std::string embeddings = {};          // GGUF: type of embedding and head ("q6_K"; "Q4_K_M": as that mix has them); empty: the model's own
 };
 
 struct ExportResult {
@@ -34,7 +35,7 @@ struct ExportResult {
 // Sentences that stand against an export; empty: none.
 std::vector<std::string> export_obstacles(const QuantizedModel& model, const std::string& format, const std::string& engine);
 // Bytes that an export takes on disk, before it is written.
-uint64_t export_bytes(const QuantizedModel& model, const std::string& format);
+uint64_t export_bytes(const QuantizedModel& model, const std::string& format, const std::string& embeddings = {});
 
 // Writes the checkpoint under a temporary name beside the output, reads it back, compares it with the model, and renames it.
 // Cancelled, killed or failing it leaves nothing under the output's name. Throws InputError (an obstacle, an output that is there),

@@ -6,6 +6,7 @@
 #include "core/base/files.h"
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
+#include "core/exporting/gguf_checkpoint.h"
 #include "core/format/safetensors.h"
 #include "core/model/canonical_source.h"
 #include "core/model/model_files.h"
@@ -94,7 +95,7 @@ bool is_coded_checkpoint(const std::filesystem::path& path) {
 
 QuantizedModel open_checkpoint(const std::filesystem::path& path) {
   const ModelFiles files = locate_model(path);
-  if (files.gguf) throw InputError(fmt::format("{}: expected a Hugging Face folder whose weights are in codes", path.string()));
+  if (files.gguf) return open_gguf_checkpoint(path);
   const auto config = quantization_config(files);
   const std::string origin = files.config.string();
   if (!config.is_object()) throw InputError(fmt::format("{}: no \"quantization_config\": the weights are numbers, open it as a model", origin));

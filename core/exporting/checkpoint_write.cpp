@@ -13,6 +13,7 @@
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
 #include "core/exporting/formats.h"
+#include "core/exporting/gguf_checkpoint.h"
 #include "core/model/canonical_source.h"
 #include "core/model/model_files.h"
 
@@ -348,10 +349,13 @@ std::vector<std::string> export_obstacles(const QuantizedModel& model, const std
         linears.push_back(scheme_of(*it->second, info, block.index));
       else
         floats.push_back({without_weight(info.tensor), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index});
-  return obstacles(format, engine, linears, floats);
+  auto all = obstacles(format, engine, linears, floats);
+  if (all.empty() && format.name == "gguf") all = gguf_obstacles(model);
+  return all;
 }
 
 std::string checkpoint_difference(const QuantizedModel& model, const fs::path& folder, const Control& control) {
+  if (fs::is_regular_file(folder)) return gguf_difference(model, folder, control);
   const TensorSourcePtr numbers = is_coded_checkpoint(folder) ? overlay(model.model->source, model.changed) : dequantized(model);
   return compare(model, folder, nullptr, numbers, control, [&](double fraction) {
     Progress p;
@@ -361,23 +365,27 @@ std::string checkpoint_difference(const QuantizedModel& model, const fs::path& f
   });
 }
 
-uint64_t export_bytes(const QuantizedModel& model, const std::string& format) {
+uint64_t export_bytes(const QuantizedModel& model, const std::string& format, const std::string& embeddings) {
+  if (format == "gguf") return gguf_bytes(model, embeddings);
   require_folder(model);
   return Planner(model, require_format(format)).plan().bytes;
 }
 
 ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
   const FormatInfo& format = require_format(options.format);
-  require_folder(model);
+  if (format.name != "gguf") require_folder(model);
   if (const auto against = export_obstacles(model, options.format, options.engine); !against.empty()) {
     std::string all;
     for (const std::string& one : against) all += (all.empty() ? "" : "\n") + one;
     throw InputError(all);
   }
   std::error_code error;
-  if (options.output.empty()) throw InputError("no output folder was named");
-  if (fs::exists(options.output, error) && (!fs::is_directory(options.output, error) || !fs::is_empty(options.output, error)))
-    throw InputError(fmt::format("{}: is there already; name a folder that is not", options.output.string()));
+  if (options.output.empty()) throw InputError("no output was named");
+  const bool folder = format.name != "gguf";
+  if (fs::exists(options.output, error) && (!folder || !fs::is_directory(options.output, error) || !fs::is_empty(options.output, error)))
+    throw InputError(fmt::format("{}: is there already; name a {} that is not", options.output.string(), folder ? "folder" : "file"));
+  if (!options.embeddings.empty() && folder) throw InputError(fmt::format("embeddings: {} keeps embedding and head as the model has them; only gguf has types for them", format.title));
+  if (!folder) return export_gguf(model, options, control);
   const auto start = Clock::now();
   const Plan plan = Planner(model, format).plan();
   ExportResult result;

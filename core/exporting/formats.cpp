@@ -19,7 +19,7 @@ std::vector<std::string> mismatches(const SchemeRule& rule, const StoredScheme& 
   std::vector<std::string> all;
   const QuantSpec& spec = linear.weights;
   const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
-  if (!has(rule.types, spec.type.text())) all.push_back(fmt::format("type {}", fmt::join(rule.types, " or ")));
+  if (!has(rule.types, type_text(spec))) all.push_back(fmt::format("type {}", fmt::join(rule.types, " or ")));
   const bool symmetric = spec.symmetric || spec.type.kind == NumberType::Kind::floating;
   if (symmetric ? !rule.symmetric : !rule.asymmetric) all.push_back(symmetric ? "symmetric: false" : "symmetric: true");
   if (!has(rule.granularities, spec.granularity)) {
@@ -76,7 +76,8 @@ const std::vector<FormatInfo>& export_formats() {
        {{{"int2", "int3", "int4", "int5", "int6", "int7", "int8"}, true, true, {channel, group}},
         {{"int4", "int8"}, true, true, {channel, group}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
         {{"int8"}, true, false, {tensor}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
-        {{"e4m3"}, true, false, {tensor, channel, block}, {}, {"", "e4m3 token", "e4m3 group 128"}}},
+        {{"e4m3"}, true, false, {tensor, channel, block}, {}, {"", "e4m3 token", "e4m3 group 128"}},
+        {{"nvfp4", "mxfp4", "mxfp8"}, true, false, {group}}},
        {ScaleType::f32, ScaleType::f16, ScaleType::bf16}},
       {"gptq", "GPTQ", "Hugging Face folder in AutoGPTQ's first layout (zero points less one)", true,
        {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, false, {channel, group}, {}, {""}, 32, 4}},
@@ -88,6 +89,10 @@ const std::vector<FormatInfo>& export_formats() {
       {"awq", "AWQ", "Hugging Face folder in AutoAWQ's gemm layout", true,
        {{{"int4"}, false, true, {channel, group}, {}, {""}, 1, 8}},
        {ScaleType::f16}, false, true},
+      {"gguf", "GGUF", "one file in the format of llama.cpp, with tokenizer and metadata", true,
+       {{{"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "iq4_nl", "mxfp4"}, true, true, {group}},
+        {{"int4", "int5", "int8"}, true, false, {group}, {32, 64, 96, 128, 160, 192, 224, 256, 512, 1024}}},
+       {ScaleType::f16}},
       {"dequantized", "Hugging Face, dequantized", "Hugging Face folder with the quantized weights as numbers in the model's own type", false, {}, {}, true},
       {"transformed", "Hugging Face, transformed", "Hugging Face folder with the float weights as rotations and scalings left them, for an engine's own quantization", false, {}, {}, true},
   };
@@ -117,6 +122,11 @@ const std::vector<EngineInfo>& export_engines() {
         {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}, {"transformed", {}}}},
       {"gptqmodel", "GPTQModel", "7.7", "2026-10", "tried here", "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('{}')\"", false,
        {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}}},
+      {"llama.cpp", "llama.cpp", "b11549", "2026-10", "tried here", "llama-server -m {}", false,
+       {{"gguf", {}, "activations are rounded to int8 for each block of 32 where it computes on a CPU"}}},
+      {"ollama", "Ollama", "0.9", "2026-10", "read in its documentation", "echo FROM {} > Modelfile && ollama create quantized", false, {{"gguf", {}}}},
+      {"openvino", "OpenVINO GenAI", "2026.4", "2026-10", "tried here", "python -c \"import openvino_genai; openvino_genai.LLMPipeline('{}', 'CPU')\"", false,
+       {{"gguf", {{{"q4_0", "q8_0", "q6_K"}, true, false, {group}}, {{"int4", "int8"}, true, false, {group}}}, "q4_1 and q4_K load there with other values"}}},
       {"sglang", "SGLang", "0.5", "2026-10", "read in its documentation", "python -m sglang.launch_server --model-path {}", true,
        {{"compressed-tensors",
          {{{"int4"}, true, false, {channel, group}, {32, 64, 128}}, {{"int8"}, true, false, {channel, group}, {32, 64, 128}},
@@ -183,14 +193,15 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
       complain(linear, fmt::format("{} cannot hold {}; nearest that it can: {}", format.title, scheme_text(linear), need));
       continue;
     }
-    if (std::find(format.scale_types.begin(), format.scale_types.end(), linear.weights.scale_type) == format.scale_types.end()) {
+    const bool storage = linear.weights.storage != Storage::none;  // which says all about its scales
+    if (!storage && std::find(format.scale_types.begin(), format.scale_types.end(), linear.weights.scale_type) == format.scale_types.end()) {
       std::vector<std::string> types;
       for (ScaleType type : format.scale_types) types.push_back(to_text(type));
       complain(linear, fmt::format("{} stores scales as {}, not {}; nearest that it can: scale_type {}", format.title, fmt::join(types, " or "), to_text(linear.weights.scale_type), types.front()));
     }
     if (format.uniform && linear.weights != linears.front().weights)
       complain(linear, fmt::format("{} has one scheme for all linears, but it has {} and {} has {}", format.title, describe(linear.weights), linears.front().module, describe(linears.front().weights)));
-    if (!linear.weights.symmetric && !linear.weights.round_zero_point && !format.float_zero_point)
+    if (!storage && !linear.weights.symmetric && !linear.weights.round_zero_point && !format.float_zero_point)
       complain(linear, fmt::format("{} stores zero points as codes, not as floats; nearest that it can: round_zero_point: true", format.title));
     if (takes && !takes->schemes.empty())
       if (const std::string need = nearest(takes->schemes, linear); !need.empty())

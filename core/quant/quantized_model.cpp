@@ -75,6 +75,8 @@ TensorSourcePtr transformed(const QuantizedModel& model) {
 std::string difference(const QuantizedWeight& a, const QuantizedWeight& b) {
   if (meaning_of(a.spec) != meaning_of(b.spec)) return fmt::format("{} and {}", describe(a.spec), describe(b.spec));
   for (const auto& [left, right, what] : {std::tuple{&a.codes, &b.codes, "codes"}, {&a.grid.scale, &b.grid.scale, "scales"}, {&a.grid.zero, &b.grid.zero, "zero points"},
+                                          {&a.grid.minimum, &b.grid.minimum, "minimums"}, {&a.grid.super, &b.grid.super, "scales of super-blocks"},
+                                          {&a.grid.super_minimum, &b.grid.super_minimum, "minimums of super-blocks"},
                                           {&a.columns, &b.columns, "kept columns"}, {&a.column_values, &b.column_values, "kept columns' values"},
                                           {&a.outliers, &b.outliers, "outliers"}, {&a.outlier_values, &b.outlier_values, "outliers' values"}})
     if (const std::string found = unequal(*left, *right, what); !found.empty()) return found;

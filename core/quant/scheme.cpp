@@ -169,6 +169,7 @@ std::string describe(const Scheme& scheme) {
     return type.kind == NumberType::Kind::integer ? std::to_string(type.bits) : type.text();
   };
   if (!scheme.weights && !scheme.activations) return "float";
+  if (!scheme.mix.empty()) return scheme.mix + (scheme.activations ? " A" + short_type(scheme.activations->type) : "");
   if (scheme.weights && scheme.weights->storage != Storage::none)
     return describe(*scheme.weights) + (scheme.activations ? " A" + short_type(scheme.activations->type) : "");
   std::string text = scheme.weights ? "W" + short_type(scheme.weights->type) : "W16";

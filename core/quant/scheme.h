@@ -78,6 +78,7 @@ struct Scheme {
   std::optional<QuantSpec> activations;
   std::vector<std::string> ignore;          // patterns kept in float; lm_head and embeddings are never quantized in blocks
   std::vector<SchemeOverride> overrides;    // first match wins
+  std::string mix;                          // of mix_names(): weights are its first type, and with_mix() adds the others; empty: none
   // For a full module name such as "model.layers.3.mlp.down_proj"; nullopt: stays float.
   std::optional<QuantSpec> weights_of(const std::string& module) const;
   std::optional<QuantSpec> activations_of(const std::string& module) const;

@@ -50,6 +50,7 @@ class Keys {
 }  // namespace
 
 QuantSpec meaning_of(const QuantSpec& spec) {
+  if (spec.storage != Storage::none) return spec_of(spec.storage);
   const bool integer = spec.type.kind == NumberType::Kind::integer;
   QuantSpec meaning;
   meaning.type = spec.type;
@@ -66,6 +67,7 @@ QuantSpec meaning_of(const QuantSpec& spec) {
 
 std::string stored_spec(const QuantSpec& given) {
   const QuantSpec spec = meaning_of(given);
+  if (spec.storage != Storage::none) return nlohmann::ordered_json{{"storage", info_of(spec.storage).name}}.dump();
   nlohmann::ordered_json json = {{"type", spec.type.text()}, {"symmetric", spec.symmetric}, {"granularity", to_text(spec.granularity)}};
   if (spec.granularity == Granularity::group) json["group_size"] = spec.group_size;
   if (spec.granularity == Granularity::block) json["block_rows"] = spec.block_rows, json["block_cols"] = spec.block_cols;
@@ -80,6 +82,12 @@ QuantSpec parse_stored_spec(const std::string& text, const std::string& what) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_discarded()) throw InputError(fmt::format("{}: is not valid JSON", what));
   Keys keys(json, what);
+  if (keys.has("storage")) {
+    const auto storage = parse_storage(keys.text("storage"));
+    if (!storage) keys.fail("storage", "a storage type such as q4_K");
+    keys.require_all_read();
+    return spec_of(*storage);
+  }
   QuantSpec spec;
   if (const auto type = NumberType::parse(keys.text("type"))) spec.type = *type; else keys.fail("type", "int1 to int8 or a float eXmY");
   spec.symmetric = keys.boolean("symmetric");

@@ -6,7 +6,7 @@
 namespace qb {
 
 // What stored numbers mean, as one JSON object: {"type":"int4","symmetric":false,"granularity":"group","group_size":64,"zero_point":"code",
-// "scale_type":"float16"}. How the numbers were found (ranges, searches) is not in it.
+// "scale_type":"float16"}, or {"storage":"q4_K"}. How the numbers were found (ranges, searches) is not in it.
 std::string stored_spec(const QuantSpec& spec);
 // Throws InputError naming `what`, the key, what was found and what was expected.
 QuantSpec parse_stored_spec(const std::string& json, const std::string& what);

@@ -7,6 +7,7 @@
 #include "core/base/files.h"
 #include "core/method/contracts.h"
 #include "core/recipe/recipe_read.h"
+#include "core/quant/mixes.h"
 
 namespace qb {
 namespace {
@@ -71,7 +72,9 @@ void emit(YAML::Emitter& out, const CorpusSpec& corpus) {
 
 void emit(YAML::Emitter& out, const Scheme& scheme) {
   out << YAML::BeginMap;
-  if (scheme.weights) {
+  if (!scheme.mix.empty()) {
+    out << YAML::Key << "mix" << YAML::Value << scheme.mix;
+  } else if (scheme.weights) {
     out << YAML::Key << "weights" << YAML::Value;
     emit(out, *scheme.weights, false);
   }
@@ -181,6 +184,10 @@ std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
 void check_consistency(const Recipe& recipe) {
   if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
   if (!recipe.scheme.weights && !recipe.scheme.activations && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights or activations");
+  if (!recipe.scheme.mix.empty()) {
+    if (!is_mix(recipe.scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), recipe.scheme.mix));
+    if (recipe.scheme.weights != spec_of(first_type(recipe.scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", recipe.scheme.mix));
+  }
   if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
   if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
   for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i)

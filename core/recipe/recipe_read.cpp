@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/quant/mixes.h"
 
 namespace qb {
 namespace {
@@ -200,7 +201,13 @@ void walk(const YAML::Node& node, const std::string& key, std::map<std::string, 
 
 Scheme read_scheme(YamlMap map) {
   Scheme scheme;
-  scheme.weights = read_optional_spec(map, "weights", false);
+  if (const auto mix = map.text("mix")) {
+    if (!is_mix(*mix)) map.fail("mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), *mix));
+    if (map.has("weights")) map.fail("weights", fmt::format("mix {} says which types weights have: leave it out, or leave out mix", mix_name(*mix)));
+    scheme.mix = mix_name(*mix);
+    scheme.weights = spec_of(first_type(*mix));
+  }
+  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", false);
   scheme.activations = read_optional_spec(map, "activations", true);
   const auto ignore = map.list("ignore");
   for (size_t i = 0; i < ignore.size(); ++i) {

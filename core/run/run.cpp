@@ -197,6 +197,7 @@ class RecipeRun {
     log_(fmt::format("model {} ({} blocks, {} parameters), {} calibration tokens", info.name, info.blocks.size(), info.parameters,
                      report_.calibration_tokens));
     job_ = make_job(recipe_, inputs_, options_, folder_);
+    recipe_.scheme = job_.scheme;  // with a mix's types
     job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
     if (const fs::path cache = statistics_cache_path(workspace_.folder()); options_.statistics_cache_bytes != 0) {
       job_.statistics_folder = cache;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/base/error.h"
+#include "core/quant/mixes.h"
 #include "core/text/tokenizer.h"
 
 namespace qb {
@@ -50,7 +51,7 @@ EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptio
   EngineJob job;
   job.model = inputs.model;
   job.calibration = inputs.calibration;
-  job.scheme = recipe.scheme;
+  job.scheme = recipe.scheme.mix.empty() ? recipe.scheme : with_mix(recipe.scheme, recipe.scheme.mix, inputs.model->architecture);
   job.pipeline = recipe.pipeline;
   job.dtype = recipe.dtype == "float32" ? at::kFloat : at::kBFloat16;
   try {

@@ -50,7 +50,7 @@ pipeline: [{options.pipeline}]
     [run] = qbench("run", recipe, "-w", folder / "workspace", "-q", "--json")
     out = folder / f"{mix}-ours.gguf"
     out.unlink(missing_ok=True)
-    qbench("export", folder / "workspace/runs" / run["id"], "-f", "gguf", "-o", out, "--embeddings", "mix", "--json")
+    qbench("export", folder / "workspace/runs" / run["id"], "-f", "gguf", "-o", out, "--embeddings", mix, "--json")
     return out, run["quantize_seconds"], run["peak_rss_bytes"] / 1e9
 
 

@@ -65,7 +65,7 @@ class TestExporting : public QObject {
     for (const FormatInfo& format : export_formats()) {
       const fs::path folder = root_ / format.name;
       if (!export_obstacles(quantized_, format.name, "").empty()) continue;
-      const ExportResult result = export_checkpoint(quantized_, {format.name, "", folder, 5'000'000'000, {}}, {});
+      const ExportResult result = export_checkpoint(quantized_, {format.name, "", folder, 5'000'000'000, {}, {}}, {});
       QVERIFY(result.bytes > 0 && result.write_seconds > 0);
       QCOMPARE(export_bytes(quantized_, format.name), result.bytes);
       if (format.name != "transformed") QCOMPARE(QString::fromStdString(checkpoint_difference(quantized_, folder, {})), QString());
@@ -80,7 +80,7 @@ class TestExporting : public QObject {
       const Control control{stop.get_token(), nullptr, [&](const Progress& p) {
                               if (p.fraction >= at) stop.request_stop();
                             }};
-      QVERIFY_THROWS_EXCEPTION(Cancelled, export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}}, control));
+      QVERIFY_THROWS_EXCEPTION(Cancelled, export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}, {}}, control));
       QVERIFY(nothing_left(folder));
     }
   }
@@ -93,7 +93,7 @@ class TestExporting : public QObject {
                               if (p.fraction > 0.3) std::raise(SIGKILL);
                             }};
       at::set_num_threads(1);  // a forked child has no other thread
-      export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}}, control);
+      export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}, {}}, control);
       ::_exit(0);
     }
     int status = 0;
@@ -101,7 +101,7 @@ class TestExporting : public QObject {
     QVERIFY(WIFSIGNALED(status));
     QVERIFY(!fs::exists(folder));
     QVERIFY(fs::exists(root_ / ".killed.partial"));
-    export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}}, {});
+    export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}, {}}, {});
     QVERIFY(fs::exists(folder / "config.json") && !fs::exists(root_ / ".killed.partial"));
   }
 
@@ -112,7 +112,7 @@ class TestExporting : public QObject {
     rlimit small = before;
     small.rlim_cur = 20000;
     QCOMPARE(::setrlimit(RLIMIT_FSIZE, &small), 0);
-    const std::string said = message_of<ResourceError>([&] { export_checkpoint(quantized_, {"compressed-tensors", "", folder, 5'000'000'000, {}}, {}); });
+    const std::string said = message_of<ResourceError>([&] { export_checkpoint(quantized_, {"compressed-tensors", "", folder, 5'000'000'000, {}, {}}, {}); });
     ::setrlimit(RLIMIT_FSIZE, &before);
     QVERIFY2(holds(said, "model.safetensors"), said.c_str());
     QVERIFY(nothing_left(folder));
@@ -121,16 +121,16 @@ class TestExporting : public QObject {
   void what_is_there_is_not_written_over() {
     const fs::path folder = root_ / "there";
     fs::create_directories(folder / "inside");
-    QVERIFY(holds(message_of<InputError>([&] { export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}}, {}); }), "is there already"));
+    QVERIFY(holds(message_of<InputError>([&] { export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}, {}}, {}); }), "is there already"));
     fs::remove(folder / "inside");
-    export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}}, {});  // an empty folder is as good as none
-    QVERIFY(holds(message_of<InputError>([&] { export_checkpoint(quantized_, {"gguff", "", folder, 5'000'000'000, {}}, {}); }), "known are compressed-tensors"));
+    export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}, {}}, {});  // an empty folder is as good as none
+    QVERIFY(holds(message_of<InputError>([&] { export_checkpoint(quantized_, {"gguff", "", folder, 5'000'000'000, {}, {}}, {}); }), "known are compressed-tensors"));
     QVERIFY(holds(message_of<InputError>([&] { export_obstacles(quantized_, "gptq", "tensorrt"); }), "known are vllm"));
   }
 
   void damaged_checkpoints_are_errors_that_name_file_and_tensor() {
     const fs::path folder = root_ / "damaged";
-    export_checkpoint(quantized_, {"compressed-tensors", "", folder, 5'000'000'000, {}}, {});
+    export_checkpoint(quantized_, {"compressed-tensors", "", folder, 5'000'000'000, {}, {}}, {});
     const auto stored = open_safetensors(folder);
     std::vector<std::pair<std::string, at::Tensor>> tensors;
     for (const TensorInfo& info : stored->tensors()) tensors.emplace_back(info.name, stored->read(info.name).clone());

@@ -104,7 +104,7 @@ class TestStorage : public QObject {
   }
 
   void a_row_that_blocks_do_not_divide_is_told_what_llama_cpp_takes() {
-    for (const auto& [storage, fallback] : {std::pair{Storage::q2_k, "q4_0"}, {Storage::q3_k, "q4_0"}, {Storage::q4_k, "q5_0"}, {Storage::q5_k, "q5_1"}, {Storage::q6_k, "q8_0"}}) {
+    for (const auto& [storage, fallback] : {std::pair{Storage::q2_k, "iq4_nl"}, {Storage::q3_k, "iq4_nl"}, {Storage::q4_k, "q5_0"}, {Storage::q5_k, "q5_1"}, {Storage::q6_k, "q8_0"}}) {
       QVERIFY(misfit(spec_of(storage), 8, 512).empty());
       const std::string text = misfit(spec_of(storage), 8, 576);
       QVERIFY2(text.find(fallback) != std::string::npos && text.find("256") != std::string::npos && text.find("576") != std::string::npos, text.c_str());

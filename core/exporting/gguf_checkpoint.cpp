@@ -1,0 +1,341 @@
+#include "core/exporting/gguf_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <unordered_map>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/exporting/codec.h"
+#include "core/exporting/formats.h"
+#include "core/exporting/ggml_grid.h"
+#include "core/format/gguf_write.h"
+#include "core/model/canonical_source.h"
+#include "core/model/gguf_export.h"
+#include "core/quant/mixes.h"
+#include "core/quant/stored_spec.h"
+
+namespace qb {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+const std::string kWeight = ".weight";
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// general.file_type of a file whose matrices are mostly of one type (llama.cpp's llama_ftype).
+int64_t file_type(DType type) {
+  switch (type) {
+    case DType::f32: return 0;
+    case DType::f16: return 1;
+    case DType::q4_0: return 2;
+    case DType::q4_1: return 3;
+    case DType::q8_0: return 7;
+    case DType::q5_0: return 8;
+    case DType::q5_1: return 9;
+    case DType::q2_k: return 10;
+    case DType::q3_k: return 12;  // Q3_K_M
+    case DType::q4_k: return 15;  // Q4_K_M
+    case DType::q5_k: return 17;  // Q5_K_M
+    case DType::q6_k: return 18;
+    case DType::iq4_nl: return 25;
+    case DType::bf16: return 32;
+    case DType::mxfp4: return 38;
+    default: return 1024;  // guessed by who reads
+  }
+}
+
+class Planner {
+ public:
+  explicit Planner(const QuantizedModel& model, const std::string& embeddings) : model_(model), plan_(plan_gguf(*model.model)), numbers_(overlay(model.model->source, model.changed)) {
+    for (const QuantizedLinear& linear : model.linears) coded_.emplace(linear.module + kWeight, &linear);
+    if (!embeddings.empty()) {
+      const Architecture& a = model.model->architecture;
+      const auto type = [&](bool head) {
+        const auto storage = is_mix(embeddings) ? std::optional(head ? head_type(embeddings, a) : embedding_type(embeddings, a)) : parse_storage(embeddings);
+        const auto found = storage ? ggml_type(spec_of(*storage)) : std::nullopt;
+        if (!found) throw InputError(fmt::format("embeddings: \"{}\" is no type that GGUF has; expected q8_0, q6_K … or a mix such as Q4_K_M", embeddings));
+        return found;
+      };
+      head_ = type(true);
+      embeddings_ = type(false);
+    }
+    std::map<DType, int64_t> elements;
+    for (const GgufTensor& tensor : plan_.tensors) {
+      TensorInfo info;
+      info.name = tensor.name;
+      info.shape = tensor.shape;
+      info.dtype = type_of(tensor);
+      if (tensor.shape.back() % block_elements(info.dtype) != 0) info.dtype = number_type();  // an embedding that blocks do not divide
+      if (tensor.role == GgufRole::linear) elements[info.dtype] += info.elements();
+      bytes_ += static_cast<uint64_t>(info.elements() / block_elements(info.dtype) * block_bytes(info.dtype));
+      infos_.push_back(std::move(info));
+    }
+    DType most = number_type();
+    int64_t count = 0;
+    for (const auto& [type, n] : elements)
+      if (n > count) most = type, count = n;
+    plan_.metadata.u32("general.file_type", file_type(most));
+    plan_.metadata.u32("general.quantization_version", 2);
+  }
+
+  const GgufPlan& plan() const { return plan_; }
+  const std::vector<TensorInfo>& infos() const { return infos_; }
+  uint64_t bytes() const { return bytes_; }
+
+  // The linear in codes that all parts are of, or nullptr.
+  const QuantizedLinear* coded(const GgufTensor& tensor) const {
+    const QuantizedLinear* first = nullptr;
+    for (const GgufPart& part : tensor.parts) {
+      const auto it = coded_.find(part.source);
+      if (it == coded_.end()) {
+        if (first) return nullptr;
+        continue;
+      }
+      if (!first && &part != &tensor.parts.front()) return nullptr;
+      if (!first) first = it->second;
+    }
+    return first;
+  }
+
+  // Why the codes of a tensor cannot lie in a file; empty: they can.
+  std::string obstacle(const GgufTensor& tensor) const {
+    size_t coded_parts = 0;
+    const QuantizedLinear* first = nullptr;
+    for (const GgufPart& part : tensor.parts)
+      if (const auto it = coded_.find(part.source); it != coded_.end()) {
+        ++coded_parts;
+        if (!first) first = it->second;
+        if (ggml_type(it->second->weights) != ggml_type(first->weights))
+          return fmt::format("{}: GGUF keeps it with {} in one tensor ({}) of one type, but they are {} and {}", it->second->module, first->module, tensor.name, describe(it->second->weights),
+                             describe(first->weights));
+        if (!part.columns.empty()) return fmt::format("{}: GGUF wants its input features in another order, which its groups do not follow; keep it in float", it->second->module);
+      }
+    if (coded_parts == 0) return {};
+    if (coded_parts < tensor.parts.size()) return fmt::format("{}: GGUF keeps it with linears that stayed float in one tensor ({})", first->module, tensor.name);
+    if (tensor.transposed_heads > 0) return fmt::format("{}: GGUF keeps a part of it transposed ({}), which its groups do not follow; keep it in float", first->module, tensor.name);
+    return {};
+  }
+
+  // The bytes of a tensor, part after part.
+  void write(GgufWriter& writer, size_t index, LinearReader& reader, const std::function<void(uint64_t)>& written) const {
+    const GgufTensor& tensor = plan_.tensors[index];
+    const DType type = infos_[index].dtype;
+    auto put = [&](const at::Tensor& bytes) {
+      const at::Tensor plain = bytes.contiguous();
+      writer.write(tensor.name, std::span(static_cast<const std::byte*>(plain.const_data_ptr()), plain.nbytes()));
+      written(plain.nbytes());
+    };
+    if (tensor.values.defined()) return put(pack_ggml_floats(type, tensor.values.reshape({1, -1})));
+    const bool codes = coded(tensor) != nullptr;
+    for (size_t p = 0; p < tensor.parts.size(); ++p) {
+      if (codes) {
+        GgmlParts parts = parts_of(reader.weight(*coded_.at(tensor.parts[p].source)), type);
+        if (const auto& rows = tensor.parts[p].rows; !rows.empty()) {
+          const at::Tensor order = at::tensor(rows, at::kLong);
+          for (at::Tensor* part : {&parts.codes, &parts.d, &parts.m, &parts.scales, &parts.mins})
+            if (part->defined()) *part = part->index_select(0, order);
+        }
+        put(pack_ggml(type, parts));
+        continue;
+      }
+      const at::Tensor values = gguf_values(*numbers_, tensor, p);
+      const at::Tensor rows = values.dim() < 2 ? values.reshape({1, -1}) : values.reshape({-1, values.size(-1)});
+      if (!is_block_quantized(type)) {
+        put(pack_ggml_floats(type, rows));
+        continue;
+      }
+      // An embedding or a head, rounded here: a slice of rows at a time.
+      const QuantSpec spec = *spec_of_ggml(type);
+      for (int64_t row = 0; row < rows.size(0); row += kRows) put(pack_ggml(type, parts_of(quantize(rows.slice(0, row, std::min(row + kRows, rows.size(0))), spec), type)));
+    }
+  }
+
+ private:
+  static constexpr int64_t kRows = 4096;
+
+  // What float matrices are written as: the model's own type.
+  DType number_type() const {
+    const TensorInfo* embedding = model_.model->source->find(model_.model->architecture.names.embedding + kWeight);
+    return embedding && (embedding->dtype == DType::f32 || embedding->dtype == DType::bf16) ? embedding->dtype : DType::f16;
+  }
+
+  DType type_of(const GgufTensor& tensor) const {
+    if (tensor.values.defined() || tensor.role == GgufRole::other) return DType::f32;
+    if (tensor.role == GgufRole::linear) {
+      const QuantizedLinear* linear = coded(tensor);
+      return linear ? *ggml_type(linear->weights) : number_type();
+    }
+    return (tensor.role == GgufRole::head ? head_ : embeddings_).value_or(number_type());
+  }
+
+  const QuantizedModel& model_;
+  GgufPlan plan_;
+  TensorSourcePtr numbers_;
+  std::unordered_map<std::string, const QuantizedLinear*> coded_;  // by weight
+  std::optional<DType> embeddings_, head_;
+  std::vector<TensorInfo> infos_;
+  uint64_t bytes_ = 0;
+};
+
+// What is in codes is compared code for code, all else as numbers in the file's types.
+std::string compare(const QuantizedModel& model, const Planner& planner, const fs::path& path, const Control& control, const std::function<void(double)>& progress) {
+  const QuantizedModel back = open_gguf_checkpoint(path);
+  const auto total = static_cast<double>(planner.plan().tensors.size());
+  double done = 0;
+  const TensorSourcePtr numbers = overlay(model.model->source, model.changed);
+  for (size_t i = 0; i < planner.plan().tensors.size(); ++i) {
+    control.checkpoint();
+    progress(++done / total);
+    const GgufTensor& tensor = planner.plan().tensors[i];
+    if (tensor.values.defined()) continue;
+    const bool codes = planner.coded(tensor) != nullptr;
+    for (const GgufPart& part : tensor.parts) {
+      if (codes) {
+        const std::string module = part.source.substr(0, part.source.size() - kWeight.size());
+        const QuantizedLinear* found = back.find(module);
+        if (!found) return fmt::format("\"{}\" is not in codes", module);
+        // Plain groups become blocks of 32 of the same numbers: those are compared.
+        const QuantizedWeight ours = model.read(*model.find(module)), theirs = back.read(*found);
+        const std::string how = meaning_of(ours.spec) == meaning_of(theirs.spec) ? difference(theirs, ours) : at::equal(ours.dequantize(), theirs.dequantize()) ? "" : "values differ";
+        if (!how.empty()) return fmt::format("\"{}\": {}", module, how);
+      } else if (!is_block_quantized(back.model->files->stored()->find(tensor.name)->dtype) && part.rows.empty() && part.columns.empty() && tensor.transposed_heads == 0 && tensor.add == 0 && !tensor.minus_exponential) {
+        const at::Tensor found = back.model->source->read(part.source);
+        if (!at::equal(found.to(at::kFloat), numbers->read(part.source).to(found.scalar_type()).to(at::kFloat))) return fmt::format("tensor \"{}\" holds other values", part.source);
+      }
+    }
+  }
+  return {};
+}
+
+void require_gguf_form(const QuantizedModel& model) {
+  if (model.model->info.format != "safetensors" && model.model->info.format != "gguf") throw InputError(fmt::format("{}: cannot be written as GGUF", model.model->path.string()));
+}
+
+}  // namespace
+
+std::vector<std::string> gguf_obstacles(const QuantizedModel& model) {
+  std::vector<std::string> all;
+  try {
+    const Planner planner(model, "");
+    for (const GgufTensor& tensor : planner.plan().tensors)
+      if (std::string one = planner.obstacle(tensor); !one.empty() && all.size() < 8) all.push_back(std::move(one));
+  } catch (const InputError& error) {
+    all.emplace_back(error.what());
+  }
+  return all;
+}
+
+uint64_t gguf_bytes(const QuantizedModel& model, const std::string& embeddings) { return Planner(model, embeddings).bytes(); }
+
+std::string gguf_difference(const QuantizedModel& model, const fs::path& path, const Control& control) {
+  return compare(model, Planner(model, {}), path, control, [&](double fraction) {
+    Progress p;
+    p.phase = "verify";
+    p.fraction = fraction;
+    control.report(p);
+  });
+}
+
+ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
+  require_gguf_form(model);
+  const auto start = Clock::now();
+  const Planner planner(model, options.embeddings);
+  ExportResult result;
+  result.path = options.output;
+  for (const TensorInfo& tensor : model.model->files->stored()->tensors()) result.source_bytes += tensor.bytes;
+  std::error_code error;
+  const fs::path whole = fs::absolute(options.output), partial = whole.parent_path() / fmt::format(".{}.partial", whole.filename().string());
+  fs::create_directories(whole.parent_path(), error);
+  const auto space = fs::space(whole.parent_path(), error);
+  if (!error && space.available < planner.bytes() + (uint64_t{64} << 20))
+    throw ResourceError(fmt::format("{}: {:.2f} GB are free, the file takes {:.2f} GB", whole.parent_path().string(), static_cast<double>(space.available) / 1e9, static_cast<double>(planner.bytes()) / 1e9));
+  auto report = [&](double fraction, const char* stage) {
+    Progress p;
+    p.phase = "export";
+    p.stage = stage;
+    p.fraction = fraction;
+    p.elapsed_s = seconds_since(start);
+    p.eta_s = fraction > 0.02 ? p.elapsed_s / fraction * (1 - fraction) : -1;
+    p.rss_bytes = resident_bytes();
+    p.peak_rss_bytes = peak_resident_bytes();
+    control.report(p);
+  };
+  struct Remove {
+    const fs::path& path;
+    ~Remove() {
+      std::error_code ignored;
+      fs::remove(path, ignored);
+    }
+  } remove{partial};
+  {
+    GgufWriter writer(partial, planner.plan().metadata, planner.infos());
+    LinearReader reader(model);
+    for (size_t i = 0; i < planner.infos().size(); ++i)
+      planner.write(writer, i, reader, [&](uint64_t bytes) {
+        control.checkpoint();
+        result.bytes += bytes;
+        report(0.6 * static_cast<double>(result.bytes) / static_cast<double>(std::max<uint64_t>(planner.bytes(), 1)), "write");
+      });
+    writer.commit();
+  }
+  result.write_seconds = seconds_since(start);
+  const auto verifying = Clock::now();
+  if (const std::string how = compare(model, planner, partial, control, [&](double fraction) { report(0.6 + 0.4 * fraction, "read back"); }); !how.empty())
+    throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.string(), how));
+  result.verify_seconds = seconds_since(verifying);
+  result.bytes = fs::file_size(partial);
+  if (!options.embeddings.empty()) result.notes.push_back(fmt::format("embedding and head are rounded to {}, which the run's figures do not include", options.embeddings));
+  if (const EngineInfo* engine = find_engine(options.engine)) {
+    result.serve = fmt::format(fmt::runtime(engine->serve), fs::absolute(options.output).string());
+    for (const EngineInfo::Takes& takes : engine->takes)
+      if (takes.format == "gguf" && !takes.note.empty()) result.notes.push_back(takes.note);
+  }
+  control.checkpoint();
+  fs::rename(partial, options.output, error);
+  if (error) throw ResourceError(fmt::format("{}: cannot be given its name: {}", options.output.string(), error.message()));
+  report(1, "done");
+  return result;
+}
+
+QuantizedModel open_gguf_checkpoint(const fs::path& path) {
+  QuantizedModel quantized;
+  quantized.model = Model::open(path);
+  const auto file = std::dynamic_pointer_cast<const GgufFile>(quantized.model->files->stored());
+  if (!file) throw InputError(fmt::format("{}: expected a GGUF file", path.string()));
+  for (const BlockInfo& block : quantized.model->info.blocks)
+    for (const LinearInfo& info : block.linears) {
+      const CanonicalTensor* entry = quantized.model->files->entry(info.tensor);
+      const bool rows_only = entry->columns.empty() && !entry->transposed && !entry->joined && entry->add == 0 && !entry->minus_exponential && entry->scale.empty();
+      const auto spec = rows_only ? spec_of_ggml(file->find(entry->stored.front())->dtype) : std::nullopt;
+      const bool one_type = std::all_of(entry->stored.begin(), entry->stored.end(), [&](const std::string& s) { return file->find(s)->dtype == file->find(entry->stored.front())->dtype; });
+      if (!spec || !one_type) continue;
+      QuantizedLinear linear;
+      linear.module = info.tensor.substr(0, info.tensor.size() - kWeight.size());
+      linear.out_features = info.out_features;
+      linear.in_features = info.in_features;
+      linear.weights = *spec;
+      quantized.linears.push_back(std::move(linear));
+    }
+  // Rows of bytes in the canonical order.
+  quantized.read = [file, files = quantized.model->files](const QuantizedLinear& linear) {
+    const CanonicalTensor& entry = *files->entry(linear.module + kWeight);
+    std::vector<at::Tensor> parts;
+    for (const std::string& stored : entry.stored) parts.push_back(file->bytes(stored));
+    at::Tensor bytes = parts.size() == 1 ? parts.front() : at::cat(parts, 0);
+    if (entry.slice >= 0) {
+      const int64_t rows = file->find(entry.stored.front())->shape[1];
+      bytes = bytes.narrow(0, entry.slice * rows, rows);
+    }
+    if (entry.slice >= 0 || entry.part) bytes = bytes.slice(0, entry.first_row, entry.first_row + linear.out_features * entry.row_step, entry.row_step);
+    if (!entry.order.empty()) bytes = bytes.index_select(0, at::tensor(entry.order, at::kLong));
+    return weight_of(file->find(entry.stored.front())->dtype, unpack_ggml(file->find(entry.stored.front())->dtype, bytes.contiguous()));
+  };
+  quantized.read_grid = [read = quantized.read](const QuantizedLinear& linear) { return read(linear).grid; };
+  return quantized;
+}
+
+}  // namespace qb

@@ -1,0 +1,18 @@
+#pragma once
+#include "core/exporting/checkpoint.h"
+
+namespace qb {
+
+// Runs as GGUF files and back.
+
+uint64_t gguf_bytes(const QuantizedModel& model, const std::string& embeddings);
+// What stands against a run beyond the formats' table: a family or a tokenizer that GGUF has no form of, linears that it keeps in one
+// tensor but that have different types, and those whose columns or transposes it wants, which codes do not follow.
+std::vector<std::string> gguf_obstacles(const QuantizedModel& model);
+ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& options, const Control& control);
+// As checkpoint_difference.
+std::string gguf_difference(const QuantizedModel& model, const std::filesystem::path& path, const Control& control);
+// A GGUF file whose matrices are in block types as a quantized model. Types that no scheme has stay numbers.
+QuantizedModel open_gguf_checkpoint(const std::filesystem::path& path);
+
+}  // namespace qb
