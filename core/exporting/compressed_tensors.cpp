@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/exporting/codec.h"
+#include "core/exporting/ggml_grid.h"
 #include "core/format/pack.h"
 #include "core/quant/stored_spec.h"
 #include "core/quant/units.h"
@@ -19,24 +20,57 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char *kPacked = ".weight_packed", *kWeight = ".weight", *kScale = ".weight_scale", *kZero = ".weight_zero_point", *kShape = ".weight_shape";
+constexpr const char *kPacked = ".weight_packed", *kWeight = ".weight", *kScale = ".weight_scale", *kZero = ".weight_zero_point", *kShape = ".weight_shape", *kGlobal = ".weight_global_scale";
 
-enum class Storage { packed, bytes, floats };
+enum class Kind { packed, bytes, floats, nvfp4, mxfp4, mxfp8 };
 
 bool is_float(const QuantSpec& spec) { return spec.type.kind == NumberType::Kind::floating; }
 
-Storage storage_of(const QuantizedLinear& linear) {
-  if (is_float(linear.weights)) return Storage::floats;
-  return linear.activations ? Storage::bytes : Storage::packed;
+Kind kind_of(const QuantizedLinear& linear) {
+  switch (linear.weights.storage) {
+    case Storage::nvfp4: return Kind::nvfp4;
+    case Storage::mxfp4: return Kind::mxfp4;
+    case Storage::mxfp8: return Kind::mxfp8;
+    default: break;
+  }
+  if (is_float(linear.weights)) return Kind::floats;
+  return linear.activations ? Kind::bytes : Kind::packed;
 }
 
-const char* format_name(Storage storage) {
-  return storage == Storage::packed ? "pack-quantized" : storage == Storage::bytes ? "int-quantized" : "float-quantized";
+const char* format_name(Kind kind) {
+  switch (kind) {
+    case Kind::packed: return "pack-quantized";
+    case Kind::bytes: return "int-quantized";
+    case Kind::floats: return "float-quantized";
+    case Kind::nvfp4: return "nvfp4-pack-quantized";
+    case Kind::mxfp4: return "mxfp4-pack-quantized";
+    case Kind::mxfp8: return "mxfp8-quantized";
+  }
+  return "";
 }
+
+bool is_fp4(Kind kind) { return kind == Kind::nvfp4 || kind == Kind::mxfp4; }
+
+// Two values of E2M1 a byte, the even column in the low half: a sign and an index into 0 ½ 1 1½ 2 3 4 6.
+at::Tensor pack_fp4(const at::Tensor& codes) {
+  const at::Tensor index = fp4_index(codes);
+  return index.slice(1, 0, index.size(1), 2).bitwise_or(index.slice(1, 1, index.size(1), 2).bitwise_left_shift(4)).to(at::kByte).contiguous();
+}
+
+at::Tensor unpack_fp4(const at::Tensor& bytes) {
+  const at::Tensor index = at::stack({bytes.bitwise_and(15), bytes.bitwise_right_shift(4)}, 2).reshape({bytes.size(0), 2 * bytes.size(1)});
+  return fp4_value(index);
+}
+
+// Powers of two as exponent + 127.
+at::Tensor exponents(const at::Tensor& scale) { return scale.log2().round().add(127).to(at::kByte); }
+at::Tensor powers(const at::Tensor& exponents) { return at::pow(2.0, exponents.to(at::kFloat) - 127); }
 
 Json args(const QuantSpec& spec) {
   Json json = {{"num_bits", spec.type.bits}, {"type", is_float(spec) ? "float" : "int"}, {"symmetric", spec.symmetric || is_float(spec)}, {"strategy", to_text(spec.granularity)}};
   if (spec.granularity == Granularity::group) json["group_size"] = spec.group_size;
+  if (spec.storage == Storage::nvfp4) json["strategy"] = "tensor_group";
+  if (spec.storage != Storage::none) json["scale_dtype"] = spec.storage == Storage::nvfp4 ? "torch.float8_e4m3fn" : "torch.uint8";
   if (spec.granularity == Granularity::block) json["block_structure"] = {spec.block_rows, spec.block_cols};
   return json;
 }
@@ -71,8 +105,8 @@ class Found final : public CodedLinears {
       for (const auto& target : json["targets"])
         if (target.is_string()) group.targets.push_back(target.get<std::string>());
       if (!json.contains("weights") || !json["weights"].is_object()) continue;  // activations or a cache alone
-      group.weights = spec_of(json["weights"], place + ".weights", false);
-      if (json.contains("input_activations") && json["input_activations"].is_object()) group.activations = spec_of(json["input_activations"], place + ".input_activations", true);
+      group.weights = read_args(json["weights"], place + ".weights", false);
+      if (json.contains("input_activations") && json["input_activations"].is_object()) group.activations = read_args(json["input_activations"], place + ".input_activations", true);
       groups.push_back(std::move(group));
     }
     for (const TensorInfo& tensor : stored_->tensors()) {
@@ -92,10 +126,16 @@ class Found final : public CodedLinears {
       linear.weights = group->weights;
       linear.activations = group->activations;
       const DType type = tensor.dtype;
-      linear.weights.scale_type = type == DType::f16 ? ScaleType::f16 : type == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+      const Kind kind = kind_of(linear);
+      if (linear.weights.storage == Storage::none) linear.weights.scale_type = type == DType::f16 ? ScaleType::f16 : type == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
       parts_.insert(tensor.name);
       parts_.insert(codes->name);
-      if (packed) {
+      if (is_fp4(kind)) {
+        if (codes->shape.size() != 2) throw InputError(fmt::format("{}: tensor \"{}\" is no matrix", origin_, codes->name));
+        linear.out_features = codes->shape[0];
+        linear.in_features = 2 * codes->shape[1];
+        require(*codes, DType::u8, codes->shape);
+      } else if (packed) {
         const at::Tensor shape = part(module + kShape);
         if (shape.scalar_type() != at::kLong || shape.numel() != 2 || shape.min().item<int64_t>() < 1)
           throw InputError(fmt::format("{}: tensor \"{}\" is not two int64 sizes", origin_, module + kShape));
@@ -108,8 +148,13 @@ class Found final : public CodedLinears {
         linear.in_features = codes->shape[1];
         require(*codes, is_float(linear.weights) ? DType::f8_e4m3 : DType::i8, codes->shape);
       }
-      for (const char* unknown : {".weight_g_idx", ".weight_global_scale"})
-        if (stored_->contains(module + unknown)) throw InputError(fmt::format("{}: tensor \"{}{}\" is not supported (act-order in groups, FP4 with a global scale)", origin_, module, unknown));
+      if (stored_->contains(module + ".weight_g_idx"))
+        throw InputError(fmt::format("{}: tensor \"{}.weight_g_idx\" puts columns into groups out of their order, which is not supported", origin_, module));
+      if (kind == Kind::nvfp4 && part(module + kGlobal).numel() != 1) throw InputError(fmt::format("{}: tensor \"{}{}\" is not one value", origin_, module, kGlobal));
+      if (kind == Kind::nvfp4 || kind == Kind::mxfp4 || kind == Kind::mxfp8) {
+        const DType wanted = kind == Kind::nvfp4 ? DType::f8_e4m3 : DType::u8;
+        if (type != wanted) throw InputError(fmt::format("{}: tensor \"{}\" is {}, expected {}", origin_, tensor.name, name_of(type), name_of(wanted)));
+      }
       if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty())
         throw InputError(fmt::format("{}: \"{}\": {}", origin_, module, problem));
       if (tensor.elements() != element_count(scale_shape(linear)))
@@ -135,6 +180,14 @@ class Found final : public CodedLinears {
   ScaleZero read_grid(const std::string& module) const override {
     const QuantizedLinear& linear = linears_.at(module);
     const auto units = unit_shape(linear.weights, linear.out_features, linear.in_features);
+    if (const Kind kind = kind_of(linear); kind == Kind::nvfp4) {
+      ScaleZero fp4;
+      fp4.super = stored_->read(module + kGlobal).to(at::kFloat).reciprocal().reshape({1, 1});
+      fp4.scale = stored_->read(module + kScale).to(at::kFloat) * fp4.super;
+      return fp4;
+    } else if (kind == Kind::mxfp4 || kind == Kind::mxfp8) {
+      return {powers(stored_->read(module + kScale)), {}};
+    }
     ScaleZero grid{stored_->read(module + kScale).to(at::kFloat).reshape({units.first, units.second}), {}};
     if (linear.weights.symmetric) return grid;
     const at::Tensor zero = stored_->read(module + kZero);
@@ -149,7 +202,9 @@ class Found final : public CodedLinears {
     const QuantizedLinear& linear = linears_.at(module);
     const int bits = linear.weights.type.bits;
     at::Tensor codes;
-    if (stored_->contains(module + kPacked))
+    if (is_fp4(kind_of(linear)))
+      codes = unpack_fp4(stored_->read(module + kPacked));
+    else if (stored_->contains(module + kPacked))
       codes = unpack_codes(stored_->read(module + kPacked), bits, linear.in_features).to(at::kChar).sub_(1 << (bits - 1));
     else
       codes = is_float(linear.weights) ? stored_->read(module + kWeight).to(at::kFloat) : stored_->read(module + kWeight);
@@ -174,7 +229,7 @@ class Found final : public CodedLinears {
     return named_by(targets, module);
   }
 
-  static QuantSpec spec_of(const nlohmann::json& json, const std::string& place, bool activations) {
+  static QuantSpec read_args(const nlohmann::json& json, const std::string& place, bool activations) {
     auto fail = [&](const char* key, const std::string& expected) {
       throw InputError(fmt::format("{}: \"{}\" is {}, expected {}", place, key, json.contains(key) ? json[key].dump() : "missing", expected));
     };
@@ -182,7 +237,15 @@ class Found final : public CodedLinears {
     const int64_t bits = json.contains("num_bits") && json["num_bits"].is_number_integer() ? json["num_bits"].get<int64_t>() : 0;
     const std::string type = json.value("type", std::string("int"));
     if (type != "int" && type != "float") fail("type", "int or float");
-    if (bits < 1 || bits > 8 || (type == "float" && bits != 8)) fail("num_bits", type == "float" ? "8" : "1 to 8");
+    if (bits < 1 || bits > 8 || (type == "float" && bits != 8 && bits != 4)) fail("num_bits", type == "float" ? "8 or 4" : "1 to 8");
+    const int64_t group = json.contains("group_size") && json["group_size"].is_number_integer() ? json["group_size"].get<int64_t>() : 0;
+    const std::string how = json.contains("strategy") && json["strategy"].is_string() ? json["strategy"].get<std::string>() : "tensor";
+    if (!activations && type == "float" && (bits == 4 || (how == "group" && group == 32))) {
+      if (bits == 8) return qb::spec_of(Storage::mxfp8);
+      if (how == "group" && group == 32) return qb::spec_of(Storage::mxfp4);
+      if (how == "tensor_group" && group == 16) return qb::spec_of(Storage::nvfp4);
+      fail("strategy", "tensor_group with group_size 16 (NVFP4) or group with 32 (MXFP4) for 4-bit floats");
+    }
     spec.type = *NumberType::parse(type == "float" ? "e4m3" : fmt::format("int{}", bits));
     spec.symmetric = json.value("symmetric", true);
     spec.scale_type = ScaleType::f32;
@@ -216,23 +279,36 @@ class Found final : public CodedLinears {
 class CompressedTensors final : public Codec {
  public:
   std::vector<PlannedTensor> plan(const QuantizedLinear& linear, const std::string& module, const LinearReaderPtr& reader) const override {
-    const Storage storage = storage_of(linear);
+    const Kind kind = kind_of(linear);
     const int bits = linear.weights.type.bits;
     const at::ScalarType scale_type = type_of(linear.weights.scale_type);
     const std::vector<int64_t> grid = scale_shape(linear);
     std::vector<PlannedTensor> all;
-    if (storage == Storage::packed) {
+    if (is_fp4(kind) || kind == Kind::mxfp8) {
+      if (is_fp4(kind))
+        all.push_back({module + kPacked, DType::u8, {linear.out_features, linear.in_features / 2}, [=] { return pack_fp4(reader->weight(linear).codes); }});
+      else
+        all.push_back({module + kWeight, DType::f8_e4m3, {linear.out_features, linear.in_features}, [=] { return reader->weight(linear).codes.to(at::kFloat8_e4m3fn); }});
+      if (kind == Kind::nvfp4) {
+        all.push_back({module + kScale, DType::f8_e4m3, grid, [=] { return (reader->grid(linear).scale / reader->grid(linear).super).to(at::kFloat8_e4m3fn); }});
+        all.push_back({module + kGlobal, DType::f32, {1}, [=] { return reader->grid(linear).super.reciprocal().reshape({1}); }});  // readers divide by it
+      } else {
+        all.push_back({module + kScale, DType::u8, grid, [=] { return exponents(reader->grid(linear).scale); }});
+      }
+      return all;
+    }
+    if (kind == Kind::packed) {
       all.push_back({module + kPacked, DType::i32, {linear.out_features, words(linear.in_features, bits)},
                      [=] { return pack_codes(reader->weight(linear).codes.to(at::kByte).add_(1 << (bits - 1)), bits); }});
       all.push_back({module + kShape, DType::i64, {2}, [=] { return at::tensor({linear.out_features, linear.in_features}, at::kLong); }});
-    } else if (storage == Storage::bytes) {
+    } else if (kind == Kind::bytes) {
       all.push_back({module + kWeight, DType::i8, {linear.out_features, linear.in_features}, [=] { return reader->weight(linear).codes; }});
     } else {
       all.push_back({module + kWeight, DType::f8_e4m3, {linear.out_features, linear.in_features}, [=] { return reader->weight(linear).codes.to(at::kFloat8_e4m3fn); }});
     }
     all.push_back({module + kScale, dtype_of(scale_type), grid, [=] { return reader->grid(linear).scale.to(scale_type).reshape(grid); }});
     if (!linear.weights.symmetric) {
-      if (storage == Storage::packed)
+      if (kind == Kind::packed)
         all.push_back({module + kZero, DType::i32, {words(grid[0], bits), grid[1]},
                        [=] { return pack_codes(reader->grid(linear).zero.t().add(1 << (bits - 1)).to(at::kByte), bits).t().contiguous(); }});
       else
@@ -269,13 +345,13 @@ class CompressedTensors final : public Codec {
       }
       const QuantizedLinear& like = *groups[i].like;
       Json group = {{"targets", targets}, {"weights", args(like.weights)}, {"input_activations", nullptr}, {"output_activations", nullptr}};
-      if (groups.size() > 1) group["format"] = format_name(storage_of(like));
+      if (groups.size() > 1) group["format"] = format_name(kind_of(like));
       group["weights"]["dynamic"] = false;
       if (like.activations) {
         group["input_activations"] = args(*like.activations);
         group["input_activations"]["dynamic"] = like.activations->dynamic;
       }
-      formats.insert(format_name(storage_of(like)));
+      formats.insert(format_name(kind_of(like)));
       of_groups[fmt::format("group_{}", i)] = std::move(group);
     }
     std::vector<std::string> coded;

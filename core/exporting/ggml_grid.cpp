@@ -37,20 +37,20 @@ at::Tensor as_levels(const at::Tensor& codes, bool back) {
   return made;
 }
 
-at::Tensor as_half_codes(const at::Tensor& codes, bool back) {
-  if (back) {
-    at::Tensor table = at::empty({16}, at::kFloat);
-    for (int i = 0; i < 16; ++i) table[i] = i < 8 ? kHalfCodes[static_cast<size_t>(i)] : -kHalfCodes[static_cast<size_t>(i - 8)];
-    return table.index_select(0, codes.to(at::kInt).flatten()).reshape(codes.sizes());
-  }
-  // Twice a magnitude is 0 1 2 3 4 6 8 12.
-  at::Tensor table = at::full({13}, -1, at::kChar);
-  for (int i = 0; i < 8; ++i) table[static_cast<int>(2 * kHalfCodes[static_cast<size_t>(i)])] = i;
-  const at::Tensor made = table.index_select(0, codes.abs().mul(2).to(at::kInt).flatten()).reshape(codes.sizes());
-  return made + codes.signbit().logical_and(codes != 0).to(at::kChar) * 8;
+}  // namespace
+
+at::Tensor fp4_value(const at::Tensor& index) {
+  at::Tensor table = at::empty({16}, at::kFloat);
+  for (int i = 0; i < 16; ++i) table[i] = i < 8 ? kHalfCodes[static_cast<size_t>(i)] : -kHalfCodes[static_cast<size_t>(i - 8)];
+  return table.index_select(0, index.to(at::kInt).flatten()).reshape(index.sizes());
 }
 
-}  // namespace
+at::Tensor fp4_index(const at::Tensor& values) {
+  at::Tensor table = at::full({13}, -1, at::kChar);  // by twice a magnitude: 0 1 2 3 4 6 8 12
+  for (int i = 0; i < 8; ++i) table[static_cast<int>(2 * kHalfCodes[static_cast<size_t>(i)])] = i;
+  const at::Tensor made = table.index_select(0, values.abs().mul(2).to(at::kInt).flatten()).reshape(values.sizes());
+  return made + values.lt(0).to(at::kChar) * 8;
+}
 
 std::optional<DType> ggml_type(const QuantSpec& spec) {
   for (const auto& [storage, type] : kTypes)
@@ -82,7 +82,7 @@ GgmlParts parts_of(const QuantizedWeight& weight, DType type) {
     return parts;
   }
   const Storage storage = weight.spec.storage;
-  parts.codes = storage == Storage::mxfp4 ? as_half_codes(weight.codes, false) : storage == Storage::iq4_nl ? as_levels(weight.codes, false) : weight.codes.to(at::kChar);
+  parts.codes = storage == Storage::mxfp4 ? fp4_index(weight.codes) : storage == Storage::iq4_nl ? as_levels(weight.codes, false) : weight.codes.to(at::kChar);
   if (layout.lowest == 0 && layout.m) parts.codes = parts.codes.add(1 << (weight.spec.type.bits - 1)).to(at::kChar);
   parts.codes = parts.codes.contiguous();
   if (layout.sub_block == 0) {
@@ -103,7 +103,7 @@ QuantizedWeight weight_of(DType type, const GgmlParts& parts) {
   const GgmlLayout layout = ggml_layout(type);
   QuantizedWeight weight;
   weight.spec = meaning_of(spec_of(storage_of(type)));
-  weight.codes = type == DType::mxfp4 ? as_half_codes(parts.codes, true) : type == DType::iq4_nl ? as_levels(parts.codes, true) : parts.codes;
+  weight.codes = type == DType::mxfp4 ? fp4_value(parts.codes) : type == DType::iq4_nl ? as_levels(parts.codes, true) : parts.codes;
   if (layout.lowest == 0 && layout.m) weight.codes = weight.codes.sub(1 << (weight.spec.type.bits - 1)).to(at::kChar);
   ScaleZero& grid = weight.grid;
   if (layout.sub_block == 0) {

@@ -67,7 +67,8 @@ class TestExporting : public QObject {
       if (!export_obstacles(quantized_, format.name, "").empty()) continue;
       const ExportResult result = export_checkpoint(quantized_, {format.name, "", folder, 5'000'000'000, {}, {}}, {});
       QVERIFY(result.bytes > 0 && result.write_seconds > 0);
-      QCOMPARE(export_bytes(quantized_, format.name), result.bytes);
+      const uint64_t promised = export_bytes(quantized_, format.name);  // of tensors; a GGUF file has its metadata beside them
+      QVERIFY(format.name == "gguf" ? promised <= result.bytes && result.bytes < promised + 10000 : promised == result.bytes);
       if (format.name != "transformed") QCOMPARE(QString::fromStdString(checkpoint_difference(quantized_, folder, {})), QString());
     }
     QVERIFY(fs::exists(root_ / "gptq") && fs::exists(root_ / "compressed-tensors") && fs::exists(root_ / "transformed") && !fs::exists(root_ / "awq"));
