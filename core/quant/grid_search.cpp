@@ -1,7 +1,6 @@
 #include "core/quant/grid_search.h"
 
 #include <ATen/Parallel.h>
-#include <c10/util/Half.h>
 
 #include <algorithm>
 #include <array>
@@ -46,7 +45,15 @@ struct Levels {
 
 // ---- what scales are stored in ----
 
-float half(float x) { return static_cast<float>(c10::Half(x)); }
+// float16 by its bits: the sums of c10::Half's conversion may not be taken in another order, as they may here.
+float half(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x), sign = bits & 0x80000000u;
+  uint32_t size = bits ^ sign;
+  if (size < 0x38800000u) return std::copysign(std::nearbyint(std::abs(x) * 16777216.0f) / 16777216.0f, x);  // subnormal
+  if (size < 0x7f800000u) size = (size + 0xfffu + (size >> 13 & 1)) & ~0x1fffu;
+  if (size >= 0x47800000u && size < 0x7f800000u) size = 0x7f800000u;
+  return std::bit_cast<float>(size | sign);
+}
 
 float half_scale(float x) {
   constexpr float kSmallest = 5.9604645e-8f;  // anything below would round to zero
@@ -191,8 +198,9 @@ template <class Store>
       const float from = low + (middle - low) * most * static_cast<float>(a) / (kEnds - 1), to = high + (middle - high) * most * static_cast<float>(b) / (kEnds - 1);
       consider((to - from) / steps, from);
     }
+  if (best.scale == 0) return {kInfinite, low};  // too large to be stored, as above
   for (int i = 0; i < 2; ++i) consider(best.scale, best.minimum);
-  return best.scale > 0 ? best : store(Pair{(high - low) / steps, low});
+  return best;
 }
 
 // ---- super-blocks ----

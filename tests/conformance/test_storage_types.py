@@ -229,7 +229,7 @@ def test_every_type_is_quantized_by_every_way_and_the_model_still_works(tool, tm
     pipelines = dict(PIPELINES)
     if kind in ("q4_1", "q5_1"):
         pipelines["hqq"] = "{method: hqq}"
-    if kind in ("q4_0", "q2_K", "q6_K", "q4_1"):
+    if kind in ("q4_0", "q4_1", "q2_K"):
         pipelines |= {f"learned {i}": text for i, text in enumerate(LEARNED)}
     if kind in ("q4_0", "iq4_nl"):
         pipelines["tuned"] = "{method: gptq}, {method: e2e_tuning, epochs: 1}"

@@ -164,6 +164,25 @@ class TestRecipePage : public QObject {
     QVERIFY(bench.page.editor()->toPlainText().contains("type: e3m2"));
   }
 
+  void a_storage_type_fixes_the_other_fields() {
+    Bench bench;
+    auto* type = bench.field<QComboBox>("scheme.weights.type");
+    QVERIFY(type->findText("q4_K") >= 0 && type->findText("nvfp4") >= 0);
+    auto choose = [&](const char* text) {
+      type->lineEdit()->setFocus();
+      type->lineEdit()->selectAll();
+      QTest::keyClicks(type->lineEdit(), text);
+      QTest::keyClick(type->lineEdit(), Qt::Key_Return);
+    };
+    choose("q4_K");
+    QVERIFY(bench.document.recipe().scheme.weights == spec_of(Storage::q4_k));
+    for (const char* key : {"group_size", "mse_grid"}) QVERIFY(!bench.field<QSpinBox>(QString("scheme.weights.%1").arg(key))->isVisibleTo(&bench.page));
+    choose("int3");
+    QCOMPARE(bench.document.recipe().scheme.weights->type.bits, 3);
+    QVERIFY(bench.document.recipe().scheme.weights->storage == Storage::none);
+    QVERIFY(bench.field<QSpinBox>("scheme.weights.group_size")->isVisibleTo(&bench.page));
+  }
+
   void a_group_that_does_not_fit_the_model_is_told_before_any_run() {
     Bench bench;
     bench.models.put(std::make_shared<const ModelInfo>(test::fake_model("/models/tiny")));

@@ -27,16 +27,26 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
   };
   const auto get = [at](auto member) { return [at, member](const Recipe& r) { const auto* s = at(r); return s ? s->*member : std::decay_t<decltype(s->*member)>{}; }; };
   const auto set = [access](auto member) { return [access, member](Recipe& r, auto v) { if (auto* s = access(r)) s->*member = std::decay_t<decltype(s->*member)>(v); }; };
-  const auto integers = [](const QuantSpec& s) { return s.type.kind == NumberType::Kind::integer; };
-  const auto always = [](const QuantSpec&) { return true; };
+  // A storage type fixes all that these fields say.
+  const auto integers = [](const QuantSpec& s) { return s.storage == Storage::none && s.type.kind == NumberType::Kind::integer; };
+  const auto always = [](const QuantSpec& s) { return s.storage == Storage::none; };
+  QStringList types{"int8", "int6", "int5", "int4", "int3", "int2", "e4m3", "e5m2", "e3m2", "e2m1"};
+  if (role == SpecRole::Weights)
+    for (const StorageInfo& info : storage_types()) types.append(QString::fromUtf8(info.name));
 
-  group.choice({key + QStringLiteral(".type"), tr("Number type"), tr("Integers of 1 to 8 bits, or floats written eXmY: exponent and mantissa bits."), {}, when(always)},
-               {"int8", "int6", "int5", "int4", "int3", "int2", "e4m3", "e5m2", "e3m2", "e2m1"}, {},
-               [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(s->type.text()) : QString(); },
-               [access](Recipe& r, const QString& v) {
+  group.choice({key + QStringLiteral(".type"), tr("Number type"), tr("Integers of 1 to 8 bits, floats written eXmY: exponent and mantissa bits; or a file format's type, which fixes the rest."), {},
+                when([](const QuantSpec&) { return true; })},
+               types, {},
+               [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(type_text(*s)) : QString(); },
+               [access, role](Recipe& r, const QString& v) {
+                 if (const auto storage = parse_storage(v.toStdString()); storage && role == SpecRole::Weights) {
+                   if (auto* s = access(r)) *s = spec_of(*storage);
+                   return true;
+                 }
                  const auto type = NumberType::parse(v.toStdString());
                  if (!type) return false;
                  if (auto* s = access(r)) {
+                   if (s->storage != Storage::none) *s = defaultSpec(role);  // what the type before fixed
                    s->type = *type;
                    if (type->kind == NumberType::Kind::floating) s->symmetric = true;
                  }
@@ -61,7 +71,7 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  if (auto* s = access(r); s && granularity) s->granularity = *granularity;
                  return granularity.has_value();
                });
-  const auto granular = [](Granularity g) { return [g](const QuantSpec& s) { return s.granularity == g; }; };
+  const auto granular = [](Granularity g) { return [g](const QuantSpec& s) { return s.storage == Storage::none && s.granularity == g; }; };
   group.integer({key + QStringLiteral(".group_size"), tr("Group size"), tr("Inputs that share one scale; must divide every layer's number of inputs."), {}, when(granular(Granularity::group))},
                 1, 1 << 20, get(&QuantSpec::group_size), set(&QuantSpec::group_size));
   group.integer({key + QStringLiteral(".block_rows"), tr("Block rows"), tr("Output channels of a block that shares one scale."), {}, when(granular(Granularity::block))}, 1, 1 << 20,
@@ -99,7 +109,7 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  if (auto* s = access(r); s && range) s->range = *range;
                  return range.has_value();
                });
-  const auto ranged = [](RangeMethod m) { return [m](const QuantSpec& s) { return s.range == m; }; };
+  const auto ranged = [](RangeMethod m) { return [m](const QuantSpec& s) { return s.range == m && (s.storage == Storage::none || m == RangeMethod::hqq); }; };
   group.integer({key + QStringLiteral(".mse_grid"), tr("Grid steps"), tr("Shrink steps tried."), {}, when(ranged(RangeMethod::mse))}, 1, 10000, get(&QuantSpec::mse_grid), set(&QuantSpec::mse_grid));
   group.real({key + QStringLiteral(".mse_max_shrink"), tr("Largest shrink"), tr("Largest shrink tried, as a part of the range."), {}, when(ranged(RangeMethod::mse))}, 0, 0.999, get(&QuantSpec::mse_max_shrink),
              set(&QuantSpec::mse_max_shrink));
