@@ -31,6 +31,7 @@ const std::vector<Limit>& limits() {
       {{"gpt-oss"}, [](const Architecture& a) { return !has_window(a); }, "every other block of it has a sliding window"},
       {{"exaone4"}, [](const Architecture& a) { return has_window(a) && a.blocks != 64; }, "only its model of 64 blocks has sliding windows"},
       {{"phimoe"}, [](const Architecture& a) { return a.router.score == RouterScore::sparse_mixer; }, "it weighs experts by a softmax, not by a sparse mixer"},
+      {{"baichuan"}, [](const Architecture& a) { return a.position == PositionKind::rotary && a.blocks != 32; }, "only its model of 32 blocks has a rotation"},
       {{"qwen35", "qwen35moe"}, [](const Architecture& a) { return a.delta.key_dim != a.delta.value_dim; }, "key and value heads of linear attention are equally wide there"},
       {{"deepseek2"}, [](const Architecture& a) { return a.latent.q_rank == 0 && a.blocks != 26 && a.blocks != 27; }, "only its models of 26 and 27 blocks make queries without a narrow vector"},
       {{"deepseek2"}, [](const Architecture& a) { return a.router.groups > 1 && !a.router.group_by_two; }, "it chooses groups of experts by their best two, not by the best one"},

@@ -16,6 +16,7 @@ import gguf_zoo_experts
 import gguf_zoo_hybrid
 import llama_cpp
 import model_zoo
+import zoo_dense
 import zoos
 from answers import Answers
 from conftest import DEMO
@@ -170,6 +171,39 @@ def test_llama_cpp_computes_what_transformers_does(name, tmp_path, write, llama)
     assert found is not None, said
     assert far_off(found, model_zoo.reference_logits(model, ids).numpy()) <= 0.15
     assert context_of(tmp_path / "model.gguf") == SHORTER_IN_LLAMA_CPP[name] if name in SHORTER_IN_LLAMA_CPP else context_of(tmp_path / "model.gguf") >= 80
+
+
+# Models that transformers does not have under their own names, and text models inside others: how to save one, which returns logits(ids).
+def save_wrapped(name):
+    return lambda folder: (lambda model: lambda ids: model_zoo.reference_logits(model, ids))(zoo_dense.save_wrapper(name, folder))
+
+
+OTHERS = {
+    "internlm2": lambda folder: (lambda model: lambda ids: model_zoo.reference_logits(model, ids))(model_zoo.save_internlm2(folder)),
+    "baichuan-7b": lambda folder: zoo_dense.save_baichuan(folder, num_hidden_layers=32), "baichuan-13b": lambda folder: zoo_dense.save_baichuan(folder, alibi=True, num_hidden_layers=40),
+    "baichuan-2": lambda folder: zoo_dense.save_baichuan(folder, normalised_head=True, num_hidden_layers=32), "minicpm": zoo_dense.save_minicpm,
+    "minicpm-untied": lambda folder: zoo_dense.save_minicpm(folder, tied=False),
+} | {name: save_wrapped(name) for name in zoo_dense.wrappers() if name not in ("mllama", "idefics2")}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_llama_cpp_computes_what_other_checkpoints_do(name, tmp_path, write, logits, llama):
+    reference = OTHERS[name](tmp_path / "model")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf")
+    ids = token_ids()
+    wanted = logits(tmp_path / "model", ids)
+    assert (logits(tmp_path / "model.gguf", ids) - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+    found, said = llama.logits(tmp_path / "model.gguf", ids)
+    assert found is not None, said
+    assert far_off(found, reference(ids).numpy()) <= 0.15
+
+
+def test_a_baichuan_of_another_size_is_refused(tmp_path, write):
+    # llama.cpp takes the number of blocks for its kind of positions.
+    zoo_dense.save_baichuan(tmp_path / "alibi", alibi=True)
+    assert "positions of kind 1" in write(tmp_path / "alibi", tmp_path / "model.gguf")
+    zoo_dense.save_baichuan(tmp_path / "rotary")
+    assert "32 blocks" in write(tmp_path / "rotary", tmp_path / "model.gguf")
 
 
 def negative_log_likelihood(logits, ids):
