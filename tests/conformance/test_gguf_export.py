@@ -47,8 +47,8 @@ SHORTER = {"llama-dynamic": 32, "mistral": 24, "ministral": 24, "qwen2": 24, "do
 SHORTER_IN_LLAMA_CPP = SHORTER | {"phi3": 24, "starcoder2": 24, "ministral3-sliding": 24}
 CONVERTED = {name: writer for writer in (gguf_zoo, gguf_zoo_dense, gguf_zoo_experts, gguf_zoo_hybrid) for name in writer.CONVERTED if name in zoos.ZOO_OF}
 # Keys whose value the conversion takes from where this model's configuration has none, or another one.
-OTHER_VALUES = {"bloom": ["bloom.context_length"], "ernie4-5-moe": ["ernie4_5-moe.expert_shared_feed_forward_length"], "qwen3-5-moe": ["qwen35moe.feed_forward_length"],
-                "qwen3-5-mrope": ["qwen35.rope.dimension_sections"], "hunyuan-dense-alpha": ["hunyuan-dense.rope.scaling.type"], "hunyuan-moe-alpha": ["hunyuan-moe.rope.scaling.type"]}
+OTHER_VALUES = {"bloom": ["bloom.context_length"], "ernie4-5-moe": ["ernie4_5-moe.expert_shared_feed_forward_length"], "qwen3-5-moe": ["qwen35moe.feed_forward_length", "qwen35moe.rope.dimension_sections"],
+                "qwen3-5-mrope": ["qwen35.rope.dimension_sections"], "qwen3-5": ["qwen35.rope.dimension_sections"], "hunyuan-dense-alpha": ["hunyuan-dense.rope.scaling.type"], "hunyuan-moe-alpha": ["hunyuan-moe.rope.scaling.type"]}
 
 
 def token_ids(length=80):
@@ -171,6 +171,28 @@ def test_llama_cpp_computes_what_transformers_does(name, tmp_path, write, llama)
     assert found is not None, said
     assert far_off(found, model_zoo.reference_logits(model, ids).numpy()) <= 0.15
     assert context_of(tmp_path / "model.gguf") == SHORTER_IN_LLAMA_CPP[name] if name in SHORTER_IN_LLAMA_CPP else context_of(tmp_path / "model.gguf") >= 80
+
+
+# Models of LIMITED as llama.cpp has them: what differs.
+WITHIN_LIMITS = {
+    "dots1-plain": dict(num_key_value_heads=4), "olmoe": dict(num_key_value_heads=4), "glm-unbiased": dict(head_dim=16), "hunyuan-dense": dict(attention_bias=False),
+    "hunyuan-moe": dict(attention_bias=False), "qwen3-5": dict(linear_value_head_dim=8, linear_key_head_dim=8), "qwen3-5-moe": dict(linear_value_head_dim=8, linear_key_head_dim=8),
+    "deepseek-v2-lite": dict(num_hidden_layers=27, rms_norm_eps=1e-6), "deepseek-v2-plain": dict(topk_method="greedy", rms_norm_eps=1e-6), "deepseek-v3": dict(rms_norm_eps=1e-6),
+    "glm4-moe-lite": dict(rms_norm_eps=1e-6), "nemotron-biased": dict(tie_word_embeddings=False, head_dim=16), "olmo2-biased": dict(tie_word_embeddings=False, attention_bias=False),
+    "cohere-qk-norm": dict(tie_word_embeddings=True, attention_bias=False, num_hidden_layers=64), "gemma-biased": dict(tie_word_embeddings=True, attention_bias=False), "olmo-clipped": dict(attention_bias=False),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN_LIMITS)
+def test_llama_cpp_computes_what_is_within_its_limits(name, tmp_path, write, llama, monkeypatch):
+    zoo = zoos.ZOO_OF[name]
+    model_class, config_class, arguments = zoo.MODELS[name]
+    monkeypatch.setitem(zoo.MODELS, name, (model_class, config_class, arguments | WITHIN_LIMITS[name]))
+    model = zoo.save_model(name, tmp_path / "model")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf")
+    found, said = llama.logits(tmp_path / "model.gguf", token_ids())
+    assert found is not None, said
+    assert far_off(found, model_zoo.reference_logits(model, token_ids()).numpy()) <= 0.15
 
 
 # Models that transformers does not have under their own names, and text models inside others: how to save one, which returns logits(ids).
