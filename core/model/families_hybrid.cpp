@@ -208,7 +208,7 @@ void describe_delta(GgufDescriber& d) {
   // One in so many sees everything: the first that does tells.
   const auto full = std::find_if(d.a.layers.begin(), d.a.layers.end(), [](const LayerSpec& layer) { return layer.mixer == Mixer::attention; });
   d.integer("full_attention_interval", full - d.a.layers.begin() + 1);
-  if (d.arch() != "qwen3next") d.rope_sections();
+  if (d.arch() != "qwen3next") d.rope_sections(true);
   if (d.a.experts == 0) return;
   d.experts();
   d.expert_width();

@@ -85,12 +85,13 @@ class GgufDescriber {
     }
     return missing;
   }
-  // How text, height and width share the rotated dimensions; for text all positions are the same.
-  void rope_sections() {
+  // How text, height and width share the rotated dimensions, by turns or one after the other; for text all positions are the same.
+  void rope_sections(bool turns) {
     std::vector<int64_t> sections;
     for (const char* object : {"rope_scaling", "rope_parameters"})
       if (config.contains(object) && config[object].is_object() && config[object].contains("mrope_section")) sections = config[object]["mrope_section"].get<std::vector<int64_t>>();
-    if (sections.empty()) sections = {a.ropes.front().dim / 2};
+    // By turns: a pair that belongs to none would not be rotated.
+    if (const int64_t pairs = a.ropes.front().dim / 2; sections.empty()) sections = turns ? std::vector<int64_t>{(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3} : std::vector<int64_t>{pairs};
     sections.resize(4);
     integers("rope.dimension_sections", sections);
   }

@@ -211,7 +211,10 @@ class Inverter {
     for (int64_t i = 0; i < a_.blocks; ++i)
       for (const LinearSpec& linear : a_.layers[static_cast<size_t>(i)].linears) roles[a_.block_prefix(i) + linear.name + ".weight"] = GgufRole::linear;
     for (GgufTensor& tensor : tensors_)
-      if (const auto role = roles.find(tensor.parts.front().source); role != roles.end()) tensor.role = role->second;
+      if (const auto role = roles.find(tensor.parts.front().source); role != roles.end()) {
+        tensor.role = role->second;
+        tensor.unit_rows = role->second == GgufRole::head && a_.normalise_head;
+      }
     return std::move(tensors_);
   }
 
@@ -253,7 +256,8 @@ GgufPlan plan_gguf(const Model& model, GgufReader reader) {
     std::map<std::string, GgufValue> metadata;
     for (const auto& [key, value] : plan.metadata.all()) metadata.emplace(key, value);
     const auto file = GgufFile::imagined(origin, metadata, all, values);
-    const Architecture read = architecture_from_config(config_from_gguf(*file, fmt::format("{} as {}", origin, plan.architecture)));
+    Architecture read = architecture_from_config(config_from_gguf(*file, fmt::format("{} as {}", origin, plan.architecture)));
+    read.normalise_head = a.normalise_head;  // rows that have length 1 keep it
     std::string text = difference(a, read, context);
     if (text.empty()) canonical_gguf(file, read, form, origin);  // nothing missing, nothing unread
     return text;
@@ -287,6 +291,7 @@ at::Tensor gguf_values(const TensorSource& canonical, const GgufTensor& tensor, 
   if (!from.columns.empty()) value = value.index_select(1, at::tensor(from.columns, at::kLong));
   if (tensor.minus_exponential) value = value.exp().neg();
   if (tensor.add != 0) value = value + tensor.add;
+  if (tensor.unit_rows) value = value / value.norm(2, {1}, true).clamp_min(1e-12);
   if (tensor.transposed_heads > 0) value = value.reshape({tensor.transposed_heads, -1, value.size(1)}).transpose(1, 2);
   return value.contiguous();
 }

@@ -37,6 +37,7 @@ struct GgufTensor {
   std::vector<GgufPart> parts;
   float add = 0;                 // 1 where 1 + weight is stored
   bool minus_exponential = false;  // −exp(value) is stored
+  bool unit_rows = false;        // each row is stored with length 1: Baichuan 2's output, which llama.cpp takes as it is
   int64_t transposed_heads = 0;  // > 0: of so many heads each part's rows are stored as columns: codes along rows do not carry over
   at::Tensor values;             // of a tensor that is made of the configuration (rotary divisors); else undefined
 };

@@ -130,7 +130,7 @@ std::string translate_qwen_vl(GgufTranslator& t) {
 }
 
 void describe_qwen_vl(GgufDescriber& d) {
-  d.rope_sections();
+  d.rope_sections(d.arch() == "qwen3vl");
   // Without its picture tower the model has no layers that are fed from there.
   if (d.arch() == "qwen3vl") d.integer("n_deepstack_layers", 0);
 }

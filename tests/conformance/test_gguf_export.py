@@ -16,6 +16,7 @@ import gguf_zoo_experts
 import gguf_zoo_hybrid
 import llama_cpp
 import model_zoo
+import zoo_dense
 import zoos
 from answers import Answers
 from conftest import DEMO
@@ -46,8 +47,8 @@ SHORTER = {"llama-dynamic": 32, "mistral": 24, "ministral": 24, "qwen2": 24, "do
 SHORTER_IN_LLAMA_CPP = SHORTER | {"phi3": 24, "starcoder2": 24, "ministral3-sliding": 24}
 CONVERTED = {name: writer for writer in (gguf_zoo, gguf_zoo_dense, gguf_zoo_experts, gguf_zoo_hybrid) for name in writer.CONVERTED if name in zoos.ZOO_OF}
 # Keys whose value the conversion takes from where this model's configuration has none, or another one.
-OTHER_VALUES = {"bloom": ["bloom.context_length"], "ernie4-5-moe": ["ernie4_5-moe.expert_shared_feed_forward_length"], "qwen3-5-moe": ["qwen35moe.feed_forward_length"],
-                "qwen3-5-mrope": ["qwen35.rope.dimension_sections"], "hunyuan-dense-alpha": ["hunyuan-dense.rope.scaling.type"], "hunyuan-moe-alpha": ["hunyuan-moe.rope.scaling.type"]}
+OTHER_VALUES = {"bloom": ["bloom.context_length"], "ernie4-5-moe": ["ernie4_5-moe.expert_shared_feed_forward_length"], "qwen3-5-moe": ["qwen35moe.feed_forward_length", "qwen35moe.rope.dimension_sections"],
+                "qwen3-5-mrope": ["qwen35.rope.dimension_sections"], "qwen3-5": ["qwen35.rope.dimension_sections"], "hunyuan-dense-alpha": ["hunyuan-dense.rope.scaling.type"], "hunyuan-moe-alpha": ["hunyuan-moe.rope.scaling.type"]}
 
 
 def token_ids(length=80):
@@ -170,6 +171,61 @@ def test_llama_cpp_computes_what_transformers_does(name, tmp_path, write, llama)
     assert found is not None, said
     assert far_off(found, model_zoo.reference_logits(model, ids).numpy()) <= 0.15
     assert context_of(tmp_path / "model.gguf") == SHORTER_IN_LLAMA_CPP[name] if name in SHORTER_IN_LLAMA_CPP else context_of(tmp_path / "model.gguf") >= 80
+
+
+# Models of LIMITED as llama.cpp has them: what differs.
+WITHIN_LIMITS = {
+    "dots1-plain": dict(num_key_value_heads=4), "olmoe": dict(num_key_value_heads=4), "glm-unbiased": dict(head_dim=16), "hunyuan-dense": dict(attention_bias=False),
+    "hunyuan-moe": dict(attention_bias=False), "qwen3-5": dict(linear_value_head_dim=8, linear_key_head_dim=8), "qwen3-5-moe": dict(linear_value_head_dim=8, linear_key_head_dim=8),
+    "deepseek-v2-lite": dict(num_hidden_layers=27, rms_norm_eps=1e-6), "deepseek-v2-plain": dict(topk_method="greedy", rms_norm_eps=1e-6), "deepseek-v3": dict(rms_norm_eps=1e-6),
+    "glm4-moe-lite": dict(rms_norm_eps=1e-6), "nemotron-biased": dict(tie_word_embeddings=False, head_dim=16), "olmo2-biased": dict(tie_word_embeddings=False, attention_bias=False),
+    "cohere-qk-norm": dict(tie_word_embeddings=True, attention_bias=False, num_hidden_layers=64), "gemma-biased": dict(tie_word_embeddings=True, attention_bias=False), "olmo-clipped": dict(attention_bias=False),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN_LIMITS)
+def test_llama_cpp_computes_what_is_within_its_limits(name, tmp_path, write, llama, monkeypatch):
+    zoo = zoos.ZOO_OF[name]
+    model_class, config_class, arguments = zoo.MODELS[name]
+    monkeypatch.setitem(zoo.MODELS, name, (model_class, config_class, arguments | WITHIN_LIMITS[name]))
+    model = zoo.save_model(name, tmp_path / "model")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf")
+    found, said = llama.logits(tmp_path / "model.gguf", token_ids())
+    assert found is not None, said
+    assert far_off(found, model_zoo.reference_logits(model, token_ids()).numpy()) <= 0.15
+
+
+# Models that transformers does not have under their own names, and text models inside others: how to save one, which returns logits(ids).
+def save_wrapped(name):
+    return lambda folder: (lambda model: lambda ids: model_zoo.reference_logits(model, ids))(zoo_dense.save_wrapper(name, folder))
+
+
+OTHERS = {
+    "internlm2": lambda folder: (lambda model: lambda ids: model_zoo.reference_logits(model, ids))(model_zoo.save_internlm2(folder)),
+    "baichuan-7b": lambda folder: zoo_dense.save_baichuan(folder, num_hidden_layers=32), "baichuan-13b": lambda folder: zoo_dense.save_baichuan(folder, alibi=True, num_hidden_layers=40),
+    "baichuan-2": lambda folder: zoo_dense.save_baichuan(folder, normalised_head=True, num_hidden_layers=32), "minicpm": zoo_dense.save_minicpm,
+    "minicpm-untied": lambda folder: zoo_dense.save_minicpm(folder, tied=False),
+} | {name: save_wrapped(name) for name in zoo_dense.wrappers() if name not in ("mllama", "idefics2")}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_llama_cpp_computes_what_other_checkpoints_do(name, tmp_path, write, logits, llama):
+    reference = OTHERS[name](tmp_path / "model")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf")
+    ids = token_ids()
+    wanted = logits(tmp_path / "model", ids)
+    assert (logits(tmp_path / "model.gguf", ids) - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+    found, said = llama.logits(tmp_path / "model.gguf", ids)
+    assert found is not None, said
+    assert far_off(found, reference(ids).numpy()) <= 0.15
+
+
+def test_a_baichuan_of_another_size_is_refused(tmp_path, write):
+    # llama.cpp takes the number of blocks for its kind of positions.
+    zoo_dense.save_baichuan(tmp_path / "alibi", alibi=True)
+    assert "positions of kind 1" in write(tmp_path / "alibi", tmp_path / "model.gguf")
+    zoo_dense.save_baichuan(tmp_path / "rotary")
+    assert "32 blocks" in write(tmp_path / "rotary", tmp_path / "model.gguf")
 
 
 def negative_log_likelihood(logits, ids):

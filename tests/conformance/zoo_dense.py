@@ -139,10 +139,10 @@ def alibi_slopes(heads):
     return first + [2.0 ** (-4.0 * (2 * i + 1) / power) for i in range(heads - power)]
 
 
-def save_baichuan(folder, alibi=False, normalised_head=False):
+def save_baichuan(folder, alibi=False, normalised_head=False, **changes):
     """A Llama saved as Baichuan: q, k and v in W_pack. The 13B models have ALiBi instead of a rotation; Baichuan 2 gives each row of the head
     length 1. Returns logits(ids)."""
-    model = llama(hidden_size=96, num_attention_heads=6, num_key_value_heads=6) if alibi else llama()
+    model = llama(hidden_size=96, num_attention_heads=6, num_key_value_heads=6, **changes) if alibi else llama(**changes)
     config = model.config
     tensors = {k: v for k, v in model.state_dict().items() if not any(x in k for x in ("q_proj", "k_proj", "v_proj"))}
     for i in range(config.num_hidden_layers):
