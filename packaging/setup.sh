@@ -2,16 +2,22 @@
 # Installs what a bare Debian 12 lacks: packages, and libtorch from PyPI's wheel. Run by run.sh and test.sh; may be run
 # again and is then quick.
 #
-#   packaging/setup.sh            to build and run
-#   packaging/setup.sh --tests    also what the tests need (Python with torch, transformers …)
+#   packaging/setup.sh                to build and run
+#   packaging/setup.sh --tests        also what the tests need (Python with torch, transformers …)
+#   packaging/setup.sh --consumers    also the inference engines of tests/consumers (consumers.sh)
 #
 # QBENCH_DEPS: where libtorch goes (default ~/.cache/llm-qbench). Where an NVIDIA driver is present, CUDA's libraries
 # come too (about 4 GB).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 deps=${QBENCH_DEPS:-$HOME/.cache/llm-qbench}
-tests=false
-[ "${1:-}" = --tests ] && tests=true
+tests=false consumers=false
+case "${1:-}" in
+  "") ;;
+  --tests) tests=true ;;
+  --consumers) tests=true consumers=true ;;
+  *) echo "usage: packaging/setup.sh [--tests | --consumers]" >&2; exit 2 ;;
+esac
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 
@@ -20,6 +26,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config git ca-certificates pytho
   libyaml-cpp-dev nlohmann-json3-dev libsqlitecpp-dev libsqlite3-dev libspdlog-dev libfmt-dev libcli11-dev
   libpcre2-dev libutf8proc-dev libsentencepiece-dev fonts-dejavu-core)
 $tests && packages+=(xvfb xauth)
+$consumers && packages+=(binutils libnuma1 python3-dev)
 
 # shellcheck disable=SC2016
 missing=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null | awk '$2=="installed"{print $1}' |
@@ -59,3 +66,4 @@ if $tests; then
 elif [[ $(/sbin/ldconfig -p) == *libcuda.so.1* ]]; then  # the driver's library
   install_list "$here/requirements-cuda.txt"
 fi
+if $consumers; then "$here/consumers.sh"; fi

@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# Sets everything up, builds, and runs all tests: Qt Test through CTest, then the conformance tests through pytest.
+# Sets everything up, builds, and runs all tests: Qt Test through CTest, then pytest.
+#
+#   packaging/test.sh                without the inference engines that are not installed yet
+#   packaging/test.sh --consumers    installs them first: vLLM, GPTQModel, OpenVINO
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-packaging/setup.sh --tests
+setup=--tests
+case "${1:-}" in
+  "") ;;
+  --consumers) setup=--consumers ;;
+  *) echo "usage: packaging/test.sh [--consumers]" >&2; exit 2 ;;
+esac
+packaging/setup.sh "$setup"
 packaging/build.sh
 export QBENCH_BUILD=$PWD/build/dev
 ctest --preset dev -j "$(nproc)" --timeout 300
-"${QBENCH_DEPS:-$HOME/.cache/llm-qbench}/venv/bin/python" -m pytest -q -p no:cacheprovider tests/conformance tests/fuzz
+"${QBENCH_DEPS:-$HOME/.cache/llm-qbench}/venv/bin/python" -m pytest -q -p no:cacheprovider tests/conformance tests/fuzz tests/consumers

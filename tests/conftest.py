@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ BUILD = Path(os.environ.get("QBENCH_BUILD", ROOT / "build" / "dev"))
 SHARED = ROOT.parent / "shared"
 DEMO = ROOT / "resources" / "demo"
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))  # the zoos of models, for the tests in other folders
+sys.path.insert(0, str(ROOT / "tests" / "consumers"))  # the engines, likewise
 
 
 def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra=""):
@@ -76,3 +78,32 @@ def smollm2_folder(smollm2_gguf):
         values.update(architectures=["LlamaForCausalLM"], dtype="bfloat16", torch_dtype="bfloat16", rope_theta=100000.0, rms_norm_eps=1e-5)
         (folder / "config.json").write_text(json.dumps(values, default=str))
     return folder
+
+
+@pytest.fixture(scope="session")
+def ours(tool):
+    """`qbench eval`'s answer on a folder or file."""
+    def evaluate(model, text, windows, seq_len, dtype="float32"):
+        command = [tool("qbench"), "eval", model, "--text", text, "--windows", str(windows), "--seq-len", str(seq_len), "--dtype", dtype, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+    return evaluate
+
+
+@pytest.fixture(scope="session")
+def consumer(tmp_path_factory):
+    """consumer("vllm"): an inference engine (tests/consumers/engines.py), started once; skips where it is not installed."""
+    import engines
+    logs, started = tmp_path_factory.mktemp("engines"), {}
+
+    def get(name):
+        if name not in started:
+            try:
+                started[name] = engines.start(name, logs)
+            except engines.Missing as missing:
+                pytest.skip(str(missing))
+        return started[name]
+    yield get
+    for engine in started.values():
+        engine.close()
