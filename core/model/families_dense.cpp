@@ -176,9 +176,7 @@ std::string translate_exaone4(GgufTranslator& t) {
   if (t.integer_of("attention.sliding_window").value_or(0) > 0) {
     t.window_pattern(4);
   } else {
-    t.set("sliding_window", nullptr);
-    t.must_be("attention.sliding_window", 0);
-    t.must_be("attention.sliding_window_pattern", 0);
+    t.see_everything();
   }
   return "";
 }
@@ -202,21 +200,28 @@ void configure_smollm3(const ConfigFields& f, Architecture& a) {
 
 // --- HunYuan: norms of queries and keys behind the rotation
 
-NameTable hunyuan_names() {
-  NameTable n = llama_names();
+}  // namespace
+
+NameTable with_hunyuan_norms(NameTable n) {
   n.q_norm = "self_attn.query_layernorm", n.k_norm = "self_attn.key_layernorm";
   return n;
 }
 
-void configure_hunyuan(const ConfigFields& f, Architecture& a) {
-  f.integer({"head_dim", "attention_head_dim"});
+void hunyuan_like(const ConfigFields& f, Architecture& a, int64_t kv_heads) {
   RopeDefaults rope = whole_rotation();
   rope.alpha = true;
-  llama_like(f, a, 32, rope);
+  llama_like(f, a, kv_heads, rope);
   a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
   a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
   a.head_norm = HeadNorm::rms;
   a.head_norm_after_rope = true;
+}
+
+namespace {
+
+void configure_hunyuan(const ConfigFields& f, Architecture& a) {
+  f.integer({"head_dim", "attention_head_dim"});
+  hunyuan_like(f, a, 32);
 }
 
 // --- Ministral 3: queries grow with the position
@@ -366,7 +371,7 @@ std::vector<Family> dense_families() {
       {"exaone4", "EXAONE 4", {"exaone4"}, {.names = {"exaone4"}, .translate = translate_exaone4, .describe = describe_windows}, norms_behind(), configure_exaone4},
       {"smollm3", "SmolLM3", {"smollm3"}, {.names = {"smollm3"}, .permuted = true, .translate = translate_biases}, llama_names(), configure_smollm3},
       // What the mixture of experts of the same name would say, and numbers of special tokens.
-      {"hunyuan_v1_dense", "Hunyuan", {"hunyuan_v1_dense"}, {.names = {"hunyuan-dense"}, .translate = translate_biases}, hunyuan_names(), configure_hunyuan,
+      {"hunyuan_v1_dense", "Hunyuan", {"hunyuan_v1_dense"}, {.names = {"hunyuan-dense"}, .translate = translate_biases}, with_hunyuan_norms(llama_names()), configure_hunyuan,
        {{"num_experts", {1}}, {"num_shared_expert", {1}}, {"moe_topk", {1}}, {"moe_intermediate_size", {}}, {"use_mixed_mlp_moe", {false}}, {"use_cla", {false}},
         {"cla_share_factor", {}}, {"use_qk_norm", {true}}, {"use_rotary_pos_emb", {true}}, {"norm_type", {"rms"}}, {"add_classification_head", {false}},
         {"class_num", {}}, {"pool_type", {}}, {"dense_list", {}}, {"org_vocab_size", {}}, {"mask_init_id", {}}, {"pad_id", {}}, {"im_*", {}}, {"text_*", {}}}},

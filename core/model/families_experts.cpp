@@ -43,9 +43,8 @@ NameTable ernie_moe_names() {
 }
 
 NameTable hunyuan_moe_names() {
-  NameTable n = shared_named(with_qwen_experts(llama_names()), "mlp.shared_mlp");
+  NameTable n = shared_named(with_qwen_experts(with_hunyuan_norms(llama_names())), "mlp.shared_mlp");
   n.router = "mlp.gate.wg";
-  n.q_norm = "self_attn.query_layernorm", n.k_norm = "self_attn.key_layernorm";
   return n;
 }
 
@@ -162,13 +161,7 @@ int64_t same_in_all(const ConfigFields& f, const std::string& key, std::optional
 }
 
 void configure_hunyuan_moe(const ConfigFields& f, Architecture& a) {
-  RopeDefaults rope = whole_rotation();
-  rope.alpha = true;
-  llama_like(f, a, 0, rope);
-  a.norm_eps = f.real({"rms_norm_eps"}, 1e-5);
-  a.qkv_bias = a.o_bias = f.boolean("attention_bias", false);
-  a.head_norm = HeadNorm::rms;
-  a.head_norm_after_rope = true;
+  hunyuan_like(f, a, 0);
   a.experts = same_in_all(f, "num_experts", {});
   a.experts_per_token = same_in_all(f, "moe_topk", 1);
   if (a.experts_per_token > a.experts) f.fail("moe_topk", fmt::format("at most the {} experts", a.experts));

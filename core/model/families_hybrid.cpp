@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/model/family_fields.h"
 #include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"

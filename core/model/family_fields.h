@@ -50,6 +50,10 @@ std::vector<HarmlessKey> deepseek_harmless(std::vector<HarmlessKey> more);
 // Qwen's experts: their numbers and widths, and which blocks have them.
 void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used);
 
+// HunYuan's, dense or with experts: norms of queries and keys behind the rotation, and a base made larger by alpha.
+NameTable with_hunyuan_norms(NameTable names);
+void hunyuan_like(const ConfigFields& f, Architecture& a, int64_t kv_heads);
+
 // Rows of the table, a file a kind of family: with LayerNorm and one matrix for queries, keys and values (BLOOM, Falcon, GPT-NeoX);
 // dense with RMS norms; dense with layer norms; with experts; with latent attention; with layers of several kinds.
 std::vector<Family> fused_families();

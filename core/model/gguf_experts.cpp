@@ -175,7 +175,7 @@ std::string translate_gpt_oss(GgufTranslator& t) {
   translate_biases(t);
   translate_width(t);
   translate_counts(t, "num_local_experts", "num_experts_per_tok");
-  t.integer("attention.sliding_window", "sliding_window");
+  t.window_pattern(2);
   if (t.has("rope_scaling")) t.set("rope_scaling.truncate", false);  // not stored, and always so
   if (!t.has("rope_scaling")) t.set("rope_scaling.rope_type", "default");
   return "";

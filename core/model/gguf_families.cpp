@@ -70,7 +70,11 @@ void describe_phi3(GgufDescriber& d) {
 
 std::string translate_gemma(GgufTranslator& t) {
   const bool third = t.arch() == "gemma3";
-  t.integer("attention.sliding_window", "sliding_window");
+  if (third && t.integer_of("attention.sliding_window").value_or(0) == 0) {
+    t.see_everything();
+  } else {
+    t.window_pattern(third ? 6 : 2);
+  }
   t.set("attn_logit_softcapping", nullptr);
   t.set("final_logit_softcapping", nullptr);
   t.real("attn_logit_softcapping", "attn_logit_softcapping");
@@ -79,10 +83,7 @@ std::string translate_gemma(GgufTranslator& t) {
   const bool largest = t.integer_of("block_count") == (third ? 62 : 46);
   const int64_t equal = t.heads() > 0 ? t.hidden() / t.heads() : 0, head_dim = t.integer_of("attention.key_length").value_or(equal);
   t.set("query_pre_attn_scalar", static_cast<double>(largest && equal > 0 ? equal : head_dim));
-  if (third) {
-    t.real("rope.freq_base_swa", "rope_local_base_freq");
-    t.integer("attention.sliding_window_pattern", "sliding_window_pattern");
-  }
+  if (third) t.real("rope.freq_base_swa", "rope_local_base_freq");
   return "";
 }
 

@@ -192,8 +192,17 @@ class GgufNames {
       const std::string stem = linear.gguf.ends_with("_exps") ? linear.gguf.substr(0, linear.gguf.size() - 5) : linear.gguf;
       const std::string single = fmt::format("{}{}.{}{}", prefix, stem, linear.expert, suffix);
       std::vector<int64_t> shape = spec.shape;
+      // Newer converters can put all gates before all up sides into one tensor.
+      const std::string both = prefix + "ffn_gate_up_exps" + suffix;
+      const bool gate = linear.gguf == a_.gguf.expert_gate;
       if (!base_.contains(whole) && base_.contains(single)) {
         entry.stored = {single};
+      } else if (!base_.contains(whole) && base_.contains(both) && (gate || linear.gguf == a_.gguf.expert_up)) {
+        entry.stored = {both};
+        entry.slice = linear.expert;
+        entry.first_row = gate ? 0 : linear.out;
+        shape[0] *= 2;
+        shape.insert(shape.begin(), a_.experts);
       } else {
         entry.stored = {whole};
         entry.slice = linear.expert;

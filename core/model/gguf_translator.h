@@ -1,13 +1,10 @@
 #pragma once
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <cmath>
+#include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "core/base/error.h"
 #include "core/format/gguf.h"
 #include "core/model/config_fields.h"
 
@@ -20,59 +17,20 @@ class GgufTranslator {
   GgufTranslator(const GgufFile& file, std::string origin, std::string arch) : file_(file), origin_(std::move(origin)), arch_(std::move(arch)) {}
 
   // Copies "<arch>.<key>" under config.json's name ("rope_scaling.factor" in an object) when the file has it.
-  void integer(const std::string& key, const std::string& name) {
-    spell(key, name);
-    if (const auto* list = per_layer(key)) {
-      for (int64_t value : *list)
-        if (value != list->front()) throw InputError(fmt::format("{}: key \"{}\" differs between blocks, which is not supported", origin_, full(key)));
-      place(name) = list->empty() ? 0 : list->front();
-      return;
-    }
-    if (auto value = file_.integer(full(key))) place(name) = *value;
-  }
-  void real(const std::string& key, const std::string& name) {
-    spell(key, name);
-    if (auto value = file_.real(full(key))) place(name) = *value;
-  }
-  void boolean(const std::string& key, const std::string& name) {
-    spell(key, name);
-    if (auto value = file_.boolean(full(key))) place(name) = *value;
-  }
-  void text(const std::string& key, const std::string& name) {
-    spell(key, name);
-    if (auto value = file_.text(full(key))) place(name) = *value;
-  }
+  void integer(const std::string& key, const std::string& name);  // an array of one value a block is taken where all are the same
+  void real(const std::string& key, const std::string& name);
+  void boolean(const std::string& key, const std::string& name);
+  void text(const std::string& key, const std::string& name);
   // A key that this program cannot vary: it must say what is computed. expected 0: other keys do not say what that is.
-  void must_be(const std::string& key, int64_t expected) {
-    taken_.insert(key);
-    if (auto value = file_.integer(full(key)); value && expected > 0 && *value != expected)
-      throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}", origin_, full(key), *value, expected));
-  }
+  void must_be(const std::string& key, int64_t expected);
+  void must_be_real(const std::string& key, double expected);
   // An array of one value a block; empty where there is none. It counts as taken.
-  std::vector<int64_t> integers_of(const std::string& key) {
-    taken_.insert(key);
-    const auto* list = per_layer(key);
-    return list ? *list : std::vector<int64_t>();
-  }
-  void must_be_real(const std::string& key, double expected) {
-    taken_.insert(key);
-    if (auto value = file_.real(full(key)); value && std::abs(*value - expected) > 1e-6 * expected)
-      throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}", origin_, full(key), *value, expected));
-  }
-  // sliding_window, and layer_types from a list of booleans; without such a list each n-th block sees everything.
-  void window_pattern(int64_t n) {
-    integer("attention.sliding_window", "sliding_window");
-    std::vector<std::string> types;
-    for (int64_t i = 1; i <= std::clamp<int64_t>(integer_of("block_count").value_or(0), 0, 1 << 16); ++i) types.push_back(i % n == 0 ? "full_attention" : "sliding_attention");
-    spell("attention.sliding_window_pattern", "layer_types");
-    if (const auto it = file_.metadata().find(full("attention.sliding_window_pattern")); it != file_.metadata().end()) {
-      const auto* slides = std::get_if<std::vector<bool>>(&it->second.value);
-      if (!slides || slides->size() != types.size())
-        throw InputError(fmt::format("{}: key \"{}\" is no list of {} booleans, one for each block", origin_, full("attention.sliding_window_pattern"), types.size()));
-      for (size_t i = 0; i < types.size(); ++i) types[i] = (*slides)[i] ? "sliding_attention" : "full_attention";
-    }
-    set("layer_types", types);
-  }
+  std::vector<int64_t> integers_of(const std::string& key);
+  // sliding_window, and layer_types from a list of booleans or a period: each such block sees everything, none where it is 0.
+  // n: the period where the file has neither.
+  void window_pattern(int64_t n);
+  // No windows in any block, whatever pattern stands beside.
+  void see_everything();
   // What the file says otherwise than by a key.
   template <typename T>
   void set(const std::string& name, T value) {
@@ -98,32 +56,13 @@ class GgufTranslator {
   bool mlp_bias() const { return has_tensor("blk.0.ffn_up.bias"); }
 
   // With every key of the architecture that was not translated under its own name, to be refused unless it is harmless.
-  ConfigFields done() && {
-    for (const auto& [name, value] : file_.metadata()) {
-      if (name.rfind(arch_ + ".", 0) != 0) continue;
-      const std::string key = name.substr(arch_.size() + 1);
-      if (taken_.contains(key)) continue;
-      config_[key] = std::visit([](const auto& v) { return nlohmann::json(v); }, value.value);
-      spelled_[key] = name;
-    }
-    ConfigFields fields(std::move(config_), origin_, std::move(spelled_));
-    fields.without_effect(derived_);
-    return fields;
-  }
+  ConfigFields done() &&;
 
  private:
-  const std::vector<int64_t>* per_layer(const std::string& key) const {
-    auto it = file_.metadata().find(full(key));
-    return it == file_.metadata().end() ? nullptr : std::get_if<std::vector<int64_t>>(&it->second.value);
-  }
-  void spell(const std::string& key, const std::string& name) {
-    taken_.insert(key);
-    spelled_[name] = full(key);
-  }
-  nlohmann::json& place(const std::string& name) {
-    const size_t dot = name.find('.');
-    return dot == std::string::npos ? config_[name] : config_[name.substr(0, dot)][name.substr(dot + 1)];
-  }
+  int64_t counted_blocks() const;
+  const std::vector<int64_t>* per_layer(const std::string& key) const;
+  void spell(const std::string& key, const std::string& name);
+  nlohmann::json& place(const std::string& name);
 
   const GgufFile& file_;
   std::string origin_, arch_;
@@ -132,4 +71,5 @@ class GgufTranslator {
   std::set<std::string> taken_;                 // keys without the architecture
   std::vector<std::string> derived_;
 };
+
 }  // namespace qb

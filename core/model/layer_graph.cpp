@@ -55,13 +55,6 @@ const Operation* LayerGraph::producer(ValueId id) const {
 
 const Operation& LayerGraph::linear(int index) const { return operations_[static_cast<size_t>(of_linear_.at(static_cast<size_t>(index)))]; }
 
-std::vector<int> LayerGraph::linears_reading(ValueId id) const {
-  std::vector<int> found;
-  for (int reader : value(id).readers)
-    if (const auto* linear = std::get_if<LinearOp>(&operations_[static_cast<size_t>(reader)].kind)) found.push_back(linear->linear);
-  return found;
-}
-
 namespace {
 
 void add_readers(const LayerGraph& graph, ValueId id, ChannelReaders& all) {
@@ -99,7 +92,9 @@ ChannelReaders channel_readers(const LayerGraph& graph, ValueId id) {
 
 ChannelSource channel_source(const LayerGraph& graph, ValueId id) {
   if (graph.value(id).hadamard) return {};
-  std::vector<int64_t> channels(static_cast<size_t>(graph.value(id).width));
+  ChannelSource source;
+  std::vector<int64_t>& channels = source.rows;
+  channels.resize(static_cast<size_t>(graph.value(id).width));
   std::iota(channels.begin(), channels.end(), 0);
   for (;;) {
     const Operation* made = graph.producer(id);
@@ -107,7 +102,15 @@ ChannelSource channel_source(const LayerGraph& graph, ValueId id) {
     if (const auto* linear = std::get_if<LinearOp>(&made->kind)) {
       const auto output = static_cast<size_t>(std::find(made->outputs.begin(), made->outputs.end(), id) - made->outputs.begin());
       for (int64_t& channel : channels) channel = linear->outputs[output].of(channel);
-      return {linear->linear, std::move(channels)};
+      source.linear = linear->linear;
+      return source;
+    }
+    if (const auto* norm = std::get_if<NormOp>(&made->kind)) {
+      if (norm->tensor.empty() || norm->own_tensors) return {};
+      if (norm->heads > 0)  // one weight for all heads
+        for (int64_t& channel : channels) channel %= graph.value(id).width / norm->heads;
+      source.norm = norm;
+      return source;
     }
     ValueId from = -1;
     if (const auto* attention = std::get_if<AttentionOp>(&made->kind)) {
@@ -118,8 +121,9 @@ ChannelSource channel_source(const LayerGraph& graph, ValueId id) {
       if (gated->kind != Activation::clamped_swiglu) from = made->inputs[1];
     } else if (std::holds_alternative<SigmoidGateOp>(made->kind) || std::holds_alternative<MultiplyOp>(made->kind)) {
       from = made->inputs[0];
-    } else if (const auto* activation = std::get_if<ActivationOp>(&made->kind); activation && activation->kind == Activation::relu) {
-      from = made->inputs[0];  // factors are positive
+    } else if (const auto* activation = std::get_if<ActivationOp>(&made->kind)) {
+      if (activation->kind == Activation::relu || activation->kind == Activation::relu_squared) from = made->inputs[0];  // factors are positive
+      if (activation->kind == Activation::relu_squared) source.power *= 2;
     }
     if (from < 0 || !passes(graph, from)) return {};
     id = from;

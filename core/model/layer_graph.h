@@ -135,8 +135,6 @@ class LayerGraph {
   const Operation* producer(ValueId id) const;
   // The operation of a linear.
   const Operation& linear(int index) const;
-  // Linears that read a value, indices into LayerSpec::linears, in order.
-  std::vector<int> linears_reading(ValueId id) const;
 
  private:
   std::vector<GraphValue> values_;
@@ -154,13 +152,15 @@ struct ChannelReaders {
 };
 ChannelReaders channel_readers(const LayerGraph& graph, ValueId id);
 
-// The rows of a linear that make a value's channels, through operations that pass a factor of a channel on (attention, the
-// up side of a gate, ReLU) and whose values have no other reader. Several channels may come of one row.
+// Where a factor of a value's channels can be taken in: at the rows of a linear or the weights of a norm that make them, through
+// operations that pass it on (attention, the up side of a gate, ReLU, its square) and whose values have no other reader.
 struct ChannelSource {
   int linear = -1;
-  std::vector<int64_t> rows;  // [width]
+  const NormOp* norm = nullptr;  // of the graph
+  std::vector<int64_t> rows;     // [width]: the row, or the index of the weight. Several channels may share one
+  double power = 1;              // a factor s of the row is s^power of the channel
+  bool exists() const { return linear >= 0 || norm; }
 };
-// linear -1: there is none.
 ChannelSource channel_source(const LayerGraph& graph, ValueId id);
 
 // What touches the residual stream, the sum of the layer's input and of what its branches add to it.

@@ -23,8 +23,7 @@ const Wrapper* find_wrapper(const std::string& model_type) {
   static const std::vector<Wrapper> all = {
       {{"qwen2_vl"}, "qwen2_vl_text", false, true}, {{"qwen2_5_vl"}, "qwen2_5_vl_text", false, true}, {{"qwen3_vl"}, "qwen3_vl_text"},
       {{"mistral3"}, "mistral", true}, {{"idefics2"}, "mistral"}, {{"idefics3", "smolvlm"}, "llama"}, {{"internvl"}, "qwen2", true},
-      {{"mllama"}, "mllama_text_model"}, {{"llama4"}, "llama4_text"}, {{"gemma3"}, "gemma3_text", true}, {{"gemma3n"}, "gemma3n_text", true},
-      {{"paligemma"}, "gemma", true}};
+      {{"mllama"}, "mllama_text_model"}, {{"llama4"}, "llama4_text"}, {{"gemma3"}, "gemma3_text", true}, {{"gemma3n"}, "gemma3n_text", true}};
   for (const Wrapper& wrapper : all)
     if (std::find(wrapper.model_types.begin(), wrapper.model_types.end(), model_type) != wrapper.model_types.end()) return &wrapper;
   return nullptr;
@@ -64,6 +63,7 @@ std::optional<TextPart> text_part(const ConfigFields& whole) {
   const bool own = outer == "internvl_chat" && whole.has("llm_config");
   const std::string key = own ? "llm_config" : "text_config", flag = "tie_word_embeddings";
   if (!whole.has(key)) return {};
+  if (outer == "paligemma") whole.fail("model_type", "a model whose tokens see those before them (the tokens of PaliGemma's prompt see each other)");
   const Wrapper* wrapper = find_wrapper(outer);
   TextPart part{whole.child(key), ""};
   whole.without_effect({key});

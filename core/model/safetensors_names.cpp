@@ -17,6 +17,7 @@ std::vector<std::string> spellings(const std::string& name) {
   for (const char* prefix : {"model.", "transformer.", "gpt_neox."})
     if (name.rfind(prefix, 0) == 0) all.push_back(name.substr(std::string_view(prefix).size()));
   all.push_back("language_model." + name);
+  all.push_back("language_model.model." + name);
   for (const char* part : {"model.language_model.", "model.text_model."})
     if (name.rfind("model.", 0) == 0) all.push_back(part + name.substr(6));
   return all;

@@ -1,10 +1,14 @@
-"""Logits of many models from one process of tests/tools/model_logits."""
+"""Logits of many models from one process of tests/tools/model_logits; the fixtures are for modules that import them."""
 import json
 import os
 import select
 import subprocess
 
+import pytest
+import torch
 from safetensors.torch import load_file, save_file
+
+import model_zoo
 
 SECONDS = 120
 
@@ -43,3 +47,41 @@ class Answers:
         if self.process is not None:
             self.process.stdin.close()
             assert self.process.wait() == 0
+
+
+TOLERANCE = 1e-4  # of the largest logit, float32
+
+
+def token_ids():
+    return torch.randint(0, model_zoo.VOCABULARY, (2, 80), generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(scope="module")
+def answers(tool):
+    running = Answers(tool("model_logits"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def assert_same_logits(answers, tmp_path):
+    """check(path, model): ours of the path are those of transformers' model."""
+    def check(path, model):
+        ids = token_ids()
+        answer = answers(path, tmp_path, ids)
+        assert answer == {}, answer
+        ours, reference = load_file(tmp_path / "out.safetensors")["logits"], model_zoo.reference_logits(model, ids)
+        assert ours.shape == reference.shape
+        error = (ours - reference).abs().max() / reference.abs().max()
+        assert error <= TOLERANCE, f"{path.name}: largest difference {error:.2e} of the largest logit"
+    return check
+
+
+@pytest.fixture
+def refusal(answers, tmp_path):
+    """The sentence that refuses a path."""
+    def sentence(path):
+        answer = answers(path, tmp_path, token_ids())
+        assert answer.get("kind") == "input" and "\n" not in answer["error"], answer
+        return answer["error"]
+    return sentence

@@ -71,7 +71,33 @@ def quantizable(value):
     return value.dim() >= 2 and value.shape[-1] % 32 == 0
 
 
-def write(name, model, path, quantize=None):
+def one_of_gates_and_ups(tensors):
+    """Experts' gates and up sides in one tensor of a block, as newer converters can put them."""
+    joined = {}
+    for name, value in tensors.items():
+        if name.endswith("ffn_gate_exps.weight"):
+            joined[name.replace("gate", "gate_up")] = torch.cat([value, tensors[name.replace("gate", "up")]], 1)
+        elif not name.endswith("ffn_up_exps.weight"):
+            joined[name] = value
+    return joined
+
+
+def finish(writer, tensors, quantize=None, chosen=lambda name: True):
+    """Writes everything. quantize: a ggml type for the matrices whose names are chosen and whose rows are multiples of 32."""
+    for name, value in tensors.items():
+        data = numpy.ascontiguousarray(value.detach().float().numpy())
+        if quantize is not None and quantizable(value) and name.endswith(".weight") and chosen(name):
+            writer.add_tensor(name, gguf.quantize(data, quantize), raw_dtype=quantize)
+        else:
+            writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write(name, model, path, quantize=None, pattern=None):
+    """pattern: of sliding blocks, as a list of booleans or a period."""
     arch = CONVERTED[name]
     config = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -122,6 +148,8 @@ def write(name, model, path, quantize=None):
         writer.add_value_length(head_dim)
     if getattr(config, "sliding_window", None) and arch in ("phi3", "gemma2", "gemma3", "starcoder2"):
         writer.add_sliding_window(config.sliding_window)
+    if pattern is not None:
+        writer.add_sliding_window_pattern(pattern)
     if arch == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
@@ -142,17 +170,11 @@ def write(name, model, path, quantize=None):
         writer.add_parallel_residual(config.use_parallel_residual)
 
     names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config.num_hidden_layers)
+    tensors = {}
     for key, value in converted_tensors(arch, model).items():
         if arch == "bloom":  # the table knows Bloom's names without their prefix
             key = key.removeprefix("transformer.")
         stored = names.get_name(key, try_suffixes=(".weight", ".bias"))
         assert stored, f"gguf-py has no name for {key} in {arch}"
-        data = numpy.ascontiguousarray(value.float().numpy())
-        if quantize is not None and quantizable(value):
-            writer.add_tensor(stored, gguf.quantize(data, quantize), raw_dtype=quantize)
-        else:
-            writer.add_tensor(stored, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        tensors[stored] = value
+    finish(writer, tensors, quantize)

@@ -1,9 +1,8 @@
 """GGUF files of zoo_dense's models: names by gguf-py's own table, values as llama.cpp's converter arranges them."""
 import gguf
-import numpy
 import torch
 
-from gguf_zoo import permute
+from gguf_zoo import finish, permute
 
 # model of zoo_dense → general.architecture. GGUF does not store every pattern: only variants that llama.cpp reads the same are here.
 CONVERTED = {
@@ -36,8 +35,8 @@ def converted_tensors(arch, model):
     return tensors
 
 
-def write(name, model, path, arch=None, fuse=False):
-    """fuse: queries, keys and values in one tensor, as newer converters can."""
+def write(name, model, path, arch=None, fuse=False, pattern=None):
+    """fuse: queries, keys and values in one tensor, as newer converters can. pattern: of sliding blocks, a list of booleans or a period."""
     arch = arch or CONVERTED[name]
     config = model.config
     w = gguf.GGUFWriter(path, arch)
@@ -90,7 +89,9 @@ def write(name, model, path, arch=None, fuse=False):
         w.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
     if arch in ("olmo2", "cohere2", "exaone4") and getattr(config, "sliding_window", None):
         w.add_sliding_window(config.sliding_window)
-    if arch in ("olmo2", "exaone4") and getattr(config, "sliding_window", None):  # cohere2: llama.cpp's pattern of 4
+    if pattern is not None:
+        w.add_sliding_window_pattern(pattern)
+    elif arch in ("olmo2", "exaone4") and getattr(config, "sliding_window", None):  # cohere2: llama.cpp's pattern of 4
         w.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
     if arch in ("command-r", "cohere2"):
         w.add_logit_scale(config.logit_scale)
@@ -111,9 +112,4 @@ def write(name, model, path, arch=None, fuse=False):
             parts = [tensors.pop(f"blk.{i}.attn_{x}.{suffix}", None) for x in "qkv"]
             if parts[0] is not None:
                 tensors[f"blk.{i}.attn_qkv.{suffix}"] = torch.cat(parts)
-    for stored, value in tensors.items():
-        w.add_tensor(stored, numpy.ascontiguousarray(value.float().numpy()))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w, tensors)

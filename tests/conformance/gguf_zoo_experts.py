@@ -2,21 +2,17 @@
 import re
 
 import gguf
-import torch
+
+from gguf_zoo import finish, one_of_gates_and_ups, permute
 
 # model of zoo_experts → general.architecture
 CONVERTED = {
     "phimoe-plain": "phimoe", "olmoe": "olmoe", "granitemoe": "granitemoe", "granitemoeshared": "granitemoe", "glm4-moe": "glm4moe", "glm4-moe-groups": "glm4moe",
     "solar-open": "glm4moe", "ernie4-5-moe": "ernie4_5-moe", "hunyuan-moe": "hunyuan-moe", "hunyuan-moe-alpha": "hunyuan-moe", "deepseek-v2-plain": "deepseek2",
-    "deepseek-v2-lite": "deepseek2", "deepseek-v3": "deepseek2", "glm4-moe-lite": "deepseek2", "mistral4": "mistral4", "dots1-plain": "dots1", "gpt-oss": "gpt-oss",
+    "deepseek-v2-lite": "deepseek2", "deepseek-v3": "deepseek2", "glm4-moe-lite": "deepseek2", "youtu": "deepseek2", "mistral4": "mistral4", "dots1-plain": "dots1", "gpt-oss": "gpt-oss",
     "llama4-plain": "llama4", "minimax-m2": "minimax-m2",
 }
 SIGMOID = ("glm4_moe", "solar_open", "deepseek_v3", "glm4_moe_lite", "minimax_m2", "dots1")
-
-
-def permute(weight, heads):
-    """Rotary pairs of a head side by side, as llama.cpp's NORM rotation wants them."""
-    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
 def converted_tensors(arch, model, joined):
@@ -68,8 +64,9 @@ def converted_tensors(arch, model, joined):
     return out
 
 
-def write(name, model, path, quantize=None, only="", joined=False):
-    """`quantize`: a ggml type for the matrices with `only` in their names. joined: latent attention as files before April 2025 have it."""
+def write(name, model, path, quantize=None, only="", joined=False, pattern=None, fuse=False):
+    """`quantize`: a ggml type for the matrices with `only` in their names. joined: latent attention as files before April 2025 have it.
+    pattern: of sliding blocks, a list of booleans or a period. fuse: experts' gates and up sides in one tensor."""
     arch, config = CONVERTED[name], model.config
     kind = config.model_type
     writer = gguf.GGUFWriter(path, arch)
@@ -152,14 +149,8 @@ def write(name, model, path, quantize=None, only="", joined=False):
         writer.add_logit_scale(config.logits_scaling)
     if arch == "gpt-oss":
         writer.add_sliding_window(config.sliding_window)
+    if pattern is not None:
+        writer.add_sliding_window_pattern(pattern)
 
-    for key, value in converted_tensors(arch, model, joined).items():
-        data = value.detach().float().contiguous().numpy()
-        if quantize is not None and value.dim() >= 2 and value.shape[-1] % 32 == 0 and key.endswith(".weight") and only in key and "ffn_gate_inp" not in key:
-            writer.add_tensor(key, gguf.quantize(data, quantize), raw_dtype=quantize)
-        else:
-            writer.add_tensor(key, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    tensors = converted_tensors(arch, model, joined)
+    finish(writer, one_of_gates_and_ups(tensors) if fuse else tensors, quantize, lambda name: only in name and "ffn_gate_inp" not in name)

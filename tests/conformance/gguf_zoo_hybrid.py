@@ -4,6 +4,8 @@ import re
 import gguf
 import torch
 
+from gguf_zoo import finish, one_of_gates_and_ups
+
 # model of zoo_hybrid → general.architecture
 CONVERTED = {"qwen3-next-plain": "qwen3next", "qwen3-5": "qwen35", "qwen3-5-mrope": "qwen35", "qwen3-5-moe": "qwen35moe", "lfm2": "lfm2", "lfm2-biased": "lfm2",
              "lfm2-moe-plain": "lfm2moe"}
@@ -69,8 +71,8 @@ def converted_tensors(arch, model, older=False):
     return out
 
 
-def write(name, model, path, quantize=None, older=False):
-    """quantize: a ggml type for the matrices whose rows are multiples of 32 (experts included)."""
+def write(name, model, path, quantize=None, older=False, fuse=False):
+    """fuse: experts' gates and up sides in one tensor. quantize: a ggml type for the matrices whose rows are multiples of 32 (experts included)."""
     arch, config = CONVERTED[name], model.config
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(config.num_hidden_layers)
@@ -109,13 +111,5 @@ def write(name, model, path, quantize=None, older=False):
             writer.add_leading_dense_block_count(config.num_dense_layers)
         else:
             writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
-    for key, value in converted_tensors(arch, model, older).items():
-        data = value.detach().float().contiguous().numpy()
-        if quantize is not None and value.dim() >= 2 and value.shape[-1] % 32 == 0 and key.endswith(".weight") and not any(n in key for n in ("conv", "ffn_gate_inp")):
-            writer.add_tensor(key, gguf.quantize(data, quantize), raw_dtype=quantize)
-        else:
-            writer.add_tensor(key, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    tensors = converted_tensors(arch, model, older)
+    finish(writer, one_of_gates_and_ups(tensors) if fuse else tensors, quantize, lambda name: not any(part in name for part in ("conv", "ffn_gate_inp")))

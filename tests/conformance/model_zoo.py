@@ -81,25 +81,44 @@ MODELS = {
 }
 
 
+CHOICE = (".e_score_correction_bias", ".expert_bias")  # added to a router's scores for the choice only
+
+
+def perturb(model, inputs=lambda value: value.shape[-1]):
+    """Larger than usual weights, uneven norms and biases, those of a choice of experts too, so that every part of the block shows in the logits.
+    inputs: how many a matrix has."""
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith(CHOICE):  # ERNIE keeps it as a parameter
+                value.copy_(0.1 * torch.randn_like(value))
+            elif value.dim() >= 2 and "norm" not in key:
+                value.normal_(0, 0.7 / inputs(value) ** 0.5 if not any(x in key for x in ("embed", "wte", "wpe")) else 0.5)
+            else:
+                value.copy_(value + 0.3 * torch.randn_like(value))
+        for key, value in model.named_buffers():
+            if key.endswith(CHOICE):
+                value.copy_(0.1 * torch.randn_like(value))
+    return model
+
+
 def make_model(name, seed=0, **changes):
     """The random model in float32. Eager attention knows soft caps, but counts ALiBi twice in Falcon."""
     cls, config_cls, arguments = MODELS[name]
     torch.manual_seed(seed)
     attention = "sdpa" if cls is hf.FalconForCausalLM else "eager"
-    model = cls._from_config(config_cls(**arguments | changes), attn_implementation=attention).float().eval()
-    # Larger than usual weights and uneven norms, so that every part of the block shows in the logits.
-    with torch.no_grad():
-        for key, value in model.named_parameters():
-            if value.dim() >= 2:
-                value.normal_(0, 0.7 / value.shape[-1] ** 0.5 if "embed" not in key else 0.5)
-            else:
-                value.copy_(value + 0.3 * torch.randn_like(value))
-    return model
+    return perturb(cls._from_config(config_cls(**arguments | changes), attn_implementation=attention).float().eval())
 
 
 def save_model(name, folder, seed=0):
     model = make_model(name, seed)
     model.save_pretrained(folder)
+    return model
+
+
+def fuse(model, folder):
+    """Saves the tensors as the modules hold them: experts in one tensor, biases of routers where the modules keep them."""
+    tied = {"lm_head.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
+    save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}, folder / "model.safetensors", metadata={"format": "pt"})
     return model
 
 

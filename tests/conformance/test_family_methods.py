@@ -40,13 +40,12 @@ MODELS = {
     "internlm2": "internlm2",
 }
 
-# Few steps and small searches: what is tested is that a method understands a family's layers. Pruning takes what costs next to nothing; SpQR's
-# scales of 3 bits are made for few bits, and would be what is seen at 8.
+# Few steps and small searches: what is tested is that a method understands a family's layers. Pruning takes what costs next to nothing.
 ALWAYS = {"rtn": "rtn", "gptq": "gptq", "awq → clip": "{method: awq, grid: 4}, {method: clip, n_grid: 10}", "smoothquant": "{method: smoothquant, linears: true}",
           "quarot": "quarot", "hqq": "hqq"}
 DRAWN = {"quarot online": "{method: quarot, online_down: true, online_heads: true}", "quarot → smoothquant": "quarot, {method: smoothquant, linears: true}",
          "os_plus": "{method: os_plus, steps: 10}", "awq module": "{method: awq, grid: 3, objective: module, samples: 2}",
-         "gptq in turn": "{method: gptq, true_sequential: true}", "owq": "{method: owq, share: 0.1}", "quik": "{method: quik, columns: 6}", "spqr": "{method: spqr, scale_bits: 8}",
+         "gptq in turn": "{method: gptq, true_sequential: true}", "owq": "{method: owq, share: 0.1}", "quik": "{method: quik, columns: 6}", "spqr": "spqr",
          "adadim": "adadim", "dgq": "{method: dgq, channel_steps: 4, group_steps: 5}",
          "omniquant": "{method: omniquant, epochs: 1, batch_size: 4, lwc_lr: 0.001, let: true, let_lr: 0.001}",
          "tesseraq": "{method: tesseraq, iterations: 2, rounds: 2}", "autoround": "{method: autoround, iters: 3, batch_size: 4, lr: 0.004}",

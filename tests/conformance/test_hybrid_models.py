@@ -1,6 +1,7 @@
 """Models whose layers are of several kinds (Qwen3-Next, Qwen3.5, LFM2) against transformers, and the sentences that refuse kinds which are not computed."""
 import json
 import re
+import subprocess
 
 import gguf
 import numpy
@@ -11,41 +12,8 @@ from safetensors.torch import load_file, save_file
 import gguf_zoo_hybrid
 import model_zoo
 import zoo_hybrid
-from answers import Answers
-
-TOLERANCE = 1e-4  # of the largest logit, float32
-
-
-@pytest.fixture(scope="module")
-def answers(tool):
-    running = Answers(tool("model_logits"))
-    yield running
-    running.close()
-
-
-def token_ids():
-    return torch.randint(0, model_zoo.VOCABULARY, (2, 80), generator=torch.Generator().manual_seed(7))
-
-
-@pytest.fixture
-def assert_same_logits(answers, tmp_path):
-    def check(path, model):
-        ids = token_ids()
-        answer = answers(path, tmp_path, ids)
-        assert answer == {}, answer
-        reference = model_zoo.reference_logits(model, ids)
-        error = (load_file(tmp_path / "out.safetensors")["logits"] - reference).abs().max() / reference.abs().max()
-        assert error <= TOLERANCE, f"largest difference {error:.2e} of the largest logit"
-    return check
-
-
-@pytest.fixture
-def refusal(answers, tmp_path):
-    def sentence(path):
-        answer = answers(path, tmp_path, token_ids())
-        assert answer.get("kind") == "input" and "\n" not in answer["error"], answer
-        return answer["error"]
-    return sentence
+import zoos
+from answers import answers, assert_same_logits, refusal  # noqa: F401 (fixtures)
 
 
 @pytest.mark.parametrize("name", zoo_hybrid.MODELS)
@@ -55,7 +23,7 @@ def test_logits_match_transformers(name, tmp_path, assert_same_logits):
 
 @pytest.mark.parametrize("name", ["qwen3-next", "qwen3-5-moe", "lfm2-moe"])
 def test_experts_fused_in_one_tensor(name, tmp_path, assert_same_logits):
-    model = zoo_hybrid.save_fused(name, tmp_path / "model")
+    model = zoos.save_fused(name, tmp_path / "model")
     assert any(".experts.gate_up_proj" in key for key in load_file(tmp_path / "model" / "model.safetensors"))
     assert_same_logits(tmp_path / "model", model)
 
@@ -64,6 +32,13 @@ def test_experts_fused_in_one_tensor(name, tmp_path, assert_same_logits):
 def test_gguf_logits_match_transformers(name, older, tmp_path, assert_same_logits):
     model = zoo_hybrid.make_model(name)
     gguf_zoo_hybrid.write(name, model, tmp_path / "model.gguf", older=older)
+    assert_same_logits(tmp_path / "model.gguf", model)
+
+
+@pytest.mark.parametrize("name", ["qwen3-next-plain", "qwen3-5-moe"])
+def test_gates_and_up_sides_of_experts_in_one_tensor_of_a_gguf_file(name, tmp_path, assert_same_logits):
+    model = zoo_hybrid.make_model(name)
+    gguf_zoo_hybrid.write(name, model, tmp_path / "model.gguf", fuse=True)
     assert_same_logits(tmp_path / "model.gguf", model)
 
 
@@ -82,7 +57,7 @@ def test_quantized_gguf_is_what_its_codes_stand_for(tmp_path, assert_same_logits
 def test_text_model_inside_a_multimodal_one(name, wrapper, tmp_path, assert_same_logits):
     # As they are published: text under model.language_model, beside it a vision tower and heads that predict further tokens.
     folder = tmp_path / "model"
-    model = zoo_hybrid.save_fused(name, folder)
+    model = zoos.save_fused(name, folder)
     path = folder / "model.safetensors"
     tensors = {key.replace("model.", "model.language_model.", 1) if key.startswith("model.") else key: value for key, value in load_file(path).items()}
     save_file(tensors | {"model.visual.blocks.0.attn.qkv.weight": torch.zeros(4, 4), "mtp.layers.0.mlp.up_proj.weight": torch.zeros(4, 4)}, path, metadata={"format": "pt"})
@@ -152,3 +127,15 @@ def test_foreign_layers_in_gguf_are_refused(name, tmp_path, refusal):
     writer.close()
     sentence = refusal(tmp_path / "model.gguf")
     assert "general.architecture" in sentence and f'"{name}"' in sentence and zoo_hybrid.REFUSED_GGUF[name] in sentence
+
+
+@pytest.mark.parametrize("name, groups", [("qwen3-next-plain", [10, 10, 10, 10]), ("qwen3-5", [4, 4, 4, 4]), ("lfm2", [4, 4, 4, 4])])
+def test_scale_groups_keep_the_function(name, groups, tool, tmp_path):
+    # Norms into what reads them; values, a delta rule's norm and a convolution's gate into the output projection; up sides of gates into down.
+    zoo_hybrid.save_model(name, tmp_path / "model")
+    done = subprocess.run([tool("rescale_blocks"), tmp_path / "model"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [int(line[1]) for line in lines] == groups
+    for block, _, difference, followed in lines:
+        assert float(difference) < 1e-5 and float(followed) < 1e-4, f"block {block}"

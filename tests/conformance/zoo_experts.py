@@ -5,7 +5,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from model_zoo import BASE, rope
+from model_zoo import BASE, perturb, rope
 
 # Every kind of layer occurs; hidden states and experts' inputs are multiples of 32, so that GGUF's Q8_0 can hold them.
 SIZES = BASE | dict(hidden_size=64, intermediate_size=96, vocab_size=256)
@@ -89,26 +89,18 @@ MODELS = {
 }
 
 
-def make_model(name, seed=0):
-    """The random model in float32, its norms uneven and its router's correction biases large enough to change the choice."""
+def make_model(name, seed=0, **changes):
     cls, config_cls, arguments = MODELS[name]
     torch.manual_seed(seed)
-    model = cls._from_config(config_cls(**arguments), attn_implementation="eager").float().eval()
-    with torch.no_grad():
-        for key, value in model.named_parameters():
-            if key.endswith(".e_score_correction_bias"):  # ERNIE keeps it as a parameter [1, experts]
-                value.copy_(0.1 * torch.randn_like(value))
-            elif value.dim() >= 2:
-                # Experts of gpt-oss and Llama 4 are stored [experts, in, out].
-                inputs = value.shape[-2] if value.dim() == 3 and cls in (hf.GptOssForCausalLM, hf.Llama4ForCausalLM) else value.shape[-1]
-                value.normal_(0, 0.7 / inputs ** 0.5 if "embed" not in key else 0.5)
-                if cls is hf.GptOssForCausalLM and key.endswith(".gate_up_proj"):
+    # Experts of gpt-oss and Llama 4 are stored [experts, in, out].
+    turned = cls in (hf.GptOssForCausalLM, hf.Llama4ForCausalLM)
+    model = perturb(cls._from_config(config_cls(**arguments | changes), attn_implementation="eager").float().eval(),
+                    lambda value: value.shape[-2] if turned and value.dim() == 3 else value.shape[-1])
+    if cls is hf.GptOssForCausalLM:
+        with torch.no_grad():
+            for key, value in model.named_parameters():
+                if key.endswith(".gate_up_proj"):
                     value.mul_(8)  # so that its clamp at 7 acts
-            else:
-                value.copy_(value + 0.3 * torch.randn_like(value))
-        for key, value in model.named_buffers():
-            if key.endswith(".e_score_correction_bias"):
-                value.copy_(0.1 * torch.randn_like(value))
     return model
 
 
@@ -116,14 +108,6 @@ def save_model(name, folder, seed=0):
     """As transformers 5 writes it: experts one by one where its conversion knows how, else fused."""
     model = make_model(name, seed)
     model.save_pretrained(folder)
-    return model
-
-
-def save_fused(name, folder, seed=0):
-    """As the modules hold their tensors: fused experts, biases of routers where the modules keep them."""
-    model = save_model(name, folder, seed)
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}, folder / "model.safetensors", metadata={"format": "pt"})
     return model
 
 

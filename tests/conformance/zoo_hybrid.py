@@ -1,9 +1,8 @@
 """Small random models whose layers are of several kinds (linear attention, short convolutions), made by transformers in a folder, and models of foreign kinds."""
 import torch
 import transformers as hf
-from safetensors.torch import save_file
 
-from model_zoo import BASE, rope
+from model_zoo import BASE, perturb, rope
 
 # Every kind of layer occurs; hidden states and experts' inputs are multiples of 32, so that GGUF's Q8_0 can hold them.
 SIZES = BASE | dict(hidden_size=64, intermediate_size=96)
@@ -56,31 +55,12 @@ REFUSED_GGUF = {"mamba": "state-space", "mamba2": "state-space", "jamba": "state
 
 
 def make_model(name, seed=0):
-    """The random model in float32, its norms uneven and its routers' biases large enough to change the choice."""
     cls, config_cls, arguments = MODELS[name]
     torch.manual_seed(seed)
-    model = cls._from_config(config_cls(**arguments), attn_implementation="eager").float().eval()
-    with torch.no_grad():
-        for key, value in model.named_parameters():
-            if value.dim() >= 2:
-                value.normal_(0, 0.7 / value.shape[-1] ** 0.5 if "embed" not in key else 0.5)
-            else:
-                value.copy_(value + 0.3 * torch.randn_like(value))
-        for key, value in model.named_buffers():
-            if key.endswith(".expert_bias"):
-                value.copy_(0.1 * torch.randn_like(value))
-    return model
+    return perturb(cls._from_config(config_cls(**arguments), attn_implementation="eager").float().eval())
 
 
 def save_model(name, folder, seed=0):
     model = make_model(name, seed)
     model.save_pretrained(folder)
-    return model
-
-
-def save_fused(name, folder, seed=0):
-    """As the modules hold their tensors: experts fused."""
-    model = save_model(name, folder, seed)
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}, folder / "model.safetensors", metadata={"format": "pt"})
     return model

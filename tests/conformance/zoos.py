@@ -14,3 +14,7 @@ def make_model(name):
 
 def save_model(name, folder):
     return ZOO_OF[name].save_model(name, folder)
+
+
+def save_fused(name, folder):
+    return model_zoo.fuse(save_model(name, folder), folder)

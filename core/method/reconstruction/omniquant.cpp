@@ -132,17 +132,16 @@ class OmniQuant final : public Method {
     for (const LinearWork& linear : work.linears) weights.push_back(linear.weight);
     work.block.others = loaded.others;
     for (const LearnedScale& s : scales) {
-      const at::Tensor factor = tied(s.group, s.log_scale).exp();
+      const at::Tensor factor = tied(s.group, s.log_scale).exp(), rows = by_row(s.group, factor);
       for (size_t i : s.group.linears) weights[i] = weights[i] * factor;
       if (s.group.producer == ScaleGroup::Producer::norm) {
         at::Tensor& norm = work.block.others.at(s.group.norm + ".weight");
-        norm = s.group.plus_one ? (norm.to(at::kFloat) + 1) / factor - 1 : norm.to(at::kFloat) / factor;
-        if (const auto bias = work.block.others.find(s.group.norm + ".bias"); bias != work.block.others.end()) bias->second = bias->second.to(at::kFloat) / factor;
+        norm = s.group.plus_one ? (norm.to(at::kFloat) + 1) / rows - 1 : norm.to(at::kFloat) / rows;
+        if (const auto bias = work.block.others.find(s.group.norm + ".bias"); bias != work.block.others.end()) bias->second = bias->second.to(at::kFloat) / rows;
       } else {
-        const at::Tensor by_row = at::ones({work.linears[s.group.linear].info.out_features}, factor.options()).index_copy(0, s.group.rows.to(factor.device()), factor);
-        weights[s.group.linear] = weights[s.group.linear] / by_row.unsqueeze(1);
+        weights[s.group.linear] = weights[s.group.linear] / rows.unsqueeze(1);
         const at::Tensor& bias = loaded.linears[s.group.linear].bias;
-        if (bias.defined()) work.block.linears[s.group.linear].bias = bias.to(at::kFloat) / by_row;
+        if (bias.defined()) work.block.linears[s.group.linear].bias = bias.to(at::kFloat) / rows;
       }
     }
     for (size_t i = 0; i < work.linears.size(); ++i) {

@@ -13,41 +13,37 @@ struct Knobs {
   bool simplified;
 };
 
-// Statistics of the second level: [out] values in groups along the rows, asymmetric, each group with its own float16 range.
-at::Tensor second_level(const at::Tensor& values, const Knobs& knobs) {
-  const int64_t out = values.size(0), g = knobs.grid_group, padded = (out + g - 1) / g * g;
-  const at::Tensor all = at::cat({values, values.slice(0, out - 1).expand({padded - out})}).view({-1, g});
-  auto half = [](const at::Tensor& t) { return t.to(at::kHalf).to(at::kFloat); };
-  const at::Tensor low = half(all.amin(1, true)), step = half((all.amax(1, true) - low) / static_cast<double>((1 << knobs.grid_bits) - 1)).clamp_min(1e-8);
-  return (((all - low) / step).round().clamp(0, (1 << knobs.grid_bits) - 1) * step + low).reshape({-1}).slice(0, 0, out);
+// Statistics of the second level: values [out] in groups along the rows, asymmetric, each group with its own float16 range.
+class SecondLevel {
+ public:
+  SecondLevel(const at::Tensor& values, const Knobs& knobs) : last_(static_cast<double>((1 << knobs.grid_bits) - 1)) {
+    const int64_t out = values.size(0), g = knobs.grid_group, padded = (out + g - 1) / g * g;
+    const at::Tensor all = at::cat({values, values.slice(0, out - 1).expand({padded - out})}).view({-1, g});
+    auto half = [](const at::Tensor& t) { return t.to(at::kHalf).to(at::kFloat); };
+    auto of_rows = [&](const at::Tensor& t) { return t.expand({-1, g}).reshape({-1}).slice(0, 0, out); };
+    const at::Tensor low = half(all.amin(1, true));
+    low_ = of_rows(low), step_ = of_rows(half((all.amax(1, true) - low) / last_).clamp_min(1e-8));
+  }
+  at::Tensor below(const at::Tensor& values) const { return at((values - low_).div_(step_).floor_()); }
+  at::Tensor nearest(const at::Tensor& values) const { return at((values - low_).div_(step_).round_()); }
+  const at::Tensor& step() const { return step_; }
+  at::Tensor further(const at::Tensor& stored, int64_t steps) const { return at((stored - low_).div_(step_).round_().add_(steps)); }
+
+ private:
+  at::Tensor at(at::Tensor codes) const { return codes.clamp_(0, last_).mul_(step_).add_(low_); }
+  at::Tensor low_, step_;  // [out]
+  double last_;
+};
+
+// [out] → the sum over the rows that share a second-level range, at each of them.
+at::Tensor sums_of_groups(const at::Tensor& values, const Knobs& knobs) {
+  const at::Tensor group = at::arange(values.size(0), values.options().dtype(at::kLong)).div(knobs.grid_group, "floor");
+  return at::zeros_like(values).index_add_(0, group, values).index_select(0, group);
 }
 
 struct Grid {
   at::Tensor scale, zero;  // [out]
 };
-
-// The group's grid, from the weights that are no outliers, as it will be stored, inside the range that a clip has left. weight, use:
-// [out, g]. Zero points are codes where spec rounds them, else of the second level.
-Grid fit(const at::Tensor& weight, const at::Tensor& use, const std::optional<Range>& range, const QuantSpec& spec, const Knobs& knobs) {
-  const auto [qmin, qmax] = code_bounds(spec);
-  const at::Tensor count = use.sum(1, true).clamp_min(1), mean = (weight * use).sum(1, true) / count;
-  const at::Tensor filled = at::where(use.to(at::kBool), weight, mean);
-  at::Tensor low = filled.amin(1), high = filled.amax(1);
-  if (range) {
-    low = at::maximum(low, range->low);
-    high = at::minimum(high, range->high);
-  }
-  low = low.clamp_max(0), high = high.clamp_min(0);  // keeps zero points among the codes
-  Grid grid;
-  if (spec.symmetric) {
-    grid.scale = second_level((at::maximum(low.abs(), high.abs()) / ((qmax - qmin) / 2.0)).clamp_min(1e-7), knobs).clamp_min(1e-7);
-    return grid;
-  }
-  grid.scale = second_level(((high - low) / static_cast<double>(qmax - qmin)).clamp_min(1e-7), knobs).clamp_min(1e-7);
-  const at::Tensor zero = qmin - low / grid.scale;
-  grid.zero = spec.round_zero_point ? zero.round().clamp(qmin, qmax) : second_level(zero, knobs);
-  return grid;
-}
 
 at::Tensor codes_on(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero, const QuantSpec& spec) {
   const auto [qmin, qmax] = code_bounds(spec);
@@ -56,6 +52,107 @@ at::Tensor codes_on(const at::Tensor& w, const at::Tensor& scale, const at::Tens
   return q.round().clamp(qmin, qmax);
 }
 at::Tensor value_of(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero) { return zero.defined() ? (codes - zero) * scale : codes * scale; }
+
+// The part of a weight that shares a grid: weight, use [out, g], use 1 where a weight is no outlier; d [g] weighs the columns' errors.
+struct Group {
+  at::Tensor weight, use, d;
+  const std::optional<Range>& range;  // that a clip has left
+};
+
+struct Bounds {
+  at::Tensor low, high;  // [out]
+};
+
+Bounds bounds_of(const Group& group) {
+  const at::Tensor count = group.use.sum(1, true).clamp_min(1), mean = (group.weight * group.use).sum(1, true) / count;
+  const at::Tensor filled = at::where(group.use.to(at::kBool), group.weight, mean);
+  at::Tensor low = filled.amin(1), high = filled.amax(1);
+  if (group.range) {
+    low = at::maximum(low, group.range->low);
+    high = at::minimum(high, group.range->high);
+  }
+  return {low.clamp_max(0), high.clamp_min(0)};  // keeps zero points among the codes
+}
+
+// [out]: what a grid costs the weights that are no outliers.
+at::Tensor errors_of(const Group& group, const Grid& grid, const QuantSpec& spec) {
+  const at::Tensor zero = grid.zero.defined() ? grid.zero.unsqueeze(1) : at::Tensor(), scale = grid.scale.unsqueeze(1);
+  return (group.weight - value_of(codes_on(group.weight, scale, zero, spec), scale, zero)).mul_(group.d).square_().mul_(group.use).sum(1);
+}
+
+at::Tensor wanted_scale(const Bounds& bounds, const QuantSpec& spec) {
+  const auto [qmin, qmax] = code_bounds(spec);
+  const at::Tensor width = spec.symmetric ? 2 * at::maximum(bounds.low.abs(), bounds.high.abs()) : bounds.high - bounds.low;
+  return (width / static_cast<double>(qmax - qmin)).clamp_min(1e-7);
+}
+
+// The range in the middle of the codes, whichever of the two is wider.
+at::Tensor wanted_zero(const Bounds& bounds, const at::Tensor& scale, const QuantSpec& spec) {
+  const auto [qmin, qmax] = code_bounds(spec);
+  const at::Tensor zero = (qmin + qmax) / 2.0 - (bounds.low + bounds.high) / (2 * scale);
+  return spec.round_zero_point ? zero.round().clamp(qmin, qmax) : zero;
+}
+
+// The group's grid as it will be stored, every statistic at the nearest of its values.
+Grid quick_fit(const Group& group, const QuantSpec& spec, const Knobs& knobs) {
+  const Bounds bounds = bounds_of(group);
+  const at::Tensor scale = wanted_scale(bounds, spec);
+  Grid grid{SecondLevel(scale, knobs).nearest(scale).clamp_min(1e-7), {}};
+  if (spec.symmetric) return grid;
+  grid.zero = wanted_zero(bounds, grid.scale, spec);
+  if (!spec.round_zero_point) grid.zero = SecondLevel(grid.zero, knobs).nearest(grid.zero);
+  return grid;
+}
+
+// Those of two grids that cost less, chosen for all rows of a second-level group together where they share its range.
+struct Best {
+  Grid grid;
+  at::Tensor cost;  // [out]
+  void take(const Grid& other, const at::Tensor& other_cost, const at::Tensor& better) {
+    grid.scale = at::where(better, other.scale, grid.scale), cost = at::where(better, other_cost, cost);
+    if (other.zero.defined()) grid.zero = at::where(better, other.zero, grid.zero);
+  }
+  void offer(const Group& group, const QuantSpec& spec, const Grid& other) {
+    const at::Tensor other_cost = errors_of(group, other, spec);
+    if (cost.defined()) return take(other, other_cost, other_cost < cost);
+    grid = other, cost = other_cost;
+  }
+};
+
+// The grid whose statistics are around the nearest and cost least; the ranges of the second level are those of `wanted`. step: of the
+// second level's zero points, [out].
+Best fit_around(const Group& group, const Bounds& bounds, const at::Tensor& wanted, const QuantSpec& spec, const Knobs& knobs, at::Tensor* step) {
+  const SecondLevel scales(wanted, knobs);
+  std::vector<at::Tensor> candidates;
+  for (int64_t steps = 0; steps < 3; ++steps) candidates.push_back(scales.further(scales.below(wanted), steps).clamp_min(1e-7));
+  Best best;
+  for (const at::Tensor& scale : candidates) best.offer(group, spec, {scale, spec.symmetric ? at::Tensor() : wanted_zero(bounds, scale, spec)});
+  if (spec.symmetric || spec.round_zero_point) return best;
+  const SecondLevel zeros(best.grid.zero, knobs);
+  *step = zeros.step();
+  best = {};
+  for (const at::Tensor& scale : candidates) {
+    const at::Tensor nearest = zeros.nearest(wanted_zero(bounds, scale, spec));
+    for (int64_t steps = -1; steps <= 1; ++steps) best.offer(group, spec, {scale, zeros.further(nearest, steps)});
+  }
+  return best;
+}
+
+// The group's grid as it will be stored. A scale that is rounded down cuts the group's range and one that is rounded up loses
+// resolution, a zero point that is rounded pushes one end out: what costs less depends on the codes' number and is tried.
+Grid fit(const Group& group, const QuantSpec& spec, const Knobs& knobs) {
+  const auto [qmin, qmax] = code_bounds(spec);
+  const double codes = static_cast<double>(qmax - qmin);
+  const Bounds bounds = bounds_of(group);
+  const at::Tensor wanted = wanted_scale(bounds, spec);
+  at::Tensor step;
+  Best best = fit_around(group, bounds, wanted, spec, knobs, &step);
+  if (!step.defined()) return best.grid;
+  // With room for a zero point that is half a step off.
+  const Best roomy = fit_around(group, bounds, wanted * (codes / (codes - step.clamp_max(codes / 2))), spec, knobs, &step);
+  best.take(roomy.grid, roomy.cost, sums_of_groups(roomy.cost, knobs) < sums_of_groups(best.cost, knobs));
+  return best.grid;
+}
 
 class SpQr final : public Method {
  public:
@@ -111,7 +208,7 @@ class SpQr final : public Method {
       const at::Tensor factors = corner / d;
       at::Tensor use = at::ones_like(group);
       if (!knobs_.simplified) use = without_outliers(settled, d, cut, range, spec);
-      const Grid grid = fit(settled, use, range, spec, knobs_);
+      const Grid grid = fit({settled, use, d, range}, spec, knobs_);
       grids.scale.select(1, begin / g).copy_(grid.scale);
       if (grid.zero.defined()) grids.zero.select(1, begin / g).copy_(grid.zero);
       for (int64_t j = 0; j < g; ++j) {
@@ -142,7 +239,7 @@ class SpQr final : public Method {
   at::Tensor without_outliers(const at::Tensor& group, const at::Tensor& d, double cut, const std::optional<Range>& range, const QuantSpec& spec) const {
     const at::Tensor all = at::ones_like(group);
     auto errors = [&](const at::Tensor& use) {
-      const Grid grid = fit(group, use, range, spec, knobs_);
+      const Grid grid = quick_fit({group, use, d, range}, spec, knobs_);
       const at::Tensor zero = grid.zero.defined() ? grid.zero.unsqueeze(1) : at::Tensor(), scale = grid.scale.unsqueeze(1);
       return ((group - value_of(codes_on(group, scale, zero, spec), scale, zero)) * d).square();
     };

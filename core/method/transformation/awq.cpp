@@ -38,7 +38,7 @@ class Awq final : public Method {
     for (const ScaleGroup& group : scale_groups(work)) {
       const bool norm = group.producer == ScaleGroup::Producer::norm;
       if (norm ? !knobs_.norms : !knobs_.linears) continue;
-      if (group.shared_rows && !knobs_.grouped_queries) continue;
+      if (group.shared_rows && !norm && !knobs_.grouped_queries) continue;
       work.begin(work.linears[group.linears.front()]);
       if (const at::Tensor scale = search(work, group); scale.defined()) apply_scale(work, group, scale);
     }

@@ -27,18 +27,20 @@ std::vector<ScaleGroup> scale_groups(const BlockWork& work) {
     group.linears.assign(readers.linears.begin(), readers.linears.end());
     group.values = readers.values;
     group.routers = readers.routers;
-    if (const auto* norm = std::get_if<NormOp>(&made->kind)) {
-      if (norm->heads > 0 || norm->tensor.empty()) continue;
-      group.norm = norm->tensor;
-      group.plus_one = is_plus_one(norm->kind);
+    const ChannelSource source = channel_source(graph, value.id);
+    if (!source.exists()) continue;
+    if (source.norm) {
+      group.norm = source.norm->tensor;
+      group.plus_one = is_plus_one(source.norm->kind);
+      group.count = work.block.others.at(group.norm + ".weight").numel();
     } else {
-      ChannelSource source = channel_source(graph, value.id);
-      if (source.linear < 0) continue;
       group.producer = ScaleGroup::Producer::linear;
       group.linear = static_cast<size_t>(source.linear);
-      group.shared_rows = std::set<int64_t>(source.rows.begin(), source.rows.end()).size() < source.rows.size();
-      group.rows = at::tensor(source.rows, at::kLong);
+      group.count = work.linears[group.linear].info.out_features;
     }
+    group.shared_rows = std::set<int64_t>(source.rows.begin(), source.rows.end()).size() < source.rows.size();
+    group.rows = at::tensor(source.rows, at::kLong);
+    group.power = source.power;
     groups.push_back(std::move(group));
   }
   return groups;
@@ -57,22 +59,25 @@ at::Tensor tied(const ScaleGroup& group, const at::Tensor& log_scale) {
   return (at::zeros({count}, log_scale.options()).index_add(0, rows, log_scale) / members).index_select(0, rows);
 }
 
+at::Tensor by_row(const ScaleGroup& group, const at::Tensor& scale) {
+  const at::Tensor factors = at::ones({group.count}, scale.options()).index_copy(0, group.rows.to(scale.device()), scale);
+  return group.power == 1 ? factors : factors.pow(1 / group.power);
+}
+
 void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& scale) {
   at::Tensor s = feasible(group, scale);
+  const at::Tensor by_row = qb::by_row(group, s);
   if (group.producer == ScaleGroup::Producer::norm) {
     at::Tensor& weight = work.block.others.at(group.norm + ".weight");
     const at::Tensor before = group.plus_one ? weight.to(at::kFloat) + 1 : weight.to(at::kFloat);
-    const at::Tensor stored = as_stored(work, group.plus_one ? before / s - 1 : before / s, weight);
+    const at::Tensor stored = as_stored(work, group.plus_one ? before / by_row - 1 : before / by_row, weight);
     const at::Tensor after = group.plus_one ? stored.to(at::kFloat) + 1 : stored.to(at::kFloat);
-    s = at::where((before != 0).logical_and(after != 0), before / after, s);
+    s = at::where((before != 0).logical_and(after != 0), before / after, by_row).pow(group.power).index_select(0, group.rows.to(s.device()));
     weight = stored;
     if (const auto bias = work.block.others.find(group.norm + ".bias"); bias != work.block.others.end())
-      bias->second = as_stored(work, bias->second.to(at::kFloat) / s, bias->second);
+      bias->second = as_stored(work, bias->second.to(at::kFloat) / by_row, bias->second);
   } else {
     LinearWork& producer = work.linears[group.linear];
-    // One factor a row, whatever the number of channels that it makes.
-    const at::Tensor rows = group.rows.to(s.device());
-    const at::Tensor by_row = at::ones({producer.info.out_features}, s.options()).index_copy_(0, rows, s);
     producer.transform([&](const at::Tensor& w) { return w / by_row.unsqueeze(1); });
     producer.output_scale = producer.output_scale.defined() ? producer.output_scale * by_row : by_row;
     if (producer.range) {

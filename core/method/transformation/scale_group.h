@@ -17,14 +17,20 @@ struct ScaleGroup {
   std::string norm;                   // norm: its name inside the block
   bool plus_one = false;              // norm: it multiplies by 1 + weight
   size_t linear = 0;                  // linear: index into BlockWork::linears
-  at::Tensor rows;                    // linear: [in] int64, the producer's row that makes each channel
-  bool shared_rows = false;           // several channels come from one row (grouped-query attention): they share a factor
+  at::Tensor rows;                    // [in] int64: the linear's row, or the norm's weight, that makes each channel
+  int64_t count = 0;                  // of the linear's rows, or of the norm's weights
+  bool shared_rows = false;           // several channels come from one row (grouped-query attention) or weight (a norm of heads): they share a factor
+  double power = 1;                   // a factor s of a row is s^power of its channels
 };
 
 // The groups of a block whose producer can take a factor in, in order of the forward pass, as the layer's graph has them. Left
 // out: what something else reads too, what lies behind an activation that is not linear in its input, and what is transformed
 // at run time before it is read.
 std::vector<ScaleGroup> scale_groups(const BlockWork& work);
+
+// What the producer's rows or weights [count] are divided by when the channels are by scale [in], equal where they share one. Lets
+// gradients through.
+at::Tensor by_row(const ScaleGroup& group, const at::Tensor& scale);
 
 // Factors that a group's producer can take in: channels of one row get their geometric mean, values finite and above 0.
 at::Tensor feasible(const ScaleGroup& group, const at::Tensor& scale);

@@ -111,8 +111,8 @@ class TestLayerGraph : public QObject {
     QCOMPARE(layer.graph.value(layer.normed).readers, (Ints{1, 2, 3}));
     QVERIFY(layer.graph.producer(layer.x) == nullptr);
     QVERIFY(std::holds_alternative<qb::AttentionOp>(layer.graph.producer(layer.context)->kind));
-    QCOMPARE(layer.graph.linears_reading(layer.normed), (Ints{0, 1, 2}));
-    QCOMPARE(layer.graph.linears_reading(layer.context), (Ints{3}));
+    QCOMPARE(qb::channel_readers(layer.graph, layer.normed).linears, (Ints{0, 1, 2}));
+    QCOMPARE(qb::channel_readers(layer.graph, layer.context).linears, (Ints{3}));
     QVERIFY(layer.graph.value(layer.normed).tapped && !layer.graph.value(layer.q).tapped);
     QCOMPARE(layer.graph.linear(2).outputs, (std::vector<qb::ValueId>{layer.v}));
   }
@@ -139,7 +139,8 @@ class TestLayerGraph : public QObject {
     QCOMPARE(qb::channel_source(fused.graph, fused.context).rows, (Rows64{6, 7, 6, 7, 14, 15, 14, 15}));
     QCOMPARE(qb::channel_source(fused.graph, fused.q).rows, (Rows64{0, 1, 2, 3, 8, 9, 10, 11}));
     QCOMPARE(qb::channel_source(apart.graph, apart.normed).linear, -1);  // a norm's weight, not a linear's rows
-    QCOMPARE(qb::channel_source(apart.graph, apart.x).linear, -1);
+    QCOMPARE(qb::channel_source(apart.graph, apart.normed).norm->tensor, std::string("norm"));
+    QVERIFY(!qb::channel_source(apart.graph, apart.x).exists());
   }
 
   void nothing_is_folded_through_a_transform_at_run_time() {
@@ -164,7 +165,12 @@ class TestLayerGraph : public QObject {
     QCOMPARE(source(MlpLayer(qb::Activation::gelu_tanh, true)), 1);
     QCOMPARE(source(MlpLayer(qb::Activation::clamped_swiglu, true)), -1);  // one more than the factor, and clamped
     QCOMPARE(source(MlpLayer(qb::Activation::relu, false)), 0);     // factors are positive
-    QCOMPARE(source(MlpLayer(qb::Activation::relu_squared, false)), -1);
+    const MlpLayer squared(qb::Activation::relu_squared, false);
+    QCOMPARE(source(squared), 0);
+    QCOMPARE(qb::channel_source(squared.graph, squared.product).power, 2.0);
+    QCOMPARE(source(MlpLayer(qb::Activation::relu_squared, true)), 1);
+    const MlpLayer gated(qb::Activation::relu_squared, true);
+    QCOMPARE(qb::channel_source(gated.graph, gated.product).power, 1.0);  // it is the gate that is squared
     QCOMPARE(source(MlpLayer(qb::Activation::gelu, false)), -1);
     QCOMPARE(source(MlpLayer(qb::Activation::silu, true, true)), -1);  // something else reads up's output
   }
@@ -287,14 +293,17 @@ class TestLayerGraph : public QObject {
     QCOMPARE(layer.linears[static_cast<size_t>(index_of(layer, "self_attn.q_proj"))].out, int64_t{32});
   }
 
-  void a_delta_net_shares_one_input_and_nothing_folds_behind_its_norm() {
+  void a_delta_net_shares_one_input_and_factors_behind_it_are_its_norms() {
     const qb::Architecture a = family(kNext);
     const qb::LayerSpec& layer = a.layers[0];
     const auto stream = qb::residual_stream(layer.graph);
     QCOMPARE(stream.obstacle, std::string());
     QCOMPARE(stream.readers[0].linears, indices(layer, {"linear_attn.in_proj_qkvz", "linear_attn.in_proj_ba"}));
     QCOMPARE(stream.writers[0], index_of(layer, "linear_attn.out_proj"));
-    QCOMPARE(qb::channel_source(layer.graph, id_of(layer.graph, "gated delta output")).linear, -1);
+    const auto source = qb::channel_source(layer.graph, id_of(layer.graph, "gated delta output"));
+    QCOMPARE(source.linear, -1);
+    QCOMPARE(source.norm->tensor, std::string("linear_attn.norm"));
+    QCOMPARE(source.rows, (Rows64{0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3}));  // four heads share it
     QCOMPARE(qb::module_end(layer.graph, indices(layer, {"linear_attn.in_proj_qkvz", "linear_attn.in_proj_ba"})), index_of(layer, "linear_attn.out_proj"));
     QVERIFY(!qb::makes_scores(layer.graph, index_of(layer, "linear_attn.in_proj_qkvz")));
     QVERIFY(!qb::is_context(layer.graph, id_of(layer.graph, "gated delta output")));
