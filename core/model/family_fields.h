@@ -51,12 +51,13 @@ std::vector<HarmlessKey> deepseek_harmless(std::vector<HarmlessKey> more);
 void read_qwen_experts(const ConfigFields& f, Architecture& a, const std::vector<std::string>& count_keys, int64_t used);
 
 // Rows of the table, a file a kind of family: with LayerNorm and one matrix for queries, keys and values (BLOOM, Falcon, GPT-NeoX);
-// dense with RMS norms; dense with layer norms; with experts; with latent attention; with layers of several kinds.
+// dense with RMS norms; dense with layer norms; with experts; with latent attention; with layers of several kinds; with several streams of hidden states.
 std::vector<Family> fused_families();
 std::vector<Family> dense_families();
 std::vector<Family> layer_norm_families();
 std::vector<Family> expert_families();
 std::vector<Family> latent_families();
 std::vector<Family> hybrid_families();
+std::vector<Family> stream_families();
 
 }  // namespace qb

@@ -258,7 +258,10 @@ class GgufNames {
 
 TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
   std::vector<CanonicalTensor> entries = GgufNames(*base, a, form, origin).all();
-  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
+  std::vector<std::string> unread;
+  for (int64_t i = 0; i < a.blocks; ++i)
+    for (const std::string& name : a.layers[static_cast<size_t>(i)].gguf_unread) unread.push_back(fmt::format("{}{}.{}", a.gguf.block, i, name));
+  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries), unread);
 }
 
 }  // namespace qb

@@ -54,6 +54,12 @@ class GgufTranslator {
     const auto* list = per_layer(key);
     return list ? *list : std::vector<int64_t>();
   }
+  std::vector<double> reals_of(const std::string& key) {
+    taken_.insert(key);
+    const auto it = file_.metadata().find(full(key));
+    const auto* list = it == file_.metadata().end() ? nullptr : std::get_if<std::vector<double>>(&it->second.value);
+    return list ? *list : std::vector<double>();
+  }
   void must_be_real(const std::string& key, double expected) {
     taken_.insert(key);
     if (auto value = file_.real(full(key)); value && std::abs(*value - expected) > 1e-6 * expected)
