@@ -203,7 +203,7 @@ class Run {
   std::unique_ptr<HiddenStates> states(const TokenSet& tokens) const {
     // In small batches what passes between two linears stays in a CPU's caches; stages that learn draw their samples from a batch.
     const int64_t batch_tokens = job_.device.is_cpu() && !wants(Statistic::block_io) ? 2048 : 4096;
-    return std::make_unique<HiddenStates>(tokens, job_.model->architecture.hidden_size, job_.dtype, job_.resident_bytes, job_.folder, batch_tokens);
+    return std::make_unique<HiddenStates>(tokens, job_.model->architecture.carried_width(), job_.dtype, job_.resident_bytes, job_.folder, batch_tokens);
   }
 
   std::unique_ptr<HiddenStates> embedded(const TokenSet& tokens) {
@@ -271,7 +271,7 @@ class Run {
       const bool measured = tokens < measured_tokens_;
       if (!measured && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
       state.copy_(float_decoder_.forward(block, state.to(job_.device), context));
-      if (measured) outputs.push_back(flat(state));
+      if (measured) outputs.push_back(flat(float_decoder_.hidden_part(state)));
       tokens += state.size(0) * state.size(1);
     }
     return at::cat(outputs).slice(0, 0, measured_tokens_);
@@ -283,7 +283,7 @@ class Run {
     std::vector<at::Tensor> outputs;
     for (const at::Tensor& input : measured_inputs_) {
       control_.checkpoint();
-      outputs.push_back(flat(float_decoder_.forward(block, input.to(job_.device), quantizing_)));
+      outputs.push_back(flat(float_decoder_.hidden_part(float_decoder_.forward(block, input.to(job_.device), quantizing_))));
     }
     return at::cat(outputs).slice(0, 0, measured_tokens_);
   }
@@ -301,7 +301,7 @@ class Run {
       at::Tensor& state = (*float_hidden_)[b];
       if (!job_.propagate_quantized && tokens < measured_tokens_) measured_inputs_.push_back(state.clone());
       state.copy_(float_decoder_.forward(block, state.to(job_.device), seen_));
-      if (tokens < measured_tokens_) outputs.push_back(flat(state));
+      if (tokens < measured_tokens_) outputs.push_back(flat(float_decoder_.hidden_part(state)));
       tokens += state.size(0) * state.size(1);
     }
     float_output_ = at::cat(outputs).slice(0, 0, measured_tokens_);

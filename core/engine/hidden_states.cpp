@@ -29,7 +29,7 @@ at::Tensor spilled(const std::filesystem::path& folder, int64_t elements, at::Sc
 
 }  // namespace
 
-HiddenStates::HiddenStates(const TokenSet& tokens, int64_t hidden_size, at::ScalarType dtype, int64_t resident_bytes,
+HiddenStates::HiddenStates(const TokenSet& tokens, int64_t width, at::ScalarType dtype, int64_t resident_bytes,
                            const std::filesystem::path& folder, int64_t batch_tokens) {
   for (size_t at = 0; at < tokens.samples.size();) {
     const auto length = static_cast<int64_t>(tokens.samples[at].size());
@@ -45,13 +45,13 @@ HiddenStates::HiddenStates(const TokenSet& tokens, int64_t hidden_size, at::Scal
     ids_.push_back(at::tensor(flat, at::kLong).view({rows, length}));
     tokens_ += rows * length;
   }
-  const int64_t elements = tokens_ * hidden_size;
+  const int64_t elements = tokens_ * width;
   const bool resident = elements * static_cast<int64_t>(at::elementSize(dtype)) <= resident_bytes;
   at::Tensor all = resident ? at::empty({elements}, dtype) : spilled(folder, elements, dtype);
   int64_t used = 0;
   for (const at::Tensor& ids : ids_) {
-    const int64_t n = ids.numel() * hidden_size;
-    hidden_.push_back(all.slice(0, used, used + n).view({ids.size(0), ids.size(1), hidden_size}));
+    const int64_t n = ids.numel() * width;
+    hidden_.push_back(all.slice(0, used, used + n).view({ids.size(0), ids.size(1), width}));
     used += n;
   }
 }

@@ -8,17 +8,17 @@
 
 namespace qb {
 
-// The calibration samples' hidden states, in batches of equal length. Above `resident_bytes` they live in an unlinked file
+// The calibration samples' hidden states (all that one block hands to the next), in batches of equal length. Above `resident_bytes` they live in an unlinked file
 // beside the run, which the kernel pages in and out.
 class HiddenStates {
  public:
   // Batches of at most `batch_tokens` tokens (at least one sample each).
-  HiddenStates(const TokenSet& tokens, int64_t hidden_size, at::ScalarType dtype, int64_t resident_bytes, const std::filesystem::path& folder,
+  HiddenStates(const TokenSet& tokens, int64_t width, at::ScalarType dtype, int64_t resident_bytes, const std::filesystem::path& folder,
                int64_t batch_tokens);
 
   size_t batches() const { return ids_.size(); }
   const at::Tensor& ids(size_t batch) const { return ids_[batch]; }        // [samples, seq] int64
-  at::Tensor& operator[](size_t batch) { return hidden_[batch]; }          // [samples, seq, hidden], written in place
+  at::Tensor& operator[](size_t batch) { return hidden_[batch]; }          // [samples, seq, width], written in place
   const at::Tensor& operator[](size_t batch) const { return hidden_[batch]; }
   int64_t tokens() const { return tokens_; }
 

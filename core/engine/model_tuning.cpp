@@ -72,7 +72,7 @@ class Tuning {
  public:
   Tuning(const EngineJob& job, const TuningOptions& options, const Control& control)
       : job_(job), options_(options), control_(control), source_(quantized_source(job.model, job.folder)), decoder_(job.model, source_, job.dtype, job.device),
-        states_(first_samples(job.calibration, options.samples), job.model->architecture.hidden_size, job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
+        states_(first_samples(job.calibration, options.samples), job.model->architecture.carried_width(), job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
     for (int i = 0; i < decoder_.blocks(); ++i) open(i);
     all_ = at::zeros({count_}, at::kFloat);
     mean_ = at::zeros_like(all_);

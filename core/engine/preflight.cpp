@@ -129,10 +129,14 @@ EngineNeeds estimate(const EngineJob& job) {
     tokens += static_cast<int64_t>(sample.size());
     longest = std::max(longest, static_cast<int64_t>(sample.size()));
   }
-  const double width = static_cast<double>(info.hidden_size) * element_bytes(job);
+  const double width = static_cast<double>(job.model->architecture.carried_width()) * element_bytes(job);
   const double all_hidden = static_cast<double>(tokens) * width;
   if (wanted == 0) tokens = std::min(tokens, job.measured_tokens + longest);
-  const double hidden = static_cast<double>(tokens) * width, embedding = static_cast<double>(info.vocabulary) * width;
+  const double hidden = static_cast<double>(tokens) * width, embedding = static_cast<double>(info.vocabulary * info.hidden_size) * element_bytes(job);
+  // Beside the embedding, what makes streams of it and what each block gets of a token (the table itself stays on disk).
+  const StreamSpec& streams = job.model->architecture.streams;
+  const int64_t rows = 2 * (streams.count - 1) * info.hidden_size + streams.token_layers * streams.token_width;
+  const double matrices = static_cast<double>(rows * info.hidden_size) * weight_bytes(job);
   // What the run feeds blocks, the float model's own for the measured sample or for all, and the float block's outputs.
   const double measured = std::min(hidden, static_cast<double>(job.measured_tokens + longest) * width);
   const double states = hidden * (1 + (outputs ? 1 : 0)) + (wants(Statistic::float_path) ? hidden : measured);
@@ -140,7 +144,7 @@ EngineNeeds estimate(const EngineJob& job) {
     needs.disk_bytes += states;
   else
     needs.states_bytes = states;
-  needs.device_bytes = largest_block + 5 * 4 * largest_linear + embedding;
+  needs.device_bytes = largest_block + 5 * 4 * largest_linear + embedding + matrices;
   if (const StageSpec* last = finishing_stage(job.pipeline)) {
     // Codes, weights and gradients of one block, what enters each block, factors with their gradients and moments, the head and
     // the logits of a hundred tokens.

@@ -60,7 +60,7 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
   const int64_t windows = spec.windows > 0 ? std::min(spec.windows, result.windows_total) : result.windows_total;
 
   Decoder decoder(model, std::move(source), spec.dtype, spec.device);
-  const int64_t window_bytes = spec.seq_len * model->architecture.hidden_size * static_cast<int64_t>(at::elementSize(spec.dtype));
+  const int64_t window_bytes = spec.seq_len * model->architecture.carried_width() * static_cast<int64_t>(at::elementSize(spec.dtype));
   const int64_t held = spec.device.is_cpu() ? kChunkTokens / spec.seq_len : kHiddenBytes / window_bytes;
   const int64_t chunk = std::clamp<int64_t>(held, 1, windows);
   const int blocks = decoder.blocks();

@@ -16,6 +16,8 @@ NameTable gguf_names() {
   n.delta_qkv = "attn_qkv", n.delta_qkvz = "ssm_in", n.delta_z = "attn_gate", n.delta_ba = "ssm_ba", n.delta_b = "ssm_beta", n.delta_a = "ssm_alpha";
   n.convolution = "ssm_conv1d", n.decay = "ssm_a", n.step = "ssm_dt.bias", n.delta_norm = "ssm_norm", n.delta_out = "ssm_out";
   n.convolution_in = "shortconv.in_proj", n.convolution_out = "shortconv.out_proj";
+  n.token_inputs = "per_layer_token_embd", n.token_projection = "per_layer_model_proj", n.token_norm = "per_layer_proj_norm";
+  n.streams_in = "altup_proj", n.streams_out = "altup_unembd_proj";
   n.shared_router = "ffn_gate_inp_shexp", n.shared_gate = "ffn_gate_shexp", n.shared_up = "ffn_up_shexp", n.shared_down = "ffn_down_shexp";
   return n;
 }

@@ -73,10 +73,15 @@ struct LayerSpec {
   HeadNorm head_norm = HeadNorm::none;  // where it is the layer's own; none: the architecture's
   PositionScaleOp query_scale;     // beta 0: none
   bool experts = false;
+  std::optional<double> gate_deviations;  // of SparseGateOp; none: every channel of the gate counts
+  // Keys and values that other layers share: which of the architecture's pairs this one hands on, or takes instead of making
+  // its own; −1: none.
+  int hands_kv = -1, takes_kv = -1;
 
   LayerGraph graph;
   std::vector<LinearSpec> linears;
   std::vector<TensorSpec> others;
+  std::vector<std::string> unread, gguf_unread;  // tensors that files of this layer may hold and that it does not need
 };
 
 // Where a family keeps its tensors, in one format. Empty: it has none such.
@@ -94,6 +99,7 @@ struct NameTable {
   std::string q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;                 // latent attention
   std::string delta_qkv, delta_qkvz, delta_z, delta_ba, delta_b, delta_a, delta_norm, delta_out, convolution, decay, step;
   std::string convolution_in, convolution_out;                           // LFM2's
+  std::string token_inputs, token_projection, token_norm, streams_in, streams_out;  // Gemma 3n's, outside blocks
 };
 
 // Latent attention (DeepSeek-V2, arXiv 2405.04434): queries and keys come from narrow vectors. Widths of a head's parts.
@@ -108,6 +114,18 @@ struct LatentSpec {
 struct DeltaSpec {
   int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0, kernel = 0;
 };
+
+// Gemma 3n's hidden states: several streams, of which a layer computes one and predicts the others. Blocks hand on, in this
+// order: the streams, the digits of the token's id, pairs of keys and values.
+struct StreamSpec {
+  int64_t count = 1, active = 0;   // 1: plain hidden states
+  bool scale_output = true;        // of the corrected active stream, before the others get their share of it
+  int64_t laurel_rank = 0;         // of a low-rank branch beside attention (LAuReL, arXiv 2411.07501)
+  int64_t token_width = 0, token_rows = 0;  // of what each layer gets of a token's id; ids behind the last row get the first's
+  int64_t token_layers = 0;        // how many the files have it for, also where blocks have been dropped
+  int64_t kv_pairs = 0;            // keys and values that layers share
+};
+inline constexpr int64_t kTokenDigits = 4;
 
 // GGUF's names, the same for most families. Experts are stored in one tensor a kind.
 NameTable gguf_names();
@@ -132,6 +150,7 @@ struct Architecture {
   bool head_norm_stacked = false;  // or rows of one [heads, head_dim] (Cohere)
   bool head_norm_bias = false;
   bool head_norm_after_rope = false;
+  bool value_norm = false;         // values of each head are normalised, without weights
 
   PositionKind position = PositionKind::rotary;
   int64_t position_offset = 0;     // OPT: position p reads row p + 2
@@ -144,6 +163,7 @@ struct Architecture {
   bool transposed_linears = false; // GPT-2's Conv1D
   LatentSpec latent;
   DeltaSpec delta;
+  StreamSpec streams;
   int64_t convolution_kernel = 0;  // LFM2's
   bool convolution_bias = false;
   double attention_scale = 0;      // of q·k
@@ -167,6 +187,13 @@ struct Architecture {
   NameTable names, gguf = gguf_names();
   std::vector<LayerSpec> layers;
   std::vector<TensorSpec> globals;  // outside blocks, full canonical names, in reading order
+
+  // Of what one block hands to the next for every token; the first hidden_width() of it are hidden states. The rest is for later
+  // blocks to read, and no part of any block's error.
+  int64_t hidden_width() const { return streams.count * hidden_size; }
+  int64_t carried_width() const {
+    return hidden_width() + (streams.token_width > 0 ? kTokenDigits : 0) + streams.kv_pairs * 2 * kv_heads * head_dim;
+  }
 
   std::string block_prefix(int64_t index) const { return names.block + std::to_string(index) + "."; }
 };

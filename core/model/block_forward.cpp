@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/model/attention.h"
 #include "core/model/hadamard.h"
+#include "core/model/hidden_streams.h"
 #include "core/model/delta_rule.h"
 #include "core/model/kernels.h"
 #include "core/model/router.h"
@@ -135,6 +136,42 @@ BlockForward::Tensors BlockForward::apply(const DeltaRuleOp& op, const Operation
 
 BlockForward::Tensors BlockForward::apply(const MultiplyOp&, const Operation&, Tensors in) { return {flat(in[0]) * flat(in[1])}; }
 
+BlockForward::Tensors BlockForward::apply(const ScaleOp& op, const Operation&, Tensors in) { return {flat(in[0]) * op.factor}; }
+
+BlockForward::Tensors BlockForward::apply(const ChannelScaleOp& op, const Operation&, Tensors in) { return {flat(in[0]) * block_.others.at(op.tensor).to(held_)}; }
+
+BlockForward::Tensors BlockForward::apply(const StreamRouterOp& op, const Operation&, Tensors in) {
+  auto weight = [&](const std::string& name) { return block_.others.at(name + ".weight").to(held_); };
+  const at::Tensor routed = at::linear(in[0] * op.scale, weight(op.router));
+  return {at::linear(at::tanh(routed.to(at::kFloat)).to(held_), weight(op.coefficients))};
+}
+
+BlockForward::Tensors BlockForward::apply(const PredictOp&, const Operation& step, Tensors in) {
+  const auto count = static_cast<int64_t>(step.outputs.size());
+  const at::Tensor coefficients = in.back();
+  in.pop_back();
+  const at::Tensor streams = at::stack(in, 1);  // [tokens, streams, width]
+  const at::Tensor predicted = streams + at::matmul(coefficients.view({-1, count, count}), streams);
+  Tensors out;
+  for (int64_t j = 0; j < count; ++j) out.push_back(predicted.select(1, j));
+  return out;
+}
+
+BlockForward::Tensors BlockForward::apply(const CorrectOp&, const Operation& step, Tensors in) {
+  const size_t count = step.outputs.size();
+  const at::Tensor factors = in[count + 1] + 1;
+  Tensors out;
+  for (size_t j = 0; j < count; ++j) out.push_back(in[j] + in[count] * factors.narrow(1, static_cast<int64_t>(j), 1));
+  return out;
+}
+
+BlockForward::Tensors BlockForward::apply(const TokenInputOp& op, const Operation&, Tensors in) { return {token_inputs_(token_ids(in[0]), op.layer)}; }
+
+BlockForward::Tensors BlockForward::apply(const SparseGateOp& op, const Operation&, Tensors in) {
+  const at::Tensor x = flat(in[0]);
+  return {at::relu(x - (x.mean(1, true) + x.std(at::OptionalIntArrayRef(1), at::Scalar(0), true) * op.deviations))};
+}
+
 BlockForward::Tensors BlockForward::apply(const SigmoidGateOp&, const Operation&, Tensors in) { return {flat(in[0]) * at::sigmoid(flat(in[1]))}; }
 
 BlockForward::Tensors BlockForward::apply(const ActivationOp& op, const Operation&, Tensors in) { return {activate(flat(in[0]), op.kind)}; }
@@ -193,7 +230,7 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) {
   if (context_.cache && a_.layers[static_cast<size_t>(block_.index)].mixer != Mixer::attention && a_.layers[static_cast<size_t>(block_.index)].mixer != Mixer::latent)
     throw InternalError(fmt::format("block {}: a cache of keys and values cannot continue a {} layer", block_.index, a_.family));
   Tensors values(graph_.values().size());
-  values[0] = made(graph_.value(0), hidden.reshape({batch_ * seq_, a_.hidden_size}).to(held_).contiguous());
+  values[0] = made(graph_.value(0), hidden.reshape({batch_ * seq_, a_.carried_width()}).to(held_).contiguous());
   if (context_.stop_at == ValueId{0}) return values[0];
   for (const Operation& step : graph_.operations()) {
     Tensors in;
@@ -214,7 +251,7 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) {
     }
     if (context_.stop_at && std::find(step.outputs.begin(), step.outputs.end(), *context_.stop_at) != step.outputs.end()) return {};
   }
-  return flat(values[static_cast<size_t>(graph_.output())]).view({batch_, seq_, a_.hidden_size});
+  return flat(values[static_cast<size_t>(graph_.output())]).view({batch_, seq_, a_.carried_width()});
 }
 
 }  // namespace qb

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 
 #include "core/model/decoder.h"
@@ -9,16 +10,19 @@ namespace qb {
 // Tables by (rope, sequence length), so that a window costs one computation for all blocks.
 using RotaryCache = std::map<std::pair<int, int64_t>, RotaryTable>;
 
+// Tokens' ids [tokens] → what a layer (its number in the files) gets of them: TokenInputOp's [tokens, width], dtype as held.
+using TokenInputs = std::function<at::Tensor(const at::Tensor& ids, int64_t layer)>;
+
 // Walks a layer's graph on one batch.
 class BlockForward {
  public:
   // slopes: ALiBi's, [heads], or undefined. held: dtype of all work inside the block.
   BlockForward(const Architecture& architecture, const Block& weights, const ForwardContext& context, RotaryCache& tables, const at::Tensor& slopes,
-               at::ScalarType held)
+               const TokenInputs& token_inputs, at::ScalarType held)
       : a_(architecture), graph_(architecture.layers[static_cast<size_t>(weights.index)].graph), block_(weights), context_(context), rotary_(tables),
-        alibi_(slopes), held_(held) {}
+        alibi_(slopes), token_inputs_(token_inputs), held_(held) {}
 
-  // [batch, seq, hidden] → the same; with context.stop_at that value, [tokens, width] (undefined where no token makes it).
+  // [batch, seq, carried width] → the same; with context.stop_at that value, [tokens, width] (undefined where no token makes it).
   at::Tensor run(const at::Tensor& hidden);
 
  private:
@@ -35,6 +39,13 @@ class BlockForward {
   Tensors apply(const SplitOp& op, const Operation& step, Tensors in);
   Tensors apply(const ConvolutionOp& op, const Operation& step, Tensors in);
   Tensors apply(const MultiplyOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ScaleOp& op, const Operation& step, Tensors in);
+  Tensors apply(const ChannelScaleOp& op, const Operation& step, Tensors in);
+  Tensors apply(const StreamRouterOp& op, const Operation& step, Tensors in);
+  Tensors apply(const PredictOp& op, const Operation& step, Tensors in);
+  Tensors apply(const CorrectOp& op, const Operation& step, Tensors in);
+  Tensors apply(const TokenInputOp& op, const Operation& step, Tensors in);
+  Tensors apply(const SparseGateOp& op, const Operation& step, Tensors in);
   Tensors apply(const SigmoidGateOp& op, const Operation& step, Tensors in);
   Tensors apply(const DeltaRuleOp& op, const Operation& step, Tensors in);
   Tensors apply(const ActivationOp& op, const Operation& step, Tensors in);
@@ -56,6 +67,7 @@ class BlockForward {
   const ForwardContext& context_;
   RotaryCache& rotary_;
   const at::Tensor& alibi_;
+  const TokenInputs& token_inputs_;
   at::ScalarType held_;
   int64_t batch_ = 0, seq_ = 0, first_ = 0;  // first_: position of the first token
 };

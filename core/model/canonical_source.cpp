@@ -48,7 +48,7 @@ std::string block_of(const std::string& tensor) {
 
 }  // namespace
 
-CanonicalSource::CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors)
+CanonicalSource::CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors, const std::vector<std::string>& unread)
     : base_(std::move(base)), tensors_(std::move(tensors)) {
   infos_.reserve(tensors_.size());
   index_.reserve(tensors_.size());
@@ -56,13 +56,13 @@ CanonicalSource::CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTens
     index_.emplace(tensor.info.name, infos_.size());
     infos_.push_back(tensor.info);
   }
-  require_all_read();
+  require_all_read(unread);
 }
 
 // What lies beside a tensor that is read, or in the folder of a block that is read ("model.layers.3."), belongs to the
 // forward pass. Blocks behind the last one (heads that predict further tokens) and other towers do not.
-void CanonicalSource::require_all_read() const {
-  std::unordered_set<std::string> read, folders;
+void CanonicalSource::require_all_read(const std::vector<std::string>& unread) const {
+  std::unordered_set<std::string> read(unread.begin(), unread.end()), folders;
   for (const CanonicalTensor& tensor : tensors_) {
     for (const std::string& stored : tensor.stored) {
       read.insert(stored);

@@ -36,8 +36,9 @@ struct CanonicalTensor {
 // Plain tensors are zero-copy views; whatever needs arithmetic is read as float32.
 class CanonicalSource final : public TensorSource {
  public:
-  // Throws InputError naming a stored tensor inside a block, or beside one that is read, that nothing reads.
-  CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors);
+  // Throws InputError naming a stored tensor inside a block, or beside one that is read, that nothing reads and that is not
+  // among `unread`, which files may hold.
+  CanonicalSource(TensorSourcePtr base, std::vector<CanonicalTensor> tensors, const std::vector<std::string>& unread = {});
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   const std::vector<std::filesystem::path>& files() const override { return base_->files(); }
   const TensorInfo* find(const std::string& name) const override;
@@ -52,7 +53,7 @@ class CanonicalSource final : public TensorSource {
  private:
   at::Tensor read_slice(const CanonicalTensor& entry) const;
   at::Tensor read_mxfp4(const CanonicalTensor& entry) const;
-  void require_all_read() const;
+  void require_all_read(const std::vector<std::string>& unread) const;
   TensorSourcePtr base_;
   std::vector<CanonicalTensor> tensors_;
   std::vector<TensorInfo> infos_;

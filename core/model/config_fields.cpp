@@ -125,12 +125,13 @@ std::string ConfigFields::text(const std::vector<std::string>& keys, std::option
   return value->get<std::string>();
 }
 
-std::vector<double> ConfigFields::reals(const std::string& key) const {
+std::vector<double> ConfigFields::reals(const std::string& key, std::optional<double> low) const {
+  const std::string expected = low ? fmt::format("a list of numbers from {} on", *low) : "a list of positive numbers";
   const nlohmann::json* list = find(key);
-  if (!list || !list->is_array()) fail(key, "a list of positive numbers");
+  if (!list || !list->is_array()) fail(key, expected);
   std::vector<double> values;
   for (const auto& item : *list) {
-    if (!item.is_number() || !std::isfinite(item.get<double>()) || item.get<double>() <= 0) fail(key, "a list of positive numbers");
+    if (!item.is_number() || !std::isfinite(item.get<double>()) || (low ? item.get<double>() < *low : item.get<double>() <= 0)) fail(key, expected);
     values.push_back(item.get<double>());
   }
   return values;

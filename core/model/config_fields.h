@@ -45,7 +45,7 @@ class ConfigFields {
   double real(const std::vector<std::string>& keys, std::optional<double> fallback = {}, double low = 0, double high = 1e30) const;
   bool boolean(const std::string& key, std::optional<bool> fallback = {}) const;
   std::string text(const std::vector<std::string>& keys, std::optional<std::string> fallback = {}) const;
-  std::vector<double> reals(const std::string& key) const;           // finite and positive
+  std::vector<double> reals(const std::string& key, std::optional<double> low = {}) const;  // finite and positive, or from low on
   std::vector<std::string> texts(const std::string& key) const;
   std::vector<int64_t> integers(const std::string& key) const;       // empty when absent
 

@@ -4,13 +4,16 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cmath>
 #include <mutex>
+#include <numbers>
 
 #include "core/base/cpu.h"
 #include "core/base/error.h"
 #include "core/model/attention.h"
 #include "core/model/block_forward.h"
 #include "core/model/head.h"
+#include "core/model/hidden_streams.h"
 #include "core/model/kernels.h"
 
 namespace qb {
@@ -58,6 +61,8 @@ struct Decoder::State {
   at::Device device;
   std::map<std::string, at::Tensor> globals;           // small ones, held dtype
   at::Tensor embedding, head;                          // rows in the stored dtype where that is plain, on the device
+  at::Tensor token_table;                              // of token_input, as stored
+  TokenInputs token_inputs;
   mutable RotaryCache rotary;
   at::Tensor alibi;
 
@@ -106,9 +111,57 @@ struct Decoder::State {
     return normalise(x, a().norm, a().norm_eps, weight, bias);
   }
 
+  // The factor is rounded like a weight: Gemma was trained with it in bfloat16.
+  double rounded(double factor) const { return at::scalar_tensor(factor, at::TensorOptions().dtype(dtype)).to(held).item<double>(); }
+
+  // What stands for tokens [n] before anything is known of their positions: [n, hidden], held dtype.
+  at::Tensor embedded(const at::Tensor& ids) {
+    at::Tensor x = embedding_rows().index_select(0, ids).to(held);
+    if (a().embedding_scale != 1) x = x * rounded(a().embedding_scale);
+    if (a().embedding_size != a().hidden_size) x = at::linear(x, global(a().names.project_in + ".weight", {a().hidden_size, a().embedding_size}));
+    if (!a().names.embedding_norm.empty()) x = norm(a().names.embedding_norm, x);
+    return x;
+  }
+
+  const at::Tensor& stream_matrix(const std::string& names, int64_t stream) {
+    return global(fmt::format("{}.{}.weight", names, stream - 1), {a().hidden_size, a().hidden_size});
+  }
+
+  // x [n, hidden] → what the first block is given.
+  at::Tensor carried(const at::Tensor& x, const at::Tensor& ids) {
+    const StreamSpec& spec = a().streams;
+    if (spec.count == 1) return x;
+    std::vector<at::Tensor> parts = {x};
+    for (int64_t j = 1; j < spec.count; ++j) parts.push_back(as_large_as(at::linear(x, stream_matrix(a().names.streams_in, j)), x));
+    parts.push_back(token_digits(ids, held));
+    const int64_t unmade = a().carried_width() - a().hidden_width() - kTokenDigits;
+    if (unmade > 0) parts.push_back(at::zeros({x.size(0), unmade}, x.options()));
+    return at::cat(parts, 1);
+  }
+
+  // TokenInputOp's: of a layer's own table of tokens, and of the first embedding.
+  at::Tensor token_input(const at::Tensor& ids, int64_t layer) {
+    const StreamSpec& spec = a().streams;
+    const int64_t all = spec.token_layers * spec.token_width;
+    if (!token_table.defined()) token_table = read(a().names.token_inputs + ".weight", {spec.token_rows, all});  // as stored: it may be the largest tensor of all
+    const at::Tensor known = at::where(ids < spec.token_rows, ids, 0).to(at::kCPU);
+    at::Tensor own = token_table.narrow(1, layer * spec.token_width, spec.token_width).index_select(0, known).to(dtype).to(at::TensorOptions().dtype(held).device(device));
+    own = own * rounded(std::sqrt(static_cast<double>(spec.token_width)));
+    const at::Tensor projection = global(a().names.token_projection + ".weight", {all, a().hidden_size}).narrow(0, layer * spec.token_width, spec.token_width);
+    const at::Tensor projected = at::linear(embedded(ids), projection) / std::sqrt(static_cast<double>(a().hidden_size));
+    return (normalise(projected, a().norm, a().norm_eps, global(a().names.token_norm + ".weight", {spec.token_width}), {}) + own) * (std::numbers::sqrt2 / 2);
+  }
+
   // Hidden states → what the head multiplies: [tokens, embedding_size], held dtype.
   at::Tensor before_head(const at::Tensor& hidden) {
-    at::Tensor x = hidden.reshape({-1, a().hidden_size}).to(held);
+    at::Tensor x = hidden.reshape({-1, a().carried_width()}).to(held);
+    if (const int64_t count = a().streams.count; count > 1) {
+      const at::Tensor first = x.narrow(1, 0, a().hidden_size);
+      at::Tensor sum = first;
+      for (int64_t j = 1; j < count; ++j)
+        sum = sum + as_large_as(at::linear(x.narrow(1, j * a().hidden_size, a().hidden_size), stream_matrix(a().names.streams_out, j)), first);
+      x = sum / static_cast<double>(count);
+    }
     if (a().final_norm) x = norm(a().names.final_norm, x);
     if (a().embedding_size != a().hidden_size) x = at::linear(x, global(a().names.project_out + ".weight", {a().embedding_size, a().hidden_size}));
     return x;
@@ -142,10 +195,11 @@ struct Decoder::State {
 };
 
 Decoder::Decoder(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device)
-    : state_(new State{std::move(model), std::move(source), dtype, held_dtype(dtype, device), device, {}, {}, {}, {}, {}}) {
+    : state_(new State{std::move(model), std::move(source), dtype, held_dtype(dtype, device), device, {}, {}, {}, {}, {}, {}, {}}) {
   if (dtype != at::kFloat && dtype != at::kBFloat16 && dtype != at::kHalf)
     throw InputError(fmt::format("compute type {}, expected float32, bfloat16 or float16", at::toString(dtype)));
   if (!state_->source) state_->source = state_->model->source;
+  state_->token_inputs = [s = state_.get()](const at::Tensor& ids, int64_t layer) { return s->token_input(ids, layer); };
   const PositionKind position = architecture().position;
   if (position == PositionKind::alibi || position == PositionKind::alibi_scaled) state_->alibi = alibi_slopes(architecture().heads).to(device);
 }
@@ -172,14 +226,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids, int64_t first) {
       throw InputError(fmt::format("{}: token id {}, but the model's vocabulary has ids 0 to {} (another model's tokenizer?)",
                                    s.model->path.string(), low < 0 ? low : high, a.vocabulary - 1));
   }
-  at::Tensor x = s.embedding_rows().index_select(0, flat).to(s.held);
-  if (a.embedding_scale != 1) {
-    // The factor is rounded like a weight: Gemma was trained with it in bfloat16.
-    x = x * at::scalar_tensor(a.embedding_scale, at::TensorOptions().dtype(s.dtype)).to(s.held).item<double>();
-  }
-  if (a.embedding_size != a.hidden_size) x = at::linear(x, s.global(a.names.project_in + ".weight", {a.hidden_size, a.embedding_size}));
-  if (!a.names.embedding_norm.empty()) x = s.norm(a.names.embedding_norm, x);
-  x = x.reshape({batch, seq, a.hidden_size});
+  at::Tensor x = s.carried(s.embedded(flat), flat).reshape({batch, seq, a.carried_width()});
   if (a.position == PositionKind::learned)
     x = x + s.global(a.names.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}).narrow(0, a.position_offset + first, seq);
   return x.to(s.dtype);
@@ -209,19 +256,23 @@ Block Decoder::load_block(int index) const {
   return block;
 }
 
+at::Tensor Decoder::hidden_part(const at::Tensor& carried) const {
+  return carried.size(-1) == architecture().hidden_width() ? carried : carried.narrow(-1, 0, architecture().hidden_width());
+}
+
 const LayerGraph& Decoder::graph(int index) const { return architecture().layers[static_cast<size_t>(index)].graph; }
 
 at::Tensor Decoder::forward(const Block& block, const at::Tensor& hidden, const ForwardContext& context) const {
   at::NoGradGuard no_grad;
   const State& s = *state_;
-  const at::Tensor out = BlockForward{s.a(), block, context, s.rotary, s.alibi, s.held}.run(hidden);
+  const at::Tensor out = BlockForward{s.a(), block, context, s.rotary, s.alibi, s.token_inputs, s.held}.run(hidden);
   return context.stop_at ? out : out.to(s.dtype);
 }
 
 at::Tensor Decoder::forward_learning(const Block& block, const at::Tensor& hidden, const ForwardContext& context) const {
   at::AutoGradMode gradients(true);
   const State& s = *state_;
-  return BlockForward{s.a(), block, context, s.rotary, s.alibi, s.held}.run(hidden);
+  return BlockForward{s.a(), block, context, s.rotary, s.alibi, s.token_inputs, s.held}.run(hidden);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {

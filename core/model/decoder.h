@@ -60,7 +60,8 @@ struct Block {
 };
 
 // The one forward pass of all families, driven by the Architecture table.
-// Hidden states are [batch, seq, hidden] in the compute dtype. Not thread-safe; make one per thread.
+// What is called hidden here is [batch, seq, Architecture::carried_width()] in the compute dtype: all that one block hands to the
+// next. Not thread-safe; make one per thread.
 class Decoder {
  public:
   // source may be an overlay of model->source. dtype: kFloat, kBFloat16 or kHalf.
@@ -79,6 +80,8 @@ class Decoder {
   at::Tensor embed(const at::Tensor& ids, int64_t first = 0);
   Block load_block(int index) const;                       // from the source, rounded to dtype, in weight_dtype on device
   const LayerGraph& graph(int index) const;                // of a block
+  // Of what a block made, the part that is hidden states, whose error counts: [.., Architecture::hidden_width()].
+  at::Tensor hidden_part(const at::Tensor& carried) const;
   // Causal; an expert's linears see only the tokens routed to it.
   at::Tensor forward(const Block& block, const at::Tensor& hidden, const ForwardContext& context = {}) const;
   // The same in the dtype that weights are held in, with gradients towards the block's tensors that require them.
@@ -87,7 +90,7 @@ class Decoder {
   // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
   // returns [batch, seq−1] float32 negative log-likelihoods.
   at::Tensor negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids);
-  // Σ over tokens of KL(teacher ‖ hidden) between the predictions of two hidden states [batch, seq, hidden] behind the last
+  // Σ over tokens of KL(teacher ‖ hidden) between the predictions of two hidden states behind the last
   // block, and its gradient by `hidden`, in the dtype that weights are held in.
   std::pair<double, at::Tensor> divergence(const at::Tensor& hidden, const at::Tensor& teacher);
 

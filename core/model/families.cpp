@@ -273,7 +273,7 @@ void configure_internlm2(const ConfigFields& f, Architecture& a) {
 const std::vector<Family>& families() {
   static const std::vector<Family> table = [] {
     std::vector<Family> rows = fused_families();
-    for (const auto& more : {dense_families(), layer_norm_families(), multimodal_families(), expert_families(), latent_families(), hybrid_families()})
+    for (const auto& more : {dense_families(), layer_norm_families(), multimodal_families(), expert_families(), latent_families(), hybrid_families(), stream_families()})
       rows.insert(rows.end(), more.begin(), more.end());
     rows.insert(rows.end(), {
         {"llama", "Llama 1/2/3.x and SmolLM", {"llama", "smollm"}, llama_gguf("llama"), llama_names(), configure_llama},

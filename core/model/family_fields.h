@@ -55,12 +55,13 @@ NameTable with_hunyuan_norms(NameTable names);
 void hunyuan_like(const ConfigFields& f, Architecture& a, int64_t kv_heads);
 
 // Rows of the table, a file a kind of family: with LayerNorm and one matrix for queries, keys and values (BLOOM, Falcon, GPT-NeoX);
-// dense with RMS norms; dense with layer norms; with experts; with latent attention; with layers of several kinds.
+// dense with RMS norms; dense with layer norms; with experts; with latent attention; with layers of several kinds; with several streams of hidden states.
 std::vector<Family> fused_families();
 std::vector<Family> dense_families();
 std::vector<Family> layer_norm_families();
 std::vector<Family> expert_families();
 std::vector<Family> latent_families();
 std::vector<Family> hybrid_families();
+std::vector<Family> stream_families();
 
 }  // namespace qb

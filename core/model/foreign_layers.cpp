@@ -30,13 +30,10 @@ const std::vector<Sign> kTypes = {
     {{"mamba*", "falcon_mamba*", "jamba*", "bamba*", "falcon_h1*", "zamba*", "nemotron_h*", "granitemoehybrid*", "plamo2*", "plamo3*"}, "state-space layers"},
     {{"rwkv*", "xlstm*", "recurrent_gemma*"}, "recurrent layers"},
     {{"minimax", "minimax_text_01", "kimi_linear*"}, "linear attention layers of this kind"},
-    {{"whisper*", "wav2vec2*", "hubert*", "speech*", "seamless*", "musicgen*", "bark*", "encodec*", "moshi*", "mimi*", "audio*", "csm*", "dia", "vits*"}, "audio layers"},
+    {{"whisper*", "wav2vec2*", "hubert*", "speech*", "seamless*", "musicgen*", "bark*", "encodec*", "moshi*", "mimi*", "audio*", "csm*", "dia", "vits*",
+      "gemma3n_audio"}, "audio layers"},
+    {{"gemma3n_vision"}, "layers that see images"},
     {{"llada*", "dream*", "diffusion*"}, "diffusion models"},
-};
-
-// Types that tell more than the keys of theirs which are listed above: an audio part is not what keeps their text part out.
-const std::vector<Sign> kTellingTypes = {
-    {{"gemma3n*"}, "blocks that hand on four streams of hidden states, embeddings of every block, and keys and values of earlier blocks"},
 };
 
 const std::vector<Sign> kGguf = {
@@ -64,7 +61,6 @@ const char* layers_of(const std::vector<Sign>& signs, const std::string& name) {
 }  // namespace
 
 void refuse_foreign_layers(const ConfigFields& fields, const ConfigFields& outer, const std::string& model_type) {
-  if (const char* layers = layers_of(kTellingTypes, model_type)) refuse(fields.origin(), "model_type", model_type, layers, "");
   for (const ConfigFields* object : {&fields, &outer})
     for (const Sign& sign : kKeys)
       for (const char* mark : sign.marks)

@@ -47,6 +47,13 @@ void GgufTranslator::must_be_real(const std::string& key, double expected) {
     throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}", origin_, full(key), *value, expected));
 }
 
+std::vector<double> GgufTranslator::reals_of(const std::string& key) {
+  taken_.insert(key);
+  const auto it = file_.metadata().find(full(key));
+  const auto* list = it == file_.metadata().end() ? nullptr : std::get_if<std::vector<double>>(&it->second.value);
+  return list ? *list : std::vector<double>();
+}
+
 std::vector<int64_t> GgufTranslator::integers_of(const std::string& key) {
   taken_.insert(key);
   const auto* list = per_layer(key);

@@ -26,6 +26,7 @@ class GgufTranslator {
   void must_be_real(const std::string& key, double expected);
   // An array of one value a block; empty where there is none. It counts as taken.
   std::vector<int64_t> integers_of(const std::string& key);
+  std::vector<double> reals_of(const std::string& key);
   // sliding_window, and layer_types from a list of booleans or a period: each such block sees everything, none where it is 0.
   // n: the period where the file has neither.
   void window_pattern(int64_t n);

@@ -1,6 +1,8 @@
 // A layer's graph from a family's few parameters.
 #include <fmt/format.h>
 
+#include <numbers>
+
 #include "core/model/architecture.h"
 
 namespace qb {
@@ -14,10 +16,11 @@ void add_norm(std::vector<TensorSpec>& list, const Architecture& a, const std::s
 
 class LayerBuilder {
  public:
-  LayerBuilder(const Architecture& a, LayerSpec& layer) : a_(a), n_(a.names), g_(a.gguf), layer_(layer), graph_(layer.graph) {}
+  LayerBuilder(const Architecture& a, LayerSpec& layer, int64_t index) : a_(a), n_(a.names), g_(a.gguf), layer_(layer), graph_(layer.graph), index_(index) {}
 
   void build() {
-    const ValueId x = graph_.input("input", a_.hidden_size);
+    const ValueId x = graph_.input("input", a_.carried_width());
+    if (a_.streams.count > 1) return build_streams(x);
     const ValueId normed = a_.norm_after ? x : norm(x, n_.input_norm, g_.input_norm);
     const ValueId attended = norm(mixer(normed), n_.post_attention_norm, g_.post_attention_norm);
     ValueId out;
@@ -36,6 +39,64 @@ class LayerBuilder {
   }
 
  private:
+  // Gemma 3n's layer. Not quantized are the tensors that mix streams, of a few rows or columns each.
+  void build_streams(ValueId input) {
+    const StreamSpec& s = a_.streams;
+    const auto count = static_cast<size_t>(s.count), active = static_cast<size_t>(s.active);
+    const int64_t h = a_.hidden_size, kv = a_.kv_heads * a_.head_dim;
+    std::vector<std::pair<std::string, int64_t>> parts;
+    for (int64_t j = 0; j < s.count; ++j) parts.emplace_back(fmt::format("stream {}", j), h);
+    parts.emplace_back("token", kTokenDigits);
+    for (int64_t pair = 0; pair < s.kv_pairs; ++pair)
+      for (const char* what : {"keys", "values"}) parts.emplace_back(fmt::format("shared {} {}", what, pair), kv);
+    const std::vector<ValueId> carried = graph_.add(SplitOp{}, {input}, parts);
+    const ValueId token = carried[count];
+    shared_.assign(carried.begin() + static_cast<std::ptrdiff_t>(count) + 1, carried.end());
+    std::vector<ValueId> streams(carried.begin(), carried.begin() + static_cast<std::ptrdiff_t>(count));
+    layer_.others.push_back({"altup.router_norm.weight", {h}, "altup_router_norm.weight"});
+    layer_.others.push_back({"altup.modality_router.weight", {s.count, h}, "altup_router.weight"});
+    layer_.others.push_back({"altup.prediction_coefs.weight", {s.count * s.count, s.count}, "altup_predict_coef.weight"});
+    layer_.others.push_back({"altup.correction_coefs.weight", {s.count, s.count}, "altup_correct_coef.weight"});
+
+    auto mixed = [&](OperationKind kind, std::vector<ValueId> inputs, const char* name) {
+      std::vector<std::pair<std::string, int64_t>> outputs;
+      for (int64_t j = 0; j < s.count; ++j) outputs.emplace_back(fmt::format("{} {}", name, j), h);
+      return graph_.add(std::move(kind), std::move(inputs), outputs);
+    };
+    streams.push_back(stream_router(streams[active], "altup.prediction_coefs", s.count * s.count, "prediction"));
+    std::vector<ValueId> predicted = mixed(PredictOp{}, streams, "predicted");
+    const ValueId x = predicted[active];
+
+    const ValueId normed = norm(x, n_.input_norm, g_.input_norm);
+    const ValueId low = linear({.name = "laurel.linear_left", .subset = "qkv", .gguf = "laurel_l"}, normed, s.laurel_rank);
+    const ValueId back = linear({.name = "laurel.linear_right", .subset = "laurel", .gguf = "laurel_r"}, low, h);
+    const ValueId laurel = add(norm(back, "laurel.post_laurel_norm", "laurel_post_norm"), normed, 1, "laurel");
+    const ValueId attended = add(norm(attention(normed), n_.post_attention_norm, g_.post_attention_norm), x, 1, "attended");
+    const ValueId middle = graph_.add(ScaleOp{std::numbers::sqrt2 / 2}, {add(attended, laurel, 1, "attended and laurel")}, "middle", h);
+    const ValueId computed = add(norm(mlp(norm(middle, n_.mlp_norm, g_.mlp_norm)), n_.post_mlp_norm, g_.post_mlp_norm), middle, 1, "computed");
+
+    predicted.push_back(add(x, computed, -1, "innovation"));
+    predicted.push_back(stream_router(computed, "altup.correction_coefs", s.count, "correction"));
+    std::vector<ValueId> corrected = mixed(CorrectOp{}, predicted, "corrected");
+
+    ValueId first = corrected[active];
+    layer_.others.push_back({"altup.correct_output_scale", {h}, "altup_correct_scale.weight"});
+    if (s.scale_output) first = graph_.add(ChannelScaleOp{"altup.correct_output_scale"}, {first}, "scaled output", h);
+    const ValueId gate = linear({.name = "per_layer_input_gate", .subset = "per_layer_gate", .gguf = "inp_gate"}, first, s.token_width);
+    const ValueId of_token = graph_.add(TokenInputOp{index_}, {token}, "token input", s.token_width);
+    const ValueId product = graph_.add(GatedOp{a_.activation}, {gate, of_token}, "per_layer_projection input", s.token_width);
+    const ValueId added = norm(linear({.name = "per_layer_projection", .subset = "per_layer", .gguf = "proj"}, product, h), "post_per_layer_input_norm", "post_norm");
+    for (size_t j = 1; j < count; ++j) corrected[j] = graph_.add(AddOp{}, {corrected[j], added}, fmt::format("output {}", j), h);
+    corrected.push_back(token);
+    corrected.insert(corrected.end(), shared_.begin(), shared_.end());
+    graph_.finish(graph_.add(ConcatenateOp{}, corrected, "output", width(input)));
+  }
+
+  ValueId stream_router(ValueId x, const std::string& coefficients, int64_t rows, const std::string& name) {
+    const ValueId normed = graph_.add(NormOp{a_.norm, a_.norm_eps, "altup.router_norm"}, {x}, name + " router's input", width(x));
+    return graph_.add(StreamRouterOp{"altup.modality_router", coefficients, 1 / static_cast<double>(width(x))}, {normed}, name, rows);
+  }
+
   int64_t width(ValueId id) const { return graph_.value(id).width; }
 
   // A family without this norm has no name for it.
@@ -126,7 +187,21 @@ class LayerBuilder {
     return x;
   }
 
+  // Queries of this layer, keys and values of an earlier one.
+  ValueId shared_attention(ValueId x) {
+    const ValueId made = linear({.name = n_.q, .subset = "qkv", .bias = a_.qkv_bias, .gguf = g_.q}, x, a_.heads * a_.head_dim);
+    const ValueId q = rotary(head_norm(made, n_.q_norm, g_.q_norm, a_.heads), a_.heads, "rotated q");
+    const auto pair = 2 * static_cast<size_t>(layer_.takes_kv);
+    for (const char* suffix : {".weight", ".bias"}) {
+      for (const std::string& unused : {n_.k, n_.v, n_.k_norm}) layer_.unread.push_back(unused + suffix);
+      for (const std::string& unused : {g_.k, g_.v, g_.k_norm}) layer_.gguf_unread.push_back(unused + suffix);
+    }
+    const ValueId context = graph_.add(attention_op(), {q, shared_[pair], shared_[pair + 1]}, "context", width(q));
+    return linear({.name = n_.o, .subset = "o", .bias = a_.o_bias, .gguf = g_.o}, context, a_.hidden_size);
+  }
+
   ValueId attention(ValueId x) {
+    if (layer_.takes_kv >= 0) return shared_attention(x);
     const int64_t d = a_.head_dim, q_rows = a_.heads * d, kv_rows = a_.kv_heads * d, group = a_.heads / a_.kv_heads;
     ValueId q, k, v, gate = -1;
     if (a_.qkv == QkvLayout::separate) {
@@ -152,6 +227,11 @@ class LayerBuilder {
     q = clamped(q, "clamped q"), k = clamped(k, "clamped k"), v = clamped(v, "clamped v");
     q = rotary(q, a_.heads, "rotated q"), k = rotary(k, a_.kv_heads, "rotated k");
     if (a_.head_norm_after_rope) q = head_norm(q, n_.q_norm, g_.q_norm, a_.heads), k = head_norm(k, n_.k_norm, g_.k_norm, a_.kv_heads);
+    if (a_.value_norm) v = graph_.add(NormOp{NormKind::rms, a_.norm_eps, "", a_.kv_heads}, {v}, "unit v", kv_rows);
+    if (layer_.hands_kv >= 0) {
+      const auto pair = 2 * static_cast<size_t>(layer_.hands_kv);
+      shared_[pair] = k, shared_[pair + 1] = v;
+    }
     ValueId context = graph_.add(attention_op(), {query_scale(q), k, v}, "context", q_rows);
     if (gate >= 0) context = graph_.add(SigmoidGateOp{}, {context, gate}, "gated context", q_rows);
     return linear({.name = n_.o, .subset = "o", .bias = a_.o_bias, .gguf = g_.o}, context, a_.hidden_size);
@@ -237,7 +317,9 @@ class LayerBuilder {
   // down(act(gate) · up); each spec's subset is its kind of input.
   ValueId gated(LinearSpec gate, LinearSpec up, LinearSpec down, ValueId x, int64_t inner) {
     const std::string product = down.name + " input";
-    const ValueId g = linear(std::move(gate), x, inner), u = linear(std::move(up), x, inner);
+    ValueId g = linear(std::move(gate), x, inner);
+    const ValueId u = linear(std::move(up), x, inner);
+    if (layer_.gate_deviations) g = graph_.add(SparseGateOp{*layer_.gate_deviations}, {g}, "sparse gate", inner);
     return linear(std::move(down), graph_.add(GatedOp{a_.activation}, {g, u}, product, inner), a_.hidden_size);
   }
 
@@ -315,6 +397,8 @@ class LayerBuilder {
   const NameTable &n_, &g_;
   LayerSpec& layer_;
   LayerGraph& graph_;
+  int64_t index_;
+  std::vector<ValueId> shared_;  // keys and values of each pair that blocks hand on, in turn
 };
 
 }  // namespace
@@ -322,7 +406,7 @@ class LayerBuilder {
 void build_layers(Architecture& a) {
   const NameTable &n = a.names, &g = a.gguf;
   a.layers.resize(static_cast<size_t>(a.blocks));
-  for (LayerSpec& layer : a.layers) LayerBuilder(a, layer).build();
+  for (int64_t i = 0; i < a.blocks; ++i) LayerBuilder(a, a.layers[static_cast<size_t>(i)], i).build();
 
   a.globals.push_back({n.embedding + ".weight", {a.embedding_rows > 0 ? a.embedding_rows : a.vocabulary, a.embedding_size}, g.embedding + ".weight"});
   if (a.position == PositionKind::learned) a.globals.push_back({n.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}, g.positions + ".weight"});
@@ -333,6 +417,15 @@ void build_layers(Architecture& a) {
   }
   if (a.final_norm) add_norm(a.globals, a, n.final_norm, g.final_norm, a.hidden_size);
   if (!a.tied_embeddings) a.globals.push_back({n.head + ".weight", {a.vocabulary, a.embedding_size}, g.head + ".weight"});
+  if (const StreamSpec& s = a.streams; s.count > 1) {
+    const int64_t all = s.token_layers * s.token_width;
+    a.globals.push_back({n.token_inputs + ".weight", {s.token_rows, all}, g.token_inputs + ".weight"});
+    a.globals.push_back({n.token_projection + ".weight", {all, a.hidden_size}, g.token_projection + ".weight"});
+    a.globals.push_back({n.token_norm + ".weight", {s.token_width}, g.token_norm + ".weight"});
+    for (int64_t j = 0; j + 1 < s.count; ++j)
+      for (const auto& [name, gguf] : {std::pair{n.streams_in, g.streams_in}, {n.streams_out, g.streams_out}})
+        a.globals.push_back({fmt::format("{}.{}.weight", name, j), {a.hidden_size, a.hidden_size}, gguf + ".weight", false, s.count - 1, j});
+  }
   if (a.head_bias) a.globals.push_back({n.head + ".bias", {a.vocabulary}, g.head + ".bias"});
 }
 

@@ -154,6 +154,11 @@ void add_writers(const LayerGraph& graph, ValueId id, ResidualStream& stream) {
 
 ResidualStream residual_stream(const LayerGraph& graph) {
   ResidualStream stream;
+  for (const Operation& operation : graph.operations())
+    if (std::holds_alternative<PredictOp>(operation.kind)) {
+      stream.obstacle = "norms of a block's outputs do not commute with a rotation";
+      return stream;
+    }
   std::set<ValueId> values = {0};
   auto flows = [&](ValueId id) { return values.contains(id); };
   for (const Operation& operation : graph.operations()) {

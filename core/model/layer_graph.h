@@ -77,6 +77,17 @@ struct SplitOp {};                                            // x → values of
 // x → each channel's causal convolution over the tokens, by the block's tensor `tensor`.weight [width, 1, kernel] (and .bias)
 struct ConvolutionOp { std::string tensor; int64_t kernel = 1; };
 struct MultiplyOp {};                                         // a, b → a · b
+struct ScaleOp { double factor = 1; };                        // x → factor · x
+struct ChannelScaleOp { std::string tensor; };                // x → x · the block's tensor [width]
+// Hidden states of several streams, of which a layer computes one (AltUp, arXiv 2301.13310).
+// x → C·tanh(scale · R·x), by the block's tensors router [n, width] and coefficients [m, n], without ".weight"
+struct StreamRouterOp { std::string router, coefficients; double scale = 1; };
+struct PredictOp {};                                          // x_0 … x_n−1, c [n · n] → for each j: x_j + Σ_k c[j, k] · x_k
+struct CorrectOp {};                                          // x_0 … x_n−1, d, c [n] → for each j: x_j + (1 + c_j) · d
+// token → what this layer gets of the token's id beside the hidden states: the decoder knows how
+struct TokenInputOp { int64_t layer = 0; };
+// x → relu(x − mean − deviations · standard deviation): the share of the channels that a normal distribution has above
+struct SparseGateOp { double deviations = 0; };
 struct SigmoidGateOp {};                                      // x, gate → x · sigmoid(gate)
 // q, k [key_heads · key_dim], v [value_heads · value_dim], b, a [value_heads] → o [value_heads · value_dim]: the gated delta
 // rule (arXiv 2412.06464) with q and k normalised to length 1, by the block's tensors decay and step [value_heads]
@@ -106,8 +117,9 @@ struct ZeroOp {};                                             // x → zeros lik
 struct CombineOp { bool weigh = true; };
 struct ShareOp { std::string tensor; };                       // y, x → y · sigmoid(x·wᵀ); w: [1, width]
 
-using OperationKind = std::variant<NormOp, LinearOp, RotaryOp, AttentionOp, PositionScaleOp, ClampOp, JoinOp, ConcatenateOp, SplitOp, ConvolutionOp, MultiplyOp, SigmoidGateOp,
-                                   DeltaRuleOp, ActivationOp, GatedOp, AddOp, RouterOp, DispatchOp, ZeroOp, CombineOp, ShareOp>;
+using OperationKind = std::variant<NormOp, LinearOp, RotaryOp, AttentionOp, PositionScaleOp, ClampOp, JoinOp, ConcatenateOp, SplitOp, ConvolutionOp, MultiplyOp, ScaleOp,
+                                   ChannelScaleOp, StreamRouterOp, PredictOp, CorrectOp, TokenInputOp, SparseGateOp, SigmoidGateOp, DeltaRuleOp, ActivationOp, GatedOp, AddOp,
+                                   RouterOp, DispatchOp, ZeroOp, CombineOp, ShareOp>;
 
 struct Operation {
   OperationKind kind;

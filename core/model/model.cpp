@@ -72,6 +72,11 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Architecture& a)
                                                        a.delta.value_dim, a.delta.key_heads, a.delta.key_dim));
   if (const auto count = std::count_if(a.layers.begin(), a.layers.end(), [](const LayerSpec& layer) { return layer.mixer == Mixer::convolution; }))
     facts.emplace_back("Convolutions", fmt::format("of {} tokens in {} of {} blocks", a.convolution_kernel, count, a.blocks));
+  if (a.streams.count > 1)
+    facts.emplace_back("Hidden states", fmt::format("{} streams, one computed and the others predicted; {} numbers of each token for each block", a.streams.count,
+                                                    a.streams.token_width));
+  if (const auto count = std::count_if(a.layers.begin(), a.layers.end(), [](const LayerSpec& layer) { return layer.takes_kv >= 0; }))
+    facts.emplace_back("Shared keys and values", fmt::format("{} of {} blocks take those of an earlier one", count, a.blocks));
   facts.emplace_back("Positions", rope_text(a));
   int64_t sliding = 0, window = 0;
   for (const LayerSpec& layer : a.layers)

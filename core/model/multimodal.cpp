@@ -48,6 +48,7 @@ nlohmann::json text_defaults(const std::string& model_type) {
   if (model_type == "gemma") return sizes(256000, 3072, 24576, 28, 16, 16, 8192, 256);
   if (model_type == "gemma2") return sizes(256000, 2304, 9216, 26, 8, 4, 8192, 256);
   if (model_type == "gemma3_text" || model_type == "gemma3") return sizes(262208, 2304, 9216, 26, 8, 4, 131072, 256);
+  if (model_type == "gemma3n_text") return sizes(262400, 2048, 16384, 35, 8, 2, 32768, 256);
   if (model_type != "ministral3") return nlohmann::json::object();
   nlohmann::json values = sizes(131072, 4096, 14336, 34, 32, 8, 262144, 128);
   values["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 1e6}, {"factor", 16.0}, {"original_max_position_embeddings", 16384}, {"beta_fast", 32.0},

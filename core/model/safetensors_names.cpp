@@ -119,6 +119,7 @@ std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr bas
                                       const std::vector<int64_t>& block_size) {
   const Finder finder(*base, a);
   std::vector<CanonicalTensor> entries;
+  std::vector<std::string> unread;
   // canonical: full name and shape; stored: the name in files, before the spelling.
   auto plain = [&](const TensorSpec& canonical, const std::string& stored, bool transposed = false) {
     CanonicalTensor entry;
@@ -156,6 +157,7 @@ std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr bas
         }
       }
     }
+    for (const std::string& name : a.layers[static_cast<size_t>(i)].unread) unread.push_back(finder.spell(stored + name));
     for (const TensorSpec& other : a.layers[static_cast<size_t>(i)].others) {
       // The same tensor under the name of another version of its module.
       std::string name = other.name;
@@ -166,7 +168,7 @@ std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr bas
       plain(canonical, stored + name);
     }
   }
-  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
+  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries), unread);
 }
 
 }  // namespace qb

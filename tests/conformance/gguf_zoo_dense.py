@@ -3,11 +3,12 @@ import gguf
 import torch
 
 from gguf_zoo import finish, permute
+from zoo_dense import unused_keys_and_values
 
 # model of zoo_dense → general.architecture. GGUF does not store every pattern: only variants that llama.cpp reads the same are here.
 CONVERTED = {
     "gpt2": "gpt2", "phi": "phi2", "phi-2": "phi2", "olmo": "olmo", "olmo-clipped": "olmo", "olmo2": "olmo2", "olmo3": "olmo2", "olmo3-plain": "olmo2",
-    "cohere": "command-r", "cohere-qk-norm": "command-r", "cohere2": "cohere2", "nemotron": "nemotron", "glm": "chatglm", "glm4": "glm4", "gemma": "gemma",
+    "cohere": "command-r", "cohere-qk-norm": "command-r", "cohere2": "cohere2", "nemotron": "nemotron", "glm": "chatglm", "glm4": "glm4", "gemma": "gemma", "gemma3n": "gemma3n",
     "smollm3": "smollm3", "exaone4": "exaone4", "exaone4-full": "exaone4", "hunyuan-dense": "hunyuan-dense", "hunyuan-dense-alpha": "hunyuan-dense",
     "seed-oss": "seed_oss", "arcee": "arcee", "ministral3": "mistral3", "ernie4-5": "ernie4_5",
 }
@@ -21,7 +22,7 @@ def converted_tensors(arch, model):
     config = model.config
     heads = config.num_attention_heads
     kv = getattr(config, "num_key_value_heads", None) or heads
-    tensors = {}
+    tensors = unused_keys_and_values(model) if arch == "gemma3n" else {}
     for key, value in model.state_dict().items():
         if key == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -31,6 +32,12 @@ def converted_tensors(arch, model):
             value = value.T
         if arch in ("gemma", "nemotron") and key.endswith("norm.weight"):
             value = value + 1
+        if arch == "gemma3n":
+            if key.endswith("_scale"):
+                key += ".weight"
+            if part := next((part for part in ("altup_projections", "altup_unembed_projections") if part in key), None):
+                key = f"model.{part}.weight"
+                value = torch.cat([tensors.get(key, value.new_empty(0, *value.shape)), value[None]])
         tensors[key] = value
     return tensors
 
@@ -87,11 +94,11 @@ def write(name, model, path, arch=None, fuse=False, pattern=None):
     if arch == "mistral3":
         w.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
         w.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
-    if arch in ("olmo2", "cohere2", "exaone4") and getattr(config, "sliding_window", None):
+    if arch in ("olmo2", "cohere2", "exaone4", "gemma3n") and getattr(config, "sliding_window", None):
         w.add_sliding_window(config.sliding_window)
     if pattern is not None:
         w.add_sliding_window_pattern(pattern)
-    elif arch in ("olmo2", "exaone4") and getattr(config, "sliding_window", None):  # cohere2: llama.cpp's pattern of 4
+    elif arch in ("olmo2", "exaone4", "gemma3n") and getattr(config, "sliding_window", None):  # cohere2: llama.cpp's pattern of 4
         w.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
     if arch in ("command-r", "cohere2"):
         w.add_logit_scale(config.logit_scale)
@@ -101,6 +108,13 @@ def write(name, model, path, arch=None, fuse=False, pattern=None):
         w.add_logit_scale(config.logits_scaling)
     if arch == "olmo" and config.clip_qkv is not None:
         w.add_clamp_kqv(config.clip_qkv)
+    if arch == "gemma3n":
+        w.add_altup_active_idx(config.altup_active_idx)
+        w.add_altup_num_inputs(config.altup_num_inputs)
+        w.add_embedding_length_per_layer_input(config.hidden_size_per_layer_input)
+        w.add_shared_kv_layers(config.num_kv_shared_layers)
+        w.add_activation_sparsity_scale([torch.distributions.Normal(0, 1).icdf(torch.tensor(float(s))).item() for s in config.activation_sparsity_pattern])
+        w.add_final_logit_softcapping(config.final_logit_softcapping)
     names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config.num_hidden_layers)
     tensors = {}
     for key, value in converted_tensors(arch, model).items():

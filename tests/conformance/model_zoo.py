@@ -93,6 +93,8 @@ def perturb(model, inputs=lambda value: value.shape[-1]):
                 value.copy_(0.1 * torch.randn_like(value))
             elif value.dim() >= 2 and "norm" not in key:
                 value.normal_(0, 0.7 / inputs(value) ** 0.5 if not any(x in key for x in ("embed", "wte", "wpe")) else 0.5)
+                if "modality_router" in key:
+                    value.mul_(value.shape[-1] / 2)  # what Gemma 3n's reads is divided by the width
             else:
                 value.copy_(value + 0.3 * torch.randn_like(value))
         for key, value in model.named_buffers():

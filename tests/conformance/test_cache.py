@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 import model_zoo
 import zoos
 
-# Windows, soft caps, ALiBi, learned positions, partial rotations, fused projections, experts, latent attention, sinks, chunks, queries scaled by position.
+# Windows, soft caps, ALiBi, learned positions, partial rotations, fused projections, experts, latent attention, sinks, chunks, queries scaled by position,
+# keys and values of earlier layers.
 NAMES = ["llama", "mistral", "mixtral", "qwen3", "phi3", "gemma2", "gemma3", "opt", "opt-350m", "bloom", "falcon-7b", "falcon-rw", "gpt-neox", "stablelm-2-12b", "llama-yarn",
-         "deepseek-v3", "gpt-oss", "llama4", "ministral3-sliding", "gpt2"]
+         "deepseek-v3", "gpt-oss", "llama4", "ministral3-sliding", "gpt2", "gemma3n"]
 
 
 @pytest.fixture(scope="module")

@@ -138,13 +138,20 @@ def test_gguf_of_text_models_under_another_name(name, arch, server, tmp_path):
     ("gemma", "hidden_activation", "relu"), ("olmo3", "rope_parameters", {"rope_type": "default", "rope_theta": 1e4}), ("smollm3", "layer_types", ["sliding_attention"] * 4),
     ("ministral3-sliding", "layer_types", ["full_attention"] * 3), ("cohere2", "head_dim", 8), ("cohere2", "use_parallel_block", False), ("nemotron", "rope_percent", 0.25),
     ("gptj", "rotary_dim", 7), ("gpt2", "add_cross_attention", True), ("hunyuan-dense", "use_cla", True), ("gemma", "use_bidirectional_attention", True),
-    ("gemma", "model_type", "gemma3n_text"), ("olmo", "layer_norm_eps", 1e-3),
+    ("gemma3n", "model_type", "gemma3n_audio"), ("gemma3n", "model_type", "gemma3n_vision"), ("gemma3n", "activation_sparsity_pattern", [0.5] * 4),
+    ("gemma3n", "activation_sparsity_pattern", 0.5), ("gemma3n", "intermediate_size", [96, 96, 96, 96, 64]), ("gemma3n", "num_kv_shared_layers", 4), ("gemma3n", "num_kv_shared_layers", 5),
+    ("gemma3n", "altup_active_idx", 4), ("olmo", "layer_norm_eps", 1e-3),
 ])
 def test_values_that_are_not_computed_are_refused(name, key, value, server, tmp_path):
     zoo_dense.save_model(name, tmp_path / "model")
     model_zoo.edit_config(tmp_path / "model", lambda c: c.update({key: value}))
     answer = server(tmp_path / "model")
     assert isinstance(answer, str) and f'"{key}"' in answer, answer
+
+
+def test_gemma_3n_as_it_is_published(server, tmp_path):
+    model = zoo_dense.save_gemma3n_wrapper(tmp_path / "model")
+    assert_close(server(tmp_path / "model"), zoo_dense.reference_logits(model, token_ids()))
 
 
 def test_the_whole_model_says_whether_embeddings_are_tied(server, tmp_path):
@@ -171,7 +178,7 @@ def test_a_text_part_may_leave_out_its_class_defaults(server, tmp_path):
 
 
 # What can be folded: norms into what reads them, values into the output projection, the up side of a gate and a squared ReLU into down.
-@pytest.mark.parametrize("name, groups", [("glm4", 4), ("gemma", 4), ("cohere", 3), ("gpt2", 3), ("nemotron", 4), ("arcee", 4), ("olmo", 2), ("olmo2", 2), ("exaone4", 2),
+@pytest.mark.parametrize("name, groups", [("glm4", 4), ("gemma", 4), ("cohere", 3), ("gemma3n", 3), ("gpt2", 3), ("nemotron", 4), ("arcee", 4), ("olmo", 2), ("olmo2", 2), ("exaone4", 2),
                                           ("phi", 2), ("gptj", 2)])
 def test_scaled_channels_keep_the_function(name, groups, tool, tmp_path):
     zoo_dense.save_model(name, tmp_path / "model")

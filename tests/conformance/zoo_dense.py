@@ -26,6 +26,10 @@ def plain(**changes):
 YARN = rope("yarn", 5e5, factor=4.0, original_max_position_embeddings=32, beta_fast=32.0, beta_slow=1.0)
 LLAMA3 = rope("llama3", 5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 FULL, SLIDING = "full_attention", "sliding_attention"
+GEMMA3N = plain(num_hidden_layers=5, head_dim=12, sliding_window=24, layer_types=[SLIDING, FULL, SLIDING, SLIDING, FULL], num_kv_shared_layers=2,
+                vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=8, altup_num_inputs=4, laurel_rank=8,
+                activation_sparsity_pattern=[0.95, 0.5, 0.0, 0.0, 0.0], intermediate_size=[96] * 5, final_logit_softcapping=20.0,
+                rope_parameters={FULL: rope("linear", 1e6, factor=8.0), SLIDING: rope()})
 # name: (model class, config class, config arguments). Sequences of 80 tokens pass windows of 24 and contexts of 32.
 MODELS = {
     # learned positions; Conv1D matrices are stored [in, out]
@@ -65,6 +69,10 @@ MODELS = {
     "glm4-unbiased": (hf.Glm4ForCausalLM, hf.Glm4Config, plain(head_dim=16, attention_bias=False)),
     "gemma": (hf.GemmaForCausalLM, hf.GemmaConfig, plain(head_dim=12, num_key_value_heads=1)),
     "gemma-biased": (hf.GemmaForCausalLM, hf.GemmaConfig, plain(head_dim=12, attention_bias=True, tie_word_embeddings=False)),
+    # four streams of hidden states, an embedding for each layer; keys and values of earlier layers in the last two
+    "gemma3n": (hf.Gemma3nForCausalLM, hf.Gemma3nTextConfig, GEMMA3N),
+    "gemma3n-unshared": (hf.Gemma3nForCausalLM, hf.Gemma3nTextConfig, GEMMA3N | dict(num_kv_shared_layers=0, altup_num_inputs=3, altup_correct_scale=False, altup_active_idx=1,
+                         attention_bias=True, tie_word_embeddings=False, rope_parameters=None)),
     # every fourth layer without positions
     "smollm3": (hf.SmolLM3ForCausalLM, hf.SmolLM3Config, plain(num_hidden_layers=4)),
     "smollm3-sliding": (hf.SmolLM3ForCausalLM, hf.SmolLM3Config, plain(no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=24, attention_bias=True,
@@ -293,6 +301,37 @@ def wrap_text_model(folder, outer_type, rename, text_type=None, **outer):
     text = json.loads((folder / "config.json").read_text())
     text["model_type"] = text_type or text["model_type"]
     (folder / "config.json").write_text(json.dumps({"model_type": outer_type, "text_config": text, **outer}))
+
+
+def save_gemma3n_wrapper(folder, rows=200):
+    """Gemma 3n as it is published: the text model beside towers, an embedding for each layer of the first `rows` tokens only (all others get the first's), and keys
+    and values in layers that do not use them."""
+    model = make_model("gemma3n")
+    with torch.no_grad():
+        model.model.embed_tokens_per_layer.weight[rows:] = model.model.embed_tokens_per_layer.weight[0]
+    model.save_pretrained(folder)
+    wrap_text_model(folder, "gemma3n", lambda name: name.replace("model.", "model.language_model.", 1), audio_config={"model_type": "gemma3n_audio"},
+                    vision_config={"model_type": "gemma3n_vision"}, vision_soft_tokens_per_image=256, audio_soft_tokens_per_image=188, boi_token_id=1, eoa_token_id=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["vocab_size_per_layer_input"] = rows
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    table = "model.language_model.embed_tokens_per_layer.weight"
+    tensors[table] = tensors[table][:rows].clone()
+    tensors.update(unused_keys_and_values(model, "model.language_model."))
+    tensors.update({f"model.{tower}.weight": torch.ones(4) for tower in ("audio_tower.conformer.0.norm", "vision_tower.timm_model.conv_stem.conv", "embed_vision.embedding")})
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return model
+
+
+def unused_keys_and_values(model, prefix="model."):
+    """What published files of Gemma 3n hold for the layers that take keys and values of earlier ones."""
+    config, tensors = model.config, {}
+    for i in range(config.num_hidden_layers - config.num_kv_shared_layers, config.num_hidden_layers):
+        for name in ("k_proj", "v_proj"):
+            tensors[f"{prefix}layers.{i}.self_attn.{name}.weight"] = torch.randn(config.num_key_value_heads * config.head_dim, config.hidden_size)
+        tensors[f"{prefix}layers.{i}.self_attn.k_norm.weight"] = torch.ones(config.head_dim)
+    return tensors
 
 
 def flatten_text_config(folder):

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
   at::manual_seed(7);
   try {
     auto model = qb::Model::open(argv[1]);
-    const qb::Decoder decoder(model, model->source, at::kFloat);
+    qb::Decoder decoder(model, model->source, at::kFloat);
     const qb::Control control;
     using qb::Statistic;
     const auto wanted = static_cast<qb::Statistics>(Statistic::gram) | static_cast<qb::Statistics>(Statistic::abs_max) |
@@ -37,7 +37,11 @@ int main(int argc, char** argv) {
         one.original = one.reference = one.weight = linear.weight.to(at::kFloat);
         work.linears.push_back(one);
       }
-      const at::Tensor hidden = at::randn({2, 40, model->architecture.hidden_size});
+      // Random hidden states, and keys and values of earlier blocks where they come with them; the tokens' numbers are numbers.
+      const at::Tensor hidden = decoder.embed(at::randint(model->architecture.vocabulary, {2, 40}, at::kLong));
+      const int64_t streams = model->architecture.hidden_width(), rest = hidden.size(2) - streams - qb::kTokenDigits;
+      hidden.narrow(2, 0, streams).normal_();
+      if (rest > 0) hidden.narrow(2, streams + qb::kTokenDigits, rest).normal_();
       auto collect = [&](at::Tensor& out) {
         qb::Collector collector(wanted, 8, 80);
         out = decoder.forward(block, hidden, {.at_value = collector.tap(control)});

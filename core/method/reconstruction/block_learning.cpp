@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/quant/units.h"
 
@@ -52,8 +54,11 @@ std::vector<NormTensor> norm_tensors(const Block& block, const LayerGraph& graph
   for (const Operation& operation : graph.operations()) {
     const auto* norm = std::get_if<NormOp>(&operation.kind);
     if (!norm || norm->heads > 0 || norm->tensor.empty()) continue;
-    for (const char* part : {".weight", ".bias"})
-      if (block.others.contains(norm->tensor + part)) found.push_back({norm->tensor + part, is_plus_one(norm->kind)});
+    for (const char* part : {".weight", ".bias"}) {
+      const std::string tensor = norm->tensor + part;
+      const bool known = std::any_of(found.begin(), found.end(), [&](const NormTensor& other) { return other.name == tensor; });  // one may normalise twice
+      if (!known && block.others.contains(tensor)) found.push_back({tensor, is_plus_one(norm->kind)});
+    }
   }
   return found;
 }
@@ -130,7 +135,8 @@ BlockLearning::BlockLearning(BlockWork& work) : work_(work), state_(work.seed * 
 
 at::Tensor BlockLearning::difference(const at::Tensor& input, const at::Tensor& target) const {
   const at::Tensor out = work_.decoder.forward_learning(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_});
-  return (out.to(at::kFloat) - target.to(work_.decoder.device(), at::kFloat)).square();
+  const Decoder& decoder = work_.decoder;
+  return (decoder.hidden_part(out).to(at::kFloat) - decoder.hidden_part(target).to(decoder.device(), at::kFloat)).square();
 }
 
 at::Tensor BlockLearning::loss(int64_t count, bool float_path) {
@@ -168,8 +174,9 @@ double BlockLearning::full_loss(bool float_path) {
   for (int64_t b = 0; b < work_.samples->batches(); ++b) {
     const at::Tensor input = work_.samples->input(b), target = float_path ? work_.samples->model_output(b) : work_.samples->float_output(b);
     const at::Tensor out = work_.decoder.forward(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_});
-    sum += (out.to(at::kFloat) - target.to(work_.decoder.device(), at::kFloat)).square_().sum(at::kDouble).item<double>();
-    count += static_cast<double>(out.numel());
+    const at::Tensor error = work_.decoder.hidden_part(out).to(at::kFloat) - work_.decoder.hidden_part(target).to(work_.decoder.device(), at::kFloat);
+    sum += error.square_().sum(at::kDouble).item<double>();
+    count += static_cast<double>(error.numel());
   }
   return sum / count;
 }

@@ -50,6 +50,10 @@ std::string plan(const StageSpec& stage, const std::shared_ptr<const Model>& mod
                  const Control& control) {
   const int64_t drop = knob<int64_t>(stage, "n_prune_layers"), blocks = model->architecture.blocks;
   if (drop >= blocks) throw InputError(fmt::format("shortgpt: n_prune_layers is {}, but {} has {} blocks", drop, model->info.name, blocks));
+  for (const LayerSpec& layer : model->architecture.layers)
+    if (layer.takes_kv >= 0)
+      throw InputError(fmt::format("shortgpt: {} ({}): blocks share keys and values with earlier ones, which then could not be dropped", model->info.name,
+                                   model->architecture.family));
   const std::vector<double> influence = block_influence(model, calibration, control);
   std::vector<int64_t> order(static_cast<size_t>(blocks));
   std::iota(order.begin(), order.end(), 0);
@@ -106,7 +110,7 @@ std::vector<double> block_influence(const std::shared_ptr<const Model>& model, c
     for (at::Tensor& state : states) {
       control.checkpoint();
       const at::Tensor out = decoder.forward(block, state);
-      sum += at::cosine_similarity(state.to(at::kFloat), out.to(at::kFloat), -1).sum(at::kDouble).item<double>();
+      sum += at::cosine_similarity(decoder.hidden_part(state).to(at::kFloat), decoder.hidden_part(out).to(at::kFloat), -1).sum(at::kDouble).item<double>();
       state = out;
     }
     influence.push_back(1 - sum / static_cast<double>(tokens));

@@ -43,7 +43,8 @@ at::Tensor ModuleOutput::run(const Block& block, const at::Tensor& input, const 
     return tap ? tap(linear, x) : x;
   };
   if (last_) context.stop_at = work_.linears[*last_].info.input;
-  return work_.decoder.forward(block, input, context);
+  const at::Tensor out = work_.decoder.forward(block, input, context);
+  return last_ ? out : work_.decoder.hidden_part(out);
 }
 
 double ModuleOutput::error(const at::Tensor& scale) const {

@@ -320,6 +320,48 @@ class TestEngine : public QObject {
     QVERIFY(only_blocks_and_state(job.folder));
   }
 
+  void what_blocks_hand_on_beside_hidden_states_is_spilled_and_found_again() {
+    const fs::path model = write_tiny_gemma3n(root_ / "gemma3n");
+    auto job = [&](const char* name) {
+      EngineJob made = tiny_job(model, fresh(name));
+      made.pipeline = {{"gptq", {}}};
+      return made;
+    };
+    EngineJob whole = job("streams"), cut = job("streams-cut");
+    cut.resident_bytes = 0;
+    Seen expected, after;
+    run_engine(whole, {}, expected.observer());
+    std::stop_source stop;
+    const Control control{stop.get_token(), {}, [&](const Progress& p) {
+                            if (p.block == 1 && !p.linear.empty()) stop.request_stop();
+                          }};
+    QVERIFY_EXCEPTION_THROWN(run_engine(cut, control, {}), Cancelled);
+    run_engine(cut, {}, after.observer());
+    QCOMPARE(after.blocks, (std::vector<int>{1, 2}));
+    QVERIFY(block_files(cut.folder) == block_files(whole.folder));
+    QVERIFY(only_blocks_and_state(cut.folder));
+    for (int b = 1; b < 3; ++b) {
+      QVERIFY(at::equal(after.quantized_outputs[b - 1], expected.quantized_outputs[b]));
+      QVERIFY(at::equal(after.float_outputs[b - 1], expected.float_outputs[b]));
+    }
+    // What is measured are the four streams, and each block's are those of the model that runs whole.
+    const TokenSet& tokens = whole.calibration;
+    at::Tensor ids = at::empty({2, 24}, at::kLong);
+    for (int64_t s = 0; s < 2; ++s)
+      for (int64_t i = 0; i < 24; ++i) ids[s][i] = tokens.samples[static_cast<size_t>(s)][static_cast<size_t>(i)];
+    Decoder decoder(whole.model, quantized_source(whole.model, whole.folder), at::kFloat);
+    const LinearTap tap = activation_tap(whole.scheme);
+    at::Tensor q = decoder.embed(ids);
+    QVERIFY(q.size(2) > 4 * 64);
+    for (int b = 0; b < 3; ++b) {
+      const at::Tensor entered = q, before = q.clone();
+      q = decoder.forward(decoder.load_block(b), entered, {.at_linear = tap});
+      QVERIFY(at::equal(entered, before));  // nothing is computed in the caller's memory
+      QCOMPARE(expected.quantized_outputs[b].size(1), int64_t{4 * 64});
+      QVERIFY(at::allclose(expected.quantized_outputs[b], decoder.hidden_part(q).reshape({48, -1}), 1e-4, 1e-4));
+    }
+  }
+
   void kept_linears_are_float_and_overrides_hold() {
     EngineJob job = tiny_job(model_, fresh("mixed"));
     job.scheme.ignore = {"*.0.mlp.down_proj"};

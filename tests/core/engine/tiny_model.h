@@ -6,6 +6,7 @@
 
 #include "core/engine/engine.h"
 #include "core/format/safetensors.h"
+#include "core/model/families.h"
 
 namespace qb::testing {
 
@@ -46,6 +47,33 @@ inline std::filesystem::path write_tiny_llama(const std::filesystem::path& folde
   add("model.norm.weight", {s.hidden});
   write_safetensors(folder / "model.safetensors", tensors);
   return folder;
+}
+
+// Random tensors for a configuration of any family, as a Hugging Face folder.
+inline std::filesystem::path write_tiny(const std::filesystem::path& folder, const nlohmann::json& config) {
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "config.json") << config;
+  const Architecture a = architecture_from_config(ConfigFields(config, "config.json"));
+  auto generator = at::detail::createCPUGenerator(11);
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  auto add = [&](const std::string& name, at::IntArrayRef shape) {
+    tensors.emplace_back(name, shape.size() == 1 ? at::rand(shape, generator).add_(0.5) : at::randn(shape, generator).mul_(1 / std::sqrt(static_cast<double>(shape[1]))));
+  };
+  for (const TensorSpec& spec : a.globals) add(spec.name, spec.shape);
+  for (int64_t i = 0; i < a.blocks; ++i) {
+    for (const LinearSpec& linear : a.layers[static_cast<size_t>(i)].linears) add(a.block_prefix(i) + linear.name + ".weight", {linear.out, linear.in});
+    for (const TensorSpec& other : a.layers[static_cast<size_t>(i)].others) add(a.block_prefix(i) + other.name, other.shape);
+  }
+  write_safetensors(folder / "model.safetensors", tensors);
+  return folder;
+}
+
+// Four streams of hidden states, and a last layer that takes the keys and values of the first: blocks hand on more than what is hidden states.
+inline std::filesystem::path write_tiny_gemma3n(const std::filesystem::path& folder) {
+  return write_tiny(folder, {{"model_type", "gemma3n_text"}, {"vocab_size", 96}, {"vocab_size_per_layer_input", 90}, {"hidden_size", 64}, {"intermediate_size", 96},
+                             {"num_hidden_layers", 3}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 16}, {"max_position_embeddings", 64},
+                             {"layer_types", {"sliding_attention", "full_attention", "sliding_attention"}}, {"sliding_window", 8}, {"num_kv_shared_layers", 1},
+                             {"hidden_size_per_layer_input", 32}, {"laurel_rank", 32}, {"activation_sparsity_pattern", {0.5, 0.0, 0.0}}});
 }
 
 // `samples` sequences of `length` pseudo-random ids below `vocabulary`.

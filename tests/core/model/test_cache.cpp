@@ -47,7 +47,7 @@ struct Layer {
   explicit Layer(const std::function<void(qb::Architecture&)>& change) : a(architecture(change)), block(random_block(a.layers[0])), slopes(qb::alibi_slopes(a.heads)) {}
   at::Tensor run(const at::Tensor& hidden, qb::KeyValueCache* cache = nullptr) {
     const qb::ForwardContext context{.cache = cache};
-    return qb::BlockForward(a, block, context, tables, slopes, at::kFloat).run(hidden);
+    return qb::BlockForward(a, block, context, tables, slopes, {}, at::kFloat).run(hidden);
   }
   qb::Architecture a;
   qb::Block block;

@@ -318,6 +318,43 @@ class TestLayerGraph : public QObject {
     QCOMPARE(qb::module_end(layer.graph, {index_of(layer, "conv.in_proj")}), index_of(layer, "conv.out_proj"));
     QCOMPARE(qb::residual_stream(layer.graph).obstacle, std::string());
   }
+
+  void streams_are_handed_on_with_keys_and_values() {
+    const qb::Architecture a = family({{"model_type", "gemma3n_text"}, {"hidden_act", nullptr}, {"head_dim", 4}, {"num_hidden_layers", 4}, {"num_kv_shared_layers", 2},
+                                       {"layer_types", {"sliding_attention", "full_attention", "full_attention", "sliding_attention"}}, {"sliding_window", 8},
+                                       {"hidden_size_per_layer_input", 8}, {"laurel_rank", 2}, {"vocab_size_per_layer_input", 32}});
+    QCOMPARE(a.hidden_width(), int64_t{4 * 16});
+    QCOMPARE(a.carried_width(), int64_t{4 * 16 + 4 + 2 * 2 * 8});
+    QCOMPARE(family({{"model_type", "llama"}}).carried_width(), int64_t{16});
+    for (const qb::LayerSpec& layer : a.layers) {
+      QCOMPARE(layer.graph.value(layer.graph.output()).width, a.carried_width());
+      std::set<std::string> names;
+      for (const qb::GraphValue& value : layer.graph.values()) names.insert(value.name);
+      QCOMPARE(names.size(), layer.graph.values().size());
+      // The norm is itself a part of the sum; what the low rank makes is scaled in its rows.
+      QVERIFY(!qb::channel_readers(layer.graph, id_of(layer.graph, "input_layernorm")).complete);
+      QVERIFY(qb::channel_readers(layer.graph, id_of(layer.graph, "pre_feedforward_layernorm")).complete);
+      QCOMPARE(qb::channel_source(layer.graph, id_of(layer.graph, "laurel.linear_left")).linear, index_of(layer, "laurel.linear_left"));
+      QCOMPARE(qb::channel_source(layer.graph, id_of(layer.graph, "context")).linear, -1);  // values are normalised
+      QCOMPARE(qb::module_end(layer.graph, indices(layer, {"mlp.gate_proj", "mlp.up_proj"})), index_of(layer, "mlp.down_proj"));
+      QCOMPARE(qb::module_end(layer.graph, {index_of(layer, "mlp.down_proj")}), -1);
+      QVERIFY(!qb::residual_stream(layer.graph).obstacle.empty());
+      QVERIFY(qb::makes_scores(layer.graph, index_of(layer, "self_attn.q_proj")));
+      QVERIFY(!qb::makes_scores(layer.graph, index_of(layer, "per_layer_projection")));
+    }
+    // Of the layers that see all and of those with a window each, the last that makes its own hands them on.
+    const auto attention = [&](size_t layer) { return *a.layers[layer].graph.producer(id_of(a.layers[layer].graph, "context")); };
+    const auto carried = [&](size_t layer, size_t part) { return a.layers[layer].graph.operations().front().outputs[part]; };
+    const auto handed = [&](size_t layer, size_t part) { return a.layers[layer].graph.producer(a.layers[layer].graph.output())->inputs[part]; };
+    QCOMPARE(attention(2).inputs[1], carried(2, 5));
+    QCOMPARE(attention(2).inputs[2], carried(2, 6));
+    QCOMPARE(attention(3).inputs[1], carried(3, 7));
+    QCOMPARE(handed(0, 7), attention(0).inputs[1]);
+    QCOMPARE(handed(0, 5), carried(0, 5));
+    QCOMPARE(handed(1, 6), attention(1).inputs[2]);
+    QCOMPARE(handed(1, 8), carried(1, 8));
+    QCOMPARE(a.layers[2].linears.size() + 2, a.layers[1].linears.size());
+  }
 };
 
 QTEST_GUILESS_MAIN(TestLayerGraph)
