@@ -257,13 +257,13 @@ class GgufNames {
 
 }  // namespace
 
-std::vector<CanonicalTensor> gguf_entries(const TensorSource& base, const Architecture& a, const GgufForm& form, const std::string& origin) {
-  return GgufNames(base, a, form, origin).all();
+TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
+  std::vector<CanonicalTensor> entries = GgufNames(*base, a, form, origin).all();
+  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
 }
 
-TensorSourcePtr canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
-  std::vector<CanonicalTensor> entries = gguf_entries(*base, a, form, origin);
-  return std::make_shared<CanonicalSource>(std::move(base), std::move(entries));
+std::vector<CanonicalTensor> gguf_entries(const TensorSource& base, const Architecture& a, const GgufForm& form, const std::string& origin) {
+  return GgufNames(base, a, form, origin).all();
 }
 
 std::vector<TensorInfo> gguf_tensors(const Architecture& a, const GgufForm& form) {
