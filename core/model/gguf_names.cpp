@@ -266,16 +266,16 @@ class GgufNames {
 
 }  // namespace
 
-std::vector<CanonicalTensor> gguf_entries(const TensorSource& base, const Architecture& a, const GgufForm& form, const std::string& origin) {
-  return GgufNames(base, a, form, origin).all();
-}
-
 std::shared_ptr<const CanonicalSource> canonical_gguf(TensorSourcePtr base, const Architecture& a, const GgufForm& form, const std::string& origin) {
-  std::vector<CanonicalTensor> entries = gguf_entries(*base, a, form, origin);
+  std::vector<CanonicalTensor> entries = GgufNames(*base, a, form, origin).all();
   std::vector<std::string> unread;
   for (int64_t i = 0; i < a.blocks; ++i)
     for (const std::string& name : a.layers[static_cast<size_t>(i)].gguf_unread) unread.push_back(fmt::format("{}{}.{}", a.gguf.block, i, name));
   return std::make_shared<CanonicalSource>(std::move(base), std::move(entries), unread);
+}
+
+std::vector<CanonicalTensor> gguf_entries(const TensorSource& base, const Architecture& a, const GgufForm& form, const std::string& origin) {
+  return GgufNames(base, a, form, origin).all();
 }
 
 std::vector<TensorInfo> gguf_tensors(const Architecture& a, const GgufForm& form) {

@@ -173,6 +173,29 @@ def test_llama_cpp_computes_what_transformers_does(name, tmp_path, write, llama)
     assert context_of(tmp_path / "model.gguf") == SHORTER_IN_LLAMA_CPP[name] if name in SHORTER_IN_LLAMA_CPP else context_of(tmp_path / "model.gguf") >= 80
 
 
+# More of its limits: what changes a model that it computes, and words of the refusal.
+BEYOND_LIMITS = [
+    ("qwen3", dict(attention_bias=True), "attention's output"), ("qwen3-moe-plain", dict(attention_bias=True), "attention's output"), ("falcon-7b", dict(bias=True), "attention's output"),
+    ("cohere", dict(attention_bias=True), "attention's output"), ("cohere2", dict(attention_bias=True), "attention's output"), ("gemma", dict(attention_bias=True), "attention's output"),
+    ("olmo2", dict(attention_bias=True), "attention's output"), ("smollm3", dict(attention_bias=True), "attention's output"), ("smollm3", dict(mlp_bias=True), "the MLP has no biases"),
+    ("seed-oss", dict(mlp_bias=True), "the MLP has no biases"), ("arcee", dict(mlp_bias=True), "the MLP has no biases"), ("starcoder2", dict(use_bias=False), "needs biases"),
+    ("qwen2-moe-plain", dict(tie_word_embeddings=True), "needs an output matrix"), ("gpt-neox", dict(tie_word_embeddings=True), "needs an output matrix"),
+    ("stablelm", dict(tie_word_embeddings=True), "needs an output matrix"), ("phi", dict(tie_word_embeddings=True), "needs an output matrix"),
+    ("nemotron", dict(head_dim=24), "its heads are"), ("cohere", dict(use_qk_norm=True), "64 blocks"),
+]
+
+
+@pytest.mark.parametrize("name, changes, words", BEYOND_LIMITS)
+def test_what_llama_cpp_cannot_do_is_said(name, changes, words, tmp_path, write, llama, monkeypatch):
+    zoo = zoos.ZOO_OF[name]
+    model_class, config_class, arguments = zoo.MODELS[name]
+    monkeypatch.setitem(zoo.MODELS, name, (model_class, config_class, arguments | changes))
+    zoo.save_model(name, tmp_path / "model")
+    assert words in write(tmp_path / "model", tmp_path / "model.gguf")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf", "any")
+    assert llama.logits(tmp_path / "model.gguf", token_ids())[0] is None, "llama.cpp can do it: the limit is none"
+
+
 # Models of LIMITED as llama.cpp has them: what differs.
 WITHIN_LIMITS = {
     "dots1-plain": dict(num_key_value_heads=4), "olmoe": dict(num_key_value_heads=4), "glm-unbiased": dict(head_dim=16), "hunyuan-dense": dict(attention_bias=False),
