@@ -137,15 +137,17 @@ std::pair<double, double> code_limits(const QuantSpec& spec) {
 // The arrays that grids of a storage type are made in.
 struct StoredGrid {
   int64_t rows, columns;
+  bool of_tensor;  // super is one factor for all
   at::Tensor scale, minimum, super, super_minimum;
 
-  StoredGrid(int64_t of_rows, int64_t of_columns, const QuantSpec& spec, const at::Tensor& factor) : rows(of_rows), columns(of_columns) {
+  StoredGrid(int64_t of_rows, int64_t of_columns, const QuantSpec& spec, const at::Tensor& factor)
+      : rows(of_rows), columns(of_columns), of_tensor(spec.storage == Storage::nvfp4) {
     const StorageInfo& info = info_of(spec.storage);
     scale = at::empty({rows, columns / info.group}, at::kFloat);
     if (info.minimum) minimum = at::empty_like(scale);
     if (info.super > 0) super = at::empty({rows, columns / info.super}, at::kFloat);
     if (info.super > 0 && info.minimum) super_minimum = at::empty_like(super);
-    if (spec.storage == Storage::nvfp4) super = factor.defined() ? factor.to(at::kCPU, at::kFloat) : at::ones({1, 1}, at::kFloat);
+    if (of_tensor) super = factor.defined() ? factor.to(at::kCPU, at::kFloat) : at::ones({1, 1}, at::kFloat);
   }
 
   GridSearch arrays() const {
@@ -156,7 +158,7 @@ struct StoredGrid {
     if (minimum.defined()) s.minimum = minimum.data_ptr<float>();
     if (super_minimum.defined()) s.super_minimum = super_minimum.data_ptr<float>();
     if (super.defined()) s.super = super.data_ptr<float>();
-    if (super.defined() && super.numel() == 1) s.factor = super.item<float>();
+    if (of_tensor) s.factor = super.item<float>();
     return s;
   }
 
@@ -181,7 +183,7 @@ ScaleZero found_grid(const at::Tensor& weight, const QuantSpec& spec, const Cont
   StoredGrid grid(w.size(0), w.size(1), spec, hints.factor.defined() ? hints.factor : tensor_factor(w, spec));
   const GridSearch whole = grid.arrays();
   const int64_t step = std::max<int64_t>(16, (int64_t{1} << 18) / whole.columns), units = grid.scale.size(1);
-  const int64_t blocks = grid.super.defined() && grid.super.size(0) == whole.rows ? grid.super.size(1) : 0;
+  const int64_t blocks = grid.super.defined() && !grid.of_tensor ? grid.super.size(1) : 0;
   for (int64_t row = 0; row < whole.rows; row += step) {
     control.checkpoint();
     GridSearch part = whole;

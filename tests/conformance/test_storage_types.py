@@ -195,6 +195,13 @@ def test_found_grids_are_read_back_by_the_formats_own_reader(rounded, kind):
 
 
 @pytest.mark.parametrize("kind", TYPES)
+def test_a_single_row_of_a_single_block(rounded, kind):
+    w, gram = weights()[:1, :256].contiguous(), inputs()[:256, :256].contiguous()
+    for got in (rounded(kind, w), rounded(kind, w, gram, static_groups=0, sweeps=1, fit_scales=1)):
+        assert check_value(kind, got).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", TYPES)
 def test_a_wrong_byte_is_seen(rounded, kind):
     got = rounded(kind, weights())
     part = "super" if "super" in got and got["super"].numel() > 1 else "scale"

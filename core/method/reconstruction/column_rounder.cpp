@@ -26,10 +26,6 @@ void ColumnRounder::grid_of(int64_t step, const ScaleZero& grid) {
   const int64_t which = spec_.granularity == Granularity::group ? units_.const_data_ptr<int64_t>()[step] / grid.scale.size(1) : 0;
   auto store = [&](at::Tensor& all, const at::Tensor& value) {
     if (!value.defined()) return;
-    if (value.size(0) != out_) {  // one of the whole weight
-      all = value;
-      return;
-    }
     if (!all.defined()) all = at::empty({out_, value.size(1) * turns}, value.options());
     all.narrow(1, which * value.size(1), value.size(1)).copy_(value);
   };
@@ -41,7 +37,10 @@ void ColumnRounder::grid_of(int64_t step, const ScaleZero& grid) {
   store(grid_.scale, grid.scale);
   store(grid_.zero, grid.zero);
   store(grid_.minimum, grid.minimum);
-  store(grid_.super, grid.super);
+  if (spec_.storage == Storage::nvfp4)
+    grid_.super = grid.super;  // one of the whole weight
+  else
+    store(grid_.super, grid.super);
   store(grid_.super_minimum, grid.super_minimum);
   store_turned(scale_, grid.scale);
   store_turned(zero_, grid.zero);

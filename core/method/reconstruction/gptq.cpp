@@ -91,7 +91,7 @@ MethodInfo gptq_info() {
               {"shrinkage", KnobType::real, 0.0, 0, 1, {}, "", "share by which correlations between inputs count less, since the quantized model's inputs carry errors of their own; 1: rounds to nearest", "this program"},
               {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
               {"sweeps", KnobType::integer, int64_t{0}, 0, 100, {}, "", "rounds over all columns after the last, each column anew given all others (coordinate descent)", "QuantEase, arXiv 2309.01885"},
-              {"fit_scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error", "this program"},
+              {"fit_scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error; of a file format's type also minima and super-blocks", "this program"},
               {"true_sequential", KnobType::boolean, false, 0, 0, {}, "", "collect inputs anew after the linears before them are quantized", "GPTQ"},
           }};
 }
