@@ -360,6 +360,18 @@ uint64_t export_bytes(const QuantizedModel& model, const std::string& format) {
   return Planner(model, require_format(format)).plan().bytes;
 }
 
+std::string output_obstacle(const fs::path& output) {
+  std::error_code error;
+  if (output.filename().empty()) return "no output folder was named";
+  if (fs::exists(output, error) && (!fs::is_directory(output, error) || !fs::is_empty(output, error)))
+    return fmt::format("{}: is there already; name a folder that is not", output.string());
+  fs::path above = fs::absolute(output, error).parent_path();
+  while (!fs::exists(above, error) && above.has_relative_path()) above = above.parent_path();
+  if (!fs::is_directory(above, error)) return fmt::format("{}: is a file, expected a folder to write into", above.string());
+  if (::access(above.c_str(), W_OK | X_OK) != 0) return fmt::format("{}: nothing may be written there (no permission)", above.string());
+  return {};
+}
+
 ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
   const FormatInfo& format = require_format(options.format);
   require_folder(model);
@@ -368,10 +380,8 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
     for (const std::string& one : against) all += (all.empty() ? "" : "\n") + one;
     throw InputError(all);
   }
+  if (const std::string against = output_obstacle(options.output); !against.empty()) throw InputError(against);
   std::error_code error;
-  if (options.output.empty()) throw InputError("no output folder was named");
-  if (fs::exists(options.output, error) && (!fs::is_directory(options.output, error) || !fs::is_empty(options.output, error)))
-    throw InputError(fmt::format("{}: is there already; name a folder that is not", options.output.string()));
   const auto start = Clock::now();
   const Plan plan = Planner(model, format).plan();
   ExportResult result;
@@ -413,7 +423,7 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
     throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.path().string(), how));
   result.verify_seconds = seconds_since(verifying);
   if (const EngineInfo* engine = find_engine(options.engine)) {
-    result.serve = fmt::format(fmt::runtime(engine->serve), fs::absolute(options.output).string());
+    result.serve = serve_command(*engine, options.output);
     for (const EngineInfo::Takes& takes : engine->takes)
       if (takes.format == format.name && !takes.note.empty()) result.notes.push_back(takes.note);
   }
