@@ -45,6 +45,7 @@ const QHash<QString, QByteArray>& shapes() {
       {"chart", "<path d='M2 13.8V2.2M2 13.8h12.2'/><circle cx='5.4' cy='10' r='1'/><circle cx='8.4' cy='6.4' r='1'/><circle cx='12' cy='4.4' r='1'/>"},
       {"expand", "<path d='M6 3.6 10.4 8 6 12.4'/>"},
       {"collapse", "<path d='M3.6 6 8 10.4 12.4 6'/>"},
+      {"export", "<path d='M10.2 5.8h2.6v8H3.2v-8h2.6'/><path d='M8 9.8V1.8M5 4.6 8 1.6l3 3'/>"},
       {"log", "<path d='M2.4 3.4h11.2M2.4 6.4h8M2.4 9.4h11.2M2.4 12.4h6'/>"},
       {"home", "<path d='M1.8 8 8 2.2 14.2 8'/><path d='M3.6 6.8v7h8.8v-7'/>"},
   };

@@ -22,6 +22,7 @@
 #include "views/Icons.h"
 #include "views/pages/AccuracyPage.h"
 #include "views/pages/Explorer.h"
+#include "views/pages/ExportDialog.h"
 #include "views/pages/Inspector.h"
 #include "views/pages/LayersPage.h"
 #include "views/pages/NoticeBar.h"
@@ -112,6 +113,10 @@ void MainWindow::buildDocks() {
   m_queueDock = dock(tr("Queue"), QStringLiteral("queue"), m_queuePanel, Qt::BottomDockWidgetArea);
   connect(m_explorer, &Explorer::openModelRequested, this, &MainWindow::openModelFolder);
   connect(m_explorer, &Explorer::compareRequested, this, &MainWindow::compare);
+  connect(m_explorer, &Explorer::exportRequested, this, [this](const QString& run) { exportRun(run); });
+  connect(m_queuePanel, &QueuePanel::exportRequested, this, [this](int id) {
+    if (const Job* job = m_workbench->queue()->job(id)) exportRun(job->runId, id);
+  });
   connect(m_explorer, &Explorer::pageRequested, this, &MainWindow::showPage);
   connect(m_inspectorDock, &QDockWidget::visibilityChanged, this, [this] {
     if (!m_switchingPage && isVisible() && m_pages->currentIndex() >= Layers) m_inspectorWanted = !m_inspectorDock->isHidden();
@@ -142,10 +147,17 @@ void MainWindow::connectWorkbench() {
     m_workspaceButton->setText(QFileInfo(m_workbench->workspacePath()).fileName());
     m_workspaceButton->setToolTip(tr("Workspace: %1\nClick to open another one").arg(m_workbench->workspacePath()));
   });
-  connect(m_workbench, &Workbench::started, this, [this] {
+  const auto showQueue = [this] {
     m_queueDock->show();
     m_queueDock->raise();
-  });
+  };
+  connect(m_workbench, &Workbench::started, this, showQueue);
+  connect(m_workbench, &Workbench::exportStarted, this, showQueue);
+  for (const auto signal : {&Selection::runsChanged, &Selection::currentRunChanged}) connect(m_workbench->selection(), signal, this, &MainWindow::showExportObstacle);
+  connect(m_workbench->selection(), &Selection::runUpdated, this, &MainWindow::showExportObstacle);
+  connect(m_workbench->queue(), &RunQueue::ended, this, &MainWindow::showExportObstacle);
+  connect(m_workbench, &Workbench::workspaceChanged, this, &MainWindow::showExportObstacle);
+  showExportObstacle();
   connect(m_workbench, &Workbench::demoStarted, this, [this] { showPage(QStringLiteral("layers")); });
   connect(m_recipe, &RecipePage::startRequested, m_workbench, &Workbench::start);
   connect(m_recipe, &RecipePage::saveRequested, this, [this] { saveRecipe(false); });
@@ -154,6 +166,7 @@ void MainWindow::connectWorkbench() {
   connect(m_workbench->queue(), &RunQueue::ended, this, [this](int id) {
     const Job* job = m_workbench->queue()->job(id);
     if (!job || m_closing) return;
+    if (job->kind == JobKind::Export) return exportEnded(*job);
     if (job->state == JobState::Failed)
       m_notices->tell(NoticeBar::Error, tr("%1 failed: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
     if (job->state == JobState::Finished) {
@@ -190,6 +203,44 @@ void MainWindow::compare() {
   }
   m_workbench->showOnly(chosen);
   if (page() != QLatin1String("accuracy")) showPage(QStringLiteral("layers"));
+}
+
+void MainWindow::exportRun(const QString& run, int job) {
+  const Job* active = m_workbench->queue()->activeExportOf(run);
+  if (job == 0 && active) job = active->id;
+  for (ExportDialog* dialog : findChildren<ExportDialog*>()) {
+    if (dialog->run() != run || dialog->isHidden()) continue;
+    if (job != 0 && dialog->job() != job) dialog->follow(job);
+    dialog->raise();
+    dialog->activateWindow();
+    return;
+  }
+  if (const QString obstacle = m_workbench->exportObstacle(run); !obstacle.isEmpty()) return m_notices->tell(NoticeBar::Info, obstacle);
+  (new ExportDialog(m_workbench, run, job, this))->show();
+}
+
+void MainWindow::showExportObstacle() {
+  const QString obstacle = m_workbench->exportObstacle(m_workbench->selection()->currentRun());
+  m_export->setEnabled(obstacle.isEmpty());
+  m_export->setToolTip(obstacle.isEmpty() ? tr("Write the chosen run as a checkpoint that inference engines load (%1)").arg(m_export->shortcut().toString(QKeySequence::NativeText)) : obstacle);
+}
+
+// A dialog that is open tells it itself.
+void MainWindow::exportEnded(const Job& job) {
+  if (job.state == JobState::Finished) statusBar()->showMessage(tr("%1 is written").arg(job.name), 15000);
+  for (const ExportDialog* dialog : findChildren<ExportDialog*>())
+    if (dialog->job() == job.id && !dialog->isHidden()) {
+      if (!dialog->isActiveWindow() && !isActiveWindow()) QApplication::alert(this);
+      return;
+    }
+  if (job.state == JobState::Failed)
+    m_notices->tell(NoticeBar::Error, tr("%1 failed: %2").arg(job.name, job.error), {{tr("Show the export"), [this, run = job.runId, id = job.id] { exportRun(run, id); }}});
+  if (job.state == JobState::Finished) {
+    m_notices->tell(NoticeBar::Info, tr("%1 is written: %2").arg(job.name, QString::fromStdString(job.exported->path.string())),
+                    {{tr("Show the export"), [this, run = job.runId, id = job.id] { exportRun(run, id); }},
+                     {tr("Show in file manager"), [path = QString::fromStdString(job.exported->path.string())] { showInFileManager(path); }}});
+    if (!isActiveWindow()) QApplication::alert(this);
+  }
 }
 
 void MainWindow::restoreSession(const QStringList& paths, const QString& workspace) {
@@ -252,8 +303,17 @@ void MainWindow::closeEvent(QCloseEvent* event) {
   }
   event->ignore();
   if (m_closing || m_question) return;
-  auto* question = new QMessageBox(QMessageBox::Question, tr("Runs are going on"), tr("Stop the runs that are going on and close?"), QMessageBox::NoButton, this);
-  question->setInformativeText(tr("Their finished blocks are kept: resume them next time, and they go on where they stopped."));
+  const bool runs = queue->isBusyWith(JobKind::Run), exports = queue->isBusyWith(JobKind::Export);
+  auto* question = new QMessageBox(QMessageBox::Question, !runs ? tr("An export is going on") : exports ? tr("Runs and an export are going on") : tr("Runs are going on"),
+                                   !runs     ? tr("Stop the export that is going on and close?")
+                                   : exports ? tr("Stop the runs and the export that are going on and close?")
+                                             : tr("Stop the runs that are going on and close?"),
+                                   QMessageBox::NoButton, this);
+  QStringList kept;
+  if (runs) kept << (exports ? tr("Finished blocks of the runs are kept: resume them next time, and they go on where they stopped.")
+                             : tr("Their finished blocks are kept: resume them next time, and they go on where they stopped."));
+  if (exports) kept << tr("Nothing is left of an export that is stopped.");
+  question->setInformativeText(kept.join(QLatin1Char('\n')));
   QAbstractButton* stop = question->addButton(tr("Stop and close"), QMessageBox::AcceptRole);
   QPushButton* stay = question->addButton(tr("Keep running"), QMessageBox::RejectRole);
   question->setDefaultButton(stay);
@@ -263,7 +323,7 @@ void MainWindow::closeEvent(QCloseEvent* event) {
   connect(question, &QMessageBox::buttonClicked, this, [this, stop](QAbstractButton* pressed) {
     if (pressed != stop) return;
     m_closing = true;
-    statusBar()->showMessage(tr("Stopping the runs…"));
+    statusBar()->showMessage(tr("Stopping…"));
     m_workbench->queue()->cancelAll();
     if (!m_workbench->queue()->isBusy()) QTimer::singleShot(0, this, &QWidget::close);
   });

@@ -61,6 +61,9 @@ class MainWindow : public QMainWindow {
   void saveRecipe(bool ask);
   void askWhereToSave(const QString& title, const QString& name, std::function<void(const QString&)> save);
   void compare();
+  void exportRun(const QString& run, int job = 0);  // opens its dialog, or brings it to the front; job: an export to follow
+  void showExportObstacle();
+  void exportEnded(const Job& job);
   void saveSession();
   void showShortcuts();
   void showAbout();
@@ -76,7 +79,7 @@ class MainWindow : public QMainWindow {
   Explorer* m_explorer;
   QueuePanel* m_queuePanel;
   QDockWidget *m_explorerDock, *m_inspectorDock, *m_queueDock;
-  QAction *m_start = nullptr, *m_compare = nullptr;
+  QAction *m_start = nullptr, *m_compare = nullptr, *m_export = nullptr;
   QMenu* m_recentMenu = nullptr;
   QToolButton* m_workspaceButton = nullptr;
   QComboBox* m_devices = nullptr;

@@ -87,6 +87,8 @@ void MainWindow::buildActions() {
   QMenu* run = menuBar()->addMenu(tr("&Run"));
   m_start = add(run, QStringLiteral("start"), tr("&Start run"), QKeySequence(Qt::CTRL | Qt::Key_Return), [this] { m_workbench->start(); });
   m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(); });
+  m_export = add(run, QStringLiteral("export"), tr("&Export run…"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_E), [this] { exportRun(m_workbench->selection()->currentRun()); });
+  run->setToolTipsVisible(true);  // why a run cannot be exported
   run->addSeparator();
   const auto each = [this](auto test, auto act) {
     QVector<int> ids;
@@ -148,6 +150,8 @@ void MainWindow::buildToolBar() {
   bar->addAction(m_compare);
   m_start->setIconText(tr("Start"));
   m_compare->setIconText(tr("Compare"));
+  bar->addAction(m_export);
+  m_export->setIconText(tr("Export"));
   auto* space = new QWidget;
   space->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Preferred);
   bar->addWidget(space);

@@ -28,21 +28,35 @@ class OutlinedFusion : public QProxyStyle {
   void drawPrimitive(PrimitiveElement element, const QStyleOption* option, QPainter* painter, const QWidget* widget) const override {
     QProxyStyle::drawPrimitive(element, option, painter, widget);
     if (element == PE_FrameLineEdit || element == PE_IndicatorCheckBox) outline(option, painter);
+    if (element == PE_IndicatorRadioButton) outline(option, painter, true);
+    if (element == PE_PanelMenu && isNight(option)) {
+      painter->setPen(option->palette.color(QPalette::Mid));
+      painter->drawRect(option->rect.adjusted(0, 0, -1, -1));
+    }
   }
   void drawComplexControl(ComplexControl control, const QStyleOptionComplex* option, QPainter* painter, const QWidget* widget) const override {
     QProxyStyle::drawComplexControl(control, option, painter, widget);
     const auto* combo = qstyleoption_cast<const QStyleOptionComboBox*>(option);
     if (control == CC_SpinBox || (control == CC_ComboBox && combo && combo->editable)) outline(option, painter);
   }
+  // The icons of standard buttons are dark pictures, whatever the window is; a shadow below greyed texts blurs them on a dark one.
+  int styleHint(StyleHint hint, const QStyleOption* option, const QWidget* widget, QStyleHintReturn* returned) const override {
+    return hint == SH_DialogButtonBox_ButtonsHaveIcons || hint == SH_EtchDisabledText ? 0 : QProxyStyle::styleHint(hint, option, widget, returned);
+  }
 
  private:
-  static void outline(const QStyleOption* option, QPainter* painter) {
-    if (option->palette.color(QPalette::Window).lightness() >= 128 || option->state & State_HasFocus) return;
+  static bool isNight(const QStyleOption* option) { return option->palette.color(QPalette::Window).lightness() < 128; }
+  static void outline(const QStyleOption* option, QPainter* painter, bool round = false) {
+    if (!isNight(option) || option->state & State_HasFocus) return;
     painter->save();
     painter->setRenderHint(QPainter::Antialiasing);
     painter->setPen(option->palette.color(QPalette::Disabled, QPalette::Text));
     painter->setBrush(Qt::NoBrush);
-    painter->drawRoundedRect(QRectF(option->rect).adjusted(0.5, 0.5, -0.5, -0.5), 2, 2);
+    const QRectF edge = QRectF(option->rect).adjusted(0.5, 0.5, -0.5, -0.5);
+    if (round)
+      painter->drawEllipse(edge);
+    else
+      painter->drawRoundedRect(edge, 2, 2);
     painter->restore();
   }
 };

@@ -8,6 +8,7 @@
 
 #include "core/base/files.h"
 #include "core/base/resources.h"
+#include "core/exporting/formats.h"
 #include "core/recipe/llmc.h"
 #include "views/models/Format.h"
 
@@ -77,10 +78,11 @@ Found kindOf(const std::filesystem::path& path) {
 
 }  // namespace
 
-Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut) {
+Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut, m_services.exportRun) {
   connect(&m_queue, &RunQueue::reported, &m_selection, &Selection::putRun);
   connect(&m_queue, &RunQueue::changed, this, [this](int row) {
     const Job& job = m_queue.jobs()[row];
+    if (job.kind != JobKind::Run) return;
     QString activity;
     if (job.isWaiting()) activity = jobStateText(job.state);
     if (job.state == JobState::Running) activity = tr("%1 % done").arg(int(job.progress.fraction * 100));
@@ -195,7 +197,7 @@ void Workbench::whenOpen(std::function<void()> action) {
 }
 
 void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
-  if (m_queue.isBusy()) return fail(Place::Window, tr("Runs are going on in this workspace. Stop them, or wait, before opening another one."));
+  if (m_queue.isBusy()) return fail(Place::Window, tr("Runs or exports are going on in this workspace. Stop them, or wait, before opening another one."));
   struct Opened {
     WorkspacePtr workspace;
     std::vector<RunReport> runs;
@@ -369,6 +371,7 @@ void Workbench::rename(const QString& run, const QString& name) {
 
 void Workbench::remove(const QString& run) {
   if (!m_workspace) return;
+  if (const Job* job = m_queue.activeExportOf(run)) return fail(Place::Window, tr("%1 is going on. Stop it first.").arg(job->name));
   if (const Job* job = m_queue.jobOfRun(run)) {
     if (job->isActive()) return fail(Place::Window, tr("%1 is at work. Stop it first.").arg(job->name));
     m_queue.cancel(job->id);
@@ -426,6 +429,32 @@ void Workbench::saveLlmc(const QString& path) {
     fail(Place::Recipe, QString::fromUtf8(error.what()));
   }
 }
+
+QString Workbench::exportObstacle(const QString& run) const {
+  const RunEntry* entry = m_selection.find(run);
+  if (!entry || !m_workspace) return tr("Choose a finished run in the list on the left to export it");
+  const QString name = QString::fromStdString(entry->report->name);
+  const Job* job = m_queue.jobOfRun(run);
+  if (job && job->isActive()) return tr("%1 is not finished yet: it can be exported when it is").arg(name);
+  if (entry->report->status == RunStatus::finished) return {};
+  if (job && job->isWaiting()) return tr("%1 waits in the queue: it can be exported when it is finished").arg(name);
+  return entry->report->status == RunStatus::failed ? tr("%1 failed: only a finished run can be exported").arg(name)
+                                                    : tr("%1 is not finished: resume it first, only a finished run can be exported").arg(name);
+}
+
+int Workbench::exportRun(const QString& run, const ExportOptions& wanted) {
+  const RunEntry* entry = m_selection.find(run);
+  const FormatInfo* format = find_format(wanted.format);
+  const QString name = tr("%1 → %2").arg(entry ? QString::fromStdString(entry->report->name) : run, QString::fromStdString(format ? format->title : wanted.format));
+  const int job = m_queue.enqueueExport(m_workspace, run, name, wanted);
+  Q_EMIT status(tr("Export put into the queue"));
+  Q_EMIT exportStarted(job);
+  return job;
+}
+
+QString Workbench::exportFolder() const { return m_workspace ? text(std::filesystem::absolute(m_workspace->folder()).lexically_normal().parent_path()) : QString(); }
+
+std::filesystem::path Workbench::runFolder(const QString& run) const { return m_workspace ? m_workspace->run_folder(run.toStdString()) : std::filesystem::path(); }
 
 QString Workbench::bestRun() const {
   const RunEntry* best = nullptr;

@@ -30,6 +30,7 @@ class Workbench : public QObject {
   RunQueue* queue() { return &m_queue; }
   RecipeDocument* document() { return &m_document; }
   Background* background() { return &m_background; }
+  const Services& services() const { return m_services; }
   const WorkspacePtr& workspace() const { return m_workspace; }
   QString workspacePath() const;
   const std::vector<DeviceInfo>& devices() const { return m_devices; }
@@ -56,6 +57,11 @@ class Workbench : public QObject {
   void saveRecipe(const QString& path);
   void saveLlmc(const QString& path);
   void saveBestRecipe(const QString& path);
+  // Why a run cannot be exported now, whatever its scheme; empty: it can.
+  QString exportObstacle(const QString& run) const;
+  int exportRun(const QString& run, const ExportOptions& wanted);  // puts it into the queue and returns its job
+  QString exportFolder() const;                                    // that checkpoints are put into unless another is chosen: beside the workspace
+  std::filesystem::path runFolder(const QString& run) const;
   QString bestRun() const;             // lowest perplexity of the shown runs (of all, when none is shown); empty: none measured
   QString commandLine() const;         // does in a terminal what start() does
   QString commandLineOf(const QString& run) const;
@@ -69,6 +75,7 @@ class Workbench : public QObject {
   void devicesChanged();
   void presetsChanged();
   void started(const QString& run);
+  void exportStarted(int job);
   void demoStarted();
 
  private:

@@ -2,10 +2,14 @@
 #include <filesystem>
 #include <optional>
 
+#include <string>
+#include <vector>
+
 #include "core/base/control.h"
-#include "core/quant/quantized_model.h"
 
 namespace qb {
+
+struct QuantizedModel;  // core/quant/quantized_model.h: whoever has one sees tensors, whoever asks for an export need not
 
 // What is said about a checkpoint in its model card, beside what it shows itself.
 struct ModelCard {
@@ -36,6 +40,9 @@ struct ExportResult {
 std::vector<std::string> export_obstacles(const QuantizedModel& model, const std::string& format, const std::string& engine);
 // Bytes that an export takes on disk, before it is written.
 uint64_t export_bytes(const QuantizedModel& model, const std::string& format, const std::string& embeddings = {});
+
+// Why a checkpoint cannot be written there, in one sentence; empty: nothing stands against it.
+std::string output_obstacle(const std::filesystem::path& output, const std::string& format);
 
 // Writes the checkpoint under a temporary name beside the output, reads it back, compares it with the model, and renames it.
 // Cancelled, killed or failing it leaves nothing under the output's name. Throws InputError (an obstacle, an output that is there),

@@ -371,6 +371,20 @@ uint64_t export_bytes(const QuantizedModel& model, const std::string& format, co
   return Planner(model, require_format(format)).plan().bytes;
 }
 
+std::string output_obstacle(const fs::path& output, const std::string& format) {
+  std::error_code error;
+  const bool folder = format != "gguf";
+  const char* what = folder ? "folder" : "file";
+  if (output.filename().empty()) return fmt::format("no output {} was named", what);
+  if (fs::exists(output, error) && (!folder || !fs::is_directory(output, error) || !fs::is_empty(output, error)))
+    return fmt::format("{}: is there already; name a {} that is not", output.string(), what);
+  fs::path above = fs::absolute(output, error).parent_path();
+  while (!fs::exists(above, error) && above.has_relative_path()) above = above.parent_path();
+  if (!fs::is_directory(above, error)) return fmt::format("{}: is a file, expected a folder to write into", above.string());
+  if (::access(above.c_str(), W_OK | X_OK) != 0) return fmt::format("{}: nothing may be written there (no permission)", above.string());
+  return {};
+}
+
 ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
   const FormatInfo& format = require_format(options.format);
   if (format.name != "gguf") require_folder(model);
@@ -379,11 +393,9 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
     for (const std::string& one : against) all += (all.empty() ? "" : "\n") + one;
     throw InputError(all);
   }
+  if (const std::string against = output_obstacle(options.output, format.name); !against.empty()) throw InputError(against);
   std::error_code error;
-  if (options.output.empty()) throw InputError("no output was named");
   const bool folder = format.name != "gguf";
-  if (fs::exists(options.output, error) && (!folder || !fs::is_directory(options.output, error) || !fs::is_empty(options.output, error)))
-    throw InputError(fmt::format("{}: is there already; name a {} that is not", options.output.string(), folder ? "folder" : "file"));
   if (!options.embeddings.empty() && folder) throw InputError(fmt::format("embeddings: {} keeps embedding and head as the model has them; only gguf has types for them", format.title));
   if (!folder) return export_gguf(model, options, control);
   const auto start = Clock::now();
@@ -427,7 +439,7 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
     throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.path().string(), how));
   result.verify_seconds = seconds_since(verifying);
   if (const EngineInfo* engine = find_engine(options.engine)) {
-    result.serve = fmt::format(fmt::runtime(engine->serve), fs::absolute(options.output).string());
+    result.serve = serve_command(*engine, options.output);
     for (const EngineInfo::Takes& takes : engine->takes)
       if (takes.format == format.name && !takes.note.empty()) result.notes.push_back(takes.note);
   }

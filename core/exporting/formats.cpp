@@ -150,6 +150,29 @@ const EngineInfo* find_engine(const std::string& name) {
   return nullptr;
 }
 
+std::string serve_command(const EngineInfo& engine, const std::filesystem::path& checkpoint) {
+  const std::string path = std::filesystem::absolute(checkpoint).lexically_normal().string();
+  const size_t place = engine.serve.find("{}");
+  if (place == std::string::npos) return engine.serve;
+  std::string word;
+  if (place > 0 && engine.serve[place - 1] == '\'') {
+    // Inside '…' of Python, which is inside "…" of the shell.
+    for (char c : path) {
+      const bool python = c == '\'' || c == '\\', shell = std::string_view("\\\"$`").find(c) != std::string_view::npos;
+      if (python) word += "\\\\";
+      if (shell) word += '\\';
+      word += c;
+    }
+  } else if (path.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-") == std::string::npos) {
+    word = path;
+  } else {
+    word = "'";
+    for (char c : path) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    word += '\'';
+  }
+  return std::string(engine.serve).replace(place, 2, word);
+}
+
 std::string known_format_names() {
   std::vector<std::string> names;
   for (const FormatInfo& format : export_formats()) names.push_back(format.name);

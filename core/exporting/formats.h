@@ -1,4 +1,5 @@
 #pragma once
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,6 +48,8 @@ struct EngineInfo {
 };
 const std::vector<EngineInfo>& export_engines();
 const EngineInfo* find_engine(const std::string& name);
+// The command line that serves a checkpoint, for a shell whatever characters the path has.
+std::string serve_command(const EngineInfo& engine, const std::filesystem::path& checkpoint);
 std::string known_format_names();          // for messages: "compressed-tensors, gptq, …"
 std::string known_engine_names();
 

@@ -3,6 +3,7 @@
 
 #include "core/exporting/checkpoint.h"
 #include "core/measure/report.h"
+#include "core/quant/quantized_model.h"
 #include "core/recipe/recipe.h"
 
 namespace qb {

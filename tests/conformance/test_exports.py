@@ -1,4 +1,5 @@
 """Exported checkpoints: their bytes by independent readers, the model in transformers, and that every wrong byte is seen."""
+import ast
 import json
 import shutil
 import subprocess
@@ -315,6 +316,20 @@ def test_float_folders_in_transformers(pipeline, qbench, ask, tmp_path):
     assert (logits["transformed"] - float_logits).norm() < 0.2 * far  # rounded to the model's bfloat16 only
     changed = load_file(tmp_path / "transformed" / "model.safetensors")
     assert any(not torch.equal(t, changed[n]) for n, t in load_file(DEMO / "model.safetensors").items())
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm-cpu", "transformers", "sglang"])
+def test_the_command_line_that_serves_it_names_the_folder(engine, runs, qbench, tmp_path):
+    """Whatever characters its name has: a shell, and Python where the command is a program of Python's, read the very path."""
+    run = runs("int4 g64")
+    for name in ["plain", "with a blank", 'it\'s "$HOME" `date` \\new']:
+        done = subprocess.run([qbench, "export", run, "-f", "gptq", "-e", engine, "-o", tmp_path / engine / name, "--json"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        serve = json.loads(done.stdout)["serve"]
+        words = subprocess.run(["sh", "-c", "printf '%s\\0' " + serve], capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+        if "-c" in words:
+            words = [node.value for node in ast.walk(ast.parse(words[-1])) if isinstance(node, ast.Constant)]
+        assert str(tmp_path / engine / name) in words, serve
 
 
 # ---- families ----

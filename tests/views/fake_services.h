@@ -123,6 +123,8 @@ inline views::Services fake_services(const std::shared_ptr<Pace>& pace) {
   services.carryOut = [pace](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {
     return fake_run(*pace, workspace, id, options, control, observer);
   };
+  services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
+  services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int) {
     DeviceInfo cpu;
     cpu.name = "cpu";

@@ -9,6 +9,8 @@ Services coreServices() {
   services.preflight = [](const Recipe& recipe, const RunOptions& options) { preflight(recipe, options); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                          const RunObserver& observer) { return carry_out(workspace, id, options, control, observer); };
+  services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
+  services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int threads) {
     initialise_compute(threads);
     return devices();

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "views/jobs/Priority.h"
+#include "views/models/Format.h"
 
 namespace qb::views {
 namespace {
@@ -56,6 +57,7 @@ struct RunQueue::Worker {
   QString estimate;
   QStringList log;
   RunPtr report;
+  std::shared_ptr<const ExportResult> exported;
   bool over = false;
   JobState outcome = JobState::Finished;
   QString error;
@@ -64,7 +66,7 @@ struct RunQueue::Worker {
   std::jthread thread;    // last: joins before the rest goes
 };
 
-RunQueue::RunQueue(Runner runner, QObject* parent) : QObject(parent), m_runner(std::move(runner)) {}
+RunQueue::RunQueue(Runner runner, Exporter exporter, QObject* parent) : QObject(parent), m_runner(std::move(runner)), m_exporter(std::move(exporter)) {}
 
 RunQueue::~RunQueue() {
   for (auto& [id, worker] : m_workers) worker->thread.request_stop();
@@ -73,11 +75,25 @@ RunQueue::~RunQueue() {
 
 int RunQueue::enqueue(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& device, const RunPtr& start) {
   Job job;
-  job.id = m_nextId++;
   job.runId = runId;
   job.name = name;
   job.device = device;
   job.report = start;
+  return add(std::move(job), workspace);
+}
+
+int RunQueue::enqueueExport(const WorkspacePtr& workspace, const QString& runId, const QString& name, const ExportOptions& wanted) {
+  Job job;
+  job.kind = JobKind::Export;
+  job.runId = runId;
+  job.name = name;
+  job.device = QStringLiteral("disk");
+  job.wanted = wanted;
+  return add(std::move(job), workspace);
+}
+
+int RunQueue::add(Job job, const WorkspacePtr& workspace) {
+  job.id = m_nextId++;
   m_workspaces[job.id] = workspace;
   Q_EMIT aboutToAdd(int(m_jobs.size()));
   m_jobs.push_back(job);
@@ -95,7 +111,13 @@ Job* RunQueue::find(int id) {
 
 const Job* RunQueue::jobOfRun(const QString& runId) const {
   for (auto it = m_jobs.rbegin(); it != m_jobs.rend(); ++it)
-    if (it->runId == runId) return &*it;
+    if (it->runId == runId && it->kind == JobKind::Run) return &*it;
+  return nullptr;
+}
+
+const Job* RunQueue::activeExportOf(const QString& runId) const {
+  for (const Job& job : m_jobs)
+    if (job.runId == runId && job.kind == JobKind::Export && (job.isActive() || job.isWaiting())) return &job;
   return nullptr;
 }
 
@@ -106,6 +128,10 @@ int RunQueue::rowOf(int id) const {
 }
 
 bool RunQueue::isBusy() const { return !m_workers.empty(); }
+
+bool RunQueue::isBusyWith(JobKind kind) const {
+  return std::any_of(m_jobs.begin(), m_jobs.end(), [kind](const Job& job) { return job.kind == kind && job.isActive(); });
+}
 
 void RunQueue::setPerDevice(int runs) {
   m_perDevice = std::max(1, runs);
@@ -202,7 +228,7 @@ void RunQueue::startNext() {
     Job& job = m_jobs[row];
     if (job.state != JobState::Queued) continue;
     const auto same = [&](const Job& other) { return other.isActive() && other.device == job.device; };
-    if (std::count_if(m_jobs.begin(), m_jobs.end(), same) < m_perDevice) start(job);
+    if (std::count_if(m_jobs.begin(), m_jobs.end(), same) < (job.kind == JobKind::Export ? 1 : m_perDevice)) start(job);
   }
 }
 
@@ -220,19 +246,44 @@ void RunQueue::start(Job& job) {
     shared->posted = true;
     QMetaObject::invokeMethod(this, [this, id, serial = shared->serial] { collect(id, serial); }, Qt::QueuedConnection);
   };
-  const auto body = [this, shared = worker.get(), wake, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
-                     device = job.device.toStdString(), start = job.report](const std::stop_token& stop) {
-    yieldToInterface();
+  const auto controlOf = [shared = worker.get(), wake](const std::stop_token& stop) {
     Control control;
     control.stop = stop;
     control.gate = shared->gate;
-    control.on_progress = [&](const Progress& progress) {
+    control.on_progress = [shared, wake](const Progress& progress) {
       const std::lock_guard lock(shared->mutex);
       shared->progress = progress;
       shared->progressed = true;
       if (!progress.message.empty()) shared->log << QString::fromStdString(progress.message);
       wake();
     };
+    return control;
+  };
+  const auto exportBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
+                           wanted = job.wanted](const std::stop_token& stop) {
+    yieldToInterface();
+    JobState outcome = JobState::Finished;
+    QString error;
+    std::shared_ptr<const ExportResult> result;
+    try {
+      result = std::make_shared<const ExportResult>(m_exporter(workspace->run_folder(runId), wanted, controlOf(stop)));
+    } catch (const Cancelled&) {
+      outcome = JobState::Cancelled;
+    } catch (const std::exception& problem) {
+      outcome = JobState::Failed;
+      error = QString::fromUtf8(problem.what());
+    }
+    const std::lock_guard lock(shared->mutex);
+    shared->exported = result;
+    shared->over = true;
+    shared->outcome = outcome;
+    shared->error = error;
+    wake();
+  };
+  const auto runBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
+                        device = job.device.toStdString(), start = job.report](const std::stop_token& stop) {
+    yieldToInterface();
+    const Control control = controlOf(stop);
     // Snapshots are copied here, off the GUI thread, and never change once handed over.
     RunReport snapshot;
     if (start) snapshot = *start;
@@ -291,7 +342,10 @@ void RunQueue::start(Job& job) {
 
   Worker& started = *worker;
   m_workers[job.id] = std::move(worker);
-  started.thread = std::jthread(body);
+  if (job.kind == JobKind::Export)
+    started.thread = std::jthread(exportBody);
+  else
+    started.thread = std::jthread(runBody);
   touch(job.id);
 }
 
@@ -312,6 +366,7 @@ void RunQueue::collect(int id, quint64 serial) {
     job->estimate = worker.estimate;
     log.swap(worker.log);
     report.swap(worker.report);
+    if (worker.exported) job->exported = worker.exported;
     over = worker.over;
     if (over) {
       job->state = worker.outcome;
@@ -323,7 +378,12 @@ void RunQueue::collect(int id, quint64 serial) {
     worker.sampled.restart();
   }
   if (over && job->state == JobState::Failed) log << tr("Failed: %1").arg(job->error);
-  if (over && job->state == JobState::Cancelled) log << tr("Stopped. Resume goes on after the last finished block.");
+  if (over && job->state == JobState::Cancelled)
+    log << (job->kind == JobKind::Export ? tr("Stopped. Nothing is left of it on disk.") : tr("Stopped. Resume goes on after the last finished block."));
+  if (over && job->exported)
+    log << tr("%1: %2, written in %3, read back and compared in %4")
+               .arg(QString::fromStdString(job->exported->path.string()), formatBytes(double(job->exported->bytes)), formatDuration(job->exported->write_seconds),
+                    formatDuration(job->exported->verify_seconds));
   if (!log.isEmpty()) {
     const QString time = QLocale().toString(QTime::currentTime(), QStringLiteral("HH:mm:ss"));
     for (QString& line : log) line = time + QStringLiteral("  ") + line;

@@ -11,11 +11,13 @@
 
 namespace qb::views {
 
+enum class JobKind { Run, Export };
 enum class JobState { Queued, Held, Running, Paused, Stopping, Finished, Cancelled, Failed };
 
-// One run on its way through the queue, as the GUI thread sees it.
+// One run, or one export of a finished run, on its way through the queue, as the GUI thread sees it.
 struct Job {
   int id = 0;
+  JobKind kind = JobKind::Run;
   QString runId, name, device;
   JobState state = JobState::Queued;
   Progress progress;
@@ -23,7 +25,9 @@ struct Job {
   QString error;           // when failed
   QVector<double> memory;  // resident bytes over the job's time, evenly thinned
   QStringList log;
-  RunPtr report;           // last snapshot
+  RunPtr report;           // last snapshot of a run
+  ExportOptions wanted;    // of an export
+  std::shared_ptr<const ExportResult> exported;  // of an export that is finished
 
   bool isActive() const { return state == JobState::Running || state == JobState::Paused || state == JobState::Stopping; }
   bool isWaiting() const { return state == JobState::Queued || state == JobState::Held; }
@@ -32,22 +36,26 @@ struct Job {
   bool canCancel() const { return isWaiting() || state == JobState::Running || state == JobState::Paused; }
 };
 
-// Carries runs out on worker threads, in order, a limited number at a time per device. The runner's callbacks are gathered
+// Carries runs and exports out on worker threads, in order, a limited number at a time per device. The runner's callbacks are gathered
 // under a lock and collected on the GUI thread, so that however fast they come the event loop gets one event at a time.
 // The destructor cancels and waits.
 class RunQueue : public QObject {
   Q_OBJECT
  public:
-  explicit RunQueue(Runner runner, QObject* parent = nullptr);
+  explicit RunQueue(Runner runner, Exporter exporter = {}, QObject* parent = nullptr);
   ~RunQueue() override;
 
   // `start` is the run's report so far; its blocks are kept in the snapshots until the runner reports others.
   int enqueue(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& device, const RunPtr& start = {});
+  // Of a finished run. Exports have a device of their own, the disk: they go beside runs, one after the other.
+  int enqueueExport(const WorkspacePtr& workspace, const QString& runId, const QString& name, const ExportOptions& wanted);
   const QVector<Job>& jobs() const { return m_jobs; }
   const Job* job(int id) const;
-  const Job* jobOfRun(const QString& runId) const;
+  const Job* jobOfRun(const QString& runId) const;          // its last one that is no export
+  const Job* activeExportOf(const QString& runId) const;   // at work or waiting
   int rowOf(int id) const;
   bool isBusy() const;       // a worker is at work (paused counts)
+  bool isBusyWith(JobKind kind) const;
   int perDevice() const { return m_perDevice; }
   void setPerDevice(int runs);
   // Holds back all starts until the compute library is ready.
@@ -77,6 +85,7 @@ class RunQueue : public QObject {
 
  private:
   struct Worker;
+  int add(Job job, const WorkspacePtr& workspace);
   void startNext();
   void start(Job& job);
   void collect(int id, quint64 serial);
@@ -84,6 +93,7 @@ class RunQueue : public QObject {
   void touch(int id);
 
   Runner m_runner;
+  Exporter m_exporter;
   QVector<Job> m_jobs;
   std::map<int, WorkspacePtr> m_workspaces;       // by job
   std::map<int, std::unique_ptr<Worker>> m_workers;  // by job, active ones

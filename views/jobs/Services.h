@@ -7,12 +7,15 @@
 
 #include "core/engine/device.h"
 #include "core/model/model_info.h"
+#include "core/run/export_job.h"
 #include "core/run/run.h"
 
 namespace qb::views {
 
 using WorkspacePtr = std::shared_ptr<Workspace>;
 using Runner = std::function<RunReport(Workspace&, const std::string& id, const RunOptions&, const Control&, const RunObserver&)>;
+
+using Exporter = std::function<ExportResult(const std::filesystem::path& run, const ExportOptions&, const Control&)>;
 
 // What the window asks of core. Functions, so that tests hand in their own. All but `devices` may be slow and are only
 // called on worker threads.
@@ -21,6 +24,8 @@ struct Services {
   std::function<WorkspacePtr(const std::filesystem::path&)> openWorkspace;
   std::function<void(const Recipe&, const RunOptions&)> preflight;
   Runner carryOut;
+  std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
+  Exporter exportRun;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs
 };
 

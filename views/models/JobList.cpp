@@ -11,8 +11,11 @@ QString stageText(const Progress& progress) {
                         : phase == QLatin1String("quantize")  ? JobList::tr("Quantize")
                         : phase == QLatin1String("evaluate")  ? JobList::tr("Evaluate")
                         : phase == QLatin1String("save")      ? JobList::tr("Save")
+                        : phase == QLatin1String("export")    ? JobList::tr("Export")
                                                               : phase;
-  const QString stage = QString::fromStdString(progress.stage);
+  QString stage = QString::fromStdString(progress.stage);
+  if (stage == QLatin1String("write")) stage = JobList::tr("write");
+  if (stage == QLatin1String("read back")) stage = JobList::tr("read back");
   return stage.isEmpty() ? known : known.isEmpty() ? stage : known + QStringLiteral(" · ") + stage;
 }
 
@@ -51,7 +54,8 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
       }
       return {};
     case Qt::ToolTipRole: {
-      QStringList lines{tr("%1 on %2: %3").arg(job.name, job.device, jobStateText(job.state))};
+      QStringList lines{job.kind == JobKind::Export ? tr("%1: %2\n%3").arg(job.name, jobStateText(job.state), QString::fromStdString(job.wanted.output.string()))
+                                                    : tr("%1 on %2: %3").arg(job.name, job.device, jobStateText(job.state))};
       if (!progress.linear.empty()) lines << tr("At %1").arg(QString::fromStdString(progress.linear));
       if (progress.elapsed_s > 0) lines << tr("%1 so far").arg(formatDuration(progress.elapsed_s));
       if (progress.rss_bytes > 0)

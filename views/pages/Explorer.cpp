@@ -252,6 +252,11 @@ void Explorer::runMenu(const QPoint& place) {
   menu.addSeparator();
   QAction* resume = menu.addAction(icon(QStringLiteral("resume")), tr("Resume"), this, [this, id] { m_workbench->resume(id); });
   resume->setEnabled(job ? job->canResume() : run->report->status != RunStatus::finished);
+  QAction* exported = menu.addAction(icon(QStringLiteral("export")), tr("Export…"), this, [this, id] { Q_EMIT exportRequested(id); });
+  const QString obstacle = m_workbench->exportObstacle(id);
+  exported->setEnabled(obstacle.isEmpty());
+  exported->setToolTip(obstacle);
+  menu.setToolTipsVisible(true);  // only those that were set
   menu.addAction(icon(QStringLiteral("recipe")), tr("Open its recipe"), this, [this, id] { m_workbench->openRecipeOf(id); });
   menu.addAction(icon(QStringLiteral("copy")), tr("Copy as command line"), this, [this, id] { QGuiApplication::clipboard()->setText(m_workbench->commandLineOf(id)); });
   menu.addSeparator();

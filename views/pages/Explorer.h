@@ -27,6 +27,7 @@ class Explorer : public QWidget {
  Q_SIGNALS:
   void openModelRequested();
   void compareRequested();
+  void exportRequested(const QString& run);
   void pageRequested(const QString& page);
 
  private:

@@ -68,15 +68,18 @@ class JobButtons : public QWidget {
     const Job* job = m_queue->job(m_id);
     if (!job || job->state == m_dressed) return;
     m_dressed = job->state;
+    const bool exports = job->kind == JobKind::Export;
+    const bool again = exports && job->canResume() && !job->isActive() && !job->isWaiting();
     if (job->canPause())
       name(m_go, QStringLiteral("pause"), QueuePanel::tr("Pause %1").arg(job->name));
     else
-      name(m_go, QStringLiteral("resume"), QueuePanel::tr("Resume %1").arg(job->name));
+      name(m_go, QStringLiteral("resume"), (again ? QueuePanel::tr("Start %1 again") : QueuePanel::tr("Resume %1")).arg(job->name));
     m_go->setEnabled(job->canPause() || job->canResume());
     if (job->canCancel() || job->state == JobState::Stopping)
-      name(m_end, QStringLiteral("stop"), QueuePanel::tr("Stop %1; it can be resumed").arg(job->name));
+      name(m_end, QStringLiteral("stop"), (exports ? QueuePanel::tr("Stop %1; nothing is left of it") : QueuePanel::tr("Stop %1; it can be resumed")).arg(job->name));
     else
-      name(m_end, QStringLiteral("remove"), QueuePanel::tr("Take %1 off this list; the run stays").arg(job->name));
+      name(m_end, QStringLiteral("remove"),
+           (exports ? QueuePanel::tr("Take %1 off this list; what was written stays") : QueuePanel::tr("Take %1 off this list; the run stays")).arg(job->name));
     m_end->setEnabled(job->state != JobState::Stopping);
   }
 
@@ -158,6 +161,10 @@ QueuePanel::QueuePanel(RunQueue* queue, QWidget* parent) : QWidget(parent), m_qu
   connect(m_jobs, &QAbstractItemModel::rowsRemoved, this, &QueuePanel::showEmpty);
   connect(m_table->selectionModel(), &QItemSelectionModel::currentRowChanged, this, &QueuePanel::showLog);
   connect(m_table, &QWidget::customContextMenuRequested, this, &QueuePanel::menu);
+  connect(m_table, &QTableView::activated, this, [this](const QModelIndex& index) {
+    const int id = index.data(JobList::IdRole).toInt();
+    if (const Job* job = m_queue->job(id); job && job->kind == JobKind::Export) Q_EMIT exportRequested(id);
+  });
   connect(queue, &RunQueue::logged, this, [this](int id, const QStringList& lines) {
     if (id == currentJob()) m_log->appendPlainText(lines.join(QLatin1Char('\n')));
   });
@@ -193,6 +200,10 @@ void QueuePanel::showEmpty() {
 void QueuePanel::menu(const QPoint& place) {
   const int id = m_table->indexAt(place).siblingAtColumn(0).data(JobList::IdRole).toInt();
   QMenu menu(this);
+  if (const Job* job = m_queue->job(id); job && job->kind == JobKind::Export) {
+    menu.addAction(icon(QStringLiteral("export")), tr("Show the export"), this, [this, id] { Q_EMIT exportRequested(id); });
+    menu.addSeparator();
+  }
   if (const Job* job = m_queue->job(id)) {
     const auto add = [&](const QString& iconName, const QString& text, bool enabled, auto action) { menu.addAction(icon(iconName), text, this, action)->setEnabled(enabled); };
     add(QStringLiteral("pause"), tr("Pause"), job->canPause(), [this, id] { m_queue->pause(id); });

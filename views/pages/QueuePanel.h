@@ -19,6 +19,9 @@ class QueuePanel : public QWidget {
   QTableView* table() { return m_table; }
   int currentJob() const;  // 0: none
 
+ Q_SIGNALS:
+  void exportRequested(int job);  // to be looked at
+
  private:
   void addButtons(int row);
   void showLog();
