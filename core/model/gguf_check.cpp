@@ -33,6 +33,13 @@ struct Describe {
   std::string operator()(const SplitOp&) const { return "split"; }
   std::string operator()(const ConvolutionOp& o) const { return fmt::format("convolution of {} by {}", o.kernel, o.tensor); }
   std::string operator()(const MultiplyOp&) const { return "product"; }
+  std::string operator()(const ScaleOp& o) const { return fmt::format("times {:.5g}", o.factor); }
+  std::string operator()(const ChannelScaleOp& o) const { return fmt::format("times {}", o.tensor); }
+  std::string operator()(const StreamRouterOp& o) const { return fmt::format("streams by {} and {}, scale {:.5g}", o.router, o.coefficients, o.scale); }
+  std::string operator()(const PredictOp&) const { return "prediction of streams"; }
+  std::string operator()(const CorrectOp&) const { return "correction of streams"; }
+  std::string operator()(const TokenInputOp& o) const { return fmt::format("input {} of the token", o.layer); }
+  std::string operator()(const SparseGateOp& o) const { return fmt::format("what is above {:.5g} deviations", o.deviations); }
   std::string operator()(const SigmoidGateOp&) const { return "sigmoid gate"; }
   std::string operator()(const DeltaRuleOp& o) const { return fmt::format("delta rule of {} and {} heads, {}, {}", o.key_heads, o.value_heads, o.decay, o.step); }
   std::string operator()(const ActivationOp& o) const { return fmt::format("activation {}", name_of(o.kind)); }

@@ -20,6 +20,7 @@ bool has_window(const Architecture& a) {
 
 const std::vector<Limit>& limits() {
   static const std::vector<Limit> all = {
+      {{"gemma3n"}, [](const Architecture&) { return true; }, "the keys of its streams and of what its layers share are read, not written, by this program"},
       {{"gemma", "gemma2", "command-r", "cohere2"}, [](const Architecture& a) { return !a.tied_embeddings; }, "it has no output matrix of its own, the model has one"},
       {{"nemotron", "olmo2", "gpt-oss", "qwen2moe", "gptneox", "stablelm", "phi2"}, [](const Architecture& a) { return a.tied_embeddings; }, "it needs an output matrix of its own, the model's is that of the embedding"},
       {{"arcee", "seed_oss", "olmo", "olmo2", "hunyuan-dense", "hunyuan-moe", "ernie4_5-moe", "command-r", "cohere2", "gemma", "qwen3", "qwen3moe", "smollm3", "falcon"}, [](const Architecture& a) { return a.o_bias; }, "attention's output has no bias there"},
