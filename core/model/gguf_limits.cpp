@@ -22,10 +22,10 @@ const std::vector<Limit>& limits() {
   static const std::vector<Limit> all = {
       {{"gemma3n"}, [](const Architecture&) { return true; }, "the keys of its streams and of what its layers share are read, not written, by this program"},
       {{"gemma", "gemma2", "command-r", "cohere2"}, [](const Architecture& a) { return !a.tied_embeddings; }, "it has no output matrix of its own, the model has one"},
-      {{"nemotron", "olmo2", "gpt-oss", "qwen2moe", "gptneox", "stablelm", "phi2"}, [](const Architecture& a) { return a.tied_embeddings; }, "it needs an output matrix of its own, the model's is that of the embedding"},
-      {{"arcee", "seed_oss", "olmo", "olmo2", "hunyuan-dense", "hunyuan-moe", "ernie4_5-moe", "command-r", "cohere2", "gemma", "qwen3", "qwen3moe", "smollm3", "falcon"}, [](const Architecture& a) { return a.o_bias; }, "attention's output has no bias there"},
+      {{"nemotron", "olmo2", "gpt-oss", "qwen2moe", "gptneox", "stablelm", "phi2", "minimax-m2"}, [](const Architecture& a) { return a.tied_embeddings; }, "it needs an output matrix of its own, the model's is that of the embedding"},
+      {{"arcee", "seed_oss", "olmo", "olmo2", "hunyuan-dense", "hunyuan-moe", "ernie4_5-moe", "command-r", "cohere2", "gemma", "qwen3", "qwen3moe", "smollm3", "falcon", "llama4", "mistral4", "deepseek2"}, [](const Architecture& a) { return a.o_bias; }, "attention's output has no bias there"},
       {{"arcee", "seed_oss", "ernie4_5", "ernie4_5-moe", "smollm3"}, [](const Architecture& a) { return a.mlp_bias; }, "the MLP has no biases there"},
-      {{"gptneox", "starcoder2"}, [](const Architecture& a) { return !a.qkv_bias; }, "attention needs biases there"},
+      {{"gptneox", "starcoder2", "gpt-oss"}, [](const Architecture& a) { return !a.qkv_bias; }, "attention needs biases there"},
       {{"lfm2", "lfm2moe"}, [](const Architecture& a) { return a.convolution_bias; }, "convolutions have no biases there"},
       {{"olmoe", "dots1"}, [](const Architecture& a) { return a.kv_heads != a.heads; }, "it has as many key/value heads as query heads"},
       {{"command-r"}, [](const Architecture& a) { return a.head_norm != HeadNorm::none && a.blocks < 64; }, "only its models of 64 blocks and more have norms of queries and keys"},

@@ -36,7 +36,7 @@ LIMITED = {
     "nemotron-biased": "needs an output matrix", "olmo2-biased": "needs an output matrix", "seed-oss-biased": "attention's output", "olmo-clipped": "attention's output",
     "hunyuan-dense": "attention's output", "hunyuan-moe": "attention's output", "ernie4-5-biased": "the MLP has no biases", "gpt-neox-sequential": "needs biases",
     "lfm2-biased": "no biases", "phimoe-plain": "sparse mixer", "phimoe-window": "sparse mixer", "olmoe": "as many key/value heads", "dots1": "as many key/value heads", "dots1-plain": "as many key/value heads", "glm-unbiased": "its heads are",
-    "gpt-oss-all-full": "sliding window", "exaone4": "64 blocks", "qwen3-5": "equally wide", "qwen3-5-mrope": "equally wide", "qwen3-5-moe": "equally wide",
+    "gpt-oss-all-full": "needs biases", "exaone4": "64 blocks", "qwen3-5": "equally wide", "qwen3-5-mrope": "equally wide", "qwen3-5-moe": "equally wide",
     "deepseek-v2-lite": "26 and 27 blocks", "deepseek-v2-plain": "best two", "deepseek-v3": "epsilon", "glm4-moe-lite": "epsilon",
 }
 # Otherwise in llama.cpp, by its own choice: a long rope's factors go by the size of the context, not of the text; YaRN's range is
@@ -181,7 +181,8 @@ BEYOND_LIMITS = [
     ("seed-oss", dict(mlp_bias=True), "the MLP has no biases"), ("arcee", dict(mlp_bias=True), "the MLP has no biases"), ("starcoder2", dict(use_bias=False), "needs biases"),
     ("qwen2-moe-plain", dict(tie_word_embeddings=True), "needs an output matrix"), ("gpt-neox", dict(tie_word_embeddings=True), "needs an output matrix"),
     ("stablelm", dict(tie_word_embeddings=True), "needs an output matrix"), ("phi", dict(tie_word_embeddings=True), "needs an output matrix"),
-    ("nemotron", dict(head_dim=24), "its heads are"), ("cohere", dict(use_qk_norm=True), "64 blocks"),
+    ("mistral4", dict(attention_bias=True), "attention's output"), ("llama4-plain", dict(attention_bias=True), "attention's output"), ("gpt-oss", dict(attention_bias=False), "needs biases"), ("gpt-oss-all-full", dict(attention_bias=True), "sliding window"),
+    ("minimax-m2", dict(tie_word_embeddings=True), "needs an output matrix"), ("nemotron", dict(head_dim=24), "its heads are"), ("cohere", dict(use_qk_norm=True), "64 blocks"),
 ]
 
 
