@@ -35,6 +35,9 @@ class OutlinedFusion : public QProxyStyle {
     }
   }
   void drawComplexControl(ComplexControl control, const QStyleOptionComplex* option, QPainter* painter, const QWidget* widget) const override {
+    const auto* tool = qstyleoption_cast<const QStyleOptionToolButton*>(option);
+    if (control == CC_ToolButton && tool && tool->features & QStyleOptionToolButton::HasMenu && !(tool->features & QStyleOptionToolButton::MenuButtonPopup))
+      return drawMenuButton(tool, painter, widget);
     QProxyStyle::drawComplexControl(control, option, painter, widget);
     const auto* combo = qstyleoption_cast<const QStyleOptionComboBox*>(option);
     if (control == CC_SpinBox || (control == CC_ComboBox && combo && combo->editable)) outline(option, painter);
@@ -45,6 +48,16 @@ class OutlinedFusion : public QProxyStyle {
   }
 
  private:
+  // Fusion puts the arrow into the lower corner, over the icon: here beside the text, and nowhere where there is no text.
+  void drawMenuButton(const QStyleOptionToolButton* tool, QPainter* painter, const QWidget* widget) const {
+    QStyleOptionToolButton plain(*tool);
+    plain.features &= ~QStyleOptionToolButton::HasMenu;
+    QProxyStyle::drawComplexControl(CC_ToolButton, &plain, painter, widget);
+    if (tool->toolButtonStyle == Qt::ToolButtonIconOnly || tool->text.isEmpty()) return;
+    QStyleOption arrow(*tool);
+    arrow.rect = visualRect(tool->direction, tool->rect, QRect(tool->rect.right() - 13, tool->rect.center().y() - 3, 8, 8));
+    proxy()->drawPrimitive(PE_IndicatorArrowDown, &arrow, painter, widget);
+  }
   static bool isNight(const QStyleOption* option) { return option->palette.color(QPalette::Window).lightness() < 128; }
   static void outline(const QStyleOption* option, QPainter* painter, bool round = false) {
     if (!isNight(option) || option->state & State_HasFocus) return;

@@ -1,5 +1,8 @@
 #include "core/run/export_job.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include "core/base/error.h"
 #include "core/exporting/formats.h"
 #include "core/model/canonical_source.h"
@@ -51,7 +54,7 @@ std::string export_difference(const fs::path& run, const fs::path& checkpoint, c
   return checkpoint_difference(open_run(run, control).model, checkpoint, control);
 }
 
-fs::path suggested_output(const fs::path& folder, const RunReport& report, const std::string& format) {
+fs::path suggested_output(const fs::path& folder, const RunReport& report, const std::string& format, const std::vector<fs::path>& taken) {
   std::string name = (report.model_name.empty() ? std::string("model") : report.model_name) + "-" + report.scheme + "-" + format;
   std::string tidy;
   for (char c : name) {
@@ -61,7 +64,7 @@ fs::path suggested_output(const fs::path& folder, const RunReport& report, const
   std::error_code error;
   const std::string extension = format == "gguf" ? ".gguf" : "";
   fs::path output = folder / (tidy + extension);
-  for (int number = 2; fs::exists(output, error) || fs::exists(folder / ("." + output.filename().string() + ".partial"), error); ++number)
+  for (int number = 2; fs::exists(output, error) || std::find(taken.begin(), taken.end(), output) != taken.end(); ++number)
     output = folder / (tidy + "-" + std::to_string(number) + extension);
   return output;
 }

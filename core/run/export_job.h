@@ -40,8 +40,9 @@ ExportResult export_run(const std::filesystem::path& run, const ExportOptions& o
 // As checkpoint_difference: the first thing in which a checkpoint differs from the run that it shall hold; empty: it holds it.
 std::string export_difference(const std::filesystem::path& run, const std::filesystem::path& checkpoint, const Control& control = {});
 
-// A name in `folder` that tells model, scheme and format and is not taken yet.
-std::filesystem::path suggested_output(const std::filesystem::path& folder, const RunReport& report, const std::string& format);
+// A name in `folder` that tells model, scheme and format, is not there yet and not among `taken`.
+std::filesystem::path suggested_output(const std::filesystem::path& folder, const RunReport& report, const std::string& format,
+                                       const std::vector<std::filesystem::path>& taken = {});
 
 struct OutputCheck {
   std::string obstacle;                // as output_obstacle()

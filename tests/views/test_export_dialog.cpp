@@ -58,7 +58,7 @@ Services services_with(const std::shared_ptr<Gate>& gate) {
 class TestExportDialog : public QObject {
   Q_OBJECT
 
-  // A window on a workspace with a finished run, "four bits", and one that has not begun, "later".
+  // A window on a workspace with a finished run, "four bits", its twin where there shall be one, and one that has not begun, "later".
   struct Bench {
     QTemporaryDir folder;
     std::shared_ptr<Gate> gate = std::make_shared<Gate>();
@@ -66,9 +66,9 @@ class TestExportDialog : public QObject {
     Theme theme;
     std::unique_ptr<Workbench> workbench;
     std::unique_ptr<MainWindow> window;
-    QString run, unfinished;
+    QString run, twin, unfinished;
 
-    Bench() : settings(folder.filePath("settings.ini")) {
+    explicit Bench(bool two = false) : settings(folder.filePath("settings.ini")) {
       const auto workspace = Workspace::open(folder.filePath("workspace").toStdString());
       Recipe recipe;
       recipe.name = "four bits";
@@ -80,6 +80,11 @@ class TestExportDialog : public QObject {
       recipe.pipeline.push_back({"rtn", {}});
       run = text(workspace->create_run(recipe));
       carry_out(*workspace, run.toStdString(), {}, {});
+      if (two) {
+        recipe.name = "twin";
+        twin = text(workspace->create_run(recipe));
+        carry_out(*workspace, twin.toStdString(), {}, {});
+      }
       recipe.name = "later";
       unfinished = text(workspace->create_run(recipe));
       workbench = std::make_unique<Workbench>(services_with(gate));
@@ -104,11 +109,14 @@ class TestExportDialog : public QObject {
     }
     ExportDialog* dialog() { return window->findChild<ExportDialog*>(); }
     // Opens the dialog by the window's action and waits until it says what can be chosen.
-    ExportDialog* open() {
-      workbench->makeCurrent(run);
-      if (!QTest::qWaitFor([&] { return action()->isEnabled(); })) return nullptr;
+    ExportDialog* open(const QString& wanted = {}) {
+      const QString id = wanted.isEmpty() ? run : wanted;
+      workbench->makeCurrent(id);
+      if (!QTest::qWaitFor([&] { return action()->isEnabled() && workbench->selection()->currentRun() == id; })) return nullptr;
       action()->trigger();
-      ExportDialog* opened = dialog();
+      ExportDialog* opened = nullptr;
+      for (ExportDialog* each : window->findChildren<ExportDialog*>())
+        if (each->run() == id) opened = each;
       return opened && QTest::qWaitFor([&] { return opened->formats()->current() && opened->startButton()->isEnabled(); }, 20000) ? opened : nullptr;
     }
     const Job* job() const { return workbench->queue()->jobs().isEmpty() ? nullptr : &workbench->queue()->jobs().last(); }
@@ -301,6 +309,32 @@ class TestExportDialog : public QObject {
     Q_EMIT queue->activated(queue->model()->index(0, 0));
     QVERIFY(bench.dialog());
     QTRY_VERIFY(shows(bench.dialog(), "Checkpoint"));
+  }
+
+  void two_runs_of_one_scheme_do_not_meet_in_one_folder() {
+    Bench bench(true);
+    QVERIFY(bench.ready());
+    ExportDialog* first = bench.open();
+    QVERIFY(first);
+    const QString path = first->output()->text();
+    bench.gate->shut = true;
+    first->startButton()->click();
+    QTRY_COMPARE(bench.gate->held.load(), 1);
+    QVERIFY(!QFile::exists(path));  // it is not there before it is whole
+    ExportDialog* second = bench.open(bench.twin);
+    QVERIFY(second && second != first);
+    QCOMPARE(second->output()->text(), path + "-2");
+    second->output()->setText(path);
+    QTRY_VERIFY(shows(second, path + ": another export is about to make it"));
+    QVERIFY(!second->startButton()->isEnabled());
+    second->output()->setText(path + "-2");
+    QTRY_VERIFY(second->startButton()->isEnabled());
+    second->startButton()->click();
+    QCOMPARE(bench.job()->state, JobState::Queued);
+    QVERIFY(shows(second, "Waiting for another export to end"));
+    bench.gate->shut = false;
+    QVERIFY(bench.ended());
+    QVERIFY(QFile::exists(path + "/config.json") && QFile::exists(path + "-2/config.json"));
   }
 
   void closing_the_window_asks_while_an_export_goes_on() {

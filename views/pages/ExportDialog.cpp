@@ -18,6 +18,7 @@
 #include <QTimer>
 #include <QUrl>
 #include <QVBoxLayout>
+#include <algorithm>
 
 #include "core/exporting/formats.h"
 #include "views/Icons.h"
@@ -190,7 +191,7 @@ QWidget* ExportDialog::makeChoosing() {
   connect(m_engines, &ChoiceList::chosen, this, &ExportDialog::refresh);
 
   m_output = new QLineEdit;
-  m_output->setAccessibleName(tr("Folder to make"));
+  m_output->setAccessibleName(tr("Folder or file to make"));
   auto* label = new QLabel(tr("F&older to make"));
   label->setBuddy(m_output);
   auto* browse = new QPushButton(icon(QStringLiteral("open")), tr("&Browse…"));
@@ -400,11 +401,20 @@ void ExportDialog::fillEngines() {
 
 // --- Where it goes ---
 
+std::vector<std::filesystem::path> ExportDialog::promised() const {
+  std::vector<std::filesystem::path> outputs;
+  for (const Job& job : m_workbench->queue()->jobs())
+    if (job.kind == JobKind::Export && (job.isActive() || job.isWaiting())) outputs.push_back(job.wanted.output);
+  return outputs;
+}
+
 void ExportDialog::suggest() {
   const FormatOffer* chosen = offer();
   if (!chosen) return;
   ask("suggest",
-      [folder = native(m_folder), report = m_survey->report, format = chosen->format](const std::stop_token&) { return text(suggested_output(folder, report, format).string()); },
+      [folder = native(m_folder), report = m_survey->report, format = chosen->format, taken = promised()](const std::stop_token&) {
+        return text(suggested_output(folder, report, format, taken).string());
+      },
       [this](const QString& path) {
         if (!m_named) m_output->setText(path);
         check();  // the same path may have been taken or freed since
@@ -451,6 +461,8 @@ void ExportDialog::refresh() {
     room = tr("Takes %1").arg(sizeText(chosen->bytes, m_survey->source_bytes));
     if (checked && m_check.free_bytes > 0) room += tr(" · %1 are free there").arg(formatBytes(double(m_check.free_bytes)));
     if (checked) problem = text(m_check.obstacle);
+    const auto taken = promised();
+    if (checked && problem.isEmpty() && std::find(taken.begin(), taken.end(), native(m_checked)) != taken.end()) problem = tr("%1: another export is about to make it").arg(m_checked);
     if (checked && problem.isEmpty() && m_check.free_bytes > 0 && m_check.free_bytes < chosen->bytes)
       problem = tr("There is not enough room: %1 are needed, %2 are free.").arg(formatBytes(double(chosen->bytes)), formatBytes(double(m_check.free_bytes)));
   }

@@ -61,6 +61,7 @@ class ExportDialog : public QDialog {
   void showServe();
   void turnTo(Page page);
   const FormatOffer* offer() const;  // of the chosen format
+  std::vector<std::filesystem::path> promised() const;  // outputs of exports that have not ended
   QString slot(const char* what) const;
   template <class Work, class Then>
   void ask(const char* what, Work work, Then then);  // off this thread; the answer is dropped when the dialog has gone
