@@ -52,7 +52,7 @@ std::string known_engine_names();
 
 // A linear that shall be stored, as far as rules look at it.
 struct StoredScheme {
-  std::string module;
+  std::string module;                      // empty: sentences begin without it
   int64_t out_features = 0, in_features = 0;
   QuantSpec weights;
   std::optional<QuantSpec> activations;
@@ -60,6 +60,7 @@ struct StoredScheme {
   bool input_hadamard = false;
   int input = 0;                           // linears of a block with the same one share their input
   int block = 0;
+  std::string made_by = {};                // method that leaves something else than the scheme says
 };
 
 // One sentence for each kind of thing that stands against it, with the nearest that is taken; empty: none does. engine: nullptr for
