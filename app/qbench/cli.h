@@ -30,6 +30,7 @@ void add_run(CLI::App& app, const Options& options, Action& action);
 void add_eval(CLI::App& app, const Options& options, Action& action);
 void add_export(CLI::App& app, const Options& options, Action& action);
 void add_import(CLI::App& app, const Options& options, Action& action);
+void add_formats(CLI::App& app, const Options& options, Action& action);
 void add_families(CLI::App& app, const Options& options, Action& action);
 void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);

@@ -70,6 +70,30 @@ std::string activation_text(const QuantSpec& spec) {
   return text;
 }
 
+namespace {
+
+// "a", "a or b", "a, b or c"
+template <class Items>
+std::string one_of(const Items& items) {
+  std::string text;
+  for (size_t i = 0; i < items.size(); ++i) text += fmt::format("{}{}", i == 0 ? "" : i + 1 == items.size() ? " or " : ", ", items[i]);
+  return text;
+}
+
+}  // namespace
+
+std::string describe(const SchemeRule& rule) {
+  std::vector<std::string> places;
+  for (Granularity g : rule.granularities)
+    places.push_back(g == group && !rule.group_sizes.empty() ? "group of " + one_of(rule.group_sizes) : to_text(g));
+  const bool integers = rule.types.front().starts_with("int");
+  std::string text = fmt::format("{}{}, per {}", one_of(rule.types), !integers ? "" : rule.symmetric && rule.asymmetric ? "" : rule.symmetric ? ", symmetric" : ", asymmetric", one_of(places));
+  std::vector<std::string> inputs;
+  for (const std::string& one : rule.activations) inputs.push_back(one.empty() ? "float" : one);
+  if (inputs.size() > 1 || inputs.front() != "float") text += fmt::format(", activations {}", one_of(inputs));
+  return text;
+}
+
 const std::vector<FormatInfo>& export_formats() {
   static const std::vector<FormatInfo> formats = {
       {"compressed-tensors", "compressed-tensors", "Hugging Face folder of vLLM's and llm-compressor's format", true,

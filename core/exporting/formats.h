@@ -69,5 +69,6 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
                                    const std::vector<StoredScheme>& floats = {});
 
 std::string activation_text(const QuantSpec& spec);  // "int8 token symmetric"
+std::string describe(const SchemeRule& rule);        // "int4 or int8, symmetric, per channel or group of 32, 64 or 128"
 
 }  // namespace qb
