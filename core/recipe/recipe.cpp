@@ -198,6 +198,7 @@ void check_target(const Recipe& recipe) {
       if (scheme.weights && &spec != &*scheme.weights) {
         linears.insert(linears.begin(), any_linear(*scheme.weights, activations, pipeline));
         linears.front().module = "scheme.weights";
+        linears.front().input = -1;  // who shares an input with whom is the model's to say
       }
       return obstacles(*format, engine, linears);
     };

@@ -155,6 +155,11 @@ class TestRecipe : public QObject {
       for (const char* target : {"{format: gptq}", "{format: gptq, engine: vllm}", "{format: gptq_v2, engine: gptqmodel}", "{format: compressed-tensors, engine: vllm-cpu}", "{format: dequantized}"})
         QCOMPARE(QString::fromStdString(failure(std::string("model: m\ntarget: ") + target + "\n" + rest).key), QString("accepted"));
   }
+  void another_scheme_for_some_linears_is_for_the_model_to_judge() {
+    const char* mixed = "model: m\ntarget: {format: compressed-tensors, engine: vllm}\nscheme:\n  weights: {type: int4, group_size: 64}\n"
+                        "  overrides:\n    - {match: \"*.down_proj\", weights: {type: int8, group_size: 64}}\n";
+    QCOMPARE(QString::fromStdString(failure(mixed).key), QString("accepted"));
+  }
   void a_checkpoint_takes_the_place_of_scheme_and_pipeline() {
     const Recipe recipe = parse_recipe("name: theirs\nmodel: m\ncheckpoint: c\ncalibration: {corpus: t}\n", "r.yaml", "/base");
     QCOMPARE(recipe.checkpoint, std::filesystem::path("/base/c"));
