@@ -8,6 +8,11 @@
 
 #include "core/base/control.h"
 
+namespace qb {
+class Workspace;
+struct RunReport;
+}  // namespace qb
+
 // What the subcommands share. Results go to stdout (one JSON document with --json), progress and errors to stderr.
 namespace cli {
 
@@ -25,6 +30,8 @@ void add_run(CLI::App& app, const Options& options, Action& action);
 void add_eval(CLI::App& app, const Options& options, Action& action);
 void add_export(CLI::App& app, const Options& options, Action& action);
 void add_imatrix(CLI::App& app, const Options& options, Action& action);
+void add_import(CLI::App& app, const Options& options, Action& action);
+void add_formats(CLI::App& app, const Options& options, Action& action);
 void add_families(CLI::App& app, const Options& options, Action& action);
 void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
@@ -60,6 +67,10 @@ class ProgressBar {
   int decile_ = -1;
   double last_ = -1;
 };
+
+void print_summary(const qb::RunReport& report);
+// The id of a run, from its id, or its name when only one has it. Throws InputError.
+std::string find_run(const qb::Workspace& workspace, const std::string& wanted);
 
 nlohmann::json number(double value);  // null for NaN, "inf" texts for infinities
 

@@ -19,17 +19,7 @@ struct Arguments {
   int worst = 5;
 };
 
-// A run by id, or by name when only one has it.
-qb::RunReport find(const qb::Workspace& workspace, const std::string& wanted) {
-  std::vector<std::string> ids;
-  for (const auto& head : workspace.list()) {
-    if (head.id == wanted) return workspace.load(head.id);
-    if (head.name == wanted) ids.push_back(head.id);
-  }
-  if (ids.empty()) throw qb::InputError(fmt::format("{}: there is no run \"{}\"", workspace.folder().string(), wanted));
-  if (ids.size() > 1) throw qb::InputError(fmt::format("{}: {} runs are named \"{}\"; give an id, such as {}", workspace.folder().string(), ids.size(), wanted, ids.front()));
-  return workspace.load(ids.front());
-}
+qb::RunReport find(const qb::Workspace& workspace, const std::string& wanted) { return workspace.load(find_run(workspace, wanted)); }
 
 const qb::PerplexityResult* quantized_figure(const qb::RunReport& run) {
   for (const auto& p : run.perplexities)
@@ -121,6 +111,17 @@ int compare(const Arguments& arguments, const Options& options) {
 }
 
 }  // namespace
+
+std::string find_run(const qb::Workspace& workspace, const std::string& wanted) {
+  std::vector<std::string> ids;
+  for (const auto& head : workspace.list()) {
+    if (head.id == wanted) return head.id;
+    if (head.name == wanted) ids.push_back(head.id);
+  }
+  if (ids.empty()) throw qb::InputError(fmt::format("{}: there is no run \"{}\"", workspace.folder().string(), wanted));
+  if (ids.size() > 1) throw qb::InputError(fmt::format("{}: {} runs are named \"{}\"; give an id, such as {}", workspace.folder().string(), ids.size(), wanted, ids.front()));
+  return ids.front();
+}
 
 void add_compare(CLI::App& app, const Options& options, Action& action) {
   auto arguments = std::make_shared<Arguments>();

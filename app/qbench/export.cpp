@@ -21,14 +21,7 @@ struct Arguments {
 std::filesystem::path run_folder(const std::string& wanted, const std::string& workspace_folder) {
   if (std::filesystem::exists(wanted)) return wanted;
   const auto workspace = qb::Workspace::open(workspace_folder);
-  std::vector<std::string> ids;
-  for (const auto& head : workspace->list()) {
-    if (head.id == wanted) return workspace->run_folder(head.id);
-    if (head.name == wanted) ids.push_back(head.id);
-  }
-  if (ids.empty()) throw qb::InputError(fmt::format("{}: neither a folder nor a run of {}", wanted, workspace_folder));
-  if (ids.size() > 1) throw qb::InputError(fmt::format("{}: {} runs are named \"{}\"; give an id, such as {}", workspace_folder, ids.size(), wanted, ids.front()));
-  return workspace->run_folder(ids.front());
+  return workspace->run_folder(find_run(*workspace, wanted));
 }
 
 int export_run(const Arguments& a, const Options& options) {

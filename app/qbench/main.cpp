@@ -24,6 +24,8 @@ int main(int argc, char** argv) {
   cli::add_compare(app, options, action);
   cli::add_export(app, options, action);
   cli::add_imatrix(app, options, action);
+  cli::add_import(app, options, action);
+  cli::add_formats(app, options, action);
   cli::add_families(app, options, action);
   cli::add_methods(app, options, action);
   cli::add_recipe(app, options, action);

@@ -27,20 +27,6 @@ struct Arguments {
   bool check = false, quiet = false;
 };
 
-void print_summary(const qb::RunReport& report) {
-  std::cout << bold(report.name) << fmt::format("  {}, {}  (run {})\n", report.scheme, report.pipeline, report.id);
-  std::cout << fmt::format("  {:.3f} bits a weight, {} → {} of linears\n", report.bits_per_weight, bytes_text(static_cast<double>(report.float_bytes)),
-                           bytes_text(static_cast<double>(report.quantized_bytes)));
-  for (const auto& p : report.perplexities)
-    std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({}, {} windows of {} tokens, {})\n", p.perplexity, p.standard_error,
-                             p.float_model ? " float model" : "", p.corpus, p.windows, p.seq_len, p.dtype);
-  std::cout << fmt::format("  {} quantizing, {} evaluating, peak memory {}{}\n", seconds_text(report.quantize_seconds), seconds_text(report.evaluate_seconds),
-                           bytes_text(static_cast<double>(report.peak_rss_bytes)),
-                           report.peak_device_bytes > 0 ? fmt::format(", of the GPU {}", bytes_text(static_cast<double>(report.peak_device_bytes))) : "");
-  if (report.statistics_cached_blocks > 0)
-    std::cout << fmt::format("  calibration statistics of {} of {} blocks from the cache\n", report.statistics_cached_blocks, report.blocks.size());
-}
-
 int run(const Arguments& arguments, const Options& options) {
   if (arguments.recipes.empty() == arguments.resume.empty()) {
     std::cerr << "qbench run: give recipes, or --resume with a run's id\n";
@@ -53,7 +39,15 @@ int run(const Arguments& arguments, const Options& options) {
   // All recipes are checked before the first one costs an hour.
   std::vector<qb::Recipe> recipes;
   for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(qb::load_recipe(path), arguments.settings, std::filesystem::current_path()));
-  for (const auto& recipe : recipes) qb::preflight(recipe, arguments.run_options());
+  std::vector<std::string> notes;
+  for (size_t i = 0; i < recipes.size(); ++i) try {
+      for (const std::string& note : qb::preflight(recipes[i], arguments.run_options())) notes.push_back(fmt::format("{}: {}", recipes[i].name, note));
+    } catch (const qb::RecipeError& e) {
+      if (!e.file().empty()) throw;
+      const qb::Position at = qb::position_of(qb::read_text(arguments.recipes[i], 4 << 20), e.key());
+      throw qb::RecipeError(arguments.recipes[i], at.line, at.column, e.key(), e.detail());
+    }
+  for (const std::string& note : notes) std::cerr << "note: " << note << '\n';
   if (arguments.check) {
     if (!options.json) std::cout << fmt::format("{} recipe{} fit{}\n", recipes.size(), recipes.size() == 1 ? "" : "s", recipes.size() == 1 ? "s" : "");
     else std::cout << nlohmann::json{{"checked", recipes.size()}}.dump() << '\n';
@@ -87,6 +81,20 @@ int run(const Arguments& arguments, const Options& options) {
 }
 
 }  // namespace
+
+void print_summary(const qb::RunReport& report) {
+  std::cout << bold(report.name) << fmt::format("  {}, {}  (run {})\n", report.scheme, report.pipeline, report.id);
+  std::cout << fmt::format("  {:.3f} bits a weight, {}{} of linears\n", report.bits_per_weight, report.float_bytes > 0 ? bytes_text(static_cast<double>(report.float_bytes)) + " → " : "",
+                           bytes_text(static_cast<double>(report.quantized_bytes)));
+  for (const auto& p : report.perplexities)
+    std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({}, {} windows of {} tokens, {})\n", p.perplexity, p.standard_error,
+                             p.float_model ? " float model" : "", p.corpus, p.windows, p.seq_len, p.dtype);
+  std::cout << fmt::format("  {} {}, {} evaluating, peak memory {}{}\n", seconds_text(report.quantize_seconds), report.pipeline == "imported" ? "reading and measuring" : "quantizing", seconds_text(report.evaluate_seconds),
+                           bytes_text(static_cast<double>(report.peak_rss_bytes)),
+                           report.peak_device_bytes > 0 ? fmt::format(", of the GPU {}", bytes_text(static_cast<double>(report.peak_device_bytes))) : "");
+  if (report.statistics_cached_blocks > 0)
+    std::cout << fmt::format("  calibration statistics of {} of {} blocks from the cache\n", report.statistics_cached_blocks, report.blocks.size());
+}
 
 void add_run(CLI::App& app, const Options& options, Action& action) {
   auto arguments = std::make_shared<Arguments>();

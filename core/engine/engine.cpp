@@ -9,6 +9,7 @@
 #include "core/base/memory.h"
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
+#include "core/engine/given_blocks.h"
 #include "core/engine/hidden_states.h"
 #include "core/engine/model_tuning.h"
 #include "core/engine/module_name.h"
@@ -72,7 +73,8 @@ class Run {
  public:
   Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block)
       : job_(job), control_(control), on_block_(on_block), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
-    for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
+    if (job.given) given_.emplace(job, float_decoder_);
+    for (const StageSpec& stage : job.given ? std::vector<StageSpec>{} : complete_pipeline(job.pipeline)) {
       if (find_method(stage.method)->contract.place == Place::finished) continue;
       methods_.push_back(make_method(stage));
       names_.push_back(stage.method);
@@ -82,13 +84,14 @@ class Run {
       control_.checkpoint();
       return x;
     };
-    quantizing_.at_linear = [this, quantizing = activation_tap(job.scheme)](const Linear& linear, const at::Tensor& x) {
+    quantizing_.at_linear = [this, quantizing = job.given ? activation_tap(*job.given) : activation_tap(job.scheme)](const Linear& linear, const at::Tensor& x) {
       control_.checkpoint();
       return quantizing ? quantizing(linear, x) : x;
     };
     if (job.calibration.samples.empty()) return;
-    // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough.
-    const TokenSet tokens = wanted_ ? job.calibration : leading(job.calibration, job.measured_tokens);
+    // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough. Checkpoints are
+    // measured as runs that learn are.
+    const TokenSet tokens = wanted_ || job.given ? job.calibration : leading(job.calibration, job.measured_tokens);
     const TokenSet measured = leading(job.calibration, job.measured_tokens);
     measured_tokens_ = measured.tokens();
     float_hidden_ = embedded(wants(Statistic::float_path) ? tokens : measured);
@@ -102,7 +105,13 @@ class Run {
       });
     // Stages that pass the calibration text through the block themselves need its states, whatever is cached.
     from_cache_ = cache_ && (wanted_ & ~kCollected) == 0;
-    if (!from_cache_) hidden_ = embedded(tokens);
+    if (from_cache_) return;
+    if (given_ && given_->outside()) {
+      Decoder other(job.model, overlay(job.model->source, given_->outside()), job.dtype, job.device);
+      hidden_ = embedded(tokens, other);
+    } else {
+      hidden_ = embedded(tokens);
+    }
   }
 
   // share: of the whole job's progress.
@@ -149,6 +158,11 @@ class Run {
     // No stage can run the block without its inputs: it gets weights again when they are rounded.
     if (!keeps_inputs())
       for (Linear& linear : block.linears) linear.weight.reset();
+    if (given_) {
+      double count = 0;
+      work.on_linear = [&](const std::string& linear) { report("import", index, linear, 0.3 + 0.5 * count++ / static_cast<double>(work.linears.size())); };
+      given_->fill(work);
+    }
     for (size_t s = 0; s < methods_.size(); ++s) {
       size_t count = 0;
       const auto quantizable = static_cast<double>(std::max<size_t>(1, work.linears.size()));
@@ -189,6 +203,7 @@ class Run {
     LinearWork work;
     work.info = linear.info;
     work.module = module_of(linear.info);
+    if (given_ && !job_.compared) return work;
     work.spec = job_.scheme.weights_of(work.module);
     // As stored, not as rounded to the forward pass's dtype.
     work.original = job_.model->source->read(linear.info.tensor).to(job_.device, at::kFloat);
@@ -206,11 +221,13 @@ class Run {
     return std::make_unique<HiddenStates>(tokens, job_.model->architecture.carried_width(), job_.dtype, job_.resident_bytes, job_.folder, batch_tokens);
   }
 
-  std::unique_ptr<HiddenStates> embedded(const TokenSet& tokens) {
+  std::unique_ptr<HiddenStates> embedded(const TokenSet& tokens) { return embedded(tokens, float_decoder_); }
+
+  std::unique_ptr<HiddenStates> embedded(const TokenSet& tokens, Decoder& decoder) {
     auto all = states(tokens);
     for (size_t b = 0; b < all->batches(); ++b) {
       control_.checkpoint();
-      (*all)[b].copy_(float_decoder_.embed(all->ids(b).to(job_.device)));
+      (*all)[b].copy_(decoder.embed(all->ids(b).to(job_.device)));
     }
     return all;
   }
@@ -329,6 +346,7 @@ class Run {
   const Control& control_;
   const std::function<void(const BlockView&)>& on_block_;
   Decoder float_decoder_;
+  std::optional<GivenBlocks> given_;
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<std::string> names_;
   Statistics wanted_ = 0;
@@ -376,6 +394,7 @@ void run_engine(const EngineJob& job, const Control& control, const std::functio
   const auto samples = static_cast<int64_t>(job.calibration.samples.size());
   const double passes = last ? tuning_passes(tuning_options(*last), samples) : 0, share = 2 / (2 + passes);  // of the progress; two passes a block
   if (kept < static_cast<int>(job.model->info.blocks.size())) walk(job, control, on_block, kept, share);
+  if (job.given) GivenBlocks(job, Decoder(job.model, job.model->source, job.dtype, job.device)).write_outside(job.folder);
   if (!last) return;
   Control inner = control;
   inner.on_progress = [&](Progress p) {

@@ -22,6 +22,10 @@ struct EngineJob {
   bool propagate_quantized = true;      // the next block sees the quantized block's outputs
   uint64_t seed = 42;
   std::filesystem::path folder;         // blocks are written to folder/blocks/block-0000.safetensors
+  // A quantized checkpoint of the model: its codes and numbers take the place of a scheme and stages. compared: the model is its float
+  // original; else the model is the checkpoint's own, and nothing is left to compare with.
+  std::shared_ptr<const QuantizedModel> given;
+  bool compared = true;
   // What decides the result, by name ("recipe", "model", "calibration"); a folder with other values is refused.
   std::map<std::string, std::string> fingerprint;
   int64_t measured_tokens = 2048;       // calibration tokens that measurements (rows, block outputs) are taken on

@@ -58,7 +58,7 @@ void require_fitting(const EngineJob& job) {
 
 void require_stages(const EngineJob& job) {
   if (const auto problem = pipeline_problem(job.pipeline, job.scheme)) throw InputError("pipeline: " + problem->what);
-  for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
+  for (const StageSpec& stage : job.given ? std::vector<StageSpec>{} : complete_pipeline(job.pipeline)) {
     if (const std::string problem = stage_problem(stage); !problem.empty()) throw InputError("pipeline: " + problem);
     if (find_method(stage.method)->needs_calibration && job.calibration.samples.empty())
       throw InputError(fmt::format("pipeline: {} needs calibration text", stage.method));
@@ -76,6 +76,8 @@ void require_stages(const EngineJob& job) {
 
 double element_bytes(const EngineJob& job) { return static_cast<double>(at::elementSize(job.dtype)); }
 
+std::vector<StageSpec> stages_of(const EngineJob& job) { return job.given ? std::vector<StageSpec>{} : complete_pipeline(job.pipeline); }
+
 // Of a weight as blocks compute with it: widened where a CPU does not multiply the run's dtype.
 double weight_bytes(const EngineJob& job) {
   return job.device.is_cpu() && !(job.dtype == at::kBFloat16 && cpu_multiplies_bfloat16()) ? 4 : element_bytes(job);
@@ -87,7 +89,7 @@ EngineNeeds estimate(const EngineJob& job) {
   const ModelInfo& info = job.model->info;
   Statistics wanted = 0;
   bool prunes = false, solves = false;
-  for (const StageSpec& stage : complete_pipeline(job.pipeline)) {
+  for (const StageSpec& stage : stages_of(job)) {
     const Statistics needs = make_method(stage)->needs();
     const MethodInfo& method = *find_method(stage.method);
     wanted |= needs;
@@ -131,7 +133,7 @@ EngineNeeds estimate(const EngineJob& job) {
   }
   const double width = static_cast<double>(job.model->architecture.carried_width()) * element_bytes(job);
   const double all_hidden = static_cast<double>(tokens) * width;
-  if (wanted == 0) tokens = std::min(tokens, job.measured_tokens + longest);
+  if (wanted == 0 && !job.given) tokens = std::min(tokens, job.measured_tokens + longest);
   const double hidden = static_cast<double>(tokens) * width, embedding = static_cast<double>(info.vocabulary * info.hidden_size) * element_bytes(job);
   // Beside the embedding, what makes streams of it and what each block gets of a token (the table itself stays on disk).
   const StreamSpec& streams = job.model->architecture.streams;
@@ -158,7 +160,7 @@ EngineNeeds estimate(const EngineJob& job) {
 }
 
 void preflight(const EngineJob& job) {
-  require_fitting(job);
+  if (!job.given) require_fitting(job);
   require_stages(job);
   const auto known = devices();
   const std::string device = job.device.str();

@@ -70,6 +70,30 @@ std::string activation_text(const QuantSpec& spec) {
   return text;
 }
 
+namespace {
+
+// "a", "a or b", "a, b or c"
+template <class Items>
+std::string one_of(const Items& items) {
+  std::string text;
+  for (size_t i = 0; i < items.size(); ++i) text += fmt::format("{}{}", i == 0 ? "" : i + 1 == items.size() ? " or " : ", ", items[i]);
+  return text;
+}
+
+}  // namespace
+
+std::string describe(const SchemeRule& rule) {
+  std::vector<std::string> places;
+  for (Granularity g : rule.granularities)
+    places.push_back(g == group && !rule.group_sizes.empty() ? "group of " + one_of(rule.group_sizes) : to_text(g));
+  const bool integers = rule.types.front().starts_with("int");
+  std::string text = fmt::format("{}{}, per {}", one_of(rule.types), !integers ? "" : rule.symmetric && rule.asymmetric ? "" : rule.symmetric ? ", symmetric" : ", asymmetric", one_of(places));
+  std::vector<std::string> inputs;
+  for (const std::string& one : rule.activations) inputs.push_back(one.empty() ? "float" : one);
+  if (inputs.size() > 1 || inputs.front() != "float") text += fmt::format(", activations {}", one_of(inputs));
+  return text;
+}
+
 const std::vector<FormatInfo>& export_formats() {
   static const std::vector<FormatInfo> formats = {
       {"compressed-tensors", "compressed-tensors", "Hugging Face folder of vLLM's and llm-compressor's format", true,
@@ -189,11 +213,18 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
                                    const std::vector<StoredScheme>& floats) {
   // The same complaint about many linears is said once, of the first, with how many it is about.
   std::vector<std::string> order;
-  std::map<std::string, std::pair<std::string, int>> first;
-  auto complain = [&](const StoredScheme& linear, const std::string& what) {
-    const auto [it, fresh] = first.try_emplace(what, linear.module, 0);
-    if (fresh) order.push_back(what);
-    ++it->second.second;
+  struct Said {
+    std::string module, what;
+    int count = 0;
+  };
+  std::map<std::string, Said> said;
+  // kind: where a sentence names more than the linear that it is about.
+  auto complain = [&](const StoredScheme& linear, std::string what, const std::string& kind = {}) {
+    if (!linear.made_by.empty()) what += fmt::format(" ({} leaves it so)", linear.made_by);
+    const std::string& key = kind.empty() ? what : kind;
+    const auto [it, fresh] = said.try_emplace(key, Said{linear.module, what, 0});
+    if (fresh) order.push_back(key);
+    ++it->second.count;
   };
   const EngineInfo::Takes* takes = nullptr;
   if (engine) {
@@ -202,7 +233,7 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
     if (!takes) {
       std::vector<std::string> names;
       for (const EngineInfo::Takes& one : engine->takes) names.push_back(one.format);
-      return {fmt::format("{} {} does not load {}; it loads {}", engine->title, engine->version, format.title, fmt::join(names, ", "))};
+      return {fmt::format("{} {} does not load {} ({}, {}); it loads {}", engine->title, engine->version, format.title, engine->source, engine->date, fmt::join(names, ", "))};
     }
   }
   for (const StoredScheme& linear : linears) {
@@ -238,18 +269,21 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
     for (const auto& [place, group_of] : shared)
       for (const StoredScheme* linear : group_of)
         if (linear->weights != group_of.front()->weights || linear->activations != group_of.front()->activations) {
-          complain(*linear, fmt::format("{} joins linears that share their input into one matrix: they must have one scheme, but it has {} and {} has {}", engine->title,
-                                        scheme_text(*linear), group_of.front()->module, scheme_text(*group_of.front())));
+          complain(*linear, fmt::format("{} {} joins linears that share their input into one matrix ({}, {}): they must have one scheme, but it has {} and {} has {}", engine->title,
+                                        engine->version, engine->source, engine->date, scheme_text(*linear), group_of.front()->module, scheme_text(*group_of.front())),
+                   "fused schemes");
           break;
         }
     for (const StoredScheme& linear : floats)
       if (const auto it = shared.find({linear.block, linear.input}); it != shared.end())
-        complain(linear, fmt::format("{} joins linears that share their input into one matrix: it stays float, but {} is quantized", engine->title, it->second.front()->module));
+        complain(linear, fmt::format("{} {} joins linears that share their input into one matrix ({}, {}): it stays float, but {} is quantized; nearest that it takes: all of them or none",
+                                     engine->title, engine->version, engine->source, engine->date, it->second.front()->module),
+                 "fused floats");
   }
   std::vector<std::string> all;
-  for (const std::string& what : order) {
-    const auto& [module, count] = first.at(what);
-    all.push_back(fmt::format("{}{}: {}", module, count > 1 ? fmt::format(" and {} more", count - 1) : "", what));
+  for (const std::string& key : order) {
+    const auto& [module, what, count] = said.at(key);
+    all.push_back(module.empty() ? what : fmt::format("{}{}: {}", module, count > 1 ? fmt::format(" and {} more", count - 1) : "", what));
   }
   return all;
 }

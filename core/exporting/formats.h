@@ -55,7 +55,7 @@ std::string known_engine_names();
 
 // A linear that shall be stored, as far as rules look at it.
 struct StoredScheme {
-  std::string module;
+  std::string module;                      // empty: sentences begin without it
   int64_t out_features = 0, in_features = 0;
   QuantSpec weights;
   std::optional<QuantSpec> activations;
@@ -63,6 +63,7 @@ struct StoredScheme {
   bool input_hadamard = false;
   int input = 0;                           // linears of a block with the same one share their input
   int block = 0;
+  std::string made_by = {};                // method that leaves something else than the scheme says
 };
 
 // One sentence for each kind of thing that stands against it, with the nearest that is taken; empty: none does. engine: nullptr for
@@ -71,5 +72,6 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
                                    const std::vector<StoredScheme>& floats = {});
 
 std::string activation_text(const QuantSpec& spec);  // "int8 token symmetric"
+std::string describe(const SchemeRule& rule);        // "int4 or int8, symmetric, per channel or group of 32, 64 or 128"
 
 }  // namespace qb

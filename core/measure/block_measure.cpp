@@ -72,6 +72,14 @@ at::Tensor restored(at::Tensor weight, const LinearWork& work) {
 }
 
 void measure_weights(const LinearWork& work, const at::Tensor& rounded, LinearReport& report) {
+  if (!work.reference.defined()) {  // nothing to compare with
+    const Moments of_rounded = moments(rounded);
+    report.weight_mse = report.weight_max_error = report.weight_sqnr_db = report.weight_kurtosis = kNan;
+    report.weight_kurtosis_after = kurtosis_of(rounded, of_rounded);
+    const double range = shown_range(rounded, of_rounded);
+    report.weight_after = histogram(rounded, -range, range);
+    return;
+  }
   const at::Tensor before = restored(work.reference, work), after = restored(rounded, work);
   const at::Tensor error = after - before;
   const Moments of_before = moments(before), of_after = moments(after), of_error = moments(error);
@@ -182,7 +190,7 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
     measure_weights(work, after, linear);
     const auto statistics = view.work.statistics.find(work.info.input);
     if (statistics != view.work.statistics.end() && statistics->second.rows.defined() && statistics->second.rows.size(0) > 0) {
-      const auto activations = scheme.activations_of(work.module);
+      const auto activations = work.activations ? work.activations : scheme.activations_of(work.module);
       if (!input || input->value != work.info.input || input->spec != activations)
         input = measure_input(work.info.input, statistics->second, activations);
       measure_outputs(work, after, *input, linear);

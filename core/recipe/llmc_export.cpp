@@ -66,6 +66,15 @@ std::string data_set(const CorpusSpec& corpus, std::initializer_list<const char*
   return otherwise;
 }
 
+// What LLMC calls the checkpoint of a target; empty: it has none such.
+std::string save_key(const std::optional<TargetSpec>& target) {
+  if (!target) return {};
+  if (target->format == "awq") return target->engine.empty() || target->engine == "transformers" ? "save_autoawq" : "";
+  if (target->format != "compressed-tensors") return {};
+  if (target->engine == "sglang") return "save_sgl";
+  return target->engine.empty() || target->engine == "vllm" ? "save_vllm" : "";
+}
+
 std::string granularity(const QuantSpec& spec) { return "per_" + to_text(spec.granularity); }
 
 std::string quantizer(const std::string& indent, const QuantSpec& spec, const std::string& key, std::vector<std::string>& notes) {
@@ -131,6 +140,7 @@ std::string ignored_layers(const std::vector<std::string>& patterns, std::vector
 
 LlmcExport to_llmc(const Recipe& recipe) {
   validate(recipe);
+  if (!recipe.checkpoint.empty()) throw RecipeError("", 0, 0, "checkpoint", "LLMC has no counterpart of a recipe that measures a checkpoint");
   if (!recipe.scheme.weights)
     throw RecipeError("", 0, 0, "scheme.weights", "LLMC has no method that quantizes activations alone; give weights too");
   LlmcExport result;
@@ -190,7 +200,12 @@ LlmcExport to_llmc(const Recipe& recipe) {
   }
   y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.overrides.empty()) result.notes.push_back("scheme.overrides: LLMC has no mixed bits; not written");
-  y += "save:\n    save_trans: False\n    save_fake: False\n    save_path: /path/to/save/\n";
+  y += "save:\n    save_trans: False\n    save_fake: False\n";
+  if (const std::string key = save_key(recipe.target); !key.empty())
+    y += fmt::format("    {}: True\n", key);
+  else if (recipe.target)
+    result.notes.push_back(fmt::format("target: LLMC does not write {}{}; not written", recipe.target->format, recipe.target->engine.empty() ? "" : " for " + recipe.target->engine));
+  y += "    save_path: /path/to/save/\n";
   return result;
 }
 

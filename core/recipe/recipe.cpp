@@ -1,11 +1,15 @@
 #include "core/recipe/recipe.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/exporting/formats.h"
 #include "core/method/contracts.h"
+#include "core/method/stored_form.h"
+#include "core/quant/stored_spec.h"
 #include "core/recipe/recipe_read.h"
 #include "core/quant/mixes.h"
 
@@ -115,6 +119,12 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
   }
   out << YAML::Key << "model" << YAML::Value << YAML::BeginMap;
   out << YAML::Key << "path" << YAML::Value << recipe.model.string() << YAML::Key << "dtype" << YAML::Value << recipe.dtype << YAML::EndMap;
+  if (with_names && recipe.target) {
+    out << YAML::Key << "target" << YAML::Value << YAML::BeginMap << YAML::Key << "format" << YAML::Value << recipe.target->format;
+    if (!recipe.target->engine.empty()) out << YAML::Key << "engine" << YAML::Value << recipe.target->engine;
+    out << YAML::EndMap;
+  }
+  if (!recipe.checkpoint.empty()) out << YAML::Key << "checkpoint" << YAML::Value << recipe.checkpoint.string();
   if (recipe.calibration) {
     const SamplingSpec& sampling = recipe.calibration->sampling;
     out << YAML::Key << "calibration" << YAML::Value << YAML::BeginMap;
@@ -123,11 +133,13 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
     out << YAML::Key << "seq_len" << YAML::Value << sampling.seq_len << YAML::Key << "seed" << YAML::Value << std::to_string(sampling.seed);
     out << YAML::EndMap;
   }
-  out << YAML::Key << "scheme" << YAML::Value;
-  emit(out, recipe.scheme);
-  out << YAML::Key << "pipeline" << YAML::Value << YAML::BeginSeq;
-  for (const StageSpec& stage : recipe.pipeline) emit(out, stage);
-  out << YAML::EndSeq;
+  if (recipe.checkpoint.empty()) {
+    out << YAML::Key << "scheme" << YAML::Value;
+    emit(out, recipe.scheme);
+    out << YAML::Key << "pipeline" << YAML::Value << YAML::BeginSeq;
+    for (const StageSpec& stage : recipe.pipeline) emit(out, stage);
+    out << YAML::EndSeq;
+  }
   out << YAML::Key << "propagate_quantized" << YAML::Value << recipe.propagate_quantized;
   out << YAML::Key << "evaluation" << YAML::Value << YAML::BeginSeq;
   for (const EvaluationSpec& spec : recipe.evaluation) {
@@ -144,6 +156,14 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
 }
 
 [[noreturn]] void fail(const std::string& key, const std::string& what) { throw RecipeError("", 0, 0, key, what); }
+
+template <class Infos>
+std::string unknown_name(const char* what, const std::string& found, const Infos& infos) {
+  std::vector<std::string> names;
+  for (const auto& info : infos) names.push_back(info.name);
+  const auto near = similar_names(found, names);
+  return near.empty() ? fmt::format("there is no {} \"{}\"; expected {}", what, found, fmt::join(names, ", ")) : fmt::format("there is no {} \"{}\"; did you mean \"{}\"?", what, found, near.front());
+}
 
 // What can be said of a quantization without knowing the matrix.
 void validate_spec(const QuantSpec& spec, const std::string& key, bool activations) {
@@ -177,12 +197,66 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
 }
 
+// A linear of any size that nothing in the spec rules out.
+StoredScheme any_linear(const QuantSpec& spec, const std::optional<QuantSpec>& activations, const std::vector<StageSpec>& pipeline) {
+  StoredScheme linear;
+  linear.in_features = std::max<int64_t>(1, spec.group_size) * 1024;
+  linear.out_features = std::max<int64_t>(1, spec.heads) * std::max<int64_t>(1, spec.group_size) * 1024;
+  StoredForm form = stored_form(pipeline, spec, linear.out_features, linear.in_features);
+  linear.weights = meaning_of(form.weights);
+  linear.exceptions = form.exceptions;
+  linear.made_by = std::move(form.made_by);
+  linear.activations = activations;
+  return linear;
+}
+
+// What the target does not take whatever the model's sizes are, at the key that would have to change.
+void check_target(const Recipe& recipe) {
+  if (!recipe.target) return;
+  const FormatInfo* format = find_format(recipe.target->format);
+  const EngineInfo* engine = find_engine(recipe.target->engine);
+  if (!format) fail("target.format", unknown_name("format", recipe.target->format, export_formats()));
+  if (!engine && !recipe.target->engine.empty()) fail("target.engine", unknown_name("engine", recipe.target->engine, export_engines()));
+  if (const auto against = obstacles(*format, engine, {}); !against.empty()) fail("target.engine", against.front());
+  const Scheme& scheme = recipe.scheme;
+  if (format->codes && !scheme.weights && scheme.overrides.empty() && scheme.activations)
+    fail("scheme.activations", fmt::format("{} has no place for quantized activations on weights that stay float; nearest that it can: weights quantized too", format->title));
+  auto check = [&](const QuantSpec& spec, const std::string& key) {
+    auto against = [&](const std::vector<StageSpec>& pipeline, const std::optional<QuantSpec>& activations) {
+      std::vector<StoredScheme> linears = {any_linear(spec, activations, pipeline)};
+      if (scheme.weights && &spec != &*scheme.weights) {
+        linears.insert(linears.begin(), any_linear(*scheme.weights, activations, pipeline));
+        linears.front().module = "scheme.weights";
+        linears.front().input = -1;  // who shares an input with whom is the model's to say
+      }
+      return obstacles(*format, engine, linears);
+    };
+    const auto found = against(recipe.pipeline, scheme.activations);
+    if (found.empty()) return;
+    if (against({}, scheme.activations).empty()) {  // the method leaves something else than the scheme says
+      for (size_t i = 0; i < recipe.pipeline.size(); ++i)
+        if (find_method(recipe.pipeline[i].method)->contract.leaves.has(Trace::codes)) fail(fmt::format("pipeline[{}].method", i), found.front());
+    }
+    if (scheme.activations && against({}, std::nullopt).empty()) fail("scheme.activations", found.front());
+    fail(key, found.front());
+  };
+  if (scheme.weights) check(*scheme.weights, "scheme.weights");
+  for (size_t i = 0; i < scheme.overrides.size(); ++i)
+    if (scheme.overrides[i].weights) check(*scheme.overrides[i].weights, fmt::format("scheme.overrides[{}].weights", i));
+}
+
 }  // namespace
 
 std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
 
 void check_consistency(const Recipe& recipe) {
   if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
+  if (!recipe.checkpoint.empty()) {
+    if (!(recipe.scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");
+    if (!recipe.pipeline.empty()) fail("pipeline", "a checkpoint is quantized already: expected no stages beside \"checkpoint\"");
+    if (recipe.target) fail("target", "a checkpoint has its format already: expected none beside \"checkpoint\"");
+    return;
+  }
   if (!recipe.scheme.weights && !recipe.scheme.activations && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights or activations");
   if (!recipe.scheme.mix.empty()) {
     if (!is_mix(recipe.scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), recipe.scheme.mix));
@@ -209,6 +283,7 @@ void check_consistency(const Recipe& recipe) {
     if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
   }
   if (const auto problem = pipeline_problem(recipe.pipeline, recipe.scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
+  check_target(recipe);
 }
 
 std::string recipe_hash(const Recipe& recipe) {

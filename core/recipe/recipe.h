@@ -24,12 +24,21 @@ struct EvaluationSpec {
   bool operator==(const EvaluationSpec&) const = default;
 };
 
+// Where the result shall go: what the format or the engine does not take is said before any work.
+struct TargetSpec {
+  std::string format;              // of export_formats()
+  std::string engine;              // of export_engines(); empty: any that loads the format
+  bool operator==(const TargetSpec&) const = default;
+};
+
 // Everything that decides a result.
 struct Recipe {
   std::string name;
   std::string description;         // one line for people, may be empty
   std::filesystem::path model;
   std::string dtype = "bfloat16";  // of the calibration's forward passes: float32 | bfloat16
+  std::filesystem::path checkpoint;  // a quantized checkpoint of the model, measured in place of a scheme and a pipeline; empty: none
+  std::optional<TargetSpec> target;
   std::optional<CalibrationSpec> calibration;
   Scheme scheme;
   std::vector<StageSpec> pipeline;
@@ -48,7 +57,7 @@ Recipe load_recipe(const std::filesystem::path& path);
 std::string to_yaml(const Recipe& recipe);
 // Checks a recipe made in code (form, preset). Throws RecipeError with key.
 void validate(const Recipe& recipe);
-// Identity of what decides the quantized weights and figures (name and description excluded).
+// Identity of what decides the quantized weights and figures (name, description and target excluded).
 std::string recipe_hash(const Recipe& recipe);
 
 // Where a dotted key ("scheme.weights.type", "pipeline[0].method") stands in a text: 1-based line and column; the nearest

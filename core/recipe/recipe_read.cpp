@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/exporting/formats.h"
 #include "core/quant/mixes.h"
 
 namespace qb {
@@ -143,6 +144,15 @@ EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base) {
   return spec;
 }
 
+std::optional<TargetSpec> read_target(YamlMap& map) {
+  auto target = map.map("target");
+  if (!target) return std::nullopt;
+  TargetSpec spec{target->text("format").value_or(""), target->text("engine").value_or("")};
+  if (spec.format.empty()) target->fail("format", fmt::format("is missing; expected one of {}", known_format_names()));
+  target->finish();
+  return spec;
+}
+
 Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
   Recipe recipe;
   YamlMap map(root, "");
@@ -160,8 +170,10 @@ Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
     model.finish();
   }
   if (auto calibration = map.map("calibration")) recipe.calibration = read_calibration(*calibration, base);
-  if (!map.has("scheme")) map.fail("scheme", "is missing; expected what to quantize (weights, activations)");
-  recipe.scheme = read_scheme(*map.map("scheme"));
+  recipe.target = read_target(map);
+  if (const auto checkpoint = map.text("checkpoint")) recipe.checkpoint = resolve(*checkpoint, base);
+  if (!map.has("scheme") && recipe.checkpoint.empty()) map.fail("scheme", "is missing; expected what to quantize (weights, activations)");
+  if (auto scheme = map.map("scheme")) recipe.scheme = read_scheme(*scheme);
   recipe.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
   recipe.propagate_quantized = map.boolean("propagate_quantized").value_or(recipe.propagate_quantized);
   const auto evaluation = map.list("evaluation");

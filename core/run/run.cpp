@@ -24,7 +24,9 @@
 #include "core/measure/report_json.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
+#include "core/run/run_import.h"
 #include "core/run/run_inputs.h"
+#include "core/run/run_target.h"
 #include "core/store/run_lock.h"
 
 namespace qb {
@@ -96,11 +98,11 @@ class LinearClock {
 class Shares {
  public:
   // passes_tokens: tokens that every block sees during quantization. float_cached: per evaluation.
-  Shares(const Recipe& recipe, double passes_tokens, const std::vector<RunText>& texts, const std::vector<bool>& float_cached) {
+  Shares(const Recipe& recipe, double passes_tokens, const std::vector<RunText>& texts, bool evaluates_float, const std::vector<bool>& float_cached) {
     quantize_ = kRoundingTokens + passes_tokens;
     for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
       const double windows = texts[i].windows(recipe.evaluation[i]);
-      evaluate_.push_back(windows * static_cast<double>(recipe.evaluation[i].seq_len) * (recipe.evaluate_float && !float_cached[i] ? 2 : 1));
+      evaluate_.push_back(windows * static_cast<double>(recipe.evaluation[i].seq_len) * (evaluates_float && !float_cached[i] ? 2 : 1));
     }
     total_ = quantize_;
     for (double e : evaluate_) total_ += e;
@@ -187,6 +189,7 @@ class RecipeRun {
     const auto start = Clock::now();
     inputs_ = load_inputs(recipe_, control_);
     report_.load_seconds = seconds_since(start);
+    if (inputs_.checkpoint) report_.scheme = describe(scheme_of(*inputs_.checkpoint));
     const ModelInfo& info = inputs_.model->info;
     report_.model_name = info.name;
     report_.model_hash = inputs_.model_hash;
@@ -196,9 +199,11 @@ class RecipeRun {
     save();
     log_(fmt::format("model {} ({} blocks, {} parameters), {} calibration tokens", info.name, info.blocks.size(), info.parameters,
                      report_.calibration_tokens));
+    require_target(recipe_, *inputs_.model);
+    for (const std::string& note : target_notes(recipe_, *inputs_.model)) log_(note);
     job_ = make_job(recipe_, inputs_, options_, folder_);
-    recipe_.scheme = job_.scheme;  // with a mix's types
-    job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
+    if (!job_.given) recipe_.scheme = job_.scheme;  // with a mix's types
+    if (!job_.given) job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
     if (const fs::path cache = statistics_cache_path(workspace_.folder()); options_.statistics_cache_bytes != 0) {
       job_.statistics_folder = cache;
       job_.statistics_bytes = options_.statistics_cache_bytes ? *options_.statistics_cache_bytes : default_statistics_limit(cache);
@@ -208,7 +213,7 @@ class RecipeRun {
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
     // The statistics pass and the quantized pass over all tokens (over a sample where nothing learns), the float pass over the sample.
     const auto all = static_cast<double>(report_.calibration_tokens), sample = std::min(all, static_cast<double>(job_.measured_tokens));
-    shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample + tuning_tokens(all), inputs_.texts, cached);
+    shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample + tuning_tokens(all), inputs_.texts, evaluates_float(), cached);
   }
 
   double tuning_tokens(double all) const {
@@ -216,7 +221,11 @@ class RecipeRun {
     return tuning ? all * tuning_passes(tuning_options(*tuning), static_cast<int64_t>(job_.calibration.samples.size())) : 0;
   }
 
+  // A checkpoint without its original has none.
+  bool evaluates_float() const { return recipe_.evaluate_float && (!job_.given || job_.compared); }
+
   bool learns_from_data() const {
+    if (job_.given) return true;
     for (const StageSpec& stage : recipe_.pipeline)
       if (find_method(stage.method)->needs_calibration) return true;
     return false;
@@ -293,7 +302,8 @@ class RecipeRun {
     if (report_.statistics_cached_blocks > 0) log_(fmt::format("statistics of {} of {} blocks came from the cache", report_.statistics_cached_blocks, report_.blocks.size()));
     report_.bits_per_weight = weights > 0 ? bits / weights : all_weights > 0 ? all_bits / all_weights : 0;
     report_.quantized_bytes = static_cast<uint64_t>(all_bits / 8);
-    report_.float_bytes = static_cast<uint64_t>(float_bytes);
+    // Without an original nobody knows what it takes.
+    report_.float_bytes = job_.given && !job_.compared ? 0 : static_cast<uint64_t>(float_bytes);
   }
 
   std::string float_key(size_t i) const {
@@ -307,7 +317,7 @@ class RecipeRun {
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) {
       const double first = shares_->evaluation_start(i), share = shares_->evaluation(i);
       double done = 0;
-      if (recipe_.evaluate_float) {
+      if (evaluates_float()) {
         auto result = workspace_.cached_perplexity(float_key(i));
         if (!result) {
           done = 0.5;
@@ -332,7 +342,7 @@ class RecipeRun {
     const EvaluationSpec& spec = recipe_.evaluation[i];
     const RunText& text = inputs_.texts[i];
     PerplexitySpec settings{spec.seq_len, spec.windows, dtype_from(spec.dtype), at::Device(options_.device), {}};
-    if (!of_float) settings.tap = activation_tap(recipe_.scheme);
+    if (!of_float) settings.tap = job_.given ? activation_tap(*job_.given) : activation_tap(recipe_.scheme);
     auto named = [&](PerplexityResult result) {
       result.corpus = text.name;
       result.corpus_hash = text.hash;
@@ -412,10 +422,12 @@ RunReport carry_out(Workspace& workspace, const std::string& id, const RunOption
   return RecipeRun(workspace, id, options, control, observer).carry_out();
 }
 
-void preflight(const Recipe& recipe, const RunOptions& options) {
+std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& options) {
   validate(recipe);
   const RunInputs inputs = load_inputs(recipe, {});
+  require_target(recipe, *inputs.model);
   qb::preflight(make_job(recipe, inputs, options, fs::temp_directory_path()));
+  return target_notes(recipe, *inputs.model);
 }
 
 }  // namespace qb

@@ -2,6 +2,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/control.h"
 #include "core/store/workspace.h"
@@ -27,7 +28,7 @@ struct RunOptions {
 RunReport carry_out(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                     const RunObserver& observer = {});
 
-// Checks a recipe against its model and data before any work. Throws as carry_out would.
-void preflight(const Recipe& recipe, const RunOptions& options = {});
+// Checks a recipe against its model, data and target before any work. Throws as carry_out would; returns what its user should know.
+std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& options = {});
 
 }  // namespace qb

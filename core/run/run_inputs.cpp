@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include "core/base/error.h"
+#include "core/engine/given_blocks.h"
+#include "core/exporting/checkpoint.h"
 #include "core/quant/mixes.h"
+#include "core/run/run_import.h"
 #include "core/text/tokenizer.h"
 
 namespace qb {
@@ -15,7 +18,15 @@ double RunText::windows(const EvaluationSpec& spec) const {
 
 RunInputs load_inputs(const Recipe& recipe, const Control& control) {
   RunInputs inputs;
-  inputs.model = Model::open(recipe.model);
+  if (!recipe.checkpoint.empty()) {
+    auto checkpoint = std::make_shared<QuantizedModel>(open_checkpoint(recipe.checkpoint));
+    scheme_of(*checkpoint);  // refuses one without codes
+    inputs.checkpoint_hash = model_hash(recipe.checkpoint);
+    if (!has_original(recipe)) inputs.model = checkpoint->model;
+    inputs.checkpoint = std::move(checkpoint);
+  }
+  if (!inputs.model) inputs.model = Model::open(recipe.model);
+  if (inputs.checkpoint) require_same_architecture(*inputs.model, *inputs.checkpoint->model);
   inputs.model_hash = model_hash(recipe.model);
   control.checkpoint();
   if (!recipe.calibration && recipe.evaluation.empty()) return inputs;
@@ -27,7 +38,8 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
         throw InputError(fmt::format("{}: token id {} of {} is outside the model's vocabulary of {}; tokenizer of another model?",
                                      recipe.model.string(), id, name, vocabulary));
   };
-  if (recipe.calibration) {
+  // Of a checkpoint without its original there are no errors to measure on it.
+  if (recipe.calibration && (!inputs.checkpoint || inputs.checkpoint->model != inputs.model)) {
     const Corpus corpus = load_corpus(recipe.calibration->corpus);
     inputs.calibration = sample_tokens(corpus, *tokenizer, recipe.calibration->sampling, control);
     for (const auto& sample : inputs.calibration.samples) check_ids(sample, corpus.name);
@@ -63,6 +75,13 @@ EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptio
   job.seed = recipe.seed;
   job.folder = folder;
   job.fingerprint = {{"recipe", recipe_hash(recipe)}, {"model", inputs.model_hash}, {"calibration", inputs.calibration.hash}, {"device", options.device}};
+  if (inputs.checkpoint) {
+    job.given = inputs.checkpoint;
+    job.compared = inputs.checkpoint->model != inputs.model;
+    job.scheme = scheme_of(*inputs.checkpoint);
+    if (job.compared && !inputs.checkpoint->model->architecture.tied_embeddings) job.model = with_own_head(inputs.model, inputs.checkpoint->model->source);
+    job.fingerprint["checkpoint"] = inputs.checkpoint_hash;
+  }
   return job;
 }
 

@@ -20,7 +20,9 @@ struct RunText {
 
 // What a recipe names, opened.
 struct RunInputs {
-  std::shared_ptr<const Model> model;
+  std::shared_ptr<const Model> model;   // the float model; of a checkpoint without its original the checkpoint's
+  std::shared_ptr<const QuantizedModel> checkpoint;  // of a recipe that names one
+  std::string checkpoint_hash;
   std::string model_hash;
   TokenSet calibration;          // empty without a calibration section
   std::vector<RunText> texts;    // one per evaluation

@@ -88,7 +88,7 @@ class FolderWorkspace final : public Workspace {
       report.seed = recipe.seed;
       report.recipe_hash = recipe_hash(recipe);
       for (const StageSpec& stage : recipe.pipeline) report.pipeline += (report.pipeline.empty() ? "" : " → ") + stage.method;
-      if (report.pipeline.empty()) report.pipeline = "rtn";
+      if (report.pipeline.empty()) report.pipeline = recipe.checkpoint.empty() ? "rtn" : "imported";
       save(report);
       return id;
     });

@@ -305,6 +305,18 @@ def test_a_terminal_gets_a_bar_within_its_width(qbench):
     assert len(lines) > 2 and max(map(len, lines)) <= 60
 
 
+def test_the_readme_has_the_table_of_formats(tool):
+    formats = json.loads(subprocess.run([tool("qbench"), "formats", "--json"], capture_output=True, text=True, check=True).stdout)
+    engines = [", ".join(f"{e['title']} {e['version']}" + (" in part" if e["takes"] else "") for e in f["engines"]) for f in formats]
+    rows = [f"| `{f['name']}` | {f['holds']} | {named} |" for f, named in zip(formats, engines)]
+    table = "\n".join(["| format | holds | engines |", "|---|---|---|", *rows])
+    assert table in (ROOT / "README.md").read_text(), table
+    said = subprocess.run([tool("qbench"), "formats"], capture_output=True, text=True, check=True).stdout
+    for f in formats:
+        for e in f["engines"]:
+            assert f["help"] in said and f"{e['title']} {e['version']} ({e['source']}, {e['date']})" in said and all(t in said for t in e["takes"])
+
+
 def test_the_readme_names_the_families_of_the_table(tool):
     families = json.loads(subprocess.run([tool("qbench"), "families", "--json"], capture_output=True, text=True, check=True).stdout)
     titles = [title + star for title, star in sorted(((f["title"], "*" if f["gguf"] else "") for f in families), key=lambda row: row[0].lower())]

@@ -7,6 +7,7 @@
 #include <QVBoxLayout>
 #include <limits>
 
+#include "core/exporting/formats.h"
 #include "core/method/contracts.h"
 #include "views/Icons.h"
 #include "views/Theme.h"
@@ -146,6 +147,24 @@ void RecipeForm::buildGeneral() {
                [this] { return m_modelSuggestions ? m_modelSuggestions() : QStringList(); });
   fields->choice({"model.dtype", tr("Compute in"), tr("Number type of the calibration's forward passes.")}, {"bfloat16", "float32"}, {},
                  [](const Recipe& r) { return QString::fromStdString(r.dtype); }, [](Recipe& r, const QString& v) { r.dtype = v.toStdString(); return true; });
+  QStringList formats{QString()}, formatTitles{tr("not decided")}, engines{QString()}, engineTitles{tr("any")};
+  for (const FormatInfo& format : export_formats()) formats << QString::fromStdString(format.name), formatTitles << QString::fromStdString(format.title);
+  for (const EngineInfo& engine : export_engines())
+    engines << QString::fromStdString(engine.name), engineTitles << QStringLiteral("%1 %2").arg(QString::fromStdString(engine.title), QString::fromStdString(engine.version));
+  fields->choice({"target.format", tr("Checkpoint format"), tr("What the result shall be exported as: a scheme that the format cannot hold is said at once.")}, formats, formatTitles,
+                 [](const Recipe& r) { return r.target ? QString::fromStdString(r.target->format) : QString(); },
+                 [](Recipe& r, const QString& v) {
+                   if (v.isEmpty()) r.target.reset();
+                   else if (!r.target) r.target = TargetSpec{v.toStdString(), {}};
+                   else r.target->format = v.toStdString();
+                   return true;
+                 });
+  fields->choice({"target.engine", tr("Engine"), tr("What shall load it: a scheme that the engine does not take is said at once."), {}, [](const Recipe& r) { return r.target.has_value(); }},
+                 engines, engineTitles, [](const Recipe& r) { return r.target ? QString::fromStdString(r.target->engine) : QString(); },
+                 [](Recipe& r, const QString& v) {
+                   if (r.target) r.target->engine = v.toStdString();
+                   return true;
+                 });
   fields->integer({"seed", tr("Seed"), tr("The same seed gives the same result.")}, 0, std::numeric_limits<int>::max(), [](const Recipe& r) { return qint64(r.seed); },
                   [](Recipe& r, qint64 v) { r.seed = uint64_t(v); });
   box->addWidget(fields);

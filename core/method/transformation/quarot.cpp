@@ -112,6 +112,10 @@ class RotatedSource final : public ChangedSource {
   std::unordered_map<std::string, Change> changes_;
 };
 
+bool rotates_at_run_time(const StageSpec& stage, const LayerGraph& graph, ValueId input) {
+  return std::get<bool>(knob(stage, is_context(graph, input) ? "online_heads" : "online_down"));
+}
+
 std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::string&, uint64_t seed) {
   const Architecture& a = model->architecture;
   auto refuse = [&](const std::string& what) { throw InputError(fmt::format("quarot: {} ({}): {}", model->info.name, a.family, what)); };
@@ -125,7 +129,6 @@ std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_pt
   if (!a.names.embedding_norm.empty() || a.position == PositionKind::learned || a.embedding_size != a.hidden_size || !a.final_norm)
     refuse("its embeddings cannot be rotated");
   const bool hadamard = std::get<std::string>(knob(stage, "rotate_mode")) == "hadamard";
-  const bool down = std::get<bool>(knob(stage, "online_down")), heads = std::get<bool>(knob(stage, "online_heads"));
   auto require_order = [&](int64_t n, const char* what) {
     if (!hadamard_matrix(n)) refuse(fmt::format("no Hadamard matrix of order {} ({}) is known here; use rotate_mode random, and no online rotation", n, what));
   };
@@ -136,9 +139,8 @@ std::shared_ptr<const Model> rotate(const StageSpec& stage, const std::shared_pt
     for (int l : streams[b].writers) {
       LayerSpec& layer = changed.layers[b];
       const LinearSpec& linear = layer.linears[static_cast<size_t>(l)];
-      const bool context = is_context(layer.graph, linear.input);
-      if (context ? !heads : !down) continue;
-      require_order(linear.in, context ? "attention width" : "MLP width");
+      if (!rotates_at_run_time(stage, layer.graph, linear.input)) continue;
+      require_order(linear.in, is_context(layer.graph, linear.input) ? "attention width" : "MLP width");
       layer.graph.rotate_at_run_time(linear.input);
     }
   rotated->source = std::make_shared<RotatedSource>(*rotated, Rotation(a.hidden_size, hadamard, seed), streams);
@@ -167,5 +169,12 @@ MethodInfo quarot_info() {
 
 std::unique_ptr<Method> make_quarot(const StageSpec&) { return make_outside_blocks(); }
 ModelChange quarot_change() { return {"quarot", nullptr, rotate}; }
+
+std::vector<ValueId> quarot_online(const StageSpec& stage, const LayerGraph& graph, const std::vector<LinearSpec>& linears) {
+  std::vector<ValueId> rotated;
+  for (int writer : residual_stream(graph).writers)
+    if (const ValueId input = linears[static_cast<size_t>(writer)].input; rotates_at_run_time(stage, graph, input)) rotated.push_back(input);
+  return rotated;
+}
 
 }  // namespace qb

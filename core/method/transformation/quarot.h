@@ -8,5 +8,7 @@ namespace qb {
 MethodInfo quarot_info();
 std::unique_ptr<Method> make_quarot(const StageSpec& stage);
 ModelChange quarot_change();
+// The values of a layer that the stage rotates at run time.
+std::vector<ValueId> quarot_online(const StageSpec& stage, const LayerGraph& graph, const std::vector<LinearSpec>& linears);
 
 }  // namespace qb

@@ -88,15 +88,19 @@ void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& sca
     at::Tensor& bias = work.block.linears[group.linear].bias;
     if (bias.defined()) bias = as_stored(work, bias.to(at::kFloat) / by_row, bias);
   }
+  scale_readers(work, group, s);
+  for (const std::string& name : group.routers) {
+    at::Tensor& router = work.block.others.at(name + ".weight");
+    router = as_stored(work, router.to(at::kFloat) * s, router);
+  }
+}
+
+void scale_readers(BlockWork& work, const ScaleGroup& group, const at::Tensor& s) {
   for (size_t i : group.linears) {
     LinearWork& linear = work.linears[i];
     linear.transform([&](const at::Tensor& w) { return w * s; });
     linear.input_scale = linear.input_scale.defined() ? linear.input_scale * s : s;
     linear.range.reset();  // its columns changed differently
-  }
-  for (const std::string& name : group.routers) {
-    at::Tensor& router = work.block.others.at(name + ".weight");
-    router = as_stored(work, router.to(at::kFloat) * s, router);
   }
   for (const ValueId value : group.values) {
     const auto it = work.statistics.find(value);

@@ -41,6 +41,9 @@ at::Tensor tied(const ScaleGroup& group, const at::Tensor& log_scale);
 // and the readers are multiplied by what it really became.
 void apply_scale(BlockWork& work, const ScaleGroup& group, const at::Tensor& scale);
 
+// The second half of it: readers and statistics of a vector whose producer has taken in scale already.
+void scale_readers(BlockWork& work, const ScaleGroup& group, const at::Tensor& scale);
+
 // Subtracts shift [in] from the vector; readers get it back through their biases. Needs a producer with a bias.
 bool can_shift(const BlockWork& work, const ScaleGroup& group);
 void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shift);

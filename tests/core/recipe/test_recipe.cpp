@@ -110,6 +110,73 @@ Recipe random_recipe(std::mt19937& random) {
 class TestRecipe : public QObject {
   Q_OBJECT
  private Q_SLOTS:
+  void a_target_is_read_and_written() {
+    const Recipe recipe = parse_recipe("model: m\ntarget: {format: compressed-tensors, engine: vllm}\nscheme:\n  weights: {type: int4, group_size: 64}\n", "r.yaml");
+    QVERIFY(recipe.target == (TargetSpec{"compressed-tensors", "vllm"}));
+    QVERIFY(parse_recipe(to_yaml(recipe), "r.yaml") == recipe);
+    Recipe other = recipe;
+    other.target.reset();
+    QVERIFY(!(other == recipe));
+    QCOMPARE(recipe_hash(other), recipe_hash(recipe));  // where it goes decides no weight
+    QVERIFY(with_settings(other, {"target.format=gptq"}, "").target == (TargetSpec{"gptq", ""}));
+    QVERIFY(!with_settings(recipe, {"target="}, "").target);
+  }
+  void what_a_target_does_not_take_is_said_where_it_stands_data() {
+    QTest::addColumn<QString>("target");
+    QTest::addColumn<QString>("rest");
+    QTest::addColumn<QString>("key");
+    QTest::addColumn<QString>("said");
+    QTest::addColumn<int>("line");
+    const QString plain = "scheme:\n  weights: {type: int4, group_size: 64}\n";
+    QTest::newRow("format misspelled") << "{format: gtpq}" << plain << "target.format" << "did you mean \"gptq\"?" << 2;
+    QTest::newRow("engine misspelled") << "{format: gptq, engine: vlm}" << plain << "target.engine" << "did you mean \"vllm\"?" << 2;
+    QTest::newRow("key misspelled") << "{format: gptq, engin: vllm}" << plain << "target.engin" << "did you mean \"engine\"?" << 2;
+    QTest::newRow("no format") << "{engine: vllm}" << plain << "target.format" << "is missing; expected one of compressed-tensors" << 2;
+    QTest::newRow("engine without the format") << "{format: gptq_v2, engine: vllm}" << plain << "target.engine" << "does not load GPTQ, second layout (read in its source, 2026-10); it loads compressed-tensors" << 2;
+    QTest::newRow("symmetry") << "{format: awq}" << plain << "scheme.weights" << "AWQ cannot hold int4 g64 symmetric weights; nearest that it can: symmetric: false" << 4;
+    QTest::newRow("type") << "{format: gptq}" << "scheme:\n  weights: {type: int3, group_size: 64}\n" << "scheme.weights" << "nearest that it can: type int4" << 4;
+    QTest::newRow("group") << "{format: compressed-tensors, engine: vllm}" << "scheme:\n  weights: {type: int4, group_size: 48}\n" << "scheme.weights"
+                           << "vLLM 0.32 does not take int4 g48 symmetric weights in compressed-tensors (read in its source, 2026-10); nearest that it takes: group_size 32 or 64 or 128" << 4;
+    QTest::newRow("scales") << "{format: gptq}" << "scheme:\n  weights: {type: int4, group_size: 64, scale_type: float32}\n" << "scheme.weights" << "scale_type float16" << 4;
+    QTest::newRow("activations") << "{format: gptq}" << "scheme:\n  weights: {type: int4, group_size: 64}\n  activations: {type: int8}\n" << "scheme.activations" << "activations float" << 5;
+    QTest::newRow("another scheme") << "{format: gptq}" << "scheme:\n  weights: {type: int4, group_size: 64}\n  overrides:\n    - {match: \"*.down_proj\", weights: {type: int8, group_size: 64}}\n"
+                                    << "scheme.overrides[0].weights" << "has one scheme for all linears" << 6;
+    QTest::newRow("kept beside the codes") << "{format: gptq}" << "calibration: {corpus: c}\n" + plain + "pipeline:\n  - {method: owq}\n" << "pipeline[0].method" << "(owq leaves it so)" << 7;
+    QTest::newRow("zero points that stay floats") << "{format: compressed-tensors}" << "scheme:\n  weights: {type: int4, symmetric: false, group_size: 64}\npipeline: [hqq]\n" << "pipeline[0].method"
+                                                  << "zero points as codes" << 5;
+  }
+  void what_a_target_does_not_take_is_said_where_it_stands() {
+    QFETCH(QString, target);
+    QFETCH(QString, rest);
+    QFETCH(QString, key);
+    QFETCH(QString, said);
+    QFETCH(int, line);
+    const Failure found = failure(("model: m\ntarget: " + target + "\n" + rest).toStdString());
+    QCOMPARE(QString::fromStdString(found.key), key);
+    QVERIFY2(QString::fromStdString(found.what).contains(said), found.what.c_str());
+    QCOMPARE(found.line, line);
+    QVERIFY(found.column >= 1);
+  }
+  void a_target_takes_what_it_can() {
+    for (const char* rest : {"scheme: {weights: {type: int4, group_size: 64}}\n", "scheme: {weights: {type: int4, group_size: 64, range: mse}}\ncalibration: {corpus: c}\npipeline: [awq, clip, gptq]\n",
+                             "scheme: {weights: {type: int4, group_size: 64}}\ncalibration: {corpus: c}\npipeline: [{method: owq, share: 0}]\n"})
+      for (const char* target : {"{format: gptq}", "{format: gptq, engine: vllm}", "{format: gptq_v2, engine: gptqmodel}", "{format: compressed-tensors, engine: vllm-cpu}", "{format: dequantized}"})
+        QCOMPARE(QString::fromStdString(failure(std::string("model: m\ntarget: ") + target + "\n" + rest).key), QString("accepted"));
+  }
+  void another_scheme_for_some_linears_is_for_the_model_to_judge() {
+    const char* mixed = "model: m\ntarget: {format: compressed-tensors, engine: vllm}\nscheme:\n  weights: {type: int4, group_size: 64}\n"
+                        "  overrides:\n    - {match: \"*.down_proj\", weights: {type: int8, group_size: 64}}\n";
+    QCOMPARE(QString::fromStdString(failure(mixed).key), QString("accepted"));
+  }
+  void a_checkpoint_takes_the_place_of_scheme_and_pipeline() {
+    const Recipe recipe = parse_recipe("name: theirs\nmodel: m\ncheckpoint: c\ncalibration: {corpus: t}\n", "r.yaml", "/base");
+    QCOMPARE(recipe.checkpoint, std::filesystem::path("/base/c"));
+    QVERIFY(parse_recipe(to_yaml(recipe), "r.yaml") == recipe);
+    QCOMPARE(failure("model: m\ncheckpoint: c\nscheme: {weights: {type: int4}}\n").key, std::string("scheme"));
+    QCOMPARE(failure("model: m\ncheckpoint: c\npipeline: [rtn]\n").key, std::string("pipeline"));
+    QCOMPARE(failure("model: m\ncheckpoint: c\ntarget: {format: gptq}\n").key, std::string("target"));
+    QCOMPARE(failure("model: m\n").key, std::string("scheme"));
+  }
   void written_recipes_read_back_equal() {
     std::mt19937 random(7);
     for (int i = 0; i < 500; ++i) {

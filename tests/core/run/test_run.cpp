@@ -12,6 +12,7 @@
 #include "core/engine/run_state.h"
 #include "core/measure/report_json.h"
 #include "core/run/run.h"
+#include "core/run/run_export.h"
 
 namespace fs = std::filesystem;
 
@@ -190,6 +191,79 @@ class TestRun : public QObject {
     QVERIFY(fs::last_write_time(qb::block_path(folder, 1)) == untouched);
     QVERIFY(fs::last_write_time(qb::block_path(folder, 2)) != made_again);
     QCOMPARE(QByteArray::fromStdString(result_of(again).dump()), QByteArray::fromStdString(result_of(straight).dump()));
+  }
+  void what_the_target_does_not_take_is_said_before_any_work() {
+    qb::Recipe recipe = small("w4.yaml");
+    recipe.scheme.weights->symmetric = true;
+    recipe.target = qb::TargetSpec{"compressed-tensors", "vllm"};
+    const auto refusal = [&](const qb::Recipe& r) -> std::string {
+      try {
+        qb::preflight(r);
+      } catch (const qb::RecipeError& e) {
+        return e.key() + ": " + e.detail();
+      }
+      return "accepted";
+    };
+    QCOMPARE(refusal(recipe), std::string("accepted"));
+    const auto notes = qb::preflight(recipe);  // its scales are float16, the model is bfloat16
+    QVERIFY(notes.size() == 1 && notes[0].find("scale_type: bfloat16") != std::string::npos);
+    recipe.scheme.weights->scale_type = qb::ScaleType::bf16;
+    QVERIFY(qb::preflight(recipe).empty());
+    // q, k and v are one matrix there.
+    qb::Recipe mixed = recipe;
+    mixed.scheme.overrides.push_back({"*.q_proj", *recipe.scheme.weights});
+    mixed.scheme.overrides.back().weights->type.bits = 8;
+    std::string said = refusal(mixed);
+    QVERIFY2(said.find("target: ") == 0 && said.find("_proj and 3 more: ") != std::string::npos && said.find("must have one scheme") != std::string::npos, said.c_str());
+    mixed.target->engine = "transformers";  // which keeps them apart
+    QCOMPARE(refusal(mixed), std::string("accepted"));
+    qb::Recipe kept = recipe;
+    kept.scheme.ignore = {"*.2.self_attn.k_proj"};
+    said = refusal(kept);
+    QVERIFY2(said.find("model.layers.2.self_attn.k_proj: ") != std::string::npos && said.find("stays float") != std::string::npos, said.c_str());
+    qb::Recipe rotated = recipe;
+    rotated.pipeline = {{"quarot", {{"online_down", true}}}, {"rtn", {}}};
+    said = refusal(rotated);
+    QVERIFY2(said.find("model.layers.0.mlp.down_proj and 3 more: ") != std::string::npos && said.find("rotation at run time") != std::string::npos, said.c_str());
+    const std::string id = workspace_->create_run(rotated);
+    QVERIFY_EXCEPTION_THROWN(qb::carry_out(*workspace_, id, {}, {}), qb::RecipeError);
+    QVERIFY(!fs::exists(workspace_->run_folder(id) / "blocks"));
+  }
+  void a_cancelled_import_goes_on_to_the_same_result() {
+    qb::Recipe recipe = small("w4.yaml");
+    recipe.scheme.weights->group_size = 64;
+    const qb::RunReport own = whole(recipe);
+    const qb::FinishedRun run = qb::open_run(workspace_->run_folder(own.id));
+    const fs::path folder = fs::path(place_->path().toStdString()) / "out";
+    qb::export_checkpoint(run.model, {"compressed-tensors", "", folder, 1'000'000, {}}, {});
+    recipe.scheme = {};
+    recipe.pipeline.clear();
+    recipe.checkpoint = folder;
+    const qb::RunReport straight = whole(recipe);
+    QCOMPARE(straight.pipeline, std::string("imported"));
+    QCOMPARE(straight.scheme, own.scheme);
+    QCOMPARE(straight.perplexities[1].perplexity, own.perplexities[1].perplexity);
+    const std::string id = workspace_->create_run(recipe);
+    std::stop_source stop;
+    qb::Control control;
+    control.stop = stop.get_token();
+    qb::RunObserver observer;
+    observer.on_block = [&](const qb::BlockReport& block) {
+      if (block.block == 1) stop.request_stop();
+    };
+    QVERIFY_EXCEPTION_THROWN(qb::carry_out(*workspace_, id, {}, control, observer), qb::Cancelled);
+    QCOMPARE(workspace_->load(id).status, qb::RunStatus::cancelled);
+    const qb::RunReport resumed = qb::carry_out(*workspace_, id, {}, {});
+    expect_same_blocks(straight.id, id);
+    QCOMPARE(QByteArray::fromStdString(result_of(resumed).dump()), QByteArray::fromStdString(result_of(straight).dump()));
+    // Another checkpoint in its place is another run's.
+    fs::remove_all(folder);
+    recipe = small("w4.yaml");
+    recipe.scheme.weights->type.bits = 8;
+    const qb::RunReport other = whole(recipe);
+    qb::export_checkpoint(qb::open_run(workspace_->run_folder(other.id)).model, {"compressed-tensors", "", folder, 1'000'000, {}}, {});
+    QVERIFY_EXCEPTION_THROWN(qb::carry_out(*workspace_, id, {}, {}), qb::InputError);
+    QVERIFY_EXCEPTION_THROWN(qb::open_run(workspace_->run_folder(straight.id)), qb::InputError);
   }
   void a_failure_is_written_down_and_thrown() {
     qb::Recipe recipe = small("w4.yaml");

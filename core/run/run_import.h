@@ -1,0 +1,19 @@
+#pragma once
+#include <memory>
+
+#include "core/quant/quantized_model.h"
+#include "core/recipe/recipe.h"
+
+namespace qb {
+
+// A recipe that names a checkpoint instead of a scheme and stages: the checkpoint is measured as if a pipeline had made it of
+// `recipe.model`, its float original. Where that is the checkpoint itself there is no original, and only what needs none is measured.
+
+// Whether the recipe's model is another one than its checkpoint.
+bool has_original(const Recipe& recipe);
+// What most of its linears are, for people.
+Scheme scheme_of(const QuantizedModel& checkpoint);
+// Throws InputError where a checkpoint cannot be of this model: the first size, name or setting that differs.
+void require_same_architecture(const Model& original, const Model& checkpoint);
+
+}  // namespace qb

@@ -1,0 +1,74 @@
+#include "core/run/run_target.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/engine/module_name.h"
+#include "core/exporting/formats.h"
+#include "core/method/stored_form.h"
+#include "core/method/transformation/quarot.h"
+#include "core/quant/stored_spec.h"
+
+namespace qb {
+
+std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& model) {
+  if (!recipe.target) return {};
+  const FormatInfo* format = find_format(recipe.target->format);
+  const EngineInfo* engine = find_engine(recipe.target->engine);
+  if (!format || (!engine && !recipe.target->engine.empty())) validate(recipe);  // says which names there are
+  if (model.info.format != "safetensors")
+    return {fmt::format("{}: is a {} file, which has no config.json and tokenizer to go with a Hugging Face folder; {} is made of the original Hugging Face model", model.path.string(),
+                        model.info.format, format->title)};
+  std::vector<StoredScheme> linears, floats;
+  for (const BlockInfo& block : model.info.blocks) {
+    const LayerSpec& layer = model.architecture.layers[static_cast<size_t>(block.index)];
+    std::vector<ValueId> rotated;
+    for (const StageSpec& stage : recipe.pipeline)
+      if (stage.method == "quarot") rotated = quarot_online(stage, layer.graph, layer.linears);
+    for (const LinearInfo& info : block.linears) {
+      StoredScheme linear{module_of(info), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index};
+      const auto spec = recipe.scheme.weights_of(linear.module);
+      linear.input_hadamard = std::find(rotated.begin(), rotated.end(), info.input) != rotated.end();
+      if (!spec) {
+        floats.push_back(std::move(linear));
+        continue;
+      }
+      StoredForm form = stored_form(recipe.pipeline, *spec, info.out_features, info.in_features);
+      linear.weights = meaning_of(form.weights);
+      linear.exceptions = form.exceptions;
+      linear.made_by = std::move(form.made_by);
+      if (const auto activations = recipe.scheme.activations_of(linear.module)) linear.activations = meaning_of(*activations);
+      linears.push_back(std::move(linear));
+    }
+  }
+  return obstacles(*format, engine, linears, floats);
+}
+
+std::vector<std::string> target_notes(const Recipe& recipe, const Model& model) {
+  std::vector<std::string> notes;
+  if (!recipe.target || recipe.target->format != "compressed-tensors" || recipe.scheme.activations) return notes;
+  // Integer weights on their own: engines multiply them by scales in the type in which they compute.
+  const std::string& dtype = model.info.dtype;
+  const char* computed = dtype == "F16" ? "float16" : dtype == "BF16" ? "bfloat16" : nullptr;
+  if (!computed) return notes;
+  std::vector<const QuantSpec*> specs;
+  if (recipe.scheme.weights) specs.push_back(&*recipe.scheme.weights);
+  for (const SchemeOverride& entry : recipe.scheme.overrides)
+    if (entry.weights) specs.push_back(&*entry.weights);
+  for (const QuantSpec* spec : specs)
+    if (spec->type.kind == NumberType::Kind::integer && to_text(spec->scale_type) != computed) {
+      notes.push_back(fmt::format("target: scales are {}, but engines compute with scales of the model's own type and round them to {}; scale_type: {} measures what they compute",
+                                  to_text(spec->scale_type), computed, computed));
+      break;
+    }
+  return notes;
+}
+
+void require_target(const Recipe& recipe, const Model& model) {
+  if (const auto against = target_obstacles(recipe, model); !against.empty()) throw RecipeError("", 0, 0, "target", fmt::format("{}", fmt::join(against, "\n")));
+}
+
+}  // namespace qb
