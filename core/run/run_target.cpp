@@ -10,6 +10,8 @@
 #include "core/exporting/formats.h"
 #include "core/method/stored_form.h"
 #include "core/method/transformation/quarot.h"
+#include "core/model/gguf_export.h"
+#include "core/quant/mixes.h"
 #include "core/quant/stored_spec.h"
 
 namespace qb {
@@ -19,10 +21,11 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
   const FormatInfo* format = find_format(recipe.target->format);
   const EngineInfo* engine = find_engine(recipe.target->engine);
   if (!format || (!engine && !recipe.target->engine.empty())) validate(recipe);  // says which names there are
-  if (model.info.format != "safetensors")
+  if (model.info.format != "safetensors" && format->name != "gguf")
     return {fmt::format("{}: is a {} file, which has no config.json and tokenizer to go with a Hugging Face folder; {} is made of the original Hugging Face model", model.path.string(),
                         model.info.format, format->title)};
   std::vector<StoredScheme> linears, floats;
+  const Scheme scheme = recipe.scheme.mix.empty() ? recipe.scheme : with_mix(recipe.scheme, recipe.scheme.mix, model.architecture);
   for (const BlockInfo& block : model.info.blocks) {
     const LayerSpec& layer = model.architecture.layers[static_cast<size_t>(block.index)];
     std::vector<ValueId> rotated;
@@ -30,7 +33,7 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
       if (stage.method == "quarot") rotated = quarot_online(stage, layer.graph, layer.linears);
     for (const LinearInfo& info : block.linears) {
       StoredScheme linear{module_of(info), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index};
-      const auto spec = recipe.scheme.weights_of(linear.module);
+      const auto spec = scheme.weights_of(linear.module);
       linear.input_hadamard = std::find(rotated.begin(), rotated.end(), info.input) != rotated.end();
       if (!spec) {
         floats.push_back(std::move(linear));
@@ -40,11 +43,17 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
       linear.weights = meaning_of(form.weights);
       linear.exceptions = form.exceptions;
       linear.made_by = std::move(form.made_by);
-      if (const auto activations = recipe.scheme.activations_of(linear.module)) linear.activations = meaning_of(*activations);
+      if (const auto activations = scheme.activations_of(linear.module)) linear.activations = meaning_of(*activations);
       linears.push_back(std::move(linear));
     }
   }
-  return obstacles(*format, engine, linears, floats);
+  auto all = obstacles(*format, engine, linears, floats);
+  if (all.empty() && format->name == "gguf") try {
+      plan_gguf(model);  // a family or a tokenizer that GGUF has no form of
+    } catch (const InputError& error) {
+      all.emplace_back(error.what());
+    }
+  return all;
 }
 
 std::vector<std::string> target_notes(const Recipe& recipe, const Model& model) {
