@@ -34,6 +34,7 @@ SCHEMES = {
     "w4a8": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", INT8, ["compressed-tensors"]),
     "w8a8 asymmetric": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", "{type: int8, symmetric: false, granularity: token, scale_type: float32}",
                         ["compressed-tensors"]),
+    "w8a8 default scales": ("{type: int8, symmetric: true, granularity: channel}", "{type: int8, granularity: token}", ["compressed-tensors"]),
     "fp8": ("{type: e4m3, granularity: channel, scale_type: float32}", "{type: e4m3, granularity: token, scale_type: float32}", ["compressed-tensors"]),
     "fp8 tensor": ("{type: e4m3, granularity: tensor, scale_type: float32}", None, ["compressed-tensors"]),
     "fp8 block": ("{type: e4m3, granularity: block, block_rows: 128, block_cols: 128, scale_type: float32}", None, ["compressed-tensors"]),
