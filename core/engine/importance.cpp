@@ -69,21 +69,4 @@ ImportanceMatrix importance_matrix(const std::shared_ptr<const Model>& model, co
   return matrix;
 }
 
-std::map<ValueId, ValueStatistics> statistics_from(const ImportanceMatrix& matrix, const Architecture& a, int block, const std::string& origin) {
-  std::map<ValueId, ValueStatistics> all;
-  for (const LinearSpec& linear : a.layers[static_cast<size_t>(block)].linears)
-    for (const std::string& name : names_of(linear, block)) {
-      const auto it = matrix.entries.find(name);
-      if (it == matrix.entries.end()) continue;
-      const int64_t matrices = linear.expert >= 0 ? a.experts : 1, row = std::max(linear.expert, 0);
-      if (it->second.sums.sizes() != at::IntArrayRef{matrices, linear.in})
-        throw InputError(fmt::format("{}: entry \"{}\" has {} × {} sums, the model's linear reads {} × {}", origin, name, it->second.sums.size(0), it->second.sums.size(1), matrices, linear.in));
-      ValueStatistics& statistics = all[linear.input];
-      statistics.tokens = it->second.counts[row].item<int64_t>();
-      if (statistics.tokens > 0) statistics.sum_squares = it->second.sums[row].clone();
-      break;
-    }
-  return all;
-}
-
 }  // namespace qb

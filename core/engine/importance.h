@@ -11,8 +11,4 @@ namespace qb {
 ImportanceMatrix importance_matrix(const std::shared_ptr<const Model>& model, const TokenSet& tokens, at::ScalarType dtype, at::Device device, const std::filesystem::path& scratch,
                                    const Control& control);
 
-// The sums of a block's values that a matrix knows, as if they had been collected (sum_squares and tokens only). Throws InputError naming
-// the entry where its size is not the linear's.
-std::map<ValueId, ValueStatistics> statistics_from(const ImportanceMatrix& matrix, const Architecture& architecture, int block, const std::string& origin);
-
 }  // namespace qb
