@@ -39,8 +39,8 @@ int export_run(const Arguments& a, const Options& options) {
   } else {
     model = qb::open_checkpoint(folder);
   }
-  const auto against = qb::export_obstacles(model, a.format, a.engine);
   if (a.check) {
+    const auto against = qb::export_obstacles(model, a.format, a.engine);
     if (options.json)
       std::cout << nlohmann::json{{"obstacles", against}, {"bytes", against.empty() ? nlohmann::json(qb::export_bytes(model, a.format, a.embeddings)) : nlohmann::json()}}.dump(2) << '\n';
     else if (against.empty())

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/engine/module_name.h"
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
 #include "core/exporting/gguf_checkpoint.h"
@@ -118,7 +119,7 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
       if (!entry->plain() || entry->transposed)
         throw InputError(fmt::format("{}: \"{}\" is in codes, but {} is a part or the transpose of it", origin, module, info.tensor));
       QuantizedLinear linear = it->second;
-      linear.module = info.tensor.substr(0, info.tensor.size() - kWeight.size());
+      linear.module = module_of(info);
       (*stored_names)[linear.module] = module;
       quantized.linears.push_back(std::move(linear));
       ++found;

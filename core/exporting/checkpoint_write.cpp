@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -12,6 +11,7 @@
 #include "core/base/files.h"
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
+#include "core/exporting/export_steps.h"
 #include "core/exporting/formats.h"
 #include "core/exporting/gguf_checkpoint.h"
 #include "core/model/canonical_source.h"
@@ -21,11 +21,9 @@ namespace qb {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
 const std::string kWeight = ".weight";
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 std::string without_weight(const std::string& tensor) { return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : tensor; }
 
 const Codec* codec_of(const std::string& format) {
@@ -67,12 +65,15 @@ class Planner {
         if (!entry.scale.empty()) makes[entry.scale].push_back(&entry);
       }
     std::unordered_set<std::string> written;  // canonical
-    const bool dropped = model_.model->architecture.layers.size() < static_cast<size_t>(files_blocks());
+    std::unordered_set<std::string> of_the_model;  // stored names, those of blocks that were dropped too
+    for (const CanonicalTensor& entry : files_.entries()) {
+      of_the_model.insert(entry.stored.begin(), entry.stored.end());
+      if (!entry.scale.empty()) of_the_model.insert(entry.scale);
+    }
     for (const TensorInfo& stored : files_.stored()->tensors()) {
       const auto it = makes.find(stored.name);
       if (it == makes.end()) {
-        if (dropped && of_a_block(stored.name)) continue;
-        keep(stored);
+        if (!of_the_model.contains(stored.name)) keep(stored);
         continue;
       }
       const bool touched = std::any_of(it->second.begin(), it->second.end(), [&](const CanonicalTensor* entry) { return changed(entry->info.name); });
@@ -97,18 +98,6 @@ class Planner {
  private:
   // Blocks can have been dropped: the files then hold more than the model.
   bool live(const std::string& canonical) const { return model_.model->source->contains(canonical); }
-  int64_t files_blocks() const {
-    int64_t most = 0;
-    const std::string& block = model_.model->architecture.names.block;
-    for (const CanonicalTensor& entry : files_.entries())
-      if (entry.info.name.starts_with(block)) most = std::max<int64_t>(most, std::atoll(entry.info.name.c_str() + block.size()) + 1);
-    return most;
-  }
-  bool of_a_block(const std::string& stored) const {
-    for (const CanonicalTensor& entry : files_.entries())
-      if (std::find(entry.stored.begin(), entry.stored.end(), stored) != entry.stored.end()) return true;
-    return false;
-  }
   bool changed(const std::string& canonical) const { return all_changed_ || coded_.contains(canonical) || (model_.changed && model_.changed->contains(canonical)); }
 
   // A matrix that stays float is told to readers.
@@ -404,31 +393,16 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
   const bool folder = format.name != "gguf";
   if (!options.embeddings.empty() && folder) throw InputError(fmt::format("embeddings: {} keeps embedding and head as the model has them; only gguf has types for them", format.title));
   if (!folder) return export_gguf(model, options, control);
-  const auto start = Clock::now();
+  const ExportSteps steps(control);
   const Plan plan = Planner(model, format).plan();
-  ExportResult result;
-  result.path = options.output;
-  for (const TensorInfo& tensor : model.model->files->stored()->tensors()) result.source_bytes += tensor.bytes;
+  ExportResult result = begin_result(model, options);
   PartialFolder partial(options.output);
-  const auto space = fs::space(partial.path(), error);
-  if (!error && space.available < plan.bytes + (uint64_t{64} << 20))
-    throw ResourceError(fmt::format("{}: {:.2f} GB are free, the checkpoint takes {:.2f} GB", partial.path().string(), static_cast<double>(space.available) / 1e9, static_cast<double>(plan.bytes) / 1e9));
+  require_space(partial.path(), plan.bytes);
   uint64_t written = 0;
-  auto report = [&](double fraction, const char* stage) {
-    Progress p;
-    p.phase = "export";
-    p.stage = stage;
-    p.fraction = fraction;
-    p.elapsed_s = seconds_since(start);
-    p.eta_s = fraction > 0.02 ? p.elapsed_s / fraction * (1 - fraction) : -1;
-    p.rss_bytes = resident_bytes();
-    p.peak_rss_bytes = peak_resident_bytes();
-    control.report(p);
-  };
   write_sharded_safetensors(partial.path(), plan.tensors, options.shard_bytes, [&](uint64_t bytes) {
     control.checkpoint();
     written += bytes;
-    report(0.6 * static_cast<double>(written) / static_cast<double>(std::max<uint64_t>(plan.bytes, 1)), "write");
+    steps.wrote(written, plan.bytes);
   });
   const fs::path source = locate_model(model.model->path).folder;
   const Json quantization = format.codes ? codec_of(format.name)->config(plan.content) : Json();
@@ -439,21 +413,16 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
   }
   copy_companions(source, partial.path());
   result.bytes = written;
-  result.write_seconds = seconds_since(start);
-  const auto verifying = Clock::now();
-  if (const std::string how = compare(model, partial.path(), &plan.replaced, numbers_of(model, format), control, [&](double fraction) { report(0.6 + 0.4 * fraction, "read back"); }); !how.empty())
+  result.write_seconds = steps.seconds();
+  if (const std::string how = compare(model, partial.path(), &plan.replaced, numbers_of(model, format), control, [&](double fraction) { steps.read_back(fraction); }); !how.empty())
     throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.path().string(), how));
-  result.verify_seconds = seconds_since(verifying);
-  if (const EngineInfo* engine = find_engine(options.engine)) {
-    result.serve = serve_command(*engine, options.output);
-    for (const EngineInfo::Takes& takes : engine->takes)
-      if (takes.format == format.name && !takes.note.empty()) result.notes.push_back(takes.note);
-  }
+  result.verify_seconds = steps.seconds() - result.write_seconds;
+  add_engine(result, options);
   write_atomically(partial.path() / "README.md", card_text(model, options, format, result));
   control.checkpoint();
   if (fs::exists(options.output, error)) fs::remove(options.output, error);  // an empty folder
   partial.commit();
-  report(1, "done");
+  steps.done();
   return result;
 }
 

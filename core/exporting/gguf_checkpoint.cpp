@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <unordered_map>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/engine/module_name.h"
 #include "core/exporting/codec.h"
-#include "core/exporting/formats.h"
+#include "core/exporting/export_steps.h"
 #include "core/exporting/ggml_grid.h"
 #include "core/format/gguf_write.h"
 #include "core/model/canonical_source.h"
@@ -21,10 +21,8 @@ namespace qb {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 const std::string kWeight = ".weight";
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // general.file_type of a file whose matrices are mostly of one type (llama.cpp's llama_ftype).
 int64_t file_type(DType type) {
@@ -88,17 +86,9 @@ class Planner {
 
   // The linear in codes that all parts are of, or nullptr.
   const QuantizedLinear* coded(const GgufTensor& tensor) const {
-    const QuantizedLinear* first = nullptr;
-    for (const GgufPart& part : tensor.parts) {
-      const auto it = coded_.find(part.source);
-      if (it == coded_.end()) {
-        if (first) return nullptr;
-        continue;
-      }
-      if (!first && &part != &tensor.parts.front()) return nullptr;
-      if (!first) first = it->second;
-    }
-    return first;
+    for (const GgufPart& part : tensor.parts)
+      if (!coded_.contains(part.source)) return nullptr;
+    return tensor.parts.empty() ? nullptr : coded_.at(tensor.parts.front().source);
   }
 
   // Why the codes of a tensor cannot lie in a file; empty: they can.
@@ -211,10 +201,6 @@ std::string compare(const QuantizedModel& model, const Planner& planner, const f
   return {};
 }
 
-void require_gguf_form(const QuantizedModel& model) {
-  if (model.model->info.format != "safetensors" && model.model->info.format != "gguf") throw InputError(fmt::format("{}: cannot be written as GGUF", model.model->path.string()));
-}
-
 }  // namespace
 
 std::vector<std::string> gguf_obstacles(const QuantizedModel& model) {
@@ -241,29 +227,13 @@ std::string gguf_difference(const QuantizedModel& model, const fs::path& path, c
 }
 
 ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
-  require_gguf_form(model);
-  const auto start = Clock::now();
+  const ExportSteps steps(control);
   const Planner planner(model, options.embeddings);
-  ExportResult result;
-  result.path = options.output;
-  for (const TensorInfo& tensor : model.model->files->stored()->tensors()) result.source_bytes += tensor.bytes;
+  ExportResult result = begin_result(model, options);
   std::error_code error;
   const fs::path whole = fs::absolute(options.output), partial = whole.parent_path() / fmt::format(".{}.partial", whole.filename().string());
   fs::create_directories(whole.parent_path(), error);
-  const auto space = fs::space(whole.parent_path(), error);
-  if (!error && space.available < planner.bytes() + (uint64_t{64} << 20))
-    throw ResourceError(fmt::format("{}: {:.2f} GB are free, the file takes {:.2f} GB", whole.parent_path().string(), static_cast<double>(space.available) / 1e9, static_cast<double>(planner.bytes()) / 1e9));
-  auto report = [&](double fraction, const char* stage) {
-    Progress p;
-    p.phase = "export";
-    p.stage = stage;
-    p.fraction = fraction;
-    p.elapsed_s = seconds_since(start);
-    p.eta_s = fraction > 0.02 ? p.elapsed_s / fraction * (1 - fraction) : -1;
-    p.rss_bytes = resident_bytes();
-    p.peak_rss_bytes = peak_resident_bytes();
-    control.report(p);
-  };
+  require_space(whole.parent_path(), planner.bytes());
   struct Remove {
     const fs::path& path;
     ~Remove() {
@@ -278,26 +248,21 @@ ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& optio
       planner.write(writer, i, reader, [&](uint64_t bytes) {
         control.checkpoint();
         result.bytes += bytes;
-        report(0.6 * static_cast<double>(result.bytes) / static_cast<double>(std::max<uint64_t>(planner.bytes(), 1)), "write");
+        steps.wrote(result.bytes, planner.bytes());
       });
     writer.commit();
   }
-  result.write_seconds = seconds_since(start);
-  const auto verifying = Clock::now();
-  if (const std::string how = compare(model, planner, partial, control, [&](double fraction) { report(0.6 + 0.4 * fraction, "read back"); }); !how.empty())
+  result.write_seconds = steps.seconds();
+  if (const std::string how = compare(model, planner, partial, control, [&](double fraction) { steps.read_back(fraction); }); !how.empty())
     throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.string(), how));
-  result.verify_seconds = seconds_since(verifying);
+  result.verify_seconds = steps.seconds() - result.write_seconds;
   result.bytes = fs::file_size(partial);
   if (!options.embeddings.empty()) result.notes.push_back(fmt::format("embedding and head are rounded to {}, which the run's figures do not include", options.embeddings));
-  if (const EngineInfo* engine = find_engine(options.engine)) {
-    result.serve = fmt::format(fmt::runtime(engine->serve), fs::absolute(options.output).string());
-    for (const EngineInfo::Takes& takes : engine->takes)
-      if (takes.format == "gguf" && !takes.note.empty()) result.notes.push_back(takes.note);
-  }
+  add_engine(result, options);
   control.checkpoint();
   fs::rename(partial, options.output, error);
   if (error) throw ResourceError(fmt::format("{}: cannot be given its name: {}", options.output.string(), error.message()));
-  report(1, "done");
+  steps.done();
   return result;
 }
 
@@ -314,7 +279,7 @@ QuantizedModel open_gguf_checkpoint(const fs::path& path) {
       const bool one_type = std::all_of(entry->stored.begin(), entry->stored.end(), [&](const std::string& s) { return file->find(s)->dtype == file->find(entry->stored.front())->dtype; });
       if (!spec || !one_type) continue;
       QuantizedLinear linear;
-      linear.module = info.tensor.substr(0, info.tensor.size() - kWeight.size());
+      linear.module = module_of(info);
       linear.out_features = info.out_features;
       linear.in_features = info.in_features;
       linear.weights = *spec;
