@@ -5,7 +5,7 @@
 #include <array>
 
 #include "core/base/error.h"
-#include "core/format/ggml_blocks.h"
+#include "core/format/mxfp4.h"
 #include "core/quant/stored_spec.h"
 
 namespace qb {
@@ -15,7 +15,6 @@ constexpr std::array<std::pair<Storage, DType>, 12> kTypes = {{{Storage::q4_0, D
                                                                {Storage::q8_0, DType::q8_0}, {Storage::q2_k, DType::q2_k}, {Storage::q3_k, DType::q3_k}, {Storage::q4_k, DType::q4_k},
                                                                {Storage::q5_k, DType::q5_k}, {Storage::q6_k, DType::q6_k}, {Storage::iq4_nl, DType::iq4_nl}, {Storage::mxfp4, DType::mxfp4}}};
 constexpr int64_t kBlock = 32;
-constexpr std::array<float, 8> kHalfCodes = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};  // E2M1
 
 Storage storage_of(DType type) {
   for (const auto& [storage, dtype] : kTypes)
@@ -41,13 +40,13 @@ at::Tensor as_levels(const at::Tensor& codes, bool back) {
 
 at::Tensor fp4_value(const at::Tensor& index) {
   at::Tensor table = at::empty({16}, at::kFloat);
-  for (int i = 0; i < 16; ++i) table[i] = i < 8 ? kHalfCodes[static_cast<size_t>(i)] : -kHalfCodes[static_cast<size_t>(i - 8)];
+  for (int i = 0; i < 16; ++i) table[i] = kTwiceFp4[i] / 2;
   return table.index_select(0, index.to(at::kInt).flatten()).reshape(index.sizes());
 }
 
 at::Tensor fp4_index(const at::Tensor& values) {
   at::Tensor table = at::full({13}, -1, at::kChar);  // by twice a magnitude: 0 1 2 3 4 6 8 12
-  for (int i = 0; i < 8; ++i) table[static_cast<int>(2 * kHalfCodes[static_cast<size_t>(i)])] = i;
+  for (int i = 0; i < 8; ++i) table[static_cast<int>(kTwiceFp4[i])] = i;
   const at::Tensor made = table.index_select(0, values.abs().mul(2).to(at::kInt).flatten()).reshape(values.sizes());
   return made + values.lt(0).to(at::kChar) * 8;
 }

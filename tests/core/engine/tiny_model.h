@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "core/engine/engine.h"
 #include "core/format/safetensors.h"
@@ -106,5 +107,18 @@ inline EngineJob tiny_job(const std::filesystem::path& model, const std::filesys
   job.measured_tokens = 48;
   return job;
 }
+
+// What an error of this kind says, or that there was none.
+template <class E>
+std::string message_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const E& error) {
+    return error.what();
+  }
+  return "(no error)";
+}
+
+inline bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace qb::testing

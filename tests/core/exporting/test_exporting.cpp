@@ -19,22 +19,6 @@ using namespace qb;
 using namespace qb::testing;
 namespace fs = std::filesystem;
 
-namespace {
-
-template <class E>
-std::string message_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "(no error)";
-}
-
-bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-}  // namespace
-
 class TestExporting : public QObject {
   Q_OBJECT
   QTemporaryDir temporary_;
