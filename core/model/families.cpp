@@ -268,6 +268,17 @@ void configure_internlm2(const ConfigFields& f, Architecture& a) {
   a.qkv_bias = a.o_bias = f.boolean("bias", false);
 }
 
+// transformers' classes of a whole leave out what the text model's own class does to its logits; other engines do it.
+void refuse_scaled_logits(const ConfigFields& text, const Architecture& a, const std::string& whole) {
+  const std::string found = a.logit_softcap > 0  ? fmt::format("a soft cap of {:.6g}", a.logit_softcap)
+                            : a.logit_scale != 1 ? fmt::format("a scale of {:.6g}", a.logit_scale)
+                            : a.normalise_head   ? "a head whose rows are normalised"
+                                                 : "";
+  if (!found.empty())
+    throw InputError(fmt::format("{}: the logits of the text model have {}, which the head of a {} leaves out, expected the text model alone or one without it",
+                                 text.origin(), found, whole));
+}
+
 }  // namespace
 
 const std::vector<Family>& families() {
@@ -343,6 +354,11 @@ Architecture architecture_from_config(ConfigFields fields) {
   a.family = family->name;
   a.names = family->names;
   family->configure(fields, a);
+  // Also where all see everything and nobody asks.
+  if (const auto types = fields.json().find("layer_types"); types != fields.json().end() && types->is_array() && !types->empty() && a.stored_blocks.empty() &&
+      types->size() != static_cast<size_t>(a.blocks))
+    fields.fail("layer_types", fmt::format("one entry for each of the {} blocks", a.blocks));
+  if (text && text->plain_head) refuse_scaled_logits(fields, a, outer.text({"model_type"}));
   std::vector<HarmlessKey> harmless = family->harmless;
   if (text) harmless.insert(harmless.end(), harmless_in_text_part().begin(), harmless_in_text_part().end());
   require_understood(fields, family->name, harmless);

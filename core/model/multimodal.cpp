@@ -17,13 +17,14 @@ struct Wrapper {
   std::string text_type;   // where the text part does not say
   bool tied = false;       // where the whole does not say
   bool text_ties = false;  // the text part's flag ties as well
+  bool plain_head = true;  // as in TextPart
 };
 
 const Wrapper* find_wrapper(const std::string& model_type) {
   static const std::vector<Wrapper> all = {
       {{"qwen2_vl"}, "qwen2_vl_text", false, true}, {{"qwen2_5_vl"}, "qwen2_5_vl_text", false, true}, {{"qwen3_vl"}, "qwen3_vl_text"},
       {{"mistral3"}, "mistral", true}, {{"idefics2"}, "mistral"}, {{"idefics3", "smolvlm"}, "llama"}, {{"internvl"}, "qwen2", true},
-      {{"mllama"}, "mllama_text_model"}, {{"llama4"}, "llama4_text"}, {{"gemma3"}, "gemma3_text", true}, {{"gemma3n"}, "gemma3n_text", true}};
+      {{"mllama"}, "mllama_text_model"}, {{"llama4"}, "llama4_text"}, {{"gemma3"}, "gemma3_text", true}, {{"gemma3n"}, "gemma3n_text", true, false, false}};
   for (const Wrapper& wrapper : all)
     if (std::find(wrapper.model_types.begin(), wrapper.model_types.end(), model_type) != wrapper.model_types.end()) return &wrapper;
   return nullptr;
@@ -66,7 +67,7 @@ std::optional<TextPart> text_part(const ConfigFields& whole) {
   if (!whole.has(key)) return {};
   if (outer == "paligemma") whole.fail("model_type", "a model whose tokens see those before them (the tokens of PaliGemma's prompt see each other)");
   const Wrapper* wrapper = find_wrapper(outer);
-  TextPart part{whole.child(key), ""};
+  TextPart part{whole.child(key), "", wrapper ? wrapper->plain_head : !own};
   whole.without_effect({key});
   part.model_type = part.fields.text({"model_type"}, wrapper ? wrapper->text_type : outer);
   const bool stated = whole.has(flag), tied = whole.boolean(flag, false), text = part.fields.boolean(flag, false);

@@ -11,6 +11,7 @@ namespace qb {
 struct TextPart {
   ConfigFields fields;     // with the values that it takes from the whole
   std::string model_type;
+  bool plain_head = true;  // the whole has a head of its own, which neither scales nor caps logits
 };
 
 // Nothing when the configuration is a text model's own.

@@ -9,6 +9,7 @@ import gguf_zoo
 import gguf_zoo_dense
 import model_zoo
 import zoo_dense
+import zoos
 from answers import Answers
 from test_models import assert_close, token_ids
 
@@ -167,6 +168,14 @@ def test_tokens_that_see_each_other_are_refused(server, tmp_path):
     zoo_dense.save_model("gemma", tmp_path / "model")
     zoo_dense.wrap_text_model(tmp_path / "model", "paligemma", lambda key: f"language_model.{key}")
     assert "paligemma" in server(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name, whole, what", [("gemma2", "idefics3", "soft cap"), ("cohere", "aya_vision", "scale of"), ("granite", "llava_next", "scale of")])
+def test_logits_that_a_whole_does_not_scale_are_refused(name, whole, what, server, tmp_path):
+    zoos.save_model(name, tmp_path / "model")
+    zoo_dense.wrap_text_model(tmp_path / "model", whole, lambda key: key.replace("model.", "model.text_model.", 1))
+    answer = server(tmp_path / "model")
+    assert isinstance(answer, str) and what in answer and whole in answer, answer
 
 
 def test_a_text_part_may_leave_out_its_class_defaults(server, tmp_path):

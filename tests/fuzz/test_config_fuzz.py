@@ -1,6 +1,6 @@
 """One key of a configuration changed at a time: what transformers then computes we compute as well, or we refuse.
 
-Every model of the zoos; a sample with a fixed seed, or all changes (tens of thousands) with QBENCH_FULL=1; any other number samples as many
+Every model of the zoos, text models inside multimodal ones too; a sample with a fixed seed, or all changes (tens of thousands) with QBENCH_FULL=1; any other number samples as many
 of each model. The weights are made anew where a change gives a tensor another shape."""
 import copy
 import json
@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import save_file
 
 import model_zoo
+import zoo_dense
 import zoos
 from answers import Answers
 
@@ -88,7 +89,22 @@ def places(config):
 
 
 def changes(config):
-    """(what, path, value) of every change; value `...` removes the key."""
+    """(path, value) of every change; value `...` removes the key."""
+    if "text_config" not in config:
+        yield from changes_of_text(config)
+        return
+    for path, value in changes_of_text(config["text_config"]):
+        # Of hidden_size the class's default makes billions of weights, of which the first is refused; and no class holds text models of any kind.
+        if path[0] != "model_type" and (path != ("hidden_size",) or value not in (..., None)):
+            yield ("text_config", *path), value
+    # What the whole says beside its parts. Another model_type would take the small sizes for its own keys.
+    whole = {key: value for key, value in config.items() if key != "model_type" and not isinstance(value, dict)}
+    yield from ((path, value) for path, value in changes_of_text(whole | {"num_hidden_layers": 1}) if path[0] != "num_hidden_layers" and path[0] not in ("model_type", "vision_config"))
+    if "tie_word_embeddings" not in whole:
+        yield from ((("tie_word_embeddings",), value) for value in (True, False))
+
+
+def changes_of_text(config):
     layers = config.get("num_hidden_layers", config.get("n_layer"))
     listed = {"sliding": ["sliding_attention"] * layers, "full": ["full_attention"] * layers,
               "mixed": [("sliding_attention", "full_attention")[i % 2] for i in range(layers)]}
@@ -132,7 +148,7 @@ def stored(state, model_type):
 
 
 # Not all of them are in transformers' own table.
-CLASS_OF = {zoo.MODELS[name][1]: zoo.MODELS[name][0] for name, zoo in zoos.ZOO_OF.items()}
+CLASS_OF = {zoo.MODELS[name][1]: zoo.MODELS[name][0] for name, zoo in zoos.ZOO_OF.items()} | {type(config): cls for cls, config in (make() for make in zoo_dense.wrappers().values())}
 
 
 class Reference:
@@ -206,6 +222,8 @@ def is_plain(config, path):
 def without_reference(error, config, path, value):
     """Changes that transformers refuses by its types while their meaning is plain: a null is a missing key, 4096.0 is 4096, 1
     is 1.0; and keys that cannot matter, whatever they hold."""
+    if path[:1] == ("text_config",):
+        config, path = config["text_config"], path[1:]
     if not path:
         return False
     if value is None or path[0] in BOOKKEEPING or path[0].endswith(("_token_id", "dropout", "_pdrop")) or is_plain(config, path):
@@ -246,16 +264,17 @@ def verdict(folder, config, path, value, base, our_logits):
     return (None if error <= TOLERANCE or error <= min(10 * reference.rounding(), 10 * TOLERANCE) else f"logits differ by {error:.2e} of the largest"), True
 
 
-@pytest.mark.parametrize("name", zoos.ZOO_OF)
-def test_one_changed_key(name, tmp_path, our_logits):
-    model = zoos.save_model(name, tmp_path / "base")
+@pytest.mark.parametrize("name, whole", [(name, False) for name in zoos.ZOO_OF] + [(name, True) for name in zoo_dense.wrappers()])
+def test_one_changed_key(name, whole, tmp_path, our_logits):
+    model = (zoo_dense.save_wrapper if whole else zoos.save_model)(name, tmp_path / "base")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     base = stored(model.state_dict(), config["model_type"])
     folder = tmp_path / "changed"
     folder.mkdir()
 
     # Bookkeeping alone must be let through, with the same logits.
-    wrong, compared = verdict(folder, config, (), config | {k: v for k, v in HARMLESS.items()}, base, our_logits)
+    with_all = config | HARMLESS | ({"text_config": config["text_config"] | HARMLESS} if whole else {})
+    wrong, compared = verdict(folder, config, (), with_all, base, our_logits)
     assert compared and wrong is None, wrong or our_logits(folder, torch.zeros(1, 4, dtype=torch.long))
 
     cases = list(changes(config))
