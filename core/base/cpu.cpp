@@ -17,6 +17,24 @@ bool cpu_multiplies_bfloat16() {
 #endif
 }
 
+bool cpu_has_avx512() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  return has;
+#else
+  return false;
+#endif
+}
+
+bool float32_products_are_faster() {
+#if defined(__x86_64__)
+  static const bool faster = !cpu_has_bfloat16_tiles() && !(cpu_multiplies_bfloat16() && __builtin_cpu_is("amd"));
+  return faster;
+#else
+  return false;
+#endif
+}
+
 bool cpu_has_bfloat16_tiles() {
 #if defined(__x86_64__)
   static const bool has = [] {

@@ -267,11 +267,12 @@ class Run {
   BlockStatistics collect(const Block& block, Statistics wanted) {
     const int index = block.index;
     Collector collector(wanted, kMeasuredRows, hidden_->tokens());
+    const bool outputs = outputs_ || (!job_.propagate_quantized && !keeps_inputs());
     for (size_t b = 0; b < hidden_->batches(); ++b) {
       control_.checkpoint();
       report("calibrate", index, "", 0.3 * static_cast<double>(b) / static_cast<double>(hidden_->batches()));
       at::Tensor& state = (*hidden_)[b];
-      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), {.at_value = collector.tap(control_)});
+      const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), {.at_value = collector.tap(control_), .taps_only = !outputs});
       if (outputs_) (*outputs_)[b].copy_(out);
       if (!job_.propagate_quantized && !keeps_inputs()) state.copy_(out);
     }

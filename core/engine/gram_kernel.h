@@ -4,7 +4,7 @@
 
 namespace qb {
 
-// Gram products of bfloat16 inputs on processors that multiply them: products are exact, sums in float32. Inputs are packed
+// Gram products of bfloat16 inputs in vectors: products are exact, sums in float32. Inputs are packed
 // first: a block of tokens becomes panels of columns.
 struct GramKernel {
   const char* name;
@@ -20,7 +20,7 @@ struct GramKernel {
   int64_t panels(int64_t in) const { return (in + columns - 1) / columns; }
 };
 
-// Those that this processor can run, the fastest first: AMX, AVX512-BF16, or none.
+// Those that this processor can run, the fastest first: AMX, AVX512-BF16 and AVX512 (in either order), or none.
 const std::vector<GramKernel>& gram_kernels();
 
 }  // namespace qb

@@ -51,7 +51,7 @@ BlockForward::Tensors BlockForward::apply(const LinearOp& op, const Operation&, 
   const at::Tensor weight = linear.weight.scalar_type() == held_ ? linear.weight : linear.weight.to(held_);
   at::Tensor bias = linear.bias;
   if (bias.defined() && bias.scalar_type() != held_) bias = bias.to(held_);
-  const at::Tensor all = at::linear(input, weight, bias);
+  const at::Tensor all = linear_product(input, weight, bias);
   if (op.outputs.size() == 1) return {all};
   Tensors parts;
   for (const Rows& rows : op.outputs) {
@@ -238,6 +238,7 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) {
       at::Tensor& value = values[static_cast<size_t>(step.inputs[i])];
       in.push_back(step.last_use[i] ? std::move(value) : value);
     }
+    if (context_.taps_only && !step.before_tap) continue;
     // Of an expert that no token chose nothing is made; a sum stays what it is.
     const bool nothing = !in.front().defined();
     if (!nothing) {
@@ -251,6 +252,7 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) {
     }
     if (context_.stop_at && std::find(step.outputs.begin(), step.outputs.end(), *context_.stop_at) != step.outputs.end()) return {};
   }
+  if (context_.taps_only) return {};
   return flat(values[static_cast<size_t>(graph_.output())]).view({batch_, seq_, a_.carried_width()});
 }
 

@@ -22,7 +22,8 @@ class BlockForward {
       : a_(architecture), graph_(architecture.layers[static_cast<size_t>(weights.index)].graph), block_(weights), context_(context), rotary_(tables),
         alibi_(slopes), token_inputs_(token_inputs), held_(held) {}
 
-  // [batch, seq, carried width] → the same; with context.stop_at that value, [tokens, width] (undefined where no token makes it).
+  // [batch, seq, carried width] → the same; with context.stop_at that value, [tokens, width] (undefined where no token makes it), with
+  // context.taps_only nothing.
   at::Tensor run(const at::Tensor& hidden);
 
  private:

@@ -266,7 +266,7 @@ at::Tensor Decoder::forward(const Block& block, const at::Tensor& hidden, const 
   at::NoGradGuard no_grad;
   const State& s = *state_;
   const at::Tensor out = BlockForward{s.a(), block, context, s.rotary, s.alibi, s.token_inputs, s.held}.run(hidden);
-  return context.stop_at ? out : out.to(s.dtype);
+  return context.stop_at || context.taps_only ? out : out.to(s.dtype);
 }
 
 at::Tensor Decoder::forward_learning(const Block& block, const at::Tensor& hidden, const ForwardContext& context) const {

@@ -48,6 +48,7 @@ struct ForwardContext {
   ValueTap at_value;
   KeyValueCache* cache = nullptr;   // positions follow the tokens in it; without: positions 0 … seq − 1
   std::optional<ValueId> stop_at;   // the pass ends with this value and returns it, [tokens, width]
+  bool taps_only = false;           // only what leads to inputs of linears is computed, and nothing returned
 };
 
 // One decoder layer's weights, loaded: copies, never views of the file. Weights may be replaced in place

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "core/model/kernels.h"
+
 namespace qb {
 namespace {
 
@@ -11,7 +13,7 @@ constexpr int64_t kVocabularyTile = 2048;
 // Logits of vocabulary rows first … first + count, float32.
 at::Tensor tile_logits(const at::Tensor& x, const HeadSpec& spec, int64_t first, int64_t count) {
   const at::Tensor rows = spec.rows.narrow(0, first, count).to(x.scalar_type());
-  at::Tensor logits = at::matmul(x, rows.t()).to(at::kFloat);
+  at::Tensor logits = linear_product(x, rows).to(at::kFloat);
   if (spec.bias.defined()) logits.add_(spec.bias.narrow(0, first, count).to(at::kFloat));
   if (spec.scale != 1) logits.mul_(spec.scale);
   if (spec.softcap > 0) logits.div_(spec.softcap).tanh_().mul_(spec.softcap);

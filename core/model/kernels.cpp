@@ -3,7 +3,30 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
+#include "core/base/cpu.h"
+
 namespace qb {
+
+at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  // Of fewer tokens, or smaller matrices, widening the weights would take longer than it saves.
+  constexpr int64_t kTokens = 128, kWeights = 1 << 14, kWidened = 1 << 22;
+  const bool widen = x.is_cpu() && x.scalar_type() == at::kBFloat16 && x.dim() == 2 && x.size(0) >= kTokens && weight.numel() >= kWeights && float32_products_are_faster() &&
+                     !c10::GradMode::is_enabled();
+  if (!widen) return at::linear(x, weight, bias);
+  const int64_t tokens = x.size(0), in = weight.size(1), out = weight.size(0), step = std::min(out, std::max<int64_t>(256, kWidened / in));
+  const auto options = x.options().dtype(at::kFloat);
+  const at::Tensor wide = x.to(at::kFloat), rows = at::empty({step, in}, options), products = at::empty({step * tokens}, options);
+  at::Tensor result = at::empty({tokens, out}, x.options());
+  for (int64_t first = 0; first < out; first += step) {
+    const int64_t count = std::min(step, out - first);
+    at::Tensor widened = rows.narrow(0, 0, count), part = products.narrow(0, 0, count * tokens).view({tokens, count});
+    widened.copy_(weight.narrow(0, first, count));
+    at::mm_out(part, wide, widened.t());
+    if (bias.defined()) part.add_(bias.narrow(0, first, count));
+    result.narrow(1, first, count).copy_(part);
+  }
+  return result;
+}
 
 bool learns(const at::Tensor& x) { return x.defined() && c10::GradMode::is_enabled() && x.requires_grad(); }
 

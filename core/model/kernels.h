@@ -17,6 +17,10 @@ bool learns(const at::Tensor& x);
 // [heads, head_dim] or undefined.
 at::Tensor normalise_heads(at::Tensor x, NormKind kind, double eps, const at::Tensor& weight, const at::Tensor& bias);
 
+// x·weightᵀ + bias in x's dtype; x: [tokens, in], weight: [out, in], bias: [out] or undefined. Products are exact and sums in float32
+// also for bfloat16, which is widened first where the processor multiplies float32 faster.
+at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
 // act(gate) · up, in gate's memory where it can be; gate, up: [tokens, width], may be column ranges of one tensor.
 at::Tensor activate_gated(at::Tensor gate, const at::Tensor& up, Activation activation);
 at::Tensor activate(const at::Tensor& x, Activation activation);

@@ -46,6 +46,11 @@ void LayerGraph::finish(ValueId output) {
       operation.last_use.push_back(!again && id != output && value(id).readers.back() == static_cast<int>(o));
     }
   }
+  for (auto operation = operations_.rbegin(); operation != operations_.rend(); ++operation)
+    for (ValueId id : operation->outputs) {
+      const GraphValue& made = value(id);
+      operation->before_tap = operation->before_tap || made.tapped || std::any_of(made.readers.begin(), made.readers.end(), [&](int r) { return operations_[static_cast<size_t>(r)].before_tap; });
+    }
 }
 
 const Operation* LayerGraph::producer(ValueId id) const {

@@ -125,6 +125,7 @@ struct Operation {
   OperationKind kind;
   std::vector<ValueId> inputs, outputs;
   std::vector<bool> last_use;  // of each input: nobody reads it afterwards
+  bool before_tap = false;     // what it makes is a linear's input, or leads to one
 };
 
 class LayerGraph {

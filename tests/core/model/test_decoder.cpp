@@ -9,6 +9,7 @@
 #include "core/format/safetensors.h"
 #include "core/measure/perplexity.h"
 #include "core/model/decoder.h"
+#include "core/model/kernels.h"
 
 namespace {
 
@@ -133,6 +134,47 @@ class TestDecoder : public QObject {
     context.at_value = [&](const qb::GraphValue& value, const at::Tensor& v) { return value.id == product ? at::zeros_like(v) : v; };
     const at::Tensor added = at::linear(x, block.linears.back().weight).view(hidden.sizes());
     QVERIFY(at::allclose(plain - added, decoder.forward(block, hidden, context), 1e-5, 1e-5));
+  }
+
+  void a_pass_for_the_inputs_of_linears_leaves_the_rest_out() {
+    qb::Decoder decoder(model_, nullptr, at::kFloat);
+    const qb::Block block = decoder.load_block(0);
+    const at::Tensor hidden = decoder.embed(at::randint(kVocabulary, {2, 8}, at::kLong));
+    auto taps = [&](bool only, std::vector<std::string>& linears) {
+      std::map<qb::ValueId, at::Tensor> inputs;
+      qb::ForwardContext context{.taps_only = only};
+      context.at_value = [&](const qb::GraphValue& value, const at::Tensor& x) {
+        if (value.tapped) inputs[value.id] = x.clone();
+        return x;
+      };
+      context.at_linear = [&](const qb::Linear& linear, const at::Tensor& x) {
+        linears.push_back(linear.info.subset);
+        return x;
+      };
+      const at::Tensor out = decoder.forward(block, hidden, context);
+      if (out.defined() == only) throw std::logic_error("the output of a pass");
+      return inputs;
+    };
+    std::vector<std::string> all, needed;
+    const auto whole = taps(false, all), part = taps(true, needed);
+    QCOMPARE(all.size(), size_t{7});
+    QCOMPARE(needed.size(), size_t{6});
+    QVERIFY(std::find(needed.begin(), needed.end(), "down") == needed.end());
+    QCOMPARE(part.size(), size_t{4});
+    for (const auto& [id, x] : whole) QVERIFY(at::equal(x, part.at(id)));
+  }
+
+  void bfloat16_products_are_rounded_once() {
+    // On both sides of what is widened to float32, and of how much of the weights at a time.
+    for (const auto& [tokens, in, out] : {std::tuple{3, 200, 300}, {127, 200, 300}, {128, 200, 300}, {130, 100, 20}, {140, 20000, 700}}) {
+      const at::Tensor x = at::randn({tokens, in}).to(at::kBFloat16), weight = at::randn({out, in}).to(at::kBFloat16), bias = at::randn({out}).to(at::kBFloat16);
+      const at::Tensor products = x.to(at::kDouble).matmul(weight.to(at::kDouble).t());
+      for (const auto& [result, expected] : {std::pair{qb::linear_product(x, weight), products}, {qb::linear_product(x, weight, bias), products + bias.to(at::kDouble)}}) {
+        QCOMPARE(result.scalar_type(), at::kBFloat16);
+        QVERIFY(at::allclose(result.to(at::kDouble), expected, 1.0 / 256, 1e-5 * in));  // half a unit in the last place, and the sum's own rounding
+      }
+      QVERIFY(at::equal(qb::linear_product(x.to(at::kFloat), weight.to(at::kFloat)), at::linear(x.to(at::kFloat), weight.to(at::kFloat))));
+    }
   }
 
   void tokens_one_by_one_with_a_cache_are_those_of_one_pass() {
