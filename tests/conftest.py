@@ -17,14 +17,14 @@ sys.path.insert(0, str(ROOT / "tests" / "conformance"))  # the zoos of models, f
 sys.path.insert(0, str(ROOT / "tests" / "consumers"))  # the engines, likewise
 
 
-def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra=""):
+def recipe(folder, pipeline, bits=3, samples=8, dtype="float32", extra="", weights=None):
     """A recipe on the demo model, written into the folder."""
     path = folder / "recipe.yaml"
     path.write_text(f"""name: test
 model: {{path: '{DEMO}', dtype: {dtype}}}
 calibration: {{corpus: '{DEMO}/calibration.txt', sampling: sequential, samples: {samples}, seq_len: 128}}
 scheme:
-  weights: {{type: int{bits}, symmetric: false, granularity: group, group_size: 64}}
+  weights: {{{weights or f"type: int{bits}, symmetric: false, granularity: group, group_size: 64"}}}
 pipeline: [{pipeline}]
 {extra}
 """)

@@ -131,12 +131,17 @@ struct OpenBlocks {
   TensorSourcePtr tuned;
   std::string tuned_path;
 
-  at::Tensor scale(const std::string& weight, const at::Tensor& own) const {
+  ScaleZero grid(const std::string& weight, ScaleZero own, const QuantSpec& spec) const {
     if (!tuned || !tuned->contains(weight + kScale)) return own;
-    const at::Tensor learned = tuned->read(weight + kScale);
-    if (learned.scalar_type() != at::kFloat || learned.sizes() != own.sizes())
-      throw InputError(fmt::format("{}: scales are not float32 like those of the block", place(tuned_path, weight)));
-    return learned;
+    for (const auto& [part, value] : {std::pair{kScale, &own.scale}, {kMinimum, &own.minimum}, {kSuper, &own.super}, {kSuperMinimum, &own.super_minimum}}) {
+      if (!value->defined()) continue;
+      const at::Tensor learned = tuned->contains(weight + part) ? tuned->read(weight + part) : at::Tensor();
+      if (!learned.defined() || learned.scalar_type() != at::kFloat || learned.sizes() != value->sizes())
+        throw InputError(fmt::format("{}: \"{}\" is not float32 like the block's", place(tuned_path, weight), part));
+      *value = learned;
+    }
+    derive_zero(own, spec);
+    return own;
   }
 };
 
@@ -332,14 +337,12 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
   quantized.read = [blocks](const QuantizedLinear& linear) {
     const std::string name = linear.module + kWeight;
     QuantizedWeight weight = blocks->files[blocks->file_of.at(linear.module)].read(name);
-    weight.grid.scale = blocks->scale(name, weight.grid.scale);
+    weight.grid = blocks->grid(name, std::move(weight.grid), weight.spec);
     return weight;
   };
   quantized.read_grid = [blocks](const QuantizedLinear& linear) {
     const std::string name = linear.module + kWeight;
-    ScaleZero grid = blocks->files[blocks->file_of.at(linear.module)].read_grid(name);
-    grid.scale = blocks->scale(name, grid.scale);
-    return grid;
+    return blocks->grid(name, blocks->files[blocks->file_of.at(linear.module)].read_grid(name), linear.weights);
   };
   quantized.read_transformed = [blocks, source = model->source](const QuantizedLinear& linear) {
     const std::string name = linear.module + kWeight;

@@ -35,7 +35,7 @@ class BlockFile {
   std::map<std::string, QuantizedLinear> linears_;
 };
 
-// A quantized model of written blocks. tuned: a file of scales ("NAME.scale") and other tensors that replace the blocks' own; empty: none.
+// A quantized model of written blocks. tuned: a file of grids ("NAME.scale" and so on) and other tensors that replace the blocks' own; empty: none.
 QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std::vector<std::filesystem::path>& paths,
                            const std::filesystem::path& tuned = {}, const Scheme* older = nullptr);
 

@@ -36,9 +36,11 @@ struct Parameter {
   at::Tensor value() const { return (start + plus) * factor.exp() - plus; }
 };
 
+// Of super-blocks their two numbers are learned, from which the units' scales and minima follow.
 struct TunedLinear {
   size_t index;                // in Block::linears
   Parameter scale;
+  std::optional<Parameter> minimum;
 };
 
 struct TunedNorm {
@@ -60,7 +62,29 @@ struct Working {
   std::vector<QuantizedWeight> codes;  // of TunedBlock::linears, with the scales learned so far
 };
 
-constexpr const char* kScale = ".scale";  // as block files name it
+constexpr const char *kScale = ".scale", *kMinimum = ".minimum", *kSuper = ".super", *kSuperMinimum = ".super_minimum";  // as block files name them
+
+// Units' values that are integers times their super-block's, after that has become another.
+at::Tensor following(const at::Tensor& units, const at::Tensor& super, const at::Tensor& changed) {
+  const int64_t each = units.size(1) / super.size(1);
+  const at::Tensor before = super.repeat_interleave(each, 1), integers = (units / before).round_();
+  return at::where(before == 0, units, integers.mul_(changed.repeat_interleave(each, 1)));
+}
+
+// A grid with what has been learned, as it will be stored.
+ScaleZero learned_grid(ScaleZero grid, const TunedLinear& linear, const QuantSpec& spec) {
+  const at::Tensor scale = stored_through(linear.scale.value(), linear.scale.type), minimum = linear.minimum ? stored_through(linear.minimum->value(), linear.minimum->type) : at::Tensor();
+  if (!grid.super.defined()) {
+    grid.scale = scale;
+    if (minimum.defined()) grid.minimum = minimum;
+  } else {
+    grid.scale = following(grid.scale, grid.super, scale);
+    grid.super = scale;
+    if (minimum.defined()) grid.minimum = following(grid.minimum, grid.super_minimum, minimum), grid.super_minimum = minimum;
+  }
+  derive_zero(grid, spec);
+  return grid;
+}
 
 TokenSet first_samples(const TokenSet& all, int64_t samples) {
   TokenSet some = all;
@@ -85,7 +109,10 @@ class Tuning {
         p.factor = at_place(all_, p);
         at += n;
       };
-      for (TunedLinear& linear : block.linears) give(linear.scale);
+      for (TunedLinear& linear : block.linears) {
+        give(linear.scale);
+        if (linear.minimum) give(*linear.minimum);
+      }
       for (TunedNorm& norm : block.norms) give(norm.weight);
     }
     const LinearTap quantizing = activation_tap(job.scheme);
@@ -135,12 +162,17 @@ class Tuning {
         tuned.untuned.push_back(i);
         continue;
       }
-      const auto spec = job_.scheme.weights_of(module_of(info));
-      Parameter scale;
-      scale.start = tuned.stored.read_grid(info.tensor).scale.clone();
-      scale.type = spec ? spec->scale_type : ScaleType::f32;
-      count_ += scale.start.numel();
-      tuned.linears.push_back({i, std::move(scale)});
+      const ScaleZero grid = tuned.stored.read_grid(info.tensor);
+      auto parameter = [&](const at::Tensor& start) {
+        Parameter p;
+        p.start = start.clone();
+        p.type = tuned.stored.linears().at(info.tensor).weights.scale_type;
+        count_ += p.start.numel();
+        return p;
+      };
+      TunedLinear linear{i, parameter(grid.super.defined() ? grid.super : grid.scale), {}};
+      if (grid.minimum.defined()) linear.minimum = parameter(grid.super.defined() ? grid.super_minimum : grid.minimum);
+      tuned.linears.push_back(std::move(linear));
     }
     if (options_.norms)
       for (const auto& [name, plus_one] : norm_tensors(block, decoder_.graph(index))) {
@@ -180,7 +212,7 @@ class Tuning {
     for (const TunedLinear& linear : tuned.linears) {
       Linear& of_block = now.block.linears[linear.index];
       QuantizedWeight weight = tuned.stored.read(of_block.info.tensor);
-      weight.grid.scale = stored_through(linear.scale.value(), linear.scale.type);
+      weight.grid = learned_grid(std::move(weight.grid), linear, weight.spec);
       of_block.weight = held(weight.dequantize());
       now.codes.push_back(std::move(weight));
     }
@@ -222,7 +254,16 @@ class Tuning {
         const TunedLinear& linear = tuned.linears[k];
         const at::Tensor by_weight = block.linears[linear.index].weight.grad();
         block.linears[linear.index].weight.reset();
-        if (by_weight.defined()) at_place(towards, linear.scale).copy_(by_scale(now.codes[k], by_weight.to(at::kCPU, at::kFloat)) * linear.scale.value());
+        if (by_weight.defined()) {
+          const at::Tensor wide = by_weight.to(at::kCPU, at::kFloat);
+          const ScaleZero& grid = now.codes[k].grid;
+          auto add = [&](const Parameter& p, const at::Tensor& by_log) {  // of a super-block, the sum over its units
+            const at::Tensor place = at_place(towards, p);
+            place.copy_(place.size(1) == by_log.size(1) ? by_log : by_log.view({place.size(0), place.size(1), -1}).sum(2));
+          };
+          add(linear.scale, by_scale(now.codes[k], wide) * grid.scale);
+          if (linear.minimum) add(*linear.minimum, sum_of_units(wide, now.codes[k].spec) * grid.minimum);
+        }
         now.codes[k] = {};
       }
       for (const TunedNorm& norm : tuned.norms) {
@@ -240,10 +281,14 @@ class Tuning {
   static at::Tensor by_scale(QuantizedWeight unit, const at::Tensor& by_weight) {
     // With scales of one, and nothing where float16 values replace the codes.
     unit.grid.scale = at::ones_like(unit.grid.scale);
+    if (unit.grid.minimum.defined()) unit.grid.minimum = at::zeros_like(unit.grid.minimum);
     if (unit.columns.defined()) unit.column_values = at::zeros_like(unit.column_values);
     if (unit.outliers.defined()) unit.outlier_values = at::zeros_like(unit.outlier_values);
-    const at::Tensor steps = unit.dequantize().mul_(by_weight);
-    return unit_grid(to_units(steps, unit.spec).sum(1, true), unit.spec, steps.size(0), steps.size(1));
+    return sum_of_units(unit.dequantize().mul_(by_weight), unit.spec);
+  }
+
+  static at::Tensor sum_of_units(const at::Tensor& weights, const QuantSpec& spec) {
+    return unit_grid(to_units(weights, spec).sum(1, true), spec, weights.size(0), weights.size(1));
   }
 
   // Kingma & Ba 2014 (arXiv 1412.6980), algorithm 1, with a step that falls along half a cosine.
@@ -288,8 +333,12 @@ class Tuning {
     std::vector<std::pair<std::string, at::Tensor>> tensors;
     for (size_t i = 0; i < blocks_.size(); ++i) {
       const std::string prefix = decoder_.architecture().block_prefix(static_cast<int64_t>(i));
-      for (const TunedLinear& linear : blocks_[i].linears)
-        tensors.emplace_back(blocks_[i].frame.linears[linear.index].info.tensor + kScale, stored_through(linear.scale.value(), linear.scale.type));
+      for (const TunedLinear& linear : blocks_[i].linears) {
+        const std::string& name = blocks_[i].frame.linears[linear.index].info.tensor;
+        const ScaleZero grid = learned_grid(blocks_[i].stored.read_grid(name), linear, blocks_[i].stored.linears().at(name).weights);
+        for (const auto& [part, value] : {std::pair{kScale, grid.scale}, {kMinimum, grid.minimum}, {kSuper, grid.super}, {kSuperMinimum, grid.super_minimum}})
+          if (value.defined()) tensors.emplace_back(name + part, value);
+      }
       for (const TunedNorm& norm : blocks_[i].norms) tensors.emplace_back(prefix + norm.name, norm.weight.value().to(job_.dtype));
     }
     write_safetensors(tuned_path(job_.folder), tensors);

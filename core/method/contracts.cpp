@@ -68,7 +68,7 @@ bool can_leave(StorageUse use, Storage storage) {
   switch (use) {
     case StorageUse::any: return true;
     case StorageUse::even: return even;
-    case StorageUse::scales: return info.super == 0 && !info.minimum && spec_of(storage).scale_type == ScaleType::f16;
+    case StorageUse::scales: return spec_of(storage).scale_type == ScaleType::f16;
     case StorageUse::minimum: return info.super == 0 && info.minimum;
     case StorageUse::none: break;
   }
@@ -83,7 +83,7 @@ std::string storage_problem(const MethodInfo& method, Storage storage) {
   if (can_leave(method.contract.storage, storage)) return {};
   switch (method.contract.storage) {
     case StorageUse::even: return fmt::format("and learns to round to evenly spaced codes, which {} does not have", name);
-    case StorageUse::scales: return fmt::format("and changes scales after the codes are chosen, which {} cannot store", name);
+    case StorageUse::scales: return fmt::format("and changes scales after the codes are chosen, which in {} are no float16", name);
     case StorageUse::minimum: return fmt::format("and chooses zero points, which only types with a minimum of each group (q4_1, q5_1) store freely, not {}", name);
     default: return fmt::format("but what it leaves besides codes and scales has no place in {}", name);
   }

@@ -58,7 +58,7 @@ enum class Place { model, blocks, finished };
 enum class StorageUse {
   any,
   even,     // evenly spaced codes, whose rounding it learns
-  scales,   // a float16 scale a unit and nothing else, since it changes scales after the codes are chosen
+  scales,   // float16 scales and minima, of a unit or a super-block: it changes them after the codes are chosen
   minimum,  // a float16 minimum a unit, which takes any zero point
   none,     // it keeps values beside the codes, or scales of its own kind
 };

@@ -10,9 +10,8 @@ namespace qb {
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   // Of fewer tokens, or smaller matrices, widening the weights would take longer than it saves.
   constexpr int64_t kTokens = 128, kWeights = 1 << 14, kWidened = 1 << 22;
-  const bool widen = x.is_cpu() && x.scalar_type() == at::kBFloat16 && x.dim() == 2 && x.size(0) >= kTokens && weight.numel() >= kWeights && float32_products_are_faster() &&
-                     !c10::GradMode::is_enabled();
-  if (!widen) return at::linear(x, weight, bias);
+  if (!x.is_cpu() || x.scalar_type() != at::kBFloat16 || x.dim() != 2 || x.size(0) < kTokens || weight.numel() < kWeights || !float32_products_are_faster()) return at::linear(x, weight, bias);
+  if (c10::GradMode::is_enabled()) return at::linear(x.to(at::kFloat), weight.to(at::kFloat), bias.defined() ? bias.to(at::kFloat) : bias).to(at::kBFloat16);
   const int64_t tokens = x.size(0), in = weight.size(1), out = weight.size(0), step = std::min(out, std::max<int64_t>(256, kWidened / in));
   const auto options = x.options().dtype(at::kFloat);
   const at::Tensor wide = x.to(at::kFloat), rows = at::empty({step, in}, options), products = at::empty({step * tokens}, options);

@@ -72,7 +72,9 @@ def theirs(like, floats, imatrix, out):
     made = {}
     for tensor in reader.tensors:
         kind = wanted[tensor.name].tensor_type
-        if kind not in BLOCK_TYPES:
+        if kind not in BLOCK_TYPES:  # norms: ours may hold scalings
+            assert kind == tensor.tensor_type
+            made[tensor.name] = np.array(tensor.data)
             continue
         values = np.ascontiguousarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         matrices = values.reshape(-1, *values.shape[-2:])
@@ -88,7 +90,7 @@ def theirs(like, floats, imatrix, out):
             parts.append(bytes_out)
         made[tensor.name] = np.stack(parts).reshape(*values.shape[:-1], -1)
     seconds = time.time() - start
-    # Our file with their bytes in the place of ours.
+    # Our file with all of its tensors' bytes replaced.
     data = bytearray(Path(like).read_bytes())
     for name, value in made.items():
         at = wanted[name].data_offset
@@ -102,18 +104,19 @@ class Judge:
     """llama.cpp's predictions on the evaluation text, a window at a time; the float model's are kept."""
 
     def __init__(self, floats, text, windows, length, folder):
-        self.folder = folder
-        found, said = llama_cpp.ask(floats, folder / "tokens.npz", text=text)
-        if found is None:
-            raise SystemExit(f"{floats}: {said}")
-        self.windows = found["ids"][:windows * length].reshape(windows, length)
+        self.llama = llama_cpp.LlamaCpp(folder)
+        ids = self.answer(floats, self.llama.tokens(floats, text.read_text(encoding="utf-8")))
+        self.windows = ids[:windows * length].reshape(windows, length)
         self.reference = [self.predictions(floats, i) for i in range(windows)]
 
+    @staticmethod
+    def answer(model, found):
+        if found[0] is None:
+            raise SystemExit(f"{model}: {found[1]}")
+        return found[0]
+
     def predictions(self, model, window):
-        found, said = llama_cpp.ask(model, self.folder / "logits.npz", ids=self.windows[window:window + 1], seconds=3600)
-        if found is None:
-            raise SystemExit(f"{model}: {said}")
-        logits = found["logits"][0].astype(np.float32)
+        logits = self.answer(model, self.llama.logits(model, self.windows[window:window + 1]))[0].astype(np.float32)
         logits -= logits.max(1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
@@ -149,7 +152,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         floats, imatrix = folder / "float.gguf", folder / "imatrix.gguf"
         subprocess.run([BUILD / "tests/write_gguf", options.model, floats, "F32"], check=True)
-        qbench("imatrix", options.model, "-t", options.calibration, "-o", imatrix, "--samples", options.samples, "--seq-len", options.seq_len, "--json")
+        if not imatrix.exists():
+            qbench("imatrix", options.model, "-t", options.calibration, "-o", imatrix, "--samples", options.samples, "--seq-len", options.seq_len, "--json")
         judge = Judge(floats, options.evaluation, options.windows, options.window, folder)
         table = {"float": {"perplexity": judge.float_perplexity(), "gb": floats.stat().st_size / 1e9}}
         print(f"float: perplexity {table['float']['perplexity']:.4f} in llama.cpp on {options.evaluation.name}, {options.windows} windows of {options.window} tokens")

@@ -59,14 +59,13 @@ def run(tool, folder, pipeline, **settings):
     return one
 
 
-def codes_of(stored, name):
-    """Codes minus zero points [out, in], from a block file's little-endian stream of 3-bit codes."""
-    out, columns = stored[name + ".scale"].shape[0], stored[name + ".scale"].shape[1] * 64
+def codes_of(stored, name, group=64):
+    """Codes [out, in], from a block file's little-endian stream."""
+    out, columns = stored[name + ".scale"].shape[0], stored[name + ".scale"].shape[1] * group
     bits = stored[name + ".codes"].numel() * 8 // (out * columns)
     stream = stored[name + ".codes"].reshape(-1).to(torch.int64)
     flat = ((stream[:, None] >> torch.arange(8)) & 1).reshape(-1)[:out * columns * bits].reshape(-1, bits)
-    codes = (flat << torch.arange(bits)).sum(1).reshape(out, columns) - 2 ** (bits - 1)
-    return codes - stored[name + ".zero"].repeat_interleave(64, 1)
+    return (flat << torch.arange(bits)).sum(1).reshape(out, columns) - 2 ** (bits - 1)
 
 
 def put(model, folder, scales=None):
@@ -79,7 +78,7 @@ def put(model, folder, scales=None):
                 continue
             name = key.removesuffix(".codes")
             scale = (scales or stored)[name + ".scale"]
-            codes = codes_of(stored, name)
+            codes = codes_of(stored, name) - stored[name + ".zero"].repeat_interleave(64, 1)
             model.get_submodule(name.removesuffix(".weight")).weight.data = codes * scale.repeat_interleave(64, 1)
             found.append((name, codes, scale))
     return found
@@ -123,6 +122,42 @@ def test_the_first_step_goes_against_the_gradient(tool, tmp_path):
             assert torch.allclose(step[clear], -RATE * slope[clear].sign(), rtol=1e-3), key
             checked += int(clear.sum())
     assert checked > 1000
+
+
+@pytest.mark.parametrize("kind, group, each, half", [("q4_0", 32, 1, None), ("q4_1", 32, 1, 8), ("q3_K", 16, 16, None), ("q2_K", 16, 16, 2)])
+def test_grids_of_ggml_go_against_the_gradient_and_stay_storable(kind, group, each, half, tool, tmp_path):
+    """Scales and minima of units, or the two numbers of super-blocks of `each` units, whose integers stay."""
+    folder = run(tool, tmp_path / "a", f"rtn, {{method: e2e_tuning, epochs: 1, lr: {RATE}, batch_tokens: 1024}}", weights=f"type: {kind}")
+    model, tuned, ids, found, checked = load(), load_file(folder / "tuned.safetensors"), calibration(8), {}, 0
+    for path in sorted((folder / "blocks").glob("*.safetensors")):
+        stored = load_file(path)
+        for name in [key.removesuffix(".codes") for key in stored if key.endswith(".codes")]:
+            steps = (codes_of(stored, name, group) + (half or 0)).float()
+            weight = steps * stored[name + ".scale"].repeat_interleave(group, 1)
+            if half:
+                weight = weight + stored[name + ".minimum"].repeat_interleave(group, 1)
+            model.get_submodule(name.removesuffix(".weight")).weight.data = weight
+            found[name] = steps, stored
+    divergence(model, ids).backward()
+    for name, (steps, stored) in found.items():
+        slope = model.get_submodule(name.removesuffix(".weight")).weight.grad
+        learned = [(".super" if each > 1 else ".scale", ".scale", slope * steps)] + ([(".super_minimum" if each > 1 else ".minimum", ".minimum", slope)] if half else [])
+        for number, unit, products in learned:
+            before, after = stored[name + number], tuned[name + number]
+            per_unit = products.reshape(len(steps), -1, group).sum(2) * stored[name + unit]
+            by_log = per_unit.reshape(len(steps), -1, each).sum(2)
+            clear = (by_log.abs() > 1e-3 * by_log.abs().max()) & (before.abs() > 1e-4)  # float16 below that is coarse
+            step = (after[clear] / before[clear]).log()
+            assert torch.all(step.sign() == -by_log[clear].sign()), (name, number)
+            assert torch.allclose(step.abs(), torch.tensor(RATE), rtol=0.1), (name, number)
+            assert torch.equal(after, after.half().float())
+            checked += int(clear.sum())
+            if each > 1:
+                integers = [torch.where(whole == 0, 0, (values[name + unit] / whole).round()) for values in (stored, tuned) for whole in (values[name + number].repeat_interleave(each, 1),)]
+                assert torch.equal(*integers) and torch.equal(tuned[name + unit], integers[1] * after.repeat_interleave(each, 1)), name
+    assert checked > 500
+    exported = subprocess.run([tool("qbench"), "export", folder, "-f", "gguf", "-o", tmp_path / "x.gguf"], capture_output=True, text=True)
+    assert exported.returncode == 0, exported.stderr  # it is read back and compared with the run
 
 
 def test_it_brings_predictions_nearer_and_leaves_codes(tool, tmp_path):

@@ -8,7 +8,7 @@ MethodInfo e2e_tuning_info() {
   return {.name = "e2e_tuning",
           .title = "End-to-end tuning",
           .kind = MethodClass::reconstruction,
-          .help = "After all blocks: scales and norms learn together, so that the model's predictions come near the float model's. Codes stay.",
+          .help = "After all blocks: scales and norms learn together, so that the model's predictions come near the float model's; of storage types minima and super-blocks too. Codes stay.",
           .source = "Chen et al. 2024, arXiv 2407.11062 (second phase)",
           .needs_calibration = true,
           .contract = {.place = Place::finished, .needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes, .leaves = Trace::tuned, .storage = StorageUse::scales},
