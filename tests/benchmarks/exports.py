@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""Our GGUF files beside llama.cpp's own quantization of the same model, types and importance matrix, as llama.cpp computes them.
+"""Our exports beside the engines' own quantization of the same model at the same size, as the engines compute both.
 
     python tests/benchmarks/exports.py MODEL --calibration TEXT --evaluation TEXT [--mixes Q4_0 Q4_K_S Q4_K_M Q3_K_M Q2_K] [--pipeline "…"]
-        [--samples 128] [--seq-len 512] [--windows 4] [--window 1024] [--folder FOLDER] [--json FILE]
+        [--schemes w4a16 w8a8] [--samples 128] [--seq-len 512] [--windows 4] [--window 1024] [--folder FOLDER] [--json FILE]
 
 For each mix our run is exported with the types that the mix has, embedding and head included; then llama.cpp's ggml_quantize_chunk makes a
 file of the same types, tensor by tensor, with an importance matrix of the same calibration tokens. llama.cpp evaluates both and the float
 model; the divergence is the mean over tokens of KL(float ‖ quantized) of its predictions. Prints perplexity, divergence, their ratio, size,
 seconds and memory. Needs the wheel xllamacpp (tests/requirements).
+
+For each scheme llm-compressor makes a checkpoint by its GPTQ (W4A16 in groups of 64) or its SmoothQuant and GPTQ (W8A8) of the same
+tokens, and vLLM evaluates it, our own and the float model (that in float32, the others in float16). Needs vLLM's environment
+(packaging/setup.sh --consumers); llm-compressor's is made where there is none, as for block_scale.py.
 """
 import argparse
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,11 +29,18 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/conformance"))
+sys.path.insert(0, str(ROOT / "tests/consumers"))
+import engines  # noqa: E402
 import llama_cpp  # noqa: E402
+from block_scale import PEER, peer_venv, run  # noqa: E402
 
 BUILD = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev"))
-PIPELINE = "{method: awq}, {method: clip}, {method: gptq, shrinkage: 0.25}"
-GOALS = {"Q4": 0.7, "Q3": 0.6, "Q2": 0.6}  # of llama.cpp's divergence, at most
+PIPELINE = "{method: awq}, {method: clip}, {method: gptq, shrinkage: 0.25, sweeps: 2, fit_scales: true}"
+# scheme of ours, our pipeline, their method
+SCHEMES = {"w4a16": ("{weights: {type: int4, symmetric: true, granularity: group, group_size: 64}}", PIPELINE, "gptq"),
+           "w8a8": ("{weights: {type: int8, symmetric: true, granularity: channel}, activations: {type: int8, symmetric: true, granularity: token}}",
+                    "{method: smoothquant}, {method: gptq, shrinkage: 0.25}", "smoothquant")}
+GOALS = {"Q4": 0.7, "W4": 0.7, "W8": 1, "Q3": 0.6, "Q2": 0.6}  # of the engine's own divergence, at most
 BLOCK_TYPES = {t for t in gguf.GGMLQuantizationType if gguf.GGML_QUANT_SIZES[t][0] > 1}
 
 
@@ -39,19 +51,24 @@ def qbench(*arguments):
     return json.loads(done.stdout)
 
 
-def ours(options, mix, folder):
-    recipe = folder / f"{mix}.yaml"
-    recipe.write_text(f"""name: {mix}
+def quantized(options, name, scheme, pipeline, folder):
+    recipe = folder / f"{name}.yaml"
+    recipe.write_text(f"""name: {name}
 model: {{path: '{options.model}', dtype: bfloat16}}
 calibration: {{corpus: '{options.calibration}', sampling: sequential, samples: {options.samples}, seq_len: {options.seq_len}}}
-scheme: {{mix: {mix}}}
-pipeline: [{options.pipeline}]
+scheme: {scheme}
+pipeline: [{pipeline}]
 """)
-    [run] = qbench("run", recipe, "-w", folder / "workspace", "-q", "--json")
+    [report] = qbench("run", recipe, "-w", folder / "workspace", "-q", "--json")
+    return folder / "workspace/runs" / report["id"], report["quantize_seconds"], report["peak_rss_bytes"] / 1e9
+
+
+def ours(options, mix, folder):
+    made, seconds, memory = quantized(options, mix, f"{{mix: {mix}}}", options.pipeline, folder)
     out = folder / f"{mix}-ours.gguf"
     out.unlink(missing_ok=True)
-    qbench("export", folder / "workspace/runs" / run["id"], "-f", "gguf", "-o", out, "--embeddings", mix, "--json")
-    return out, run["quantize_seconds"], run["peak_rss_bytes"] / 1e9
+    qbench("export", made, "-f", "gguf", "-o", out, "--embeddings", mix, "--json")
+    return out, seconds, memory
 
 
 def theirs(like, floats, imatrix, out):
@@ -125,11 +142,70 @@ class Judge:
         for i, expected in enumerate(self.reference):
             found = self.predictions(model, i)
             losses.append(-found[np.arange(len(found) - 1), self.windows[i][1:]].mean())
-            divergences.append((np.exp(expected) * (expected - found)).sum(1).mean())
+            divergences.append(divergence(expected, found))
         return float(np.exp(np.mean(losses))), float(np.mean(divergences))
 
     def float_perplexity(self):
         return float(np.exp(np.mean([-p[np.arange(len(p) - 1), w[1:]].mean() for p, w in zip(self.reference, self.windows)])))
+
+
+def divergence(expected, found):
+    """Mean over tokens of KL(expected ‖ found), of log-probabilities [tokens, vocabulary]."""
+    return float((np.exp(expected) * (expected - found)).sum(1).mean())
+
+
+def size_mb(path):
+    return sum(file.stat().st_size for file in (path.rglob("*.safetensors") if path.is_dir() else [path])) / 1e6
+
+
+def line(name, row):
+    return (f"{name:8} {row['mb']:7.1f} MB ({row['their mb']:.1f})  perplexity {row['perplexity']:9.4f}, theirs {row['their perplexity']:9.4f};  KL {row['kl']:.5f}, {row['their kl']:.5f}: "
+            f"{row['ratio']:.2f} (at most {row['goal']});  {row['seconds']:.0f} s and {row['gb']:.2f} GB, {row['their seconds']:.0f} s")
+
+
+def in_llama_cpp(options, folder, table):
+    floats, imatrix = folder / "float.gguf", folder / "imatrix.gguf"
+    subprocess.run([BUILD / "tests/write_gguf", options.model, floats, "F32"], check=True)
+    qbench("imatrix", options.model, "-t", options.calibration, "-o", imatrix, "--samples", options.samples, "--seq-len", options.seq_len, "--json")
+    judge = Judge(floats, options.evaluation, options.windows, options.window, folder)
+    table["llama.cpp"] = {"perplexity": judge.float_perplexity()}
+    print(f"float: perplexity {judge.float_perplexity():.4f} in llama.cpp on {options.evaluation.name}, {options.windows} windows of {options.window} tokens")
+    for mix in options.mixes:
+        our_file, seconds, memory = ours(options, mix, folder)
+        their_file, their_seconds = theirs(our_file, floats, imatrix, folder / f"{mix}-llamacpp.gguf")
+        (perplexity, kl), (their_perplexity, their_kl) = judge(our_file), judge(their_file)
+        table[mix] = {"perplexity": perplexity, "kl": kl, "their perplexity": their_perplexity, "their kl": their_kl, "ratio": kl / their_kl, "goal": GOALS[mix[:2]],
+                      "mb": size_mb(our_file), "their mb": size_mb(their_file), "seconds": seconds, "gb": memory, "their seconds": their_seconds}
+        print(line(mix, table[mix]), flush=True)
+
+
+def in_vllm(options, folder, table):
+    engine = engines.start("vllm", folder)
+
+    def evaluated(model, name, dtype):
+        kept = folder / f"predictions-{name}"
+        kept.mkdir(exist_ok=True)
+        # Every log-probability passes through Python: a quarter of the windows' length is enough of them.
+        result = engine.perplexity(model, options.evaluation, options.windows, options.window // 4, dtype=dtype, timeout=3600, predictions=str(kept))
+        return result.value, [np.load(kept / f"{i}.npy") for i in range(options.windows)]
+
+    perplexity, floats = evaluated(options.model, "float", "float32")
+    table["vLLM"] = {"perplexity": perplexity}
+    print(f"float: perplexity {perplexity:.4f} in vLLM on {options.evaluation.name}, {options.windows} windows of {options.window // 4} tokens")
+    for name in options.schemes:
+        scheme, pipeline, method = SCHEMES[name]
+        made, seconds, memory = quantized(options, name, scheme, pipeline, folder)
+        folders = [folder / f"{name}-ours", folder / f"{name}-llm-compressor"]
+        for old in folders:
+            shutil.rmtree(old, ignore_errors=True)
+        qbench("export", made, "-f", "compressed-tensors", "-o", folders[0], "--json")
+        text, _ = run([peer_venv(), PEER, method, options.model, options.calibration, folders[1], 4, 64, options.samples, options.seq_len])
+        found = [evaluated(path, path.name, "float16") for path in folders]
+        kl, their_kl = (sum(divergence(a, b) for a, b in zip(floats, predictions)) / len(floats) for _, predictions in found)
+        table[name] = {"perplexity": found[0][0], "kl": kl, "their perplexity": found[1][0], "their kl": their_kl, "ratio": kl / their_kl, "goal": GOALS[name[:2].upper()],
+                       "mb": size_mb(folders[0]), "their mb": size_mb(folders[1]), "seconds": seconds, "gb": memory, "their seconds": json.loads(text.strip().splitlines()[-1])["seconds"]}
+        print(line(name, table[name]), flush=True)
+    engine.close()
 
 
 def main():
@@ -137,7 +213,8 @@ def main():
     parser.add_argument("model", type=Path)
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--evaluation", type=Path, required=True)
-    parser.add_argument("--mixes", nargs="+", default=["Q4_0", "Q4_K_S", "Q4_K_M", "Q3_K_M", "Q2_K"])
+    parser.add_argument("--mixes", nargs="*", default=["Q4_0", "Q4_K_S", "Q4_K_M", "Q3_K_M", "Q2_K"])
+    parser.add_argument("--schemes", nargs="*", default=list(SCHEMES), choices=list(SCHEMES))
     parser.add_argument("--pipeline", default=PIPELINE)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--seq-len", type=int, default=512)
@@ -147,27 +224,16 @@ def main():
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.model, options.calibration = options.model.resolve(), options.calibration.resolve()
+    table = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
+        folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        floats, imatrix = folder / "float.gguf", folder / "imatrix.gguf"
-        subprocess.run([BUILD / "tests/write_gguf", options.model, floats, "F32"], check=True)
-        if not imatrix.exists():
-            qbench("imatrix", options.model, "-t", options.calibration, "-o", imatrix, "--samples", options.samples, "--seq-len", options.seq_len, "--json")
-        judge = Judge(floats, options.evaluation, options.windows, options.window, folder)
-        table = {"float": {"perplexity": judge.float_perplexity(), "gb": floats.stat().st_size / 1e9}}
-        print(f"float: perplexity {table['float']['perplexity']:.4f} in llama.cpp on {options.evaluation.name}, {options.windows} windows of {options.window} tokens")
-        for mix in options.mixes:
-            ours_file, seconds, memory = ours(options, mix, folder)
-            their_file, their_seconds = theirs(ours_file, floats, imatrix, folder / f"{mix}-llamacpp.gguf")
-            (ppl, kl), (their_ppl, their_kl) = judge(ours_file), judge(their_file)
-            goal = GOALS[mix[:2]]
-            table[mix] = {"perplexity": ppl, "kl": kl, "llama.cpp perplexity": their_ppl, "llama.cpp kl": their_kl, "ratio": kl / their_kl, "goal": goal, "mb": ours_file.stat().st_size / 1e6,
-                          "seconds": seconds, "gb": memory, "llama.cpp seconds": their_seconds}
-            print(f"{mix:8} {table[mix]['mb']:7.1f} MB  perplexity {ppl:9.4f}, llama.cpp's own {their_ppl:9.4f};  KL {kl:.5f}, {their_kl:.5f}: {kl / their_kl:.2f} (at most {goal})"
-                  f";  {seconds:.0f} s and {memory:.2f} GB, {their_seconds:.0f} s", flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(table, indent=1))
+        if options.mixes:
+            in_llama_cpp(options, folder, table)
+        if options.schemes:
+            in_vllm(options, folder, table)
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""One llm-compressor run on the CPU, timed: python llm_compressor.py {rtn,gptq,awq} MODEL TEXT OUT [BITS] [GROUP] [SAMPLES] [SEQ_LEN]
+"""One llm-compressor run on the CPU, timed: python llm_compressor.py {rtn,gptq,awq,smoothquant} MODEL TEXT OUT [BITS] [GROUP] [SAMPLES] [SEQ_LEN]
 
-RTN and GPTQ are symmetric, AWQ is asymmetric. Prints one line of JSON; the checkpoint goes to OUT, compressed.
+RTN and GPTQ are symmetric, AWQ is asymmetric; SmoothQuant (strength 0.8) with GPTQ makes W8A8, a scale a channel and a token, whatever
+BITS and GROUP. Prints one line of JSON; the checkpoint goes to OUT, compressed.
 """
 import json
 import resource
@@ -14,6 +15,7 @@ from datasets import Dataset
 from llmcompressor import oneshot
 from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 method, path, text, out = sys.argv[1:5]
@@ -29,7 +31,8 @@ data = Dataset.from_list([{"input_ids": ids[i * seq_len:(i + 1) * seq_len], "att
 weights = QuantizationArgs(num_bits=bits, type="int", symmetric=method != "awq", strategy="group", group_size=group)
 rounding = {"config_groups": {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}, "ignore": ["lm_head"]}
 recipe = {"rtn": lambda: [QuantizationModifier(**rounding)], "gptq": lambda: [GPTQModifier(**rounding)],
-          "awq": lambda: [AWQModifier(), QuantizationModifier(**rounding)]}[method]()
+          "awq": lambda: [AWQModifier(), QuantizationModifier(**rounding)],
+          "smoothquant": lambda: [SmoothQuantModifier(smoothing_strength=0.8), GPTQModifier(targets="Linear", scheme="W8A8", ignore=["lm_head"])]}[method]()
 calibration = {} if method == "rtn" else {"dataset": data, "max_seq_length": seq_len, "num_calibration_samples": samples}
 start = time.time()
 oneshot(model=model, recipe=recipe, processor=tokenizer, **calibration)
