@@ -28,6 +28,11 @@ install_openvino() {
   into "$1" -r "$2"
 }
 
+install_mlx() {
+  share_tests "$1"
+  into "$1" -r "$2"
+}
+
 install_gptqmodel() {
   share_tests "$1"
   into "$1" setuptools==84.2.1 wheel==0.48.0  # build it and two of its list
@@ -40,5 +45,6 @@ install_vllm() {
 }
 
 environment openvino openvino_genai
+environment mlx mlx_lm
 environment gptqmodel gptqmodel
 environment vllm vllm

@@ -86,7 +86,7 @@ int import(const Arguments& a, const Options& options) {
 
 void add_import(CLI::App& app, const Options& options, Action& action) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("import", "Measure a quantized checkpoint (compressed-tensors, GPTQ, AWQ) as if it were a run of the workspace");
+  CLI::App* command = app.add_subcommand("import", "Measure a quantized checkpoint (compressed-tensors, GPTQ, AWQ, MLX) as if it were a run of the workspace");
   command->add_option("checkpoint", a->checkpoint, "Folder of the checkpoint")->required();
   command->add_option("--model,-m", a->model, "Its float original, for errors of every linear and block (without it: only the evaluation)");
   command->add_option("--like", a->like, "Run (its id or name) whose model, texts and conditions are taken, so that both compare");

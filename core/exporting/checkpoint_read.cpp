@@ -21,6 +21,12 @@ nlohmann::json quantization_config(const ModelFiles& files) {
   const auto json = nlohmann::json::parse(read_text(files.config, uint64_t{1} << 26), nullptr, false);
   if (json.is_discarded() || !json.is_object()) throw InputError(fmt::format("{}: not a JSON object", files.config.string()));
   const auto found = json.find("quantization_config");
+  // MLX's own key holds the same as the other one, or stands alone.
+  if (const auto own = json.find("quantization"); own != json.end() && own->is_object() && own->contains("bits")) {
+    nlohmann::json config = *own;
+    config["quant_method"] = "mlx";
+    return config;
+  }
   if (found != json.end() && found->is_object()) return *found;
   // AutoGPTQ's older files keep it beside the configuration.
   for (const char* beside : {"quantize_config.json", "quant_config.json"})
@@ -80,7 +86,8 @@ const Codec& codec_for(const std::string& method, const nlohmann::json& config, 
   if (method == "compressed-tensors") return compressed_tensors_codec();
   if (method == "gptq") return gptq_codec(config.value("checkpoint_format", std::string("gptq")) == "gptq_v2");
   if (method == "awq") return awq_codec();
-  throw InputError(fmt::format("{}: quantization_config.quant_method is \"{}\", expected compressed-tensors, gptq or awq", origin, method));
+  if (method == "mlx") return mlx_codec();
+  throw InputError(fmt::format("{}: quantization_config.quant_method is \"{}\", expected compressed-tensors, gptq, awq or mlx", origin, method));
 }
 
 }  // namespace
@@ -91,7 +98,7 @@ bool is_coded_checkpoint(const std::filesystem::path& path) {
   const auto config = quantization_config(files);
   if (!config.is_object()) return false;
   const std::string method = config.value("quant_method", std::string());
-  return (method == "compressed-tensors" && config.contains("config_groups")) || method == "gptq" || method == "awq";
+  return (method == "compressed-tensors" && config.contains("config_groups")) || method == "gptq" || method == "awq" || method == "mlx";
 }
 
 QuantizedModel open_checkpoint(const std::filesystem::path& path) {

@@ -30,6 +30,7 @@ const Codec* codec_of(const std::string& format) {
   if (format == "compressed-tensors") return &compressed_tensors_codec();
   if (format == "gptq") return &gptq_codec(false);
   if (format == "gptq_v2") return &gptq_codec(true);
+  if (format == "mlx") return &mlx_codec();
   return format == "awq" ? &awq_codec() : nullptr;
 }
 
@@ -192,6 +193,7 @@ Json config_of(const Model& model, const Json& quantization) {
   const fs::path path = locate_model(model.path).config;
   Json config = Json::parse(read_text(path, uint64_t{1} << 26));
   config.erase("quantization_config");
+  config.erase("quantization");
   Json& text = config.contains("text_config") && config["text_config"].is_object() ? config["text_config"] : config;
   const Architecture& a = model.architecture;
   // Changes made before quantization: dropped blocks, a head of its own.
@@ -208,6 +210,7 @@ Json config_of(const Model& model, const Json& quantization) {
       if (object->contains("tie_word_embeddings")) (*object)["tie_word_embeddings"] = false;
   if (!a.tied_embeddings && !config.contains("tie_word_embeddings")) config["tie_word_embeddings"] = false;
   if (!quantization.is_null()) config["quantization_config"] = quantization;
+  if (!quantization.is_null() && !quantization.contains("quant_method")) config["quantization"] = quantization;  // as MLX looks for it
   return config;
 }
 

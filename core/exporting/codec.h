@@ -55,6 +55,7 @@ class Codec {
 const Codec& compressed_tensors_codec();
 const Codec& gptq_codec(bool v2);
 const Codec& awq_codec();
+const Codec& mlx_codec();
 
 // Modules as few patterns as say them: "re:…" where digits can stand for any number without taking in one of `others`.
 std::vector<std::string> module_patterns(const std::vector<std::string>& modules, const std::vector<std::string>& others);

@@ -32,6 +32,8 @@ nlohmann::json parse_config(const std::filesystem::path& path) {
 
 // Refuses checkpoints whose weights are codes, not numbers; F8 with scales is read. Returns F8's block size, if any.
 std::vector<int64_t> check_quantization(const ConfigFields& fields) {
+  if (fields.has("quantization") && fields.json().at("quantization").is_object())
+    throw InputError(fmt::format("{}: the checkpoint is already quantized (MLX), expected a model with floating-point weights; \"qbench import\" measures it beside your runs, \"qbench export\" with format dequantized makes numbers of it", fields.origin()));
   if (!fields.has("quantization_config")) return {};
   const ConfigFields quantization = fields.child("quantization_config");
   fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
@@ -174,7 +176,7 @@ std::shared_ptr<const Model> Model::open(const std::filesystem::path& path, cons
   const ConfigFields fields(parse_config(files.config), files.config.string());
   std::vector<int64_t> block_size;
   if (decode)
-    fields.without_effect({"quantization_config"});  // the decoder has read it
+    fields.without_effect({"quantization_config", "quantization"});  // the decoder has read it
   else
     block_size = check_quantization(fields);
   model->architecture = architecture_from_config(fields);

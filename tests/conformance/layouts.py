@@ -83,10 +83,21 @@ def awq(tensors, module, config):
     return ((unpack(words) - unpack(tensors[module + ".qzeros"]).repeat(size, 0)).astype(np.float32) * scales.repeat(size, 0)).T.astype(np.float32)
 
 
+def mlx(tensors, module, config):
+    own = config.get(module, config)
+    words, scales, biases = (tensors[module + part] for part in (".weight", ".scales", ".biases"))
+    codes = bits_of(np.ascontiguousarray(words).view(np.int32), own["bits"], words.shape[1] * 32 // own["bits"])
+    assert scales.shape == biases.shape == (codes.shape[0], codes.shape[1] // own["group_size"])
+    return codes.astype(np.float32) * scales.repeat(own["group_size"], 1) + biases.repeat(own["group_size"], 1)
+
+
 def linears_of(folder):
     """{module: weight} of all linears in codes of a checkpoint."""
     tensors = read_folder(folder)
     config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    if "quant_method" not in config:
+        assert json.loads((folder / "config.json").read_text())["quantization"] == config
+        return {m: mlx(tensors, m, config) for m in (name.removesuffix(".scales") for name in tensors if name.endswith(".scales"))}
     if config["quant_method"] == "compressed-tensors":
         modules = [name.removesuffix(".weight_scale") for name in tensors if name.endswith(".weight_scale")]
 

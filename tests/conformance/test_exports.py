@@ -19,13 +19,15 @@ from conftest import DEMO
 INT8 = "{type: int8, granularity: token, scale_type: float32}"
 # scheme: its formats. Weights' scales have the type of the format's usual readers.
 SCHEMES = {
-    "int4 g64": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq", "gptq_v2"]),
+    "int4 g64": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq", "gptq_v2", "mlx"]),
     "int4 g32 asymmetric": ("{type: int4, symmetric: false, granularity: group, group_size: 32}", None, ["compressed-tensors", "gptq_v2", "awq"]),
     "int4 channel bf16": ("{type: int4, symmetric: true, granularity: channel, scale_type: bfloat16}", None, ["compressed-tensors"]),
     "int2 g64 asymmetric": ("{type: int2, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq_v2"]),
     "int3 g64 asymmetric": ("{type: int3, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq_v2"]),
     "int5 g64 asymmetric": ("{type: int5, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors"]),
     "int6 channel": ("{type: int6, symmetric: true, granularity: channel}", None, ["compressed-tensors"]),
+    "int3 g32": ("{type: int3, symmetric: true, granularity: group, group_size: 32, scale_type: bfloat16}", None, ["mlx"]),
+    "int5 g128": ("{type: int5, symmetric: true, granularity: group, group_size: 128}", None, ["compressed-tensors", "mlx"]),
     "int7 g128": ("{type: int7, symmetric: true, granularity: group, group_size: 128}", None, ["compressed-tensors"]),
     "int8 channel": ("{type: int8, symmetric: true, granularity: channel}", None, ["compressed-tensors", "gptq", "gptq_v2"]),
     "int8 g64 asymmetric": ("{type: int8, symmetric: false, granularity: group, group_size: 64}", None, ["compressed-tensors", "gptq_v2"]),
@@ -94,6 +96,19 @@ def ask(tool):
     ours = answers.Answers(tool("model_logits"))
     yield ours
     ours.close()
+
+
+@pytest.mark.parametrize("scheme", ["int4 g32 asymmetric", "int2 g64 asymmetric", "int3 g64 asymmetric", "int8 g64 asymmetric"])
+def test_mlx_rounds_what_it_adds_to_the_scales_type(scheme, runs, qbench, tmp_path):
+    """weight = scale · code + bias, where the bias, scale · zero point, is a float16 as well."""
+    run = runs(scheme)
+    expected, found = layouts.run_linears(run), layouts.linears_of(exported(qbench, run, "mlx", tmp_path / "out"))
+    tensors = layouts.read_folder(tmp_path / "out")
+    assert found.keys() == expected.keys() and len(found) == 28
+    for module, weight in expected.items():
+        biases = tensors[module + ".biases"]
+        half_unit = np.maximum(np.spacing(np.abs(biases).astype(np.float16)).astype(np.float32), 2.0 ** -24).repeat(weight.shape[1] // biases.shape[1], 1) * 0.51
+        assert np.all(np.abs(found[module] - weight) <= half_unit), module
 
 
 @pytest.mark.parametrize("scheme, fmt", CASES)

@@ -53,6 +53,7 @@ OWN = {
     "gptq": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", None, "gptq"),
     "gptq_v2": ("{type: int3, symmetric: false, granularity: group, group_size: 64}", None, "rtn"),
     "awq": ("{type: int4, symmetric: false, granularity: group, group_size: 32, range: mse}", None, "gptq"),
+    "mlx": ("{type: int3, symmetric: false, granularity: group, group_size: 64}", None, "gptq"),
     "w8a8": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", INT8, "gptq"),
     "fp8": ("{type: e4m3, granularity: channel, scale_type: float32}", "{type: e4m3, granularity: token, scale_type: float32}", "rtn"),
 }
@@ -62,7 +63,7 @@ OWN = {
 def test_our_own_checkpoint_is_its_run_again(case, qbench, tmp_path):
     weights, activations, pipeline = OWN[case]
     run = quantized(qbench, tmp_path, weights, activations, pipeline, extra=EVALUATION)
-    folder = exported(qbench, run, case if case in ("gptq", "gptq_v2", "awq") else "compressed-tensors", tmp_path / "out")
+    folder = exported(qbench, run, case if case in ("gptq", "gptq_v2", "awq", "mlx") else "compressed-tensors", tmp_path / "out")
     own, back = report_of(run), imported(qbench, folder, "--like", run.name, "-w", run.parents[1])
     assert back["status"] == "finished" and back["name"] == "out" and back["pipeline"] == "imported" and back["model_hash"] == own["model_hash"]
     assert linears(back).keys() == linears(own).keys() and len(linears(own)) == 28

@@ -33,6 +33,7 @@ KINDS = {
     "transformers": Kind("run_transformers.py", "", "compressed_tensors", ("float32", "bfloat16")),
     "gptqmodel": Kind("run_gptqmodel.py", "consumer-gptqmodel", "gptqmodel", ("float16", "bfloat16")),
     "llama.cpp": Kind("run_llamacpp.py", "", "xllamacpp", ("float32",)),
+    "mlx-lm": Kind("run_mlx.py", "consumer-mlx", "mlx_lm", ("float32", "bfloat16")),
     "openvino": Kind("run_openvino.py", "consumer-openvino", "openvino_genai", ("float32",)),
 }
 

@@ -81,6 +81,10 @@ MISTAKES = [  # checkpoint of test_engines.WRITERS, engine that must see it, wha
     ("gptq-w4", "vllm", "group size", key("group_size", 32)),
     ("awq", "vllm", "zero point", tensor("qzeros", zeros_off_by_one)),
     ("awq", "gptqmodel", "nibbles swapped", tensor("qweight", nibbles_swapped)),
+    ("mlx", "mlx-lm", "row of nibbles", tensor("weight", lambda words: row_of_nibbles(words.view(torch.int32)).view(torch.uint32))),
+    ("mlx", "mlx-lm", "nibbles swapped", tensor("weight", lambda words: nibbles_swapped(words.view(torch.int32)).view(torch.uint32))),
+    ("mlx", "mlx-lm", "scale type", tensor("scales", other_half)),
+    ("mlx", "mlx-lm", "zero point", tensor("biases", lambda biases: biases * 9 / 8)),
 ]
 
 

@@ -16,8 +16,9 @@ from mistakes import MISTAKES
 
 SEQ_LEN, WINDOWS = 128, 16
 TEXT = DEMO / "evaluation.txt"
-# Of the run's perplexity: the reader's arithmetic, float16 for codes in vLLM and GPTQModel; llama.cpp rounds activations to int8.
-TOLERANCE = {"transformers": 1e-5, "vllm": 2e-3, "gptqmodel": 2e-3, "openvino": 1e-4, "llama.cpp": 1e-2}
+# Of the run's perplexity: the reader's arithmetic, float16 for codes in vLLM and GPTQModel; llama.cpp rounds activations to int8, MLX stores
+# scale · zero point rounded.
+TOLERANCE = {"transformers": 1e-5, "vllm": 2e-3, "gptqmodel": 2e-3, "mlx-lm": 5e-4, "openvino": 1e-4, "llama.cpp": 1e-2}
 ACTIVATIONS = 5e-3  # where they are codes too: a rounding that falls the other way is carried on
 NUMBERS = 5e-3      # weights written as bfloat16
 
@@ -78,6 +79,8 @@ ROWS = [
     *rows("gptq_v2", ["w4-asym", "w2-asym", "w3-asym", "w8-asym"], ["gptqmodel"]),
     *rows("awq", ["w4-asym"], ["vllm", "gptqmodel"]),
     *rows("awq", ["w4-asym"], ["vllm", "gptqmodel"], pipeline=AWQ),
+    *rows("mlx", ["w4", "w4-bf16", "w4-asym", "w2-asym", "w3-asym", "w5", "w8", "w4-but-down", "w4-down-w8"], ["mlx-lm"]),
+    *rows("mlx", ["w4-asym"], ["mlx-lm"], pipeline=AWQ),
     *rows("gguf", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "mxfp4"], ["llama.cpp"]),
     *rows("gguf", ["q4_0", "q8_0", "q6_k"], ["openvino"]),
     *rows("gguf", ["q4_k"], ["llama.cpp"], pipeline=AWQ),
@@ -172,7 +175,7 @@ def test_what_an_engine_takes_is_not_refused(demo, tmp_path, row):
     assert (tmp_path / "out/config.json").exists()
 
 
-EXPORTED = {"ct-w4": (CT, "w4"), "ct-w4-asym": (CT, "w4-asym"), "gptq-w4": ("gptq", "w4"), "awq": ("awq", "w4-asym")}
+EXPORTED = {"ct-w4": (CT, "w4"), "ct-w4-asym": (CT, "w4-asym"), "gptq-w4": ("gptq", "w4"), "awq": ("awq", "w4-asym"), "mlx": ("mlx", "w4-asym")}
 
 
 @pytest.mark.parametrize("name, engine, mistake, mutate", MISTAKES, ids=[f"{e}-{n}-{m}" for n, e, m, _ in MISTAKES])
