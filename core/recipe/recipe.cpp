@@ -118,7 +118,9 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
     if (!recipe.description.empty()) out << YAML::Key << "description" << YAML::Value << recipe.description;
   }
   out << YAML::Key << "model" << YAML::Value << YAML::BeginMap;
-  out << YAML::Key << "path" << YAML::Value << recipe.model.string() << YAML::Key << "dtype" << YAML::Value << recipe.dtype << YAML::EndMap;
+  out << YAML::Key << "path" << YAML::Value << recipe.model.string() << YAML::Key << "dtype" << YAML::Value << recipe.dtype;
+  if (recipe.dequantize) out << YAML::Key << "dequantize" << YAML::Value << true;
+  out << YAML::EndMap;
   if (with_names && recipe.target) {
     out << YAML::Key << "target" << YAML::Value << YAML::BeginMap << YAML::Key << "format" << YAML::Value << recipe.target->format;
     if (!recipe.target->engine.empty()) out << YAML::Key << "engine" << YAML::Value << recipe.target->engine;

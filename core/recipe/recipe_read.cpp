@@ -177,6 +177,7 @@ Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
   recipe.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
   recipe.propagate_quantized = map.boolean("propagate_quantized").value_or(recipe.propagate_quantized);
   const auto evaluation = map.list("evaluation");
+    recipe.dequantize = model.boolean("dequantize").value_or(false);
   for (size_t i = 0; i < evaluation.size(); ++i) recipe.evaluation.push_back(read_evaluation(YamlMap(evaluation[i], fmt::format("evaluation[{}]", i)), base));
   recipe.evaluate_float = map.boolean("evaluate_float").value_or(recipe.evaluate_float);
   recipe.seed = map.unsigned_integer("seed").value_or(recipe.seed);

@@ -18,6 +18,13 @@ double RunText::windows(const EvaluationSpec& spec) const {
 
 RunInputs load_inputs(const Recipe& recipe, const Control& control) {
   RunInputs inputs;
+std::shared_ptr<const Model> open_model(const Recipe& recipe) {
+  if (recipe.dequantize && is_coded_checkpoint(recipe.model)) return open_checkpoint(recipe.model).model;
+  auto model = Model::open(recipe.model);
+  if (!recipe.dequantize) require_numbers(*model);
+  return model;
+}
+
   if (!recipe.checkpoint.empty()) {
     auto checkpoint = std::make_shared<QuantizedModel>(open_checkpoint(recipe.checkpoint));
     scheme_of(*checkpoint);  // refuses one without codes
@@ -25,7 +32,7 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
     if (!has_original(recipe)) inputs.model = checkpoint->model;
     inputs.checkpoint = std::move(checkpoint);
   }
-  if (!inputs.model) inputs.model = Model::open(recipe.model);
+  if (!inputs.model) inputs.model = open_model(recipe);
   if (inputs.checkpoint) require_same_architecture(*inputs.model, *inputs.checkpoint->model);
   inputs.model_hash = model_hash(recipe.model);
   control.checkpoint();

@@ -30,6 +30,8 @@ struct RunInputs {
 
 // Opens the model, tokenizes calibration and evaluation text. Throws InputError for what is missing, too short or too long.
 RunInputs load_inputs(const Recipe& recipe, const Control& control);
+// The model that a recipe is of. Throws InputError where it is a quantized one and the recipe does not ask for what its codes stand for.
+std::shared_ptr<const Model> open_model(const Recipe& recipe);
 EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptions& options, const std::filesystem::path& folder);
 
 }  // namespace qb
