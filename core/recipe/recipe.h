@@ -41,6 +41,7 @@ struct Recipe {
   std::filesystem::path checkpoint;  // a quantized checkpoint of the model, measured in place of a scheme and a pipeline; empty: none
   std::optional<TargetSpec> target;
   std::optional<CalibrationSpec> calibration;
+  std::filesystem::path importance;  // of the calibration section: a file of the inputs' mean squares, in place of collected ones; empty: none
   Scheme scheme;
   std::vector<StageSpec> pipeline;
   bool propagate_quantized = true;
