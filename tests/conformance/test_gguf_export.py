@@ -17,6 +17,7 @@ import gguf_zoo_hybrid
 import llama_cpp
 import model_zoo
 import zoo_dense
+import zoo_experts
 import zoos
 from answers import Answers
 from conftest import DEMO
@@ -413,3 +414,16 @@ def test_llama_cpp_computes_experts_in_codes(name, kind, changes, tmp_path, tool
         assert typical_difference(found, ours) < 0.4 * typical_difference(exact, ours)
     if name == "deepseek-v3":
         assert any("latent attention" in note for note in notes) and {types[f"blk.1.attn_{part}_b.weight"] for part in "kv"} == {"f32", "q4_0"}
+
+
+def test_published_experts_keep_their_codes(tmp_path, tool):
+    """gpt-oss as it is published has MXFP4 experts, which are read as numbers: rounded to that type again, nothing is lost."""
+    model = zoo_experts.save_gpt_oss_mxfp4(tmp_path / "model")
+    file, _ = quantized_gguf(tool, tmp_path / "model", tmp_path, "{weights: {type: mxfp4}, overrides: [{match: '*.self_attn.*', weights: float}]}")
+    tensors, published = {t.name: t for t in gguf.GGUFReader(file).tensors}, model.state_dict()
+    for block in range(model.config.num_hidden_layers):
+        gate_up, down = (published[f"model.layers.{block}.mlp.experts.{part}_proj"].transpose(1, 2) for part in ("gate_up", "down"))
+        for stem, expected in (("gate", gate_up[:, 0::2]), ("up", gate_up[:, 1::2]), ("down", down)):
+            tensor = tensors[f"blk.{block}.ffn_{stem}_exps.weight"]
+            assert tensor.tensor_type == gguf.GGMLQuantizationType.MXFP4
+            np.testing.assert_array_equal(gguf.dequantize(tensor.data, tensor.tensor_type), expected.numpy())
