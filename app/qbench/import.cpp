@@ -36,7 +36,7 @@ qb::Recipe recipe_of(const Arguments& a, const qb::Workspace& workspace) {
   }
   recipe.checkpoint = fs::absolute(a.checkpoint).lexically_normal();
   if (recipe.checkpoint.filename().empty()) recipe.checkpoint = recipe.checkpoint.parent_path();
-  recipe.name = a.name.empty() ? recipe.checkpoint.filename().string() : a.name;
+  recipe.name = !a.name.empty() ? a.name : recipe.checkpoint.extension() == ".gguf" ? recipe.checkpoint.stem().string() : recipe.checkpoint.filename().string();
   if (!a.model.empty()) recipe.model = fs::absolute(a.model).lexically_normal();
   if (recipe.model.empty()) recipe.model = recipe.checkpoint;
   if (a.dtype) recipe.dtype = *a.dtype;
@@ -86,8 +86,8 @@ int import(const Arguments& a, const Options& options) {
 
 void add_import(CLI::App& app, const Options& options, Action& action) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("import", "Measure a quantized checkpoint (compressed-tensors, GPTQ, AWQ, MLX) as if it were a run of the workspace");
-  command->add_option("checkpoint", a->checkpoint, "Folder of the checkpoint")->required();
+  CLI::App* command = app.add_subcommand("import", "Measure a quantized checkpoint (compressed-tensors, GPTQ, AWQ, MLX, GGUF) as if it were a run of the workspace");
+  command->add_option("checkpoint", a->checkpoint, "Folder of the checkpoint, or its .gguf file")->required();
   command->add_option("--model,-m", a->model, "Its float original, for errors of every linear and block (without it: only the evaluation)");
   command->add_option("--like", a->like, "Run (its id or name) whose model, texts and conditions are taken, so that both compare");
   command->add_option("--text", a->text, "Calibration text, for errors of outputs");
@@ -97,7 +97,7 @@ void add_import(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--seq-len", a->seq_len, "Tokens of each window [2048]")->check(CLI::Range(int64_t{2}, int64_t{1} << 40));
   command->add_option("--windows", a->windows, "Windows measured; 0: all [0]")->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   command->add_option("--dtype", a->dtype, "Of the calibration's forward passes [bfloat16]")->check(CLI::IsMember({"float32", "bfloat16"}));
-  command->add_option("--name", a->name, "Of the run (default: the folder's)");
+  command->add_option("--name", a->name, "Of the run (default: the folder's or file's)");
   command->add_option("--set", a->settings, "Change a key of the recipe: evaluation[0].dtype=bfloat16 (may be repeated)")->allow_extra_args(false);
   command->add_option("--workspace,-w", a->workspace, "Folder that keeps the runs")->capture_default_str();
   command->add_option("--device,-d", a->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();

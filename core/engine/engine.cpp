@@ -11,6 +11,7 @@
 #include "core/engine/collector.h"
 #include "core/engine/given_blocks.h"
 #include "core/engine/hidden_states.h"
+#include "core/engine/importance.h"
 #include "core/engine/model_tuning.h"
 #include "core/engine/module_name.h"
 #include "core/engine/run_state.h"
@@ -80,6 +81,7 @@ class Run {
       names_.push_back(stage.method);
       wanted_ |= methods_.back()->needs();
     }
+    if (job.importance) wanted_ &= ~static_cast<Statistics>(Statistic::sum_squares);
     seen_.at_value = [this](const GraphValue&, const at::Tensor& x) {
       control_.checkpoint();
       return x;
@@ -150,6 +152,7 @@ class Run {
     BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
     if (float_hidden_) work.statistics = statistics_of(block);
+    if (job_.importance) use_importance(job_, work);
     std::optional<Samples> samples;
     if (outputs_) work.samples = &samples.emplace(*hidden_, *outputs_, wants(Statistic::float_path) ? float_hidden_.get() : nullptr);
     if (keeps_inputs())

@@ -11,6 +11,8 @@
 
 namespace qb {
 
+struct ImportanceMatrix;
+
 // One quantization: the block-by-block walk over a model.
 struct EngineJob {
   std::shared_ptr<const Model> model;
@@ -26,6 +28,9 @@ struct EngineJob {
   // original; else the model is the checkpoint's own, and nothing is left to compare with.
   std::shared_ptr<const QuantizedModel> given;
   bool compared = true;
+  // Sums of the inputs' squares in place of those that a pass over calibration text would collect; nullptr: they are collected.
+  std::shared_ptr<const ImportanceMatrix> importance;
+  std::filesystem::path importance_path;
   // What decides the result, by name ("recipe", "model", "calibration"); a folder with other values is refused.
   std::map<std::string, std::string> fingerprint;
   int64_t measured_tokens = 2048;       // calibration tokens that measurements (rows, block outputs) are taken on

@@ -1,6 +1,7 @@
 #include "core/engine/given_blocks.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -108,7 +109,8 @@ void GivenBlocks::fill(BlockWork& work) const {
     work.begin(linear);
     if (const QuantizedLinear* found = find(linear.module)) {
       linear.quantized = job_.given->read(*found);
-      for (at::Tensor* part : {&linear.quantized->codes, &linear.quantized->grid.scale, &linear.quantized->grid.zero})
+      ScaleZero& grid = linear.quantized->grid;
+      for (at::Tensor* part : {&linear.quantized->codes, &grid.scale, &grid.zero, &grid.minimum, &grid.super, &grid.super_minimum})
         if (part->defined()) *part = part->to(job_.device);
       linear.spec = found->weights;
       linear.activations = found->activations;
@@ -116,6 +118,7 @@ void GivenBlocks::fill(BlockWork& work) const {
     } else {
       linear.spec.reset();
       linear.activations.reset();
+      tell_storage(linear);
       given.push_back(numbers_->read(linear.info.tensor).to(job_.device, at::kFloat));
     }
     if (const at::Tensor& weight = given.back(); !weight.isfinite().all().item<bool>())
@@ -140,6 +143,24 @@ void GivenBlocks::fill(BlockWork& work) const {
   for (auto& [name, tensor] : work.block.others)
     if (numbers_->contains(prefix + name))
       if (const at::Tensor theirs = loaded(prefix + name); !at::equal(theirs, tensor)) tensor = theirs;
+}
+
+// A matrix that stays numbers takes what the checkpoint stores of it. In blocks of a type whose codes are not those of the linear's rows
+// (parts of several types, stored by columns) it is measured by the numbers that they stand for, and that is said.
+void GivenBlocks::tell_storage(LinearWork& linear) const {
+  const CanonicalTensor* entry = job_.given->model->files->entry(linear.info.tensor);
+  if (!entry) return;
+  linear.info.bytes = entry->info.bytes;
+  std::vector<std::string> types;
+  bool blocks = false;
+  for (const std::string& stored : entry->stored) {
+    const DType type = job_.given->model->files->stored()->find(stored)->dtype;
+    blocks = blocks || is_block_quantized(type);
+    if (const std::string name(name_of(type)); std::find(types.begin(), types.end(), name) == types.end()) types.push_back(name);
+  }
+  if (!blocks) return;
+  linear.tell(fmt::format("stored as {}, {}: measured as the numbers that they stand for", fmt::join(types, " and "),
+                          types.size() > 1 ? "which no linear has at once" : "in blocks that do not follow its rows"));
 }
 
 // Factors that a norm took in are known from the norm; those that rows of a linear took in are the least squares fit of readers and rows.

@@ -21,6 +21,7 @@ class GivenBlocks {
 
  private:
   at::Tensor loaded(const std::string& name) const;  // as Decoder::load_block loads it
+  void tell_storage(LinearWork& linear) const;
   void follow_norms_and_linears(BlockWork& work, const std::vector<at::Tensor>& given) const;
 
   const EngineJob& job_;

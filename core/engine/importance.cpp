@@ -69,4 +69,49 @@ ImportanceMatrix importance_matrix(const std::shared_ptr<const Model>& model, co
   return matrix;
 }
 
+namespace {
+
+// The sums [in] and the count of one linear's input. The checks are those of require_importance.
+std::pair<at::Tensor, double> sums_of(const EngineJob& job, int block, const LinearSpec& linear) {
+  const Architecture& a = job.model->architecture;
+  const std::string module = a.block_prefix(block) + linear.name, origin = job.importance_path.string();
+  const auto names = names_of(linear, block);
+  if (names.empty()) throw InputError(fmt::format("{}: \"{}\" has no name in GGUF files, which importance matrices go by", job.model->path.string(), module));
+  for (const std::string& name : names) {
+    const auto it = job.importance->entries.find(name);
+    if (it == job.importance->entries.end()) continue;
+    const ImportanceMatrix::Entry& entry = it->second;
+    const int64_t matrices = linear.expert >= 0 ? a.experts : 1, row = std::max(linear.expert, 0);
+    if (entry.sums.numel() != matrices * linear.in)
+      throw InputError(fmt::format("{}: entry \"{}\" has {} values, expected {} for {}: an importance matrix of another model?", origin, name, entry.sums.numel(),
+                                   matrices > 1 ? fmt::format("{} × {}", matrices, linear.in) : std::to_string(linear.in), module));
+    const double count = entry.counts[entry.counts.numel() > 1 ? row : 0].item<double>();
+    if (count == 0 && linear.expert < 0) throw InputError(fmt::format("{}: entry \"{}\" counts no tokens: nothing is known of the inputs of {}", origin, name, module));
+    return {entry.sums.reshape({matrices, linear.in})[row], count};
+  }
+  throw InputError(fmt::format("{}: no entry \"{}\" for {}: an importance matrix of another model?", origin, names.front(), module));
+}
+
+}  // namespace
+
+void require_importance(const EngineJob& job) {
+  const Architecture& a = job.model->architecture;
+  for (int i = 0; i < static_cast<int>(a.blocks); ++i)
+    for (const LinearSpec& linear : a.layers[static_cast<size_t>(i)].linears)
+      if (job.scheme.weights_of(a.block_prefix(i) + linear.name)) sums_of(job, i, linear);
+}
+
+void use_importance(const EngineJob& job, BlockWork& work) {
+  const auto& linears = job.model->architecture.layers[static_cast<size_t>(work.block.index)].linears;
+  for (size_t i = 0; i < linears.size(); ++i) {
+    if (!work.linears[i].spec) continue;
+    const auto [sums, count] = sums_of(job, work.block.index, linears[i]);
+    ValueStatistics& statistics = work.statistics[linears[i].input];
+    if (count > 0)
+      statistics.sum_squares = sums.to(job.device, at::kFloat, false, true);
+    else
+      work.linears[i].tell("no token of the importance matrix reached it: its inputs weigh the same");
+  }
+}
+
 }  // namespace qb

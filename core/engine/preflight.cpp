@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
+#include "core/engine/importance.h"
 #include "core/engine/module_name.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
@@ -96,6 +97,7 @@ EngineNeeds estimate(const EngineJob& job) {
     prunes = prunes || method.kind == MethodClass::sparsity;
     solves = solves || (method.contract.leaves.has(Trace::codes) && (needs & static_cast<Statistics>(Statistic::gram)) != 0);
   }
+  if (job.importance) wanted &= ~static_cast<Statistics>(Statistic::sum_squares);
   auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
   const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
   const bool reruns = outputs || wants(Statistic::again);
@@ -162,6 +164,7 @@ EngineNeeds estimate(const EngineJob& job) {
 void preflight(const EngineJob& job) {
   if (!job.given) require_fitting(job);
   require_stages(job);
+  if (job.importance) require_importance(job);
   const auto known = devices();
   const std::string device = job.device.str();
   const auto found = std::find_if(known.begin(), known.end(), [&](const DeviceInfo& d) { return d.name == device; });

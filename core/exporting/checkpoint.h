@@ -53,7 +53,7 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
 // in the type in which the checkpoint keeps them. Throws InputError where the folder cannot be read.
 std::string checkpoint_difference(const QuantizedModel& model, const std::filesystem::path& folder, const Control& control);
 
-// A checkpoint whose weights are codes (compressed-tensors, GPTQ, AWQ; what "quantization_config" says) as a quantized model; its
+// A checkpoint whose weights are codes (compressed-tensors, GPTQ, AWQ, as "quantization_config" says; GGUF) as a quantized model; its
 // `model` has the dequantized weights. Throws InputError naming file, key or tensor.
 QuantizedModel open_checkpoint(const std::filesystem::path& path);
 // Whether open_checkpoint reads it: a folder that says one of these formats. FP8 with scales alone is read by Model::open too.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "core/base/error.h"
@@ -46,10 +47,21 @@ int64_t file_type(DType type) {
   }
 }
 
+// Blocks in another order; each part has so many values for each of them.
+at::Tensor moved_blocks(const at::Tensor& part, const std::vector<int64_t>& blocks) {
+  if (blocks.empty() || !part.defined()) return part;
+  return part.reshape({part.size(0), static_cast<int64_t>(blocks.size()), -1}).index_select(1, at::tensor(blocks, at::kLong)).reshape(part.sizes());
+}
+
 class Planner {
  public:
-  explicit Planner(const QuantizedModel& model, const std::string& embeddings) : model_(model), plan_(plan_gguf(*model.model)), numbers_(overlay(model.model->source, model.changed)) {
+  explicit Planner(const QuantizedModel& model, const std::string& embeddings)
+      : model_(model), plan_(plan_gguf(*model.model)), numbers_(overlay(model.model->source, model.changed)), rounded_(dequantized(model)) {
     for (const QuantizedLinear& linear : model.linears) coded_.emplace(linear.module + kWeight, &linear);
+    for (const GgufTensor& tensor : plan_.tensors)
+      if (tensor.transposed_heads > 0)
+        for (const GgufPart& part : tensor.parts)
+          if (coded_.contains(part.source)) halved_.insert(part.source);
     if (!embeddings.empty()) {
       const Architecture& a = model.model->architecture;
       const auto type = [&](bool head) {
@@ -84,8 +96,15 @@ class Planner {
   const std::vector<TensorInfo>& infos() const { return infos_; }
   uint64_t bytes() const { return bytes_; }
 
-  // The linear in codes that all parts are of, or nullptr.
+  // Codes of a part of it are numbers in the file: the rows of that part lie as columns there.
+  bool halved(const std::string& source) const { return halved_.contains(source); }
+  size_t halves() const { return halved_.size(); }
+  // Every tensor as it is measured: codes as numbers.
+  const TensorSourcePtr& rounded() const { return rounded_; }
+
+  // The linear in codes that all parts are of, or nullptr; a transposed tensor has none.
   const QuantizedLinear* coded(const GgufTensor& tensor) const {
+    if (tensor.transposed_heads > 0) return nullptr;
     for (const GgufPart& part : tensor.parts)
       if (!coded_.contains(part.source)) return nullptr;
     return tensor.parts.empty() ? nullptr : coded_.at(tensor.parts.front().source);
@@ -102,11 +121,12 @@ class Planner {
         if (ggml_type(it->second->weights) != ggml_type(first->weights))
           return fmt::format("{}: GGUF keeps it with {} in one tensor ({}) of one type, but they are {} and {}", it->second->module, first->module, tensor.name, describe(it->second->weights),
                              describe(first->weights));
-        if (!part.columns.empty()) return fmt::format("{}: GGUF wants its input features in another order, which its groups do not follow; keep it in float", it->second->module);
+        if (const auto type = ggml_type(it->second->weights); type && !gguf_blocks(part, block_elements(*type)))
+          return fmt::format("{}: GGUF wants its input features in another order, which blocks of {} do not follow; {}keep it in float", it->second->module, block_elements(*type),
+                             gguf_blocks(part, 32) ? "give it a type in blocks of 32 (q8_0, q4_0, iq4_nl …) or " : "");
       }
     if (coded_parts == 0) return {};
     if (coded_parts < tensor.parts.size()) return fmt::format("{}: GGUF keeps it with linears that stayed float in one tensor ({})", first->module, tensor.name);
-    if (tensor.transposed_heads > 0) return fmt::format("{}: GGUF keeps a part of it transposed ({}), which its groups do not follow; keep it in float", first->module, tensor.name);
     return {};
   }
 
@@ -124,15 +144,14 @@ class Planner {
     for (size_t p = 0; p < tensor.parts.size(); ++p) {
       if (codes) {
         GgmlParts parts = parts_of(reader.weight(*coded_.at(tensor.parts[p].source)), type);
-        if (const auto& rows = tensor.parts[p].rows; !rows.empty()) {
-          const at::Tensor order = at::tensor(rows, at::kLong);
-          for (at::Tensor* part : {&parts.codes, &parts.d, &parts.m, &parts.scales, &parts.mins})
-            if (part->defined()) *part = part->index_select(0, order);
-        }
+        const auto blocks = gguf_blocks(tensor.parts[p], block_elements(type));
+        if (!blocks) throw InternalError(fmt::format("{}: its columns move apart from each other inside of blocks", tensor.name));
+        for (at::Tensor* part : {&parts.codes, &parts.d, &parts.m, &parts.scales, &parts.mins})
+          if (part->defined()) *part = gguf_rows(moved_blocks(*part, *blocks), tensor.parts[p]);
         put(pack_ggml(type, parts));
         continue;
       }
-      const at::Tensor values = gguf_values(*numbers_, tensor, p);
+      const at::Tensor values = gguf_values(halved(tensor.parts[p].source) ? *rounded_ : *numbers_, tensor, p);
       const at::Tensor rows = values.dim() < 2 ? values.reshape({1, -1}) : values.reshape({-1, values.size(-1)});
       if (!is_block_quantized(type)) {
         put(pack_ggml_floats(type, rows));
@@ -156,6 +175,8 @@ class Planner {
   DType type_of(const GgufTensor& tensor) const {
     if (tensor.values.defined() || tensor.role == GgufRole::other) return DType::f32;
     if (tensor.role == GgufRole::linear) {
+      const bool exact = tensor.transposed_heads > 0 && halved(tensor.parts.front().source);  // what the codes stand for, to the bit
+      if (exact) return DType::f32;
       const QuantizedLinear* linear = coded(tensor);
       return linear ? *ggml_type(linear->weights) : number_type();
     }
@@ -164,7 +185,8 @@ class Planner {
 
   const QuantizedModel& model_;
   GgufPlan plan_;
-  TensorSourcePtr numbers_;
+  TensorSourcePtr numbers_, rounded_;
+  std::set<std::string> halved_;  // weights
   std::unordered_map<std::string, const QuantizedLinear*> coded_;  // by weight
   std::optional<DType> embeddings_, head_;
   std::vector<TensorInfo> infos_;
@@ -184,7 +206,10 @@ std::string compare(const QuantizedModel& model, const Planner& planner, const f
     if (tensor.values.defined()) continue;
     const bool codes = planner.coded(tensor) != nullptr;
     for (const GgufPart& part : tensor.parts) {
-      if (codes) {
+      if (planner.halved(part.source)) {
+        if (tensor.transposed_heads > 0 && !at::equal(back.model->source->read(part.source), planner.rounded()->read(part.source)))
+          return fmt::format("tensor \"{}\" holds other values", part.source);
+      } else if (codes) {
         const std::string module = part.source.substr(0, part.source.size() - kWeight.size());
         const QuantizedLinear* found = back.find(module);
         if (!found) return fmt::format("\"{}\" is not in codes", module);
@@ -257,6 +282,8 @@ ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& optio
     throw InternalError(fmt::format("{}: what is read back is not what was written: {}", partial.string(), how));
   result.verify_seconds = steps.seconds() - result.write_seconds;
   result.bytes = fs::file_size(partial);
+  if (const size_t halves = planner.halves(); halves > 0)
+    result.notes.push_back(fmt::format("the keys' half of {} matrices of latent attention lies by columns there: its codes are written as the numbers that they stand for, in float32", halves));
   if (!options.embeddings.empty()) result.notes.push_back(fmt::format("embedding and head are rounded to {}, which the run's figures do not include", options.embeddings));
   add_engine(result, options);
   control.checkpoint();
@@ -274,9 +301,11 @@ QuantizedModel open_gguf_checkpoint(const fs::path& path) {
   for (const BlockInfo& block : quantized.model->info.blocks)
     for (const LinearInfo& info : block.linears) {
       const CanonicalTensor* entry = quantized.model->files->entry(info.tensor);
-      const bool rows_only = entry->columns.empty() && !entry->transposed && !entry->joined && entry->add == 0 && !entry->minus_exponential && entry->scale.empty();
-      const auto spec = rows_only ? spec_of_ggml(file->find(entry->stored.front())->dtype) : std::nullopt;
-      const bool one_type = std::all_of(entry->stored.begin(), entry->stored.end(), [&](const std::string& s) { return file->find(s)->dtype == file->find(entry->stored.front())->dtype; });
+      const DType type = file->find(entry->stored.front())->dtype;
+      const bool moves_blocks = gguf_blocks({"", {}, entry->columns}, block_elements(type)).has_value();
+      const bool rows_only = moves_blocks && !entry->transposed && !entry->joined && entry->add == 0 && !entry->minus_exponential && entry->scale.empty();
+      const auto spec = rows_only ? spec_of_ggml(type) : std::nullopt;
+      const bool one_type = std::all_of(entry->stored.begin(), entry->stored.end(), [&](const std::string& s) { return file->find(s)->dtype == type; });
       if (!spec || !one_type) continue;
       QuantizedLinear linear;
       linear.module = module_of(info);
@@ -285,7 +314,7 @@ QuantizedModel open_gguf_checkpoint(const fs::path& path) {
       linear.weights = *spec;
       quantized.linears.push_back(std::move(linear));
     }
-  // Rows of bytes in the canonical order.
+  // Rows of bytes, and blocks of them, in the canonical order.
   quantized.read = [file, files = quantized.model->files](const QuantizedLinear& linear) {
     const CanonicalTensor& entry = *files->entry(linear.module + kWeight);
     std::vector<at::Tensor> parts;
@@ -297,7 +326,9 @@ QuantizedModel open_gguf_checkpoint(const fs::path& path) {
     }
     if (entry.slice >= 0 || entry.part) bytes = bytes.slice(0, entry.first_row, entry.first_row + linear.out_features * entry.row_step, entry.row_step);
     if (!entry.order.empty()) bytes = bytes.index_select(0, at::tensor(entry.order, at::kLong));
-    return weight_of(file->find(entry.stored.front())->dtype, unpack_ggml(file->find(entry.stored.front())->dtype, bytes.contiguous()));
+    const DType type = file->find(entry.stored.front())->dtype;
+    if (!entry.columns.empty()) bytes = moved_blocks(bytes, *gguf_blocks({"", {}, entry.columns}, block_elements(type)));
+    return weight_of(type, unpack_ggml(type, bytes.contiguous()));
   };
   quantized.read_grid = [read = quantized.read](const QuantizedLinear& linear) { return read(linear).grid; };
   return quantized;

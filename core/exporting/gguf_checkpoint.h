@@ -7,7 +7,7 @@ namespace qb {
 
 uint64_t gguf_bytes(const QuantizedModel& model, const std::string& embeddings);
 // What stands against a run beyond the formats' table: a family or a tokenizer that GGUF has no form of, linears that it keeps in one
-// tensor but that have different types, and those whose columns or transposes it wants, which codes do not follow.
+// tensor but that have different types, and those whose columns it wants in an order that blocks of codes do not follow.
 std::vector<std::string> gguf_obstacles(const QuantizedModel& model);
 ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& options, const Control& control);
 // As checkpoint_difference.

@@ -37,6 +37,17 @@ constexpr NumberedType kGgmlTypes[] = {
     {11, DType::q3_k}, {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {20, DType::iq4_nl}, {24, DType::i8}, {25, DType::i16}, {26, DType::i32},
     {27, DType::i64},  {28, DType::f64},  {30, DType::bf16}, {39, DType::mxfp4}};
 
+// Others of ggml's, by the names that files are called after.
+constexpr std::pair<uint32_t, const char*> kUnread[] = {
+    {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {21, "IQ3_S"},
+    {22, "IQ2_S"}, {23, "IQ4_XS"}, {29, "IQ1_M"},  {34, "TQ1_0"},  {35, "TQ2_0"}};
+
+std::string unread_type(uint32_t number) {
+  for (const auto& [unread, name] : kUnread)
+    if (unread == number) return fmt::format("{} (ggml type {})", name, number);
+  return fmt::format("ggml type {}", number);
+}
+
 std::optional<DType> dtype_of_ggml(uint32_t number) {
   for (const NumberedType& type : kGgmlTypes)
     if (type.number == number) return type.dtype;
@@ -164,7 +175,7 @@ TensorInfo read_tensor_info(Cursor& cursor) {
   }
   const auto type = cursor.number<uint32_t>(info.name);
   const auto dtype = dtype_of_ggml(type);
-  if (!dtype) throw fail(fmt::format("ggml type {} is not supported", type));
+  if (!dtype) throw fail(fmt::format("{} is not supported, expected Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, MXFP4 or numbers", unread_type(type)));
   info.dtype = *dtype;
   const auto elements = element_count(info.shape);
   if (!elements || *elements > INT64_MAX / 8) throw fail("too large to address");

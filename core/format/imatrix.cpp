@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "core/base/error.h"
+#include "core/base/files.h"
 #include "core/base/utf8.h"
 #include "core/format/gguf_write.h"
 
@@ -10,6 +13,50 @@ namespace qb {
 namespace {
 
 constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
+
+bool is_gguf(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  return file->size() >= 4 && std::memcmp(file->bytes().data(), "GGUF", 4) == 0;
+}
+
+// The form before GGUF's, little-endian int32 and float32: the number of entries; of each the length of its name, the name, how many windows
+// it is of, how many values, and the mean squares times those windows; then the number of windows, and the text's name behind its length.
+ImportanceMatrix read_older(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  uint64_t at = 0;
+  const auto fail = [&](const std::string& what) { return InputError(fmt::format("{}: no importance matrix, neither a GGUF file nor llama.cpp's older form: {} (at byte {})", path.string(), what, at)); };
+  const auto bytes = [&](uint64_t length, const char* what) {
+    if (length > file->size() - at) throw fail(fmt::format("{} takes {} bytes, but {} are left", what, length, file->size() - at));
+    const auto found = file->bytes(at, length, what);
+    at += length;
+    return found;
+  };
+  const auto number = [&](const char* what, int32_t most) {
+    int32_t value;
+    std::memcpy(&value, bytes(sizeof value, what).data(), sizeof value);
+    if (value < 1 || value > most) throw fail(fmt::format("{} is {}, expected 1 to {}", what, value, most));
+    return value;
+  };
+  ImportanceMatrix matrix;
+  const int32_t entries = number("the number of entries", 1 << 20);
+  for (int32_t i = 0; i < entries; ++i) {
+    const auto text = bytes(static_cast<uint64_t>(number("a name's length", 256)), "a name");
+    const std::string name(reinterpret_cast<const char*>(text.data()), text.size());
+    const int32_t windows = number("a number of windows", INT32_MAX), values = number("a number of values", INT32_MAX);
+    at::Tensor sums = at::empty({1, values}, at::kFloat);
+    const auto stored = bytes(static_cast<uint64_t>(values) * sizeof(float), "an entry's values");
+    std::memcpy(sums.mutable_data_ptr(), stored.data(), stored.size());
+    if (!sums.ge(0).logical_and_(sums.isfinite()).all().item<bool>()) throw fail(fmt::format("entry {} has values that are negative or no numbers", qb::quoted(name)));
+    if (!matrix.entries.emplace(name, ImportanceMatrix::Entry{sums, at::full({1}, static_cast<double>(windows), at::kFloat)}).second) throw fail(fmt::format("entry {} appears twice", qb::quoted(name)));
+  }
+  if (at == file->size()) return matrix;  // the oldest ones end here
+  matrix.chunk_count = number("the number of windows", INT32_MAX);
+  if (at == file->size()) return matrix;
+  const auto text = bytes(static_cast<uint64_t>(number("the length of the text's name", 1 << 16)), "the text's name");
+  matrix.datasets = {std::string(reinterpret_cast<const char*>(text.data()), text.size())};
+  if (at != file->size()) throw fail(fmt::format("{} bytes follow", file->size() - at));
+  return matrix;
+}
 
 }  // namespace
 
@@ -35,6 +82,7 @@ void write_imatrix(const std::filesystem::path& path, const ImportanceMatrix& ma
 }
 
 ImportanceMatrix read_imatrix(const std::filesystem::path& path) {
+  if (!is_gguf(path)) return read_older(path);
   const auto file = GgufFile::open(path);
   const auto type = file->text("general.type");
   if (type != "imatrix") throw InputError(fmt::format("{}: key \"general.type\" is {}, expected \"imatrix\"", path.string(), type ? qb::quoted(*type) : "missing"));

@@ -25,6 +25,7 @@ struct ImportanceMatrix {
 // Throws InternalError for entries of other shapes, ResourceError naming the path where the disk refuses.
 void write_imatrix(const std::filesystem::path& path, const ImportanceMatrix& matrix);
 
+// Also reads the form that llama.cpp wrote before, whose values are mean squares times windows and whose experts lie in one row.
 // Throws InputError naming the file and the tensor or key: no importance matrix, a sum without a count or the other way round, shapes
 // that do not fit, values that are negative or no numbers.
 ImportanceMatrix read_imatrix(const std::filesystem::path& path);

@@ -79,7 +79,7 @@ std::vector<std::string> lines_of(const Architecture& a) {
 std::string first_difference(const std::string& where, const std::vector<std::string>& wanted, const std::vector<std::string>& found) {
   for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
     const std::string &a = i < wanted.size() ? wanted[i] : "nothing", &b = i < found.size() ? found[i] : "nothing";
-    if (a != b) return fmt::format("{} the model has \"{}\", the file would say \"{}\"", where, a, b);
+    if (a != b) return fmt::format("{} the model has \"{}\", the file \"{}\"", where, a, b);
   }
   return "";
 }

@@ -41,7 +41,7 @@ std::vector<int64_t> check_quantization(const ConfigFields& fields) {
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
   if (method == "mxfp4") return {};  // gpt-oss as it is published: its experts are read as the numbers that they stand for
   if (!float8)
-    throw InputError(fmt::format("{}: the checkpoint is already quantized ({}), expected a model with floating-point weights; \"qbench import\" measures it beside your runs, \"qbench export\" with format dequantized makes numbers of it", fields.origin(), method));
+    throw InputError(fmt::format("{}: the checkpoint is already quantized ({}), expected a model with floating-point weights; {}, \"qbench export\" with format dequantized writes them", fields.origin(), method, kQuantizedAdvice));
   const auto block = quantization.integers("weight_block_size");
   if (!block.empty() && (block.size() != 2 || block[0] < 1 || block[1] < 1)) quantization.fail("weight_block_size", "two positive integers");
   return block;

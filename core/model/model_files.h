@@ -3,6 +3,10 @@
 
 namespace qb {
 
+// What to do with a quantized model that was given as one to quantize.
+inline constexpr const char* kQuantizedAdvice =
+    "\"qbench import\" measures it beside your runs, \"model: {path: …, dequantize: true}\" in a recipe quantizes the numbers that its codes stand for";
+
 // Where a model's parts lie.
 struct ModelFiles {
   bool gguf = false;

@@ -201,6 +201,8 @@ LlmcExport to_llmc(const Recipe& recipe) {
   y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.overrides.empty()) result.notes.push_back("scheme.overrides: LLMC has no mixed bits; not written");
   y += "save:\n    save_trans: False\n    save_fake: False\n";
+  if (!recipe.importance.empty()) result.notes.push_back("calibration.importance: LLMC reads no importance matrices; not written");
+  if (recipe.dequantize) result.notes.push_back("model.dequantize: LLMC reads no quantized models; not written");
   if (const std::string key = save_key(recipe.target); !key.empty())
     y += fmt::format("    {}: True\n", key);
   else if (recipe.target)

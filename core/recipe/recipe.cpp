@@ -118,19 +118,24 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
     if (!recipe.description.empty()) out << YAML::Key << "description" << YAML::Value << recipe.description;
   }
   out << YAML::Key << "model" << YAML::Value << YAML::BeginMap;
-  out << YAML::Key << "path" << YAML::Value << recipe.model.string() << YAML::Key << "dtype" << YAML::Value << recipe.dtype << YAML::EndMap;
+  out << YAML::Key << "path" << YAML::Value << recipe.model.string() << YAML::Key << "dtype" << YAML::Value << recipe.dtype;
+  if (recipe.dequantize) out << YAML::Key << "dequantize" << YAML::Value << true;
+  out << YAML::EndMap;
   if (with_names && recipe.target) {
     out << YAML::Key << "target" << YAML::Value << YAML::BeginMap << YAML::Key << "format" << YAML::Value << recipe.target->format;
     if (!recipe.target->engine.empty()) out << YAML::Key << "engine" << YAML::Value << recipe.target->engine;
     out << YAML::EndMap;
   }
   if (!recipe.checkpoint.empty()) out << YAML::Key << "checkpoint" << YAML::Value << recipe.checkpoint.string();
-  if (recipe.calibration) {
-    const SamplingSpec& sampling = recipe.calibration->sampling;
+  if (recipe.calibration || !recipe.importance.empty()) {
     out << YAML::Key << "calibration" << YAML::Value << YAML::BeginMap;
-    emit(out, recipe.calibration->corpus);
-    out << YAML::Key << "sampling" << YAML::Value << sampling.sampling << YAML::Key << "samples" << YAML::Value << sampling.samples;
-    out << YAML::Key << "seq_len" << YAML::Value << sampling.seq_len << YAML::Key << "seed" << YAML::Value << std::to_string(sampling.seed);
+    if (recipe.calibration) {
+      const SamplingSpec& sampling = recipe.calibration->sampling;
+      emit(out, recipe.calibration->corpus);
+      out << YAML::Key << "sampling" << YAML::Value << sampling.sampling << YAML::Key << "samples" << YAML::Value << sampling.samples;
+      out << YAML::Key << "seq_len" << YAML::Value << sampling.seq_len << YAML::Key << "seed" << YAML::Value << std::to_string(sampling.seed);
+    }
+    if (!recipe.importance.empty()) out << YAML::Key << "importance" << YAML::Value << recipe.importance.string();
     out << YAML::EndMap;
   }
   if (recipe.checkpoint.empty()) {
@@ -197,6 +202,22 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
 }
 
+bool weighs_by_inputs(const StageSpec& stage) { return stage.method == "rtn" && knob<bool>(stage, "importance"); }
+
+// What weighs errors by the inputs' mean squares needs them from somewhere, and a file of them somebody who reads it.
+void check_importance(const Recipe& recipe) {
+  bool read = false;
+  for (size_t i = 0; i < recipe.pipeline.size(); ++i) {
+    const bool weighs = weighs_by_inputs(recipe.pipeline[i]);
+    read = read || weighs;
+    if (weighs && !recipe.calibration && recipe.importance.empty())
+      fail(fmt::format("pipeline[{}].importance", i), "the inputs' mean squares are unknown: give a calibration section, with a text or \"importance: FILE\"");
+    if (!recipe.importance.empty() && find_method(recipe.pipeline[i].method)->contract.place == Place::model)
+      fail("calibration.importance", fmt::format("is of the model as it is, but {} makes another one of it before anything is rounded; leave one of the two out", recipe.pipeline[i].method));
+  }
+  if (!recipe.importance.empty() && !read) fail("calibration.importance", "no stage reads it; expected rtn with \"importance: true\" in the pipeline");
+}
+
 // A linear of any size that nothing in the spec rules out.
 StoredScheme any_linear(const QuantSpec& spec, const std::optional<QuantSpec>& activations, const std::vector<StageSpec>& pipeline) {
   StoredScheme linear;
@@ -255,6 +276,7 @@ void check_consistency(const Recipe& recipe) {
     if (!(recipe.scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");
     if (!recipe.pipeline.empty()) fail("pipeline", "a checkpoint is quantized already: expected no stages beside \"checkpoint\"");
     if (recipe.target) fail("target", "a checkpoint has its format already: expected none beside \"checkpoint\"");
+    if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
     return;
   }
   if (!recipe.scheme.weights && !recipe.scheme.activations && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights or activations");
@@ -283,6 +305,7 @@ void check_consistency(const Recipe& recipe) {
     if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
   }
   if (const auto problem = pipeline_problem(recipe.pipeline, recipe.scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
+  check_importance(recipe);
   check_target(recipe);
 }
 

@@ -37,9 +37,11 @@ struct Recipe {
   std::string description;         // one line for people, may be empty
   std::filesystem::path model;
   std::string dtype = "bfloat16";  // of the calibration's forward passes: float32 | bfloat16
+  bool dequantize = false;         // the model may be a quantized one: what its codes stand for is taken for its weights
   std::filesystem::path checkpoint;  // a quantized checkpoint of the model, measured in place of a scheme and a pipeline; empty: none
   std::optional<TargetSpec> target;
   std::optional<CalibrationSpec> calibration;
+  std::filesystem::path importance;  // of the calibration section: a file of the inputs' mean squares, in place of collected ones; empty: none
   Scheme scheme;
   std::vector<StageSpec> pipeline;
   bool propagate_quantized = true;

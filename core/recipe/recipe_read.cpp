@@ -118,8 +118,19 @@ std::string read_dtype(YamlMap& map, const std::string& otherwise) {
   return dtype;
 }
 
-CalibrationSpec read_calibration(YamlMap map, const std::filesystem::path& base) {
-  CalibrationSpec spec;
+// A text, a file of the inputs' mean squares, or both.
+void read_calibration(YamlMap map, const std::filesystem::path& base, Recipe& recipe) {
+  if (const auto file = map.text("importance")) {
+    if (file->empty()) map.fail("importance", "expected a file, as \"qbench imatrix\" or llama.cpp writes it");
+    recipe.importance = resolve(*file, base);
+  }
+  if (!recipe.importance.empty() && !map.has("corpus")) {
+    for (const char* key : {"name", "field", "sampling", "samples", "seq_len", "seed"})
+      if (map.has(key)) map.fail(key, "is of a text: leave it out, or give a corpus beside the importance matrix");
+    map.finish();
+    return;
+  }
+  CalibrationSpec& spec = recipe.calibration.emplace();
   spec.corpus = read_corpus(map, base);
   if (const auto sampling = map.text("sampling")) {
     const auto& names = sampling_names();
@@ -131,7 +142,6 @@ CalibrationSpec read_calibration(YamlMap map, const std::filesystem::path& base)
   spec.sampling.seq_len = map.integer("seq_len", 1, kLarge).value_or(spec.sampling.seq_len);
   spec.sampling.seed = map.unsigned_integer("seed").value_or(spec.sampling.seed);
   map.finish();
-  return spec;
 }
 
 EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base) {
@@ -167,9 +177,10 @@ Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
     if (!path || path->empty()) model.fail("path", "is missing; expected a model folder or .gguf file");
     recipe.model = resolve(*path, base);
     recipe.dtype = read_dtype(model, recipe.dtype);
+    recipe.dequantize = model.boolean("dequantize").value_or(false);
     model.finish();
   }
-  if (auto calibration = map.map("calibration")) recipe.calibration = read_calibration(*calibration, base);
+  if (auto calibration = map.map("calibration")) read_calibration(*calibration, base, recipe);
   recipe.target = read_target(map);
   if (const auto checkpoint = map.text("checkpoint")) recipe.checkpoint = resolve(*checkpoint, base);
   if (!map.has("scheme") && recipe.checkpoint.empty()) map.fail("scheme", "is missing; expected what to quantize (weights, activations)");

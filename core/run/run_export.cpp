@@ -7,6 +7,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/run_state.h"
 #include "core/measure/report_json.h"
+#include "core/run/run_inputs.h"
 
 namespace qb {
 namespace {
@@ -36,7 +37,7 @@ FinishedRun open_run(const std::filesystem::path& run, const Control& control) {
     require_finished(opened.report, run);
     return opened;
   }
-  const auto model = Model::open(opened.recipe.model);
+  const auto model = open_model(opened.recipe);
   if (const std::string hash = model_hash(opened.recipe.model); !opened.report.model_hash.empty() && hash != opened.report.model_hash)
     throw InputError(fmt::format("{}: the run was made of another model at {} (hash {}, found {})", run.string(), opened.recipe.model.string(), opened.report.model_hash, hash));
   // Plans of stages that change the model are in the folder: calibration text is not needed again.

@@ -13,6 +13,8 @@ namespace qb {
 bool has_original(const Recipe& recipe);
 // What most of its linears are, for people.
 Scheme scheme_of(const QuantizedModel& checkpoint);
+// Throws InputError with what to do instead where linears of a GGUF file are in codes: other files are refused when they are opened.
+void require_numbers(const Model& model);
 // Throws InputError where a checkpoint cannot be of this model: the first size, name or setting that differs.
 void require_same_architecture(const Model& original, const Model& checkpoint);
 

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include "core/base/error.h"
+#include "core/base/files.h"
 #include "core/engine/given_blocks.h"
 #include "core/exporting/checkpoint.h"
+#include "core/format/imatrix.h"
 #include "core/quant/mixes.h"
 #include "core/run/run_import.h"
 #include "core/text/tokenizer.h"
@@ -16,6 +18,13 @@ double RunText::windows(const EvaluationSpec& spec) const {
   return static_cast<double>(spec.windows > 0 ? std::min(spec.windows, all) : all);
 }
 
+std::shared_ptr<const Model> open_model(const Recipe& recipe) {
+  if (recipe.dequantize && is_coded_checkpoint(recipe.model)) return open_checkpoint(recipe.model).model;
+  auto model = Model::open(recipe.model);
+  if (!recipe.dequantize) require_numbers(*model);
+  return model;
+}
+
 RunInputs load_inputs(const Recipe& recipe, const Control& control) {
   RunInputs inputs;
   if (!recipe.checkpoint.empty()) {
@@ -25,10 +34,16 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
     if (!has_original(recipe)) inputs.model = checkpoint->model;
     inputs.checkpoint = std::move(checkpoint);
   }
-  if (!inputs.model) inputs.model = Model::open(recipe.model);
+  if (!inputs.model) inputs.model = open_model(recipe);
   if (inputs.checkpoint) require_same_architecture(*inputs.model, *inputs.checkpoint->model);
   inputs.model_hash = model_hash(recipe.model);
   control.checkpoint();
+  if (!recipe.importance.empty()) {
+    inputs.importance = std::make_shared<ImportanceMatrix>(read_imatrix(recipe.importance));
+    Hasher hasher;
+    hasher.update(MappedFile::open(recipe.importance)->bytes());
+    inputs.importance_hash = hasher.hex();
+  }
   if (!recipe.calibration && recipe.evaluation.empty()) return inputs;
   const auto tokenizer = Tokenizer::load(recipe.model);
   const int64_t vocabulary = inputs.model->architecture.vocabulary;
@@ -75,6 +90,11 @@ EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptio
   job.seed = recipe.seed;
   job.folder = folder;
   job.fingerprint = {{"recipe", recipe_hash(recipe)}, {"model", inputs.model_hash}, {"calibration", inputs.calibration.hash}, {"device", options.device}};
+  if (inputs.importance) {
+    job.importance = inputs.importance;
+    job.importance_path = recipe.importance;
+    job.fingerprint["importance"] = inputs.importance_hash;
+  }
   if (inputs.checkpoint) {
     job.given = inputs.checkpoint;
     job.compared = inputs.checkpoint->model != inputs.model;

@@ -24,10 +24,14 @@ struct RunInputs {
   std::shared_ptr<const QuantizedModel> checkpoint;  // of a recipe that names one
   std::string checkpoint_hash;
   std::string model_hash;
-  TokenSet calibration;          // empty without a calibration section
+  TokenSet calibration;          // empty without a calibration text
+  std::shared_ptr<const ImportanceMatrix> importance;  // of a recipe that names one
+  std::string importance_hash;
   std::vector<RunText> texts;    // one per evaluation
 };
 
+// The model that a recipe is of. Throws InputError where it is a quantized one and the recipe does not ask for what its codes stand for.
+std::shared_ptr<const Model> open_model(const Recipe& recipe);
 // Opens the model, tokenizes calibration and evaluation text. Throws InputError for what is missing, too short or too long.
 RunInputs load_inputs(const Recipe& recipe, const Control& control);
 EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptions& options, const std::filesystem::path& folder);

@@ -17,6 +17,7 @@ import gguf_zoo_hybrid
 import llama_cpp
 import model_zoo
 import zoo_dense
+import zoo_experts
 import zoos
 from answers import Answers
 from conftest import DEMO
@@ -359,3 +360,70 @@ def test_matrices_in_half_floats(kind, number, tmp_path, tool):
         assert tensor.tensor_type == (number if half else gguf.GGMLQuantizationType.F32), tensor.name
         value = exact[tensor.name].data
         assert np.array_equal(gguf.dequantize(tensor.data, tensor.tensor_type), gguf.dequantize(gguf.quantize(value, number), number) if half else value), tensor.name
+
+
+# ---- in codes ----
+def quantized_gguf(tool, model, folder, scheme, more=(), pipeline="rtn"):
+    """The model's run in this scheme as a GGUF file, without calibration text; the export's notes."""
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(f"name: coded\nmodel: {{path: '{model}', dtype: float32}}\nscheme: {scheme}\npipeline: [{pipeline}]\n")
+    call = lambda *arguments: subprocess.run([tool("qbench"), *arguments], capture_output=True, text=True)
+    done = call("run", recipe, "-w", folder / "w", "-q", "--json", *more)
+    assert done.returncode == 0, done.stderr
+    out = folder / "coded.gguf"
+    done = call("export", folder / "w" / "runs" / json.loads(done.stdout)[0]["id"], "-f", "gguf", "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)["notes"]
+
+
+def typical_difference(a, b):
+    """Of a token's logits, against how they vary. The median: where activations are rounded, some tokens choose another expert."""
+    a, b = (np.asarray(x, dtype=np.float64) - np.asarray(x, dtype=np.float64).mean(-1, keepdims=True) for x in (a, b))
+    return float(np.median(np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)))
+
+
+# Models with experts: the type of their linears, and sizes of which its blocks are a part.
+WIDE = dict(hidden_size=256, moe_intermediate_size=256, head_dim=64)
+CODED_EXPERTS = [
+    ("qwen3-moe-plain", "q4_0", dict(hidden_size=64, moe_intermediate_size=32, head_dim=16)), ("qwen3-moe-plain", "q8_0", dict(hidden_size=64, moe_intermediate_size=32, head_dim=16)),
+    ("qwen3-moe-plain", "q4_K", WIDE), ("qwen3-moe-plain", "q3_K", WIDE), ("mixtral", "q4_0", dict(hidden_size=64, intermediate_size=96)),
+    ("mixtral", "q6_K", dict(hidden_size=256, intermediate_size=256)), ("qwen2-moe-plain", "q5_1", dict(hidden_size=64, moe_intermediate_size=32, shared_expert_intermediate_size=64)),
+    ("granitemoe", "q4_0", {}), ("glm4-moe", "iq4_nl", {}), ("gpt-oss", "mxfp4", dict(rope_parameters=model_zoo.rope("default"))), ("llama4-plain", "q5_0", {}), ("minimax-m2", "q4_1", {}),
+    # Keys of latent attention lie by columns there; value heads of linear attention in another order, whole blocks of which move.
+    ("deepseek-v3", "q4_0", dict(rms_norm_eps=1e-6, q_lora_rank=64, v_head_dim=16)), ("qwen3-5-moe", "q4_0", dict(linear_value_head_dim=32, linear_key_head_dim=32)),
+]
+
+
+@pytest.mark.parametrize("name, kind, changes", CODED_EXPERTS)
+def test_llama_cpp_computes_experts_in_codes(name, kind, changes, tmp_path, tool, logits, llama, monkeypatch):
+    """llama.cpp's logits are those of our quantized model, but for its rounding of activations to int8; the float model's are farther off."""
+    zoo = zoos.ZOO_OF[name]
+    model_class, config_class, arguments = zoo.MODELS[name]
+    monkeypatch.setitem(zoo.MODELS, name, (model_class, config_class, arguments | changes))
+    model = zoo.save_model(name, tmp_path / "model")
+    file, notes = quantized_gguf(tool, tmp_path / "model", tmp_path, f"{{weights: {{type: {kind}}}}}")
+    types = {t.name: t.tensor_type.name.lower() for t in gguf.GGUFReader(file).tensors}
+    assert all(kind.lower() == found for tensor, found in types.items() if "_exps.weight" in tensor) and kind.lower() in types.values()
+    ids = token_ids(24)
+    found, said = llama.logits(file, ids)
+    assert found is not None, said
+    ours, exact = logits(file, ids), model_zoo.reference_logits(model, ids)
+    # Half floats of keys and values, int8 activations: as far off as weights of 6 and 8 bits.
+    assert typical_difference(found, ours) < 0.03
+    if kind not in ("q6_K", "q8_0"):
+        assert typical_difference(found, ours) < 0.4 * typical_difference(exact, ours)
+    if name == "deepseek-v3":
+        assert any("latent attention" in note for note in notes) and {types[f"blk.1.attn_{part}_b.weight"] for part in "kv"} == {"f32", "q4_0"}
+
+
+def test_published_experts_keep_their_codes(tmp_path, tool):
+    """gpt-oss as it is published has MXFP4 experts, which are read as numbers: rounded to that type again, nothing is lost."""
+    model = zoo_experts.save_gpt_oss_mxfp4(tmp_path / "model")
+    file, _ = quantized_gguf(tool, tmp_path / "model", tmp_path, "{weights: {type: mxfp4}, overrides: [{match: '*.self_attn.*', weights: float}]}")
+    tensors, published = {t.name: t for t in gguf.GGUFReader(file).tensors}, model.state_dict()
+    for block in range(model.config.num_hidden_layers):
+        gate_up, down = (published[f"model.layers.{block}.mlp.experts.{part}_proj"].transpose(1, 2) for part in ("gate_up", "down"))
+        for stem, expected in (("gate", gate_up[:, 0::2]), ("up", gate_up[:, 1::2]), ("down", down)):
+            tensor = tensors[f"blk.{block}.ffn_{stem}_exps.weight"]
+            assert tensor.tensor_type == gguf.GGMLQuantizationType.MXFP4
+            np.testing.assert_array_equal(gguf.dequantize(tensor.data, tensor.tensor_type), expected.numpy())

@@ -1,4 +1,5 @@
 """core/format's GGUF writer and block packer against the gguf package."""
+import struct
 import subprocess
 
 import gguf
@@ -123,6 +124,35 @@ def test_importance_matrices_survive_reading_and_writing(tool, tmp_path):
     for key in ("general.type", "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"):
         assert reader.fields[key].contents() == reference.fields[key].contents() and reader.fields[key].types == reference.fields[key].types
     assert {t.name: (t.shape.tolist(), t.data.tolist()) for t in reader.tensors} == {t.name: (t.shape.tolist(), t.data.tolist()) for t in reference.tensors}
+
+
+def older(tensors, windows=7):
+    """The form of before 2025: mean squares times windows, an expert's behind another's."""
+    names = [name.removesuffix(".in_sum2") for name in tensors if name.endswith(".in_sum2")]
+    parts = [struct.pack("<i", len(names))]
+    for name in names:
+        values = tensors[name + ".in_sum2"] / np.maximum(tensors[name + ".counts"], 1) * windows
+        parts += [struct.pack("<i", len(name)), name.encode(), struct.pack("<ii", windows, values.size), values.astype("<f4").tobytes()]
+    return b"".join(parts), struct.pack("<ii", windows, 4) + b"text"
+
+
+@pytest.mark.parametrize("ending", [True, False])
+def test_importance_matrices_of_the_older_form(ending, tool, tmp_path):
+    tensors = importance(np.random.default_rng(3))
+    body, end = older(tensors)
+    (tmp_path / "in.dat").write_bytes(body + (end if ending else b""))
+    subprocess.run([tool("rewrite_imatrix"), tmp_path / "in.dat", tmp_path / "out.gguf"], check=True)
+    reader = gguf.GGUFReader(tmp_path / "out.gguf")
+    found = {t.name: np.array(t.data, dtype=np.float32).ravel() for t in reader.tensors}
+    for name in ("blk.0.attn_q.weight", "blk.0.ffn_down_exps.weight", "output.weight"):
+        means = (tensors[name + ".in_sum2"] / np.maximum(tensors[name + ".counts"], 1) * 7).astype(np.float32)
+        np.testing.assert_array_equal(found[name + ".in_sum2"], means.ravel())
+        assert found[name + ".counts"].tolist() == [7]
+    assert reader.fields["imatrix.chunk_count"].contents() == (7 if ending else 0)
+    for cut in (3, 9, 40, len(body) - 1, len(body) + 6):
+        (tmp_path / "cut.dat").write_bytes((body + end)[:cut])
+        done = subprocess.run([tool("rewrite_imatrix"), tmp_path / "cut.dat", tmp_path / "no.gguf"], capture_output=True, text=True)
+        assert done.returncode == 1 and "cut.dat: no importance matrix" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("change, message", [

@@ -379,3 +379,20 @@ def test_another_models_checkpoint_is_refused(qbench, tmp_path):
     recipe.write_text(f"model: '{tmp_path / 'theirs'}'\nscheme: {{weights: {{type: int4}}}}\n")
     done = subprocess.run([qbench, "run", "--check", recipe], capture_output=True, text=True)
     assert done.returncode == 4 and "already quantized (gptq)" in done.stderr and "qbench import" in done.stderr
+
+
+def test_a_quantized_model_is_quantized_again_where_that_is_asked_for(qbench, tmp_path):
+    """Its float model is what the codes stand for, and what is exported of the run says nothing of the first codes."""
+    written(DEMO, tmp_path / "theirs", "gptq v1 int4")
+    run = quantized(qbench, tmp_path, "{type: int4, group_size: 32}", pipeline="rtn", extra=EVALUATION, settings=(f"model.path={tmp_path / 'theirs'}", "model.dequantize=true"))
+    alone = imported(qbench, tmp_path / "theirs", "--evaluate", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "4", "-w", tmp_path / "w")
+    report = report_of(run)
+    assert figures(report)[True] == figures(alone)[False]
+    assert all(linear["weight_mse"] > 0 for linear in linears(report).values())
+    folder = exported(qbench, run, "dequantized", tmp_path / "out")
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    codes = layouts.run_linears(run)
+    for name, linear in model.named_modules():
+        if name in codes:
+            np.testing.assert_allclose(linear.weight.detach().numpy(), codes[name], rtol=4e-3, atol=1e-6)  # written as the folder's bfloat16

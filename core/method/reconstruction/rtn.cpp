@@ -23,8 +23,11 @@ class Rtn final : public Method {
 }  // namespace
 
 void round_to_nearest(const BlockWork& work, LinearWork& linear) {
+  // Sums that a stage asked for, or a recipe gives, go before those of a Gram matrix that another one collected.
+  const auto it = work.statistics.find(linear.info.input);
+  const at::Tensor importance = it != work.statistics.end() && it->second.sum_squares.defined() ? it->second.sum_squares : work.importance_of(linear);
   linear.quantized = linear.range ? quantize(linear.weight, *linear.spec, scale_zero(*linear.range, *linear.spec))
-                                  : quantize(linear.weight, *linear.spec, work.control, {work.importance_of(linear), {}});
+                                  : quantize(linear.weight, *linear.spec, work.control, {importance, {}});
 }
 
 MethodInfo rtn_info() {
