@@ -32,12 +32,11 @@ nlohmann::json parse_config(const std::filesystem::path& path) {
 
 // Refuses checkpoints whose weights are codes, not numbers; F8 with scales is read. Returns F8's block size, if any.
 std::vector<int64_t> check_quantization(const ConfigFields& fields) {
-  if (fields.has("quantization") && fields.json().at("quantization").is_object())
-    throw InputError(fmt::format("{}: the checkpoint is already quantized (MLX), expected a model with floating-point weights; \"qbench import\" measures it beside your runs, \"qbench export\" with format dequantized makes numbers of it", fields.origin()));
-  if (!fields.has("quantization_config")) return {};
-  const ConfigFields quantization = fields.child("quantization_config");
+  const bool mlx = fields.has("quantization") && fields.json().at("quantization").is_object();  // MLX's key, with or without the other
+  if (!mlx && !fields.has("quantization_config")) return {};
+  const ConfigFields quantization = fields.child(mlx ? "quantization" : "quantization_config");
   fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
-  const std::string method = quantization.text({"quant_method"}, "?");
+  const std::string method = mlx ? "MLX" : quantization.text({"quant_method"}, "?");
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
   if (method == "mxfp4") return {};  // gpt-oss as it is published: its experts are read as the numbers that they stand for
   if (!float8)
