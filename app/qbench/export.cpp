@@ -40,11 +40,11 @@ int export_run(const Arguments& a, const Options& options) {
     model = qb::open_checkpoint(folder);
   }
   if (a.check) {
-    const auto against = qb::export_obstacles(model, a.format, a.engine);
+    const auto [against, bytes] = qb::export_outlook(model, a.format, a.engine, a.embeddings);
     if (options.json)
-      std::cout << nlohmann::json{{"obstacles", against}, {"bytes", against.empty() ? nlohmann::json(qb::export_bytes(model, a.format, a.embeddings)) : nlohmann::json()}}.dump(2) << '\n';
+      std::cout << nlohmann::json{{"obstacles", against}, {"bytes", against.empty() ? nlohmann::json(bytes) : nlohmann::json()}}.dump(2) << '\n';
     else if (against.empty())
-      std::cout << fmt::format("can be exported, {}\n", bytes_text(static_cast<double>(qb::export_bytes(model, a.format, a.embeddings))));
+      std::cout << fmt::format("can be exported, {}\n", bytes_text(static_cast<double>(bytes)));
     for (const std::string& one : options.json ? std::vector<std::string>{} : against) std::cout << one << '\n';
     return against.empty() ? ok : input;
   }

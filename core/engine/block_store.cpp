@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/engine/module_name.h"
+#include "core/format/listed_tensors.h"
 #include "core/format/safetensors.h"
 #include "core/quant/packing.h"
 #include "core/quant/stored_spec.h"
@@ -89,39 +90,26 @@ bool is_part(const std::string& tensor) {
 }
 
 // What stands beside codes is float: the tensors that blocks replaced, of several files, the last that has a name deciding.
-class Floats final : public TensorSource {
+class Floats final : public ListedTensors {
  public:
-  void add(TensorSourcePtr source, const std::filesystem::path& path, const std::vector<TensorInfo>& tensors) {
+  void add_file(TensorSourcePtr source, const std::filesystem::path& path, const std::vector<TensorInfo>& tensors) {
     for (TensorInfo info : tensors) {
       info.file = static_cast<int>(files_.size());
-      const auto [at, fresh] = index_.try_emplace(info.name, Place{tensors_.size(), sources_.size()});
-      at->second.source = sources_.size();
-      if (fresh) tensors_.emplace_back();
-      tensors_[at->second.tensor] = std::move(info);
+      add(std::move(info));
     }
     files_.push_back(path);
     sources_.push_back(std::move(source));
   }
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<std::filesystem::path>& files() const override { return files_; }
-  const TensorInfo* find(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second.tensor];
-  }
   at::Tensor read(const std::string& name) const override {
-    const auto it = index_.find(name);
-    if (it == index_.end()) throw InputError(fmt::format("no tensor \"{}\" among the quantized blocks", name));
-    return sources_[it->second.source]->read(name);
+    const TensorInfo* info = find(name);
+    if (!info) throw InputError(fmt::format("no tensor \"{}\" among the quantized blocks", name));
+    return sources_[static_cast<size_t>(info->file)]->read(name);
   }
 
  private:
-  struct Place {
-    size_t tensor, source;
-  };
-  std::vector<TensorInfo> tensors_;
   std::vector<std::filesystem::path> files_;
   std::vector<TensorSourcePtr> sources_;
-  std::unordered_map<std::string, Place> index_;
 };
 
 // Blocks of a run with the scales learned behind them.
@@ -308,7 +296,7 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
   blocks->files.reserve(paths.size());
   for (const auto& path : paths) {
     const BlockFile& file = blocks->files.emplace_back(path, older);
-    floats->add({blocks, &file.stored()}, path, file.floats());
+    floats->add_file({blocks, &file.stored()}, path, file.floats());
     for (const auto& [weight, linear] : file.linears()) {
       blocks->file_of[linear.module] = blocks->files.size() - 1;
       found[weight] = &linear;
@@ -320,7 +308,7 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
     std::vector<TensorInfo> others;
     for (const TensorInfo& info : blocks->tuned->tensors())
       if (!is_part(info.name)) others.push_back(info);
-    floats->add(blocks->tuned, tuned, others);
+    floats->add_file(blocks->tuned, tuned, others);
   }
   QuantizedModel quantized;
   quantized.model = model;

@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/engine/model_tuning.h"
+#include "core/format/listed_tensors.h"
 #include "core/format/safetensors.h"
 #include "core/method/transformation/scale_group.h"
 #include "core/model/canonical_source.h"
@@ -18,29 +19,19 @@ namespace {
 const std::string kWeight = ".weight";
 
 // Some tensors of another source.
-class Picked final : public TensorSource {
+class Picked final : public ListedTensors {
  public:
   Picked(TensorSourcePtr from, const std::vector<std::string>& names) : from_(std::move(from)) {
-    for (const std::string& name : names) {
-      index_.emplace(name, tensors_.size());
-      tensors_.push_back(*from_->find(name));
-    }
+    for (const std::string& name : names) add(*from_->find(name));
   }
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<std::filesystem::path>& files() const override { return from_->files(); }
-  const TensorInfo* find(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second];
-  }
   at::Tensor read(const std::string& name) const override {
-    if (!index_.contains(name)) throw InputError(fmt::format("no tensor \"{}\" among those that replace the model's", name));
+    if (!contains(name)) throw InputError(fmt::format("no tensor \"{}\" among those that replace the model's", name));
     return from_->read(name);
   }
 
  private:
   TensorSourcePtr from_;
-  std::vector<TensorInfo> tensors_;
-  std::map<std::string, size_t> index_;
 };
 
 double squares(const at::Tensor& t) { return t.square().sum(at::kDouble).item<double>(); }

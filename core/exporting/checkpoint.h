@@ -36,10 +36,14 @@ struct ExportResult {
   std::vector<std::string> notes;       // what its user should know
 };
 
-// Sentences that stand against an export; empty: none.
-std::vector<std::string> export_obstacles(const QuantizedModel& model, const std::string& format, const std::string& engine);
-// Bytes that an export takes on disk, before it is written.
-uint64_t export_bytes(const QuantizedModel& model, const std::string& format, const std::string& embeddings = {});
+// Sentences that stand against an export by the tables of formats and engines; empty: none. engine: empty for the format alone.
+std::vector<std::string> scheme_obstacles(const QuantizedModel& model, const std::string& format, const std::string& engine);
+// What an export would come to.
+struct ExportOutlook {
+  std::vector<std::string> obstacles;   // scheme_obstacles(), or where there are none what planning the checkpoint finds
+  uint64_t bytes = 0;                   // that its tensors take on disk; 0: it cannot be written
+};
+ExportOutlook export_outlook(const QuantizedModel& model, const std::string& format, const std::string& engine = {}, const std::string& embeddings = {});
 
 // Why a checkpoint cannot be written there, in one sentence; empty: nothing stands against it.
 std::string output_obstacle(const std::filesystem::path& output, const std::string& format);

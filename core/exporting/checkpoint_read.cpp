@@ -8,7 +8,7 @@
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
 #include "core/exporting/gguf_checkpoint.h"
-#include "core/format/safetensors.h"
+#include "core/format/listed_tensors.h"
 #include "core/model/canonical_source.h"
 #include "core/model/model_files.h"
 
@@ -40,7 +40,7 @@ nlohmann::json quantization_config(const ModelFiles& files) {
 }
 
 // Numbers under the files' names: what is in codes is dequantized when it is read, and its parts are hidden.
-class Decoded final : public TensorSource {
+class Decoded final : public ListedTensors {
  public:
   Decoded(TensorSourcePtr stored, std::shared_ptr<const CodedLinears> coded) : stored_(std::move(stored)), coded_(std::move(coded)) {
     for (const TensorInfo& tensor : stored_->tensors())
@@ -58,28 +58,17 @@ class Decoded final : public TensorSource {
       add(info);
     }
   }
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<std::filesystem::path>& files() const override { return stored_->files(); }
-  const TensorInfo* find(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second];
-  }
   at::Tensor read(const std::string& name) const override {
     if (name.ends_with(kWeight))
       if (const std::string module = name.substr(0, name.size() - kWeight.size()); coded_->linears().contains(module)) return coded_->read(module).dequantize();
-    if (!index_.contains(name)) throw InputError(fmt::format("{}: no tensor \"{}\"", files().front().string(), name));
+    if (!contains(name)) throw InputError(fmt::format("{}: no tensor \"{}\"", files().front().string(), name));
     return stored_->read(name);
   }
 
  private:
-  void add(const TensorInfo& info) {
-    index_.emplace(info.name, tensors_.size());
-    tensors_.push_back(info);
-  }
   TensorSourcePtr stored_;
   std::shared_ptr<const CodedLinears> coded_;
-  std::vector<TensorInfo> tensors_;
-  std::unordered_map<std::string, size_t> index_;
 };
 
 const Codec& codec_for(const std::string& method, const nlohmann::json& config, const std::string& origin) {

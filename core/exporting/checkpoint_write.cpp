@@ -50,8 +50,7 @@ TensorSourcePtr numbers_of(const QuantizedModel& model, const FormatInfo& format
 
 class Planner {
  public:
-  Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format.name)), files_(*model.model->files) {
-    for (const QuantizedLinear& linear : model.linears) coded_.emplace(linear.module + kWeight, &linear);
+  Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format.name)), files_(*model.model->files), coded_(linears_by_weight(model)) {
     all_changed_ = model.model->source.get() != static_cast<const TensorSource*>(&files_);
     numbers_ = numbers_of(model, format);
   }
@@ -295,35 +294,36 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
     back = open_checkpoint(folder);
   else
     back.model = Model::open(folder);
-  std::unordered_set<std::string> in_codes;
-  if (coded)
-    for (const QuantizedLinear& linear : model.linears) in_codes.insert(linear.module + kWeight);
+  const auto in_codes = coded ? linears_by_weight(model) : std::unordered_map<std::string, const QuantizedLinear*>(), back_in_codes = linears_by_weight(back);
   std::vector<std::string> all;
   if (!names) {
     for (const TensorInfo& tensor : numbers->tensors())
       if (!in_codes.contains(tensor.name)) all.push_back(tensor.name);
     names = &all;
   }
-  const double total = static_cast<double>(in_codes.size() + names->size());
-  double done = 0;
+  double total = 0, done = 0;  // elements
+  for (const QuantizedLinear& linear : model.linears)
+    if (coded) total += static_cast<double>(linear.out_features * linear.in_features);
+  for (const std::string& name : *names) total += static_cast<double>(numbers->find(name)->elements());
   if (back.linears.size() != in_codes.size()) return fmt::format("{} linears are in codes, expected {}", back.linears.size(), in_codes.size());
   if (coded)
     for (const QuantizedLinear& linear : model.linears) {
       control.checkpoint();
-      const QuantizedLinear* found = back.find(linear.module);
-      if (!found) return fmt::format("\"{}\" is not in codes, expected {}", linear.module, describe(linear.weights));
+      const auto it = back_in_codes.find(linear.module + kWeight);
+      if (it == back_in_codes.end()) return fmt::format("\"{}\" is not in codes, expected {}", linear.module, describe(linear.weights));
+      const QuantizedLinear* found = it->second;
       if (!same_rounding(found->activations, linear.activations))
         return fmt::format("\"{}\": the input is {}, expected {}", linear.module, found->activations ? activation_text(*found->activations) : "float",
                            linear.activations ? activation_text(*linear.activations) : "float");
       if (const std::string how = difference(back.read(*found), model.read(linear)); !how.empty()) return fmt::format("\"{}\": {}", linear.module, how);
-      progress(++done / total);
+      progress((done += static_cast<double>(linear.out_features * linear.in_features)) / total);
     }
   for (const std::string& name : *names) {
     control.checkpoint();
     if (!back.model->source->contains(name)) return fmt::format("tensor \"{}\" is missing", name);
     const at::Tensor found = back.model->source->read(name), expected = numbers->read(name).to(found.scalar_type());
     if (found.sizes() != expected.sizes() || !at::equal(found, expected)) return fmt::format("tensor \"{}\" holds other values", name);
-    progress(++done / total);
+    progress((done += static_cast<double>(expected.numel())) / total);
   }
   return {};
 }
@@ -334,12 +334,11 @@ StoredScheme scheme_of(const QuantizedLinear& linear, const LinearInfo& info, in
 
 }  // namespace
 
-std::vector<std::string> export_obstacles(const QuantizedModel& model, const std::string& format_name, const std::string& engine_name) {
+std::vector<std::string> scheme_obstacles(const QuantizedModel& model, const std::string& format_name, const std::string& engine_name) {
   const FormatInfo& format = require_format(format_name);
   const EngineInfo* engine = engine_name.empty() ? nullptr : find_engine(engine_name);
   if (!engine && !engine_name.empty()) throw InputError(fmt::format("engine \"{}\" is not known; known are {}", engine_name, known_engine_names()));
-  std::unordered_map<std::string, const QuantizedLinear*> coded;
-  for (const QuantizedLinear& linear : model.linears) coded.emplace(linear.module + kWeight, &linear);
+  const auto coded = linears_by_weight(model);
   std::vector<StoredScheme> linears, floats;
   for (const BlockInfo& block : model.model->info.blocks)
     for (const LinearInfo& info : block.linears)
@@ -347,9 +346,20 @@ std::vector<std::string> export_obstacles(const QuantizedModel& model, const std
         linears.push_back(scheme_of(*it->second, info, block.index));
       else
         floats.push_back({without_weight(info.tensor), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index});
-  auto all = obstacles(format, engine, linears, floats);
-  if (all.empty() && format.name == "gguf") all = gguf_obstacles(model);
-  return all;
+  return obstacles(format, engine, linears, floats);
+}
+
+ExportOutlook export_outlook(const QuantizedModel& model, const std::string& format, const std::string& engine, const std::string& embeddings) {
+  ExportOutlook outlook{scheme_obstacles(model, format, engine), 0};
+  if (!outlook.obstacles.empty()) return outlook;
+  try {
+    if (format == "gguf") return gguf_outlook(model, embeddings);
+    require_folder(model);
+    outlook.bytes = Planner(model, require_format(format)).plan().bytes;
+  } catch (const InputError& error) {
+    outlook.obstacles.emplace_back(error.what());
+  }
+  return outlook;
 }
 
 std::string checkpoint_difference(const QuantizedModel& model, const fs::path& folder, const Control& control) {
@@ -361,12 +371,6 @@ std::string checkpoint_difference(const QuantizedModel& model, const fs::path& f
     p.fraction = fraction;
     control.report(p);
   });
-}
-
-uint64_t export_bytes(const QuantizedModel& model, const std::string& format, const std::string& embeddings) {
-  if (format == "gguf") return gguf_bytes(model, embeddings);
-  require_folder(model);
-  return Planner(model, require_format(format)).plan().bytes;
 }
 
 std::string output_obstacle(const fs::path& output, const std::string& format) {
@@ -386,17 +390,13 @@ std::string output_obstacle(const fs::path& output, const std::string& format) {
 ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
   const FormatInfo& format = require_format(options.format);
   if (format.name != "gguf") require_folder(model);
-  if (const auto against = export_obstacles(model, options.format, options.engine); !against.empty()) {
-    std::string all;
-    for (const std::string& one : against) all += (all.empty() ? "" : "\n") + one;
-    throw InputError(all);
-  }
+  refuse(scheme_obstacles(model, options.format, options.engine));
   if (const std::string against = output_obstacle(options.output, format.name); !against.empty()) throw InputError(against);
   std::error_code error;
   const bool folder = format.name != "gguf";
   if (!options.embeddings.empty() && folder) throw InputError(fmt::format("embeddings: {} keeps embedding and head as the model has them; only gguf has types for them", format.title));
   if (!folder) return export_gguf(model, options, control);
-  const ExportSteps steps(control);
+  const ExportSteps steps(control, 0.4);
   const Plan plan = Planner(model, format).plan();
   ExportResult result = begin_result(model, options);
   PartialFolder partial(options.output);

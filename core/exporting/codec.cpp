@@ -1,8 +1,13 @@
 #include "core/exporting/codec.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 #include <regex>
+
+#include "core/base/error.h"
 
 namespace qb {
 
@@ -22,6 +27,21 @@ const ScaleZero& LinearReader::grid(const QuantizedLinear& linear) {
     grid_of_ = linear.module;
   }
   return grid_;
+}
+
+const TensorInfo& CodedLinears::part(const std::string& name) {
+  const TensorInfo* found = stored_->find(name);
+  if (!found) throw InputError(fmt::format("{}: tensor \"{}\" is missing", origin_, name));
+  parts_.insert(name);
+  return *found;
+}
+
+void CodedLinears::fail(const TensorInfo& tensor, const std::string& expected) const {
+  throw InputError(fmt::format("{}: tensor \"{}\" is {} [{}], expected {}", origin_, tensor.name, name_of(tensor.dtype), fmt::join(tensor.shape, ", "), expected));
+}
+
+void CodedLinears::require(const TensorInfo& tensor, DType type, const std::vector<int64_t>& shape) const {
+  if (tensor.dtype != type || tensor.shape != shape) fail(tensor, fmt::format("{} [{}]", name_of(type), fmt::join(shape, ", ")));
 }
 
 namespace {

@@ -32,14 +32,26 @@ struct CheckpointContent {
   std::vector<std::string> floats;                                    // modules of matrices that stay float
 };
 
-// Quantized linears found in a checkpoint, by the files' module names.
+// Quantized linears found in a checkpoint, by the files' module names. Readers fill it and take parts through it.
 class CodedLinears {
  public:
   virtual ~CodedLinears() = default;
-  virtual const std::map<std::string, QuantizedLinear>& linears() const = 0;  // QuantizedLinear::module: the files' name
-  virtual const std::set<std::string>& parts() const = 0;                     // stored tensors that they are made of
+  const std::map<std::string, QuantizedLinear>& linears() const { return linears_; }  // QuantizedLinear::module: the files' name
+  const std::set<std::string>& parts() const { return parts_; }                       // stored tensors that they are made of
   virtual QuantizedWeight read(const std::string& module) const = 0;
   virtual ScaleZero read_grid(const std::string& module) const = 0;
+
+ protected:
+  CodedLinears(TensorSourcePtr stored, std::string origin) : stored_(std::move(stored)), origin_(std::move(origin)) {}
+  // A stored tensor, which is a part from now on. Throws InputError where it is missing.
+  const TensorInfo& part(const std::string& name);
+  [[noreturn]] void fail(const TensorInfo& tensor, const std::string& expected) const;  // an InputError that says what it is
+  void require(const TensorInfo& tensor, DType type, const std::vector<int64_t>& shape) const;
+
+  TensorSourcePtr stored_;
+  std::string origin_;  // file that says how linears are stored
+  std::map<std::string, QuantizedLinear> linears_;
+  std::set<std::string> parts_;
 };
 
 // One way to keep a quantized linear in a safetensors file: a writer and its reader.

@@ -88,7 +88,7 @@ int64_t words(int64_t codes, int bits) { return (codes * bits + 31) / 32; }
 
 class Found final : public CodedLinears {
  public:
-  Found(TensorSourcePtr stored, const nlohmann::json& config, const std::string& origin) : stored_(std::move(stored)), origin_(origin) {
+  Found(TensorSourcePtr stored, const nlohmann::json& config, const std::string& origin) : CodedLinears(std::move(stored), origin) {
     const std::string where = origin + ": quantization_config.config_groups";
     if (!config.contains("config_groups") || !config["config_groups"].is_object() || config["config_groups"].empty())
       throw InputError(fmt::format("{}: expected an object of groups", where));
@@ -136,7 +136,7 @@ class Found final : public CodedLinears {
         linear.in_features = 2 * codes->shape[1];
         require(*codes, DType::u8, codes->shape);
       } else if (packed) {
-        const at::Tensor shape = part(module + kShape);
+        const at::Tensor shape = stored_->read(part(module + kShape).name);
         if (shape.scalar_type() != at::kLong || shape.numel() != 2 || shape.min().item<int64_t>() < 1)
           throw InputError(fmt::format("{}: tensor \"{}\" is not two int64 sizes", origin_, module + kShape));
         linear.out_features = shape.flatten()[0].item<int64_t>();
@@ -150,7 +150,7 @@ class Found final : public CodedLinears {
       }
       if (stored_->contains(module + ".weight_g_idx"))
         throw InputError(fmt::format("{}: tensor \"{}.weight_g_idx\" puts columns into groups out of their order, which is not supported", origin_, module));
-      if (kind == Kind::nvfp4 && part(module + kGlobal).numel() != 1) throw InputError(fmt::format("{}: tensor \"{}{}\" is not one value", origin_, module, kGlobal));
+      if (kind == Kind::nvfp4 && part(module + kGlobal).elements() != 1) throw InputError(fmt::format("{}: tensor \"{}{}\" is not one value", origin_, module, kGlobal));
       if (kind == Kind::nvfp4 || kind == Kind::mxfp4 || kind == Kind::mxfp8) {
         const DType wanted = kind == Kind::nvfp4 ? DType::f8_e4m3 : DType::u8;
         if (type != wanted) throw InputError(fmt::format("{}: tensor \"{}\" is {}, expected {}", origin_, tensor.name, name_of(type), name_of(wanted)));
@@ -173,9 +173,6 @@ class Found final : public CodedLinears {
     }
     if (linears_.empty()) throw InputError(fmt::format("{}: no tensor \"*{}\": no weight is in codes", origin_, kScale));
   }
-
-  const std::map<std::string, QuantizedLinear>& linears() const override { return linears_; }
-  const std::set<std::string>& parts() const override { return parts_; }
 
   ScaleZero read_grid(const std::string& module) const override {
     const QuantizedLinear& linear = linears_.at(module);
@@ -212,18 +209,6 @@ class Found final : public CodedLinears {
   }
 
  private:
-  at::Tensor part(const std::string& name) {
-    if (!stored_->contains(name)) throw InputError(fmt::format("{}: tensor \"{}\" is missing", origin_, name));
-    parts_.insert(name);
-    return stored_->read(name);
-  }
-
-  void require(const TensorInfo& tensor, DType type, const std::vector<int64_t>& shape) const {
-    if (tensor.dtype != type || tensor.shape != shape)
-      throw InputError(fmt::format("{}: tensor \"{}\" is {} [{}], expected {} [{}]", origin_, tensor.name, name_of(tensor.dtype), fmt::join(tensor.shape, ", "), name_of(type),
-                                   fmt::join(shape, ", ")));
-  }
-
   static bool named_by_name(std::vector<std::string> targets, const std::string& module) {
     std::erase(targets, "Linear");
     return named_by(targets, module);
@@ -269,11 +254,6 @@ class Found final : public CodedLinears {
     }
     return meaning_of(spec);
   }
-
-  TensorSourcePtr stored_;
-  std::string origin_;
-  std::map<std::string, QuantizedLinear> linears_;
-  std::set<std::string> parts_;
 };
 
 class CompressedTensors final : public Codec {

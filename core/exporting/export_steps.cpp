@@ -1,6 +1,7 @@
 #include "core/exporting/export_steps.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/base/error.h"
 #include "core/model/canonical_source.h"
@@ -17,6 +18,10 @@ void ExportSteps::report(double fraction, const char* stage) const {
   p.rss_bytes = resident_bytes();
   p.peak_rss_bytes = peak_resident_bytes();
   control_.report(p);
+}
+
+void refuse(const std::vector<std::string>& obstacles) {
+  if (!obstacles.empty()) throw InputError(fmt::format("{}", fmt::join(obstacles, "\n")));
 }
 
 ExportResult begin_result(const QuantizedModel& model, const ExportOptions& options) {

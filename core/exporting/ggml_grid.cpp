@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/format/iq4_nl.h"
 #include "core/format/mxfp4.h"
 #include "core/quant/stored_spec.h"
 

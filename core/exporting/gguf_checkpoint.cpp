@@ -56,8 +56,7 @@ at::Tensor moved_blocks(const at::Tensor& part, const std::vector<int64_t>& bloc
 class Planner {
  public:
   explicit Planner(const QuantizedModel& model, const std::string& embeddings)
-      : model_(model), plan_(plan_gguf(*model.model)), numbers_(overlay(model.model->source, model.changed)), rounded_(dequantized(model)) {
-    for (const QuantizedLinear& linear : model.linears) coded_.emplace(linear.module + kWeight, &linear);
+      : model_(model), plan_(plan_gguf(*model.model)), numbers_(overlay(model.model->source, model.changed)), rounded_(dequantized(model)), coded_(linears_by_weight(model)) {
     for (const GgufTensor& tensor : plan_.tensors)
       if (tensor.transposed_heads > 0)
         for (const GgufPart& part : tensor.parts)
@@ -130,6 +129,13 @@ class Planner {
     return {};
   }
 
+  std::vector<std::string> obstacles() const {
+    std::vector<std::string> all;
+    for (const GgufTensor& tensor : plan_.tensors)
+      if (std::string one = obstacle(tensor); !one.empty() && all.size() < 8) all.push_back(std::move(one));
+    return all;
+  }
+
   // The bytes of a tensor, part after part.
   void write(GgufWriter& writer, size_t index, LinearReader& reader, const std::function<void(uint64_t)>& written) const {
     const GgufTensor& tensor = plan_.tensors[index];
@@ -196,12 +202,14 @@ class Planner {
 // What is in codes is compared code for code, all else as numbers in the file's types.
 std::string compare(const QuantizedModel& model, const Planner& planner, const fs::path& path, const Control& control, const std::function<void(double)>& progress) {
   const QuantizedModel back = open_gguf_checkpoint(path);
-  const auto total = static_cast<double>(planner.plan().tensors.size());
-  double done = 0;
+  const auto our_linears = linears_by_weight(model), their_linears = linears_by_weight(back);
+  double total = 0, done = 0;  // elements
+  for (const TensorInfo& info : planner.infos()) total += static_cast<double>(info.elements());
   const TensorSourcePtr numbers = overlay(model.model->source, model.changed);
   for (size_t i = 0; i < planner.plan().tensors.size(); ++i) {
     control.checkpoint();
-    progress(++done / total);
+    progress(done / total);
+    done += static_cast<double>(planner.infos()[i].elements());
     const GgufTensor& tensor = planner.plan().tensors[i];
     if (tensor.values.defined()) continue;
     const bool codes = planner.coded(tensor) != nullptr;
@@ -210,16 +218,20 @@ std::string compare(const QuantizedModel& model, const Planner& planner, const f
         if (tensor.transposed_heads > 0 && !at::equal(back.model->source->read(part.source), planner.rounded()->read(part.source)))
           return fmt::format("tensor \"{}\" holds other values", part.source);
       } else if (codes) {
-        const std::string module = part.source.substr(0, part.source.size() - kWeight.size());
-        const QuantizedLinear* found = back.find(module);
-        if (!found) return fmt::format("\"{}\" is not in codes", module);
-        // Plain groups become blocks of 32 of the same numbers: those are compared.
-        const QuantizedWeight ours = model.read(*model.find(module)), theirs = back.read(*found);
-        const std::string how = meaning_of(ours.spec) == meaning_of(theirs.spec) ? difference(theirs, ours) : at::equal(ours.dequantize(), theirs.dequantize()) ? "" : "values differ";
-        if (!how.empty()) return fmt::format("\"{}\": {}", module, how);
+        const QuantizedLinear& linear = *our_linears.at(part.source);
+        const auto found = their_linears.find(part.source);
+        if (found == their_linears.end()) return fmt::format("\"{}\" is not in codes", linear.module);
+        QuantizedWeight ours = model.read(linear);
+        const QuantizedWeight theirs = back.read(*found->second);
+        if (ours.spec.storage == Storage::none && ours.codes.sizes() == theirs.codes.sizes()) {  // plain groups become blocks of the same codes
+          ours.grid.scale = ours.grid.scale.repeat_interleave(ours.spec.group_size / theirs.spec.group_size, 1);
+          ours.spec = theirs.spec;
+        }
+        const std::string how = difference(theirs, ours);
+        if (!how.empty()) return fmt::format("\"{}\": {}", linear.module, how);
       } else if (!is_block_quantized(back.model->files->stored()->find(tensor.name)->dtype) && part.rows.empty() && part.columns.empty() && tensor.transposed_heads == 0 && tensor.add == 0 && !tensor.minus_exponential) {
         const at::Tensor found = back.model->source->read(part.source);
-        if (!at::equal(found.to(at::kFloat), numbers->read(part.source).to(found.scalar_type()).to(at::kFloat))) return fmt::format("tensor \"{}\" holds other values", part.source);
+        if (!at::equal(found, numbers->read(part.source).to(found.scalar_type()))) return fmt::format("tensor \"{}\" holds other values", part.source);
       }
     }
   }
@@ -228,19 +240,12 @@ std::string compare(const QuantizedModel& model, const Planner& planner, const f
 
 }  // namespace
 
-std::vector<std::string> gguf_obstacles(const QuantizedModel& model) {
-  std::vector<std::string> all;
-  try {
-    const Planner planner(model, "");
-    for (const GgufTensor& tensor : planner.plan().tensors)
-      if (std::string one = planner.obstacle(tensor); !one.empty() && all.size() < 8) all.push_back(std::move(one));
-  } catch (const InputError& error) {
-    all.emplace_back(error.what());
-  }
-  return all;
+ExportOutlook gguf_outlook(const QuantizedModel& model, const std::string& embeddings) {
+  const Planner planner(model, embeddings);
+  ExportOutlook outlook{planner.obstacles(), 0};
+  if (outlook.obstacles.empty()) outlook.bytes = planner.bytes();
+  return outlook;
 }
-
-uint64_t gguf_bytes(const QuantizedModel& model, const std::string& embeddings) { return Planner(model, embeddings).bytes(); }
 
 std::string gguf_difference(const QuantizedModel& model, const fs::path& path, const Control& control) {
   return compare(model, Planner(model, {}), path, control, [&](double fraction) {
@@ -252,8 +257,9 @@ std::string gguf_difference(const QuantizedModel& model, const fs::path& path, c
 }
 
 ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& options, const Control& control) {
-  const ExportSteps steps(control);
+  const ExportSteps steps(control, 0.2);
   const Planner planner(model, options.embeddings);
+  refuse(planner.obstacles());
   ExportResult result = begin_result(model, options);
   std::error_code error;
   const fs::path whole = fs::absolute(options.output), partial = whole.parent_path() / fmt::format(".{}.partial", whole.filename().string());

@@ -5,10 +5,10 @@ namespace qb {
 
 // Runs as GGUF files and back.
 
-uint64_t gguf_bytes(const QuantizedModel& model, const std::string& embeddings);
-// What stands against a run beyond the formats' table: a family or a tokenizer that GGUF has no form of, linears that it keeps in one
-// tensor but that have different types, and those whose columns it wants in an order that blocks of codes do not follow.
-std::vector<std::string> gguf_obstacles(const QuantizedModel& model);
+// Size, and what stands against a run beyond the formats' table: linears that GGUF keeps in one tensor but that have different types, and
+// those whose columns it wants in an order that blocks of codes do not follow. Throws InputError for a family or a tokenizer that GGUF has
+// no form of.
+ExportOutlook gguf_outlook(const QuantizedModel& model, const std::string& embeddings);
 ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& options, const Control& control);
 // As checkpoint_difference.
 std::string gguf_difference(const QuantizedModel& model, const std::filesystem::path& path, const Control& control);

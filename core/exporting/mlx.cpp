@@ -51,7 +51,7 @@ Affine affine(const nlohmann::json& config, const std::string& where) {
 
 class Found final : public CodedLinears {
  public:
-  Found(TensorSourcePtr stored, const nlohmann::json& config, const std::string& origin) : stored_(std::move(stored)), origin_(origin) {
+  Found(TensorSourcePtr stored, const nlohmann::json& config, const std::string& origin) : CodedLinears(std::move(stored), origin) {
     const std::string where = origin + ": quantization";
     const Affine all = affine(config, where);
     integers_ = config.contains(kSymmetric);
@@ -78,17 +78,12 @@ class Found final : public CodedLinears {
       if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty())
         throw InputError(fmt::format("{}: \"{}\": {}", origin_, module, problem));
       linear.weights = meaning_of(linear.weights);
-      const std::vector<int64_t> expected = {linear.out_features, linear.in_features / one.group_size};
       for (const TensorInfo* numbers : {&scales, &biases})
-        if (numbers->shape != expected || numbers->dtype != stored_type(linear.weights.scale_type))
-          fail(*numbers, fmt::format("{} [{}]", name_of(stored_type(linear.weights.scale_type)), fmt::join(expected, ", ")));
+        require(*numbers, stored_type(linear.weights.scale_type), {linear.out_features, linear.in_features / one.group_size});
       linears_.emplace(module, linear);
     }
     if (linears_.empty()) throw InputError(fmt::format("{}: no tensor \"*{}\": no weight is in codes", origin_, kScales));
   }
-
-  const std::map<std::string, QuantizedLinear>& linears() const override { return linears_; }
-  const std::set<std::string>& parts() const override { return parts_; }
 
   ScaleZero read_grid(const std::string& module) const override {
     const QuantizedLinear& linear = linears_.at(module);
@@ -110,21 +105,7 @@ class Found final : public CodedLinears {
   }
 
  private:
-  const TensorInfo& part(const std::string& name) {
-    const TensorInfo* found = stored_->find(name);
-    if (!found) throw InputError(fmt::format("{}: tensor \"{}\" is missing", origin_, name));
-    parts_.insert(name);
-    return *found;
-  }
-  [[noreturn]] void fail(const TensorInfo& tensor, const std::string& expected) const {
-    throw InputError(fmt::format("{}: tensor \"{}\" is {} [{}], expected {}", origin_, tensor.name, name_of(tensor.dtype), fmt::join(tensor.shape, ", "), expected));
-  }
-
-  TensorSourcePtr stored_;
-  std::string origin_;
   bool integers_ = false;  // zero points are
-  std::map<std::string, QuantizedLinear> linears_;
-  std::set<std::string> parts_;
 };
 
 class Mlx final : public Codec {

@@ -49,31 +49,29 @@ struct Settings {
 
 class Found final : public CodedLinears {
  public:
-  Found(TensorSourcePtr stored, const Settings& settings, bool awq, const std::string& origin) : stored_(std::move(stored)), settings_(settings), awq_(awq), origin_(origin) {
+  Found(TensorSourcePtr stored, const Settings& settings, bool awq, const std::string& origin) : CodedLinears(std::move(stored), origin), settings_(settings), awq_(awq) {
     for (const TensorInfo& tensor : stored_->tensors()) {
       if (!tensor.name.ends_with(kCodes)) continue;
       const std::string module = tensor.name.substr(0, tensor.name.size() - std::string_view(kCodes).size());
       const int per_word = 32 / (awq ? 4 : settings.bits);
-      const TensorInfo* scales = part(module + kScales);
+      const TensorInfo& scales = part(module + kScales);
       if (tensor.dtype != DType::i32 || tensor.shape.size() != 2) fail(tensor, "I32 with two dimensions");
       QuantizedLinear linear;
       linear.module = module;
-      if (scales->shape.size() != 2) fail(*scales, "two dimensions, [groups, out]");
+      if (scales.shape.size() != 2) fail(scales, "two dimensions, [groups, out]");
       linear.out_features = awq ? tensor.shape[1] * per_word : tensor.shape[1];
       linear.in_features = awq ? tensor.shape[0] : tensor.shape[0] * 32 / settings.bits;
       linear.weights.type.bits = settings.bits;
       linear.weights.symmetric = settings.symmetric;
       linear.weights.granularity = settings.group_size > 0 ? Granularity::group : Granularity::channel;
       linear.weights.group_size = settings.group_size;
-      linear.weights.scale_type = scales->dtype == DType::f16 ? ScaleType::f16 : scales->dtype == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+      linear.weights.scale_type = scales.dtype == DType::f16 ? ScaleType::f16 : scales.dtype == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
       if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty())
         throw InputError(fmt::format("{}: \"{}\": {}", origin_, module, problem));
       linear.weights = meaning_of(linear.weights);
       const std::vector<int64_t> expected = {groups_of(linear), linear.out_features};
-      if (scales->shape != expected) fail(*scales, fmt::format("[{}]", fmt::join(expected, ", ")));
-      const TensorInfo* zeros = part(module + kZeros);
-      const std::vector<int64_t> zero_shape = {groups_of(linear), (linear.out_features * settings.bits + 31) / 32};
-      if (zeros->dtype != DType::i32 || zeros->shape != zero_shape) fail(*zeros, fmt::format("I32 [{}]", fmt::join(zero_shape, ", ")));
+      if (scales.shape != expected) fail(scales, fmt::format("[{}]", fmt::join(expected, ", ")));
+      require(part(module + kZeros), DType::i32, {groups_of(linear), (linear.out_features * settings.bits + 31) / 32});
       parts_.insert(tensor.name);
       if (stored_->contains(module + kOrder)) {
         parts_.insert(module + kOrder);
@@ -87,9 +85,6 @@ class Found final : public CodedLinears {
     }
     if (linears_.empty()) throw InputError(fmt::format("{}: no tensor \"*{}\": no weight is in codes", origin_, kCodes));
   }
-
-  const std::map<std::string, QuantizedLinear>& linears() const override { return linears_; }
-  const std::set<std::string>& parts() const override { return parts_; }
 
   ScaleZero read_grid(const std::string& module) const override {
     const QuantizedLinear& linear = linears_.at(module);
@@ -121,22 +116,8 @@ class Found final : public CodedLinears {
   }
 
  private:
-  const TensorInfo* part(const std::string& name) {
-    const TensorInfo* found = stored_->find(name);
-    if (!found) throw InputError(fmt::format("{}: tensor \"{}\" is missing", origin_, name));
-    parts_.insert(name);
-    return found;
-  }
-  [[noreturn]] void fail(const TensorInfo& tensor, const std::string& expected) const {
-    throw InputError(fmt::format("{}: tensor \"{}\" is {} [{}], expected {}", origin_, tensor.name, name_of(tensor.dtype), fmt::join(tensor.shape, ", "), expected));
-  }
-
-  TensorSourcePtr stored_;
   Settings settings_;
   bool awq_;
-  std::string origin_;
-  std::map<std::string, QuantizedLinear> linears_;
-  std::set<std::string> parts_;
 };
 
 int64_t setting(const nlohmann::json& config, const char* key, const std::string& origin, std::initializer_list<int64_t> allowed) {

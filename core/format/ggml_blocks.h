@@ -19,9 +19,6 @@ struct MXFP4 { uint8_t e; uint8_t qs[16]; };
 struct IQ4_NL { Half d; uint8_t qs[16]; };
 struct Q6_K { uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; Half d; };
 
-// What IQ4_NL's codes stand for (ggml-common.h's kvalues_iq4nl).
-inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
 static_assert(sizeof(Q4_0) == 18 && sizeof(Q4_1) == 20 && sizeof(Q5_0) == 22 && sizeof(Q5_1) == 24 && sizeof(Q8_0) == 34 && sizeof(MXFP4) == 17 && sizeof(IQ4_NL) == 18);
 static_assert(sizeof(Q2_K) == 84 && sizeof(Q3_K) == 110 && sizeof(Q4_K) == 144 && sizeof(Q5_K) == 176 && sizeof(Q6_K) == 210);
 

@@ -9,7 +9,7 @@ namespace qb {
 // what it does not have is undefined. Columns are `in`, blocks are 32 or 256 of them in a row, sub-blocks 16 or 32 of a block.
 //   x = d · code                    Q4_0 (code −8…7), Q5_0 (−16…15), Q8_0 (−128…127)
 //   x = d · code + m                Q4_1 (0…15), Q5_1 (0…31)
-//   x = d · value(code)             IQ4_NL (ggml_blocks.h's kIq4Values), MXFP4 (E2M1: 0, ½, 1, 1½, 2, 3, 4, 6, then negative); code 0…15
+//   x = d · value(code)             IQ4_NL (kIq4Levels), MXFP4 (E2M1: 0, ½, 1, 1½, 2, 3, 4, 6, then negative); code 0…15
 //   x = d · scale · code            Q3_K (−4…3; scale −32…31, 16 sub-blocks), Q6_K (−32…31; scale −128…127, 16 sub-blocks)
 //   x = d · scale · code − m · min  Q2_K (0…3; scale, min 0…15, 16 sub-blocks), Q4_K (0…15), Q5_K (0…31) (0…63, 8 sub-blocks)
 struct GgmlParts {

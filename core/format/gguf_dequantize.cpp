@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/format/ggml_blocks.h"
 #include "core/format/gguf.h"
+#include "core/format/iq4_nl.h"
 #include "core/format/mxfp4.h"
 
 namespace qb {
@@ -75,8 +76,8 @@ void decode(const MXFP4& b, float* y) {
 void decode(const IQ4_NL& b, float* y) {
   const float d = real(b.d);
   for (int j = 0; j < 16; ++j) {
-    y[j] = d * static_cast<float>(kIq4Values[b.qs[j] & 15]);
-    y[j + 16] = d * static_cast<float>(kIq4Values[b.qs[j] >> 4]);
+    y[j] = d * static_cast<float>(kIq4Levels[b.qs[j] & 15]);
+    y[j + 16] = d * static_cast<float>(kIq4Levels[b.qs[j] >> 4]);
   }
 }
 

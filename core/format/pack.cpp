@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
+#include "core/format/eight_codes.h"
 
 namespace qb {
 namespace {
@@ -35,21 +38,17 @@ at::Tensor pack_codes(const at::Tensor& codes, int bits) {
   at::Tensor packed = at::empty({rows, words}, at::kInt);
   const auto* from = plain.const_data_ptr<uint8_t>();
   auto* to = packed.data_ptr<int32_t>();
+  const EightsLoop pack = packing_loop(bits);
   at::parallel_for(0, rows, kGrain / (n + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const uint8_t* code = from + row * n;
-      int32_t* word = to + row * words;
-      uint64_t stream = 0;  // bits not yet written, lowest first
-      int held = 0;
-      for (int64_t i = 0; i < n; ++i) {
-        stream |= uint64_t{code[i]} << held;
-        held += bits;
-        if (held < kWordBits) continue;
-        *word++ = static_cast<int32_t>(static_cast<uint32_t>(stream));
-        stream >>= kWordBits;
-        held -= kWordBits;
-      }
-      if (held > 0) *word = static_cast<int32_t>(static_cast<uint32_t>(stream));
+      auto* bytes = reinterpret_cast<uint8_t*>(to + row * words);
+      const int64_t eights = n / 8, done = eights * bits, left = words * 4 - done;
+      pack(code, bytes, eights, 0);
+      uint8_t last[8] = {}, tail[8 + 4] = {};  // fewer than eight codes, and what is left of the last word
+      std::copy(code + eights * 8, code + n, last);
+      pack(last, tail, 1, 0);
+      std::copy(tail, tail + left, bytes + done);
     }
   });
   return packed;
@@ -64,22 +63,17 @@ at::Tensor unpack_codes(const at::Tensor& words, int bits, int64_t n) {
   at::Tensor codes = at::empty({rows, n}, at::kByte);
   const auto* from = plain.const_data_ptr<int32_t>();
   auto* to = codes.data_ptr<uint8_t>();
-  const uint64_t mask = (uint64_t{1} << bits) - 1;
+  const EightsLoop unpack = unpacking_loop(bits);
   at::parallel_for(0, rows, kGrain / (n + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const int32_t* word = from + row * per_row;
+      const auto* bytes = reinterpret_cast<const uint8_t*>(from + row * per_row);
       uint8_t* code = to + row * n;
-      uint64_t stream = 0;
-      int held = 0;
-      for (int64_t i = 0; i < n; ++i) {
-        if (held < bits) {
-          stream |= uint64_t{static_cast<uint32_t>(*word++)} << held;
-          held += kWordBits;
-        }
-        code[i] = static_cast<uint8_t>(stream & mask);
-        stream >>= bits;
-        held -= bits;
-      }
+      const int64_t eights = n / 8, done = eights * bits, left = std::min<int64_t>(per_row * 4 - done, bits);
+      unpack(bytes, code, eights, 0);
+      uint8_t tail[8] = {}, last[8];
+      std::copy(bytes + done, bytes + done + left, tail);
+      unpack(tail, last, 1, 0);
+      std::copy(last, last + n % 8, code + eights * 8);
     }
   });
   return codes;

@@ -5,10 +5,10 @@
 #include <bit>
 #include <cstring>
 #include <set>
-#include <unordered_map>
 
 #include "core/base/error.h"
 #include "core/base/utf8.h"
+#include "core/format/listed_tensors.h"
 #include "core/format/mapped_tensor.h"
 #include "core/format/safetensors_header.h"
 #include "core/format/safetensors_index.h"
@@ -31,14 +31,9 @@ std::pair<std::vector<TensorInfo>, uint64_t> read_header(const MappedFile& map, 
   return {parse_safetensors_header({reinterpret_cast<const char*>(text.data()), text.size()}, map.size() - 8 - header, file, metadata), 8 + header};
 }
 
-class SafetensorsSource final : public TensorSource {
+class SafetensorsSource final : public ListedTensors {
  public:
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<std::filesystem::path>& files() const override { return files_; }
-  const TensorInfo* find(const std::string& name) const override {
-    const auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second];
-  }
   at::Tensor read(const std::string& name) const override {
     const TensorInfo* info = find(name);
     if (!info) throw InputError(fmt::format("{}: no tensor {}", place(), qb::quoted(name)));
@@ -49,14 +44,12 @@ class SafetensorsSource final : public TensorSource {
     auto map = MappedFile::open(path);
     const std::string file = path.string();
     auto [added, data_start] = read_header(*map, nullptr);
-    tensors_.reserve(tensors_.size() + added.size());
     for (TensorInfo& info : added) {
       info.offset += data_start;
       info.file = static_cast<int>(files_.size());
-      if (const auto [other, fresh] = index_.emplace(info.name, tensors_.size()); !fresh)
-        throw InputError(fmt::format("{}: tensor {} stands in {} too", file, qb::quoted(info.name),
-                                     files_[static_cast<size_t>(tensors_[other->second].file)].string()));
-      tensors_.push_back(std::move(info));
+      if (const TensorInfo* other = find(info.name))
+        throw InputError(fmt::format("{}: tensor {} stands in {} too", file, qb::quoted(info.name), files_[static_cast<size_t>(other->file)].string()));
+      add(std::move(info));
     }
     files_.push_back(path);
     maps_.push_back(std::move(map));
@@ -65,10 +58,8 @@ class SafetensorsSource final : public TensorSource {
  private:
   std::string place() const { return (files_.size() == 1 ? files_.front() : files_.front().parent_path()).string(); }
 
-  std::vector<TensorInfo> tensors_;
   std::vector<std::filesystem::path> files_;
   std::vector<std::shared_ptr<const MappedFile>> maps_;
-  std::unordered_map<std::string, size_t> index_;
 };
 
 void add_shards(SafetensorsSource& source, const std::filesystem::path& index_path) {

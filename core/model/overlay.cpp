@@ -1,11 +1,10 @@
-#include <unordered_map>
-
+#include "core/format/listed_tensors.h"
 #include "core/model/model.h"
 
 namespace qb {
 namespace {
 
-class Overlay final : public TensorSource {
+class Overlay final : public ListedTensors {
  public:
   Overlay(TensorSourcePtr base, TensorSourcePtr over) : base_(std::move(base)), over_(std::move(over)) {
     files_ = base_->files();
@@ -17,26 +16,18 @@ class Overlay final : public TensorSource {
     };
     for (const TensorInfo& info : base_->tensors()) {
       const TensorInfo* replaced = over_->find(info.name);
-      tensors_.push_back(replaced ? shifted(*replaced) : info);
+      add(replaced ? shifted(*replaced) : info);
     }
     for (const TensorInfo& info : over_->tensors())
-      if (!base_->contains(info.name)) tensors_.push_back(shifted(info));
-    for (size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
+      if (!base_->contains(info.name)) add(shifted(info));
   }
 
-  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<std::filesystem::path>& files() const override { return files_; }
-  const TensorInfo* find(const std::string& name) const override {
-    auto it = index_.find(name);
-    return it == index_.end() ? nullptr : &tensors_[it->second];
-  }
   at::Tensor read(const std::string& name) const override { return over_->contains(name) ? over_->read(name) : base_->read(name); }
 
  private:
   TensorSourcePtr base_, over_;
   std::vector<std::filesystem::path> files_;
-  std::vector<TensorInfo> tensors_;
-  std::unordered_map<std::string, size_t> index_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/base/cpu_clones.h"
+#include "core/format/iq4_nl.h"
 
 namespace qb {
 namespace {

@@ -3,7 +3,11 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "core/base/error.h"
+#include "core/format/eight_codes.h"
 
 namespace qb {
 namespace {
@@ -21,19 +25,20 @@ at::ScalarType float_storage(const NumberType& type) {
 at::Tensor pack_codes(const at::Tensor& codes, const NumberType& type) {
   const at::Tensor source = codes.to(at::kCPU).contiguous();
   if (type.kind == NumberType::Kind::floating) return source.to(float_storage(type));
-  const int bits = type.bits, offset = 1 << (bits - 1);
+  const int bits = type.bits;
+  const auto offset = static_cast<uint8_t>(1 << (bits - 1));
   const int64_t count = source.numel(), eights = (count + 7) / 8;
   at::Tensor packed = at::empty({eights * bits}, at::kByte);
-  const auto* in = source.const_data_ptr<int8_t>();
+  const auto* in = reinterpret_cast<const uint8_t*>(source.const_data_ptr<int8_t>());
   auto* out = packed.mutable_data_ptr<uint8_t>();
-  at::parallel_for(0, eights, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end; ++e) {
-      uint64_t word = 0;
-      const int64_t n = std::min<int64_t>(8, count - e * 8);
-      for (int64_t k = 0; k < n; ++k) word |= static_cast<uint64_t>(static_cast<uint8_t>(in[e * 8 + k] + offset)) << (k * bits);
-      for (int b = 0; b < bits; ++b) out[e * bits + b] = static_cast<uint8_t>(word >> (8 * b));
-    }
-  });
+  const EightsLoop pack = packing_loop(bits);
+  at::parallel_for(0, count / 8, kGrain, [&](int64_t begin, int64_t end) { pack(in + begin * 8, out + begin * bits, end - begin, offset); });
+  if (const int64_t whole = count / 8; whole < eights) {
+    std::array<uint8_t, 8> last;
+    last.fill(static_cast<uint8_t>(-offset));  // what follows the last code is 0
+    std::copy(in + whole * 8, in + count, last.begin());
+    pack(last.data(), out + whole * bits, 1, offset);
+  }
   return packed;
 }
 
@@ -44,23 +49,22 @@ at::Tensor unpack_codes(const at::Tensor& packed, const NumberType& type, int64_
       throw InputError(fmt::format("expected {} codes of {}, found {} of another type", count, type.text(), packed.numel()));
     return packed.to(at::kFloat).reshape({out_features, in_features});
   }
-  const int bits = type.bits, offset = 1 << (bits - 1);
+  const int bits = type.bits;
+  const auto offset = static_cast<uint8_t>(-(1 << (bits - 1)));
   const int64_t eights = (count + 7) / 8;
   if (packed.scalar_type() != at::kByte || packed.numel() != eights * bits)
     throw InputError(fmt::format("expected {} bytes of {} codes, found {}", eights * bits, type.text(), packed.numel()));
   const at::Tensor source = packed.contiguous();
   at::Tensor codes = at::empty({out_features, in_features}, at::kChar);
   const auto* in = source.const_data_ptr<uint8_t>();
-  auto* out = codes.mutable_data_ptr<int8_t>();
-  const uint64_t mask = (uint64_t{1} << bits) - 1;
-  at::parallel_for(0, eights, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end; ++e) {
-      uint64_t word = 0;
-      for (int b = 0; b < bits; ++b) word |= static_cast<uint64_t>(in[e * bits + b]) << (8 * b);
-      const int64_t n = std::min<int64_t>(8, count - e * 8);
-      for (int64_t k = 0; k < n; ++k) out[e * 8 + k] = static_cast<int8_t>(static_cast<int>((word >> (k * bits)) & mask) - offset);
-    }
-  });
+  auto* out = reinterpret_cast<uint8_t*>(codes.mutable_data_ptr<int8_t>());
+  const EightsLoop unpack = unpacking_loop(bits);
+  at::parallel_for(0, count / 8, kGrain, [&](int64_t begin, int64_t end) { unpack(in + begin * bits, out + begin * 8, end - begin, offset); });
+  if (const int64_t whole = count / 8; whole < eights) {
+    std::array<uint8_t, 8> last;
+    unpack(in + whole * bits, last.data(), 1, offset);
+    std::copy_n(last.begin(), count - whole * 8, out + whole * 8);
+  }
   return codes;
 }
 

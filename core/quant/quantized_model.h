@@ -1,6 +1,6 @@
 #pragma once
 #include <functional>
-#include <map>
+#include <unordered_map>
 
 #include "core/model/model.h"
 #include "core/quant/quantizer.h"
@@ -31,8 +31,10 @@ struct QuantizedModel {
   // The float weight in the coordinates that transformations chose; empty where nobody has it (a checkpoint by itself).
   std::function<at::Tensor(const QuantizedLinear& linear)> read_transformed;
 
-  const QuantizedLinear* find(const std::string& module) const;
 };
+
+// Its linears by their weights' canonical names, as long as they stay where they are.
+std::unordered_map<std::string, const QuantizedLinear*> linears_by_weight(const QuantizedModel& model);
 
 // Every tensor as numbers, canonical names: codes are dequantized to float32 when they are read.
 TensorSourcePtr dequantized(const QuantizedModel& model);

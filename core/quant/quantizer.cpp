@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/format/iq4_nl.h"
 #include "core/quant/grid_search.h"
 #include "core/quant/units.h"
 

@@ -53,6 +53,7 @@ struct QuantSpec {
   int64_t hqq_iterations = 20;
   bool dynamic = true;                    // activations: ranges computed per call
   Storage storage = Storage::none;        // weights: a type that fixes all of the above but hqq_…; set with spec_of()
+  bool scale_type_open = false;           // recipes: nothing is said of scale_type, which is the target's to choose
   bool operator==(const QuantSpec&) const = default;
 };
 

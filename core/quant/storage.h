@@ -30,7 +30,4 @@ const StorageInfo& info_of(Storage storage);
 // In any case: "Q4_K", "q4_k". nullopt: no storage type.
 std::optional<Storage> parse_storage(const std::string& text);
 
-// The values of iq4_nl's codes, ascending (ggml's kvalues_iq4nl).
-inline constexpr int kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
 }  // namespace qb

@@ -54,7 +54,7 @@ void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
   if (integer || !spec.round_zero_point) out << YAML::Key << "round_zero_point" << YAML::Value << spec.round_zero_point;
   if (integer || spec.narrow_range) out << YAML::Key << "narrow_range" << YAML::Value << spec.narrow_range;
   if (integer || !spec.full_scale) out << YAML::Key << "full_scale" << YAML::Value << spec.full_scale;
-  out << YAML::Key << "scale_type" << YAML::Value << to_text(spec.scale_type);
+  if (!spec.scale_type_open || spec.scale_type != defaults.scale_type) out << YAML::Key << "scale_type" << YAML::Value << to_text(spec.scale_type);
   out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
   // Settings of a range method that is not chosen only stand when they were changed.
   if (spec.range == RangeMethod::mse || spec.mse_grid != defaults.mse_grid || spec.mse_max_shrink != defaults.mse_max_shrink ||

@@ -48,6 +48,7 @@ QuantSpec read_spec(YamlMap map, bool activations) {
   spec.narrow_range = map.boolean("narrow_range").value_or(spec.narrow_range);
   spec.full_scale = map.boolean("full_scale").value_or(spec.full_scale);
   read_choice(map, "scale_type", spec.scale_type, parse_scale_type, "float32, float16 or bfloat16");
+  spec.scale_type_open = !activations && spec.storage == Storage::none && !map.has("scale_type");
   read_choice(map, "range", spec.range, parse_range_method, "minmax, mse or hqq");
   spec.mse_grid = map.integer("mse_grid", 1, 10000).value_or(spec.mse_grid);
   spec.mse_max_shrink = map.real("mse_max_shrink", 0, 0.999).value_or(spec.mse_max_shrink);

@@ -19,17 +19,12 @@ ExportSurvey survey_exports(const fs::path& run, const Control& control) {
     for (const TensorInfo& tensor : files->stored()->tensors()) survey.source_bytes += tensor.bytes;
   for (const FormatInfo& format : export_formats()) {
     control.checkpoint();
-    FormatOffer offer{format.name, export_obstacles(opened.model, format.name, {}), 0, {}};
-    // What only planning finds: a model without a Hugging Face folder, a weight that is stored transposed.
-    if (offer.obstacles.empty()) try {
-        offer.bytes = export_bytes(opened.model, format.name);
-      } catch (const InputError& error) {
-        offer.obstacles.push_back(error.what());
-      }
+    ExportOutlook outlook = export_outlook(opened.model, format.name);
+    FormatOffer offer{format.name, std::move(outlook.obstacles), outlook.bytes, {}};
     if (offer.obstacles.empty())
       for (const EngineInfo& engine : export_engines()) {
         control.checkpoint();
-        EngineOffer taken{engine.name, export_obstacles(opened.model, format.name, engine.name), {}};
+        EngineOffer taken{engine.name, scheme_obstacles(opened.model, format.name, engine.name), {}};
         for (const EngineInfo::Takes& takes : engine.takes)
           if (takes.format == format.name) taken.note = takes.note;
         offer.engines.push_back(std::move(taken));

@@ -26,6 +26,7 @@
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/run/run_import.h"
 #include "core/run/run_inputs.h"
+#include "core/recipe/target.h"
 #include "core/run/run_target.h"
 #include "core/store/run_lock.h"
 
@@ -201,6 +202,8 @@ class RecipeRun {
                      report_.calibration_tokens));
     require_target(recipe_, *inputs_.model);
     for (const std::string& note : target_notes(recipe_, *inputs_.model)) log_(note);
+    recipe_ = for_target(std::move(recipe_), info.dtype);
+    report_.recipe_hash = recipe_hash(recipe_);
     job_ = make_job(recipe_, inputs_, options_, folder_);
     if (!job_.given) recipe_.scheme = job_.scheme;  // with a mix's types
     if (!job_.given) job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
@@ -426,7 +429,7 @@ std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& optio
   validate(recipe);
   const RunInputs inputs = load_inputs(recipe, {});
   require_target(recipe, *inputs.model);
-  qb::preflight(make_job(recipe, inputs, options, fs::temp_directory_path()));
+  qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, fs::temp_directory_path()));
   return target_notes(recipe, *inputs.model);
 }
 

@@ -13,6 +13,7 @@
 #include "core/model/gguf_export.h"
 #include "core/quant/mixes.h"
 #include "core/quant/stored_spec.h"
+#include "core/recipe/target.h"
 
 namespace qb {
 
@@ -58,21 +59,15 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
 
 std::vector<std::string> target_notes(const Recipe& recipe, const Model& model) {
   std::vector<std::string> notes;
-  if (!recipe.target || recipe.target->format != "compressed-tensors" || recipe.scheme.activations) return notes;
-  // Integer weights on their own: engines multiply them by scales in the type in which they compute.
-  const std::string& dtype = model.info.dtype;
-  const char* computed = dtype == "F16" ? "float16" : dtype == "BF16" ? "bfloat16" : nullptr;
-  if (!computed) return notes;
-  std::vector<const QuantSpec*> specs;
-  if (recipe.scheme.weights) specs.push_back(&*recipe.scheme.weights);
-  for (const SchemeOverride& entry : recipe.scheme.overrides)
-    if (entry.weights) specs.push_back(&*entry.weights);
-  for (const QuantSpec* spec : specs)
-    if (spec->type.kind == NumberType::Kind::integer && to_text(spec->scale_type) != computed) {
-      notes.push_back(fmt::format("target: scales are {}, but engines compute with scales of the model's own type and round them to {}; scale_type: {} measures what they compute",
-                                  to_text(spec->scale_type), computed, computed));
-      break;
-    }
+  if (const auto chosen = chosen_scale_type(recipe, model.info.dtype))
+    notes.push_back(fmt::format("target: scales are stored as {}, in which engines compute with them; the scheme names no scale_type", to_text(*chosen)));
+  if (const auto computed = computed_scale_type(recipe, model.info.dtype))
+    for (const QuantSpec* spec : scaled_weights(recipe))
+      if (!spec->scale_type_open && spec->scale_type != *computed) {
+        notes.push_back(fmt::format("target: scales are {}, but engines compute with scales of the model's own type and round them to {}; scale_type: {} measures what they compute",
+                                    to_text(spec->scale_type), to_text(*computed), to_text(*computed)));
+        break;
+      }
   return notes;
 }
 

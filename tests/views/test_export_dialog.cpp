@@ -10,6 +10,7 @@
 #include <QTableView>
 #include <QTemporaryDir>
 #include <QtTest/QtTest>
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 
@@ -172,6 +173,9 @@ class TestExportDialog : public QObject {
       }
     }
     QVERIFY(refused > 0);  // GPTQ's first layout is symmetric
+    const auto refusedLast = [](const QVector<Choice>& all) { return std::is_partitioned(all.begin(), all.end(), [](const Choice& choice) { return choice.obstacles.isEmpty(); }); };
+    QVERIFY(refusedLast(dialog->formats()->choices()));
+    QVERIFY(refusedLast(dialog->engines()->choices()) && dialog->engines()->choices().size() > 1);
     QVERIFY(!dialog->formats()->button("gptq")->isEnabled());
     QVERIFY(dialog->formats()->button("awq")->isEnabled());
   }

@@ -198,12 +198,17 @@ class TestRecipePage : public QObject {
 
   void the_summary_counts_bits_with_scales() {
     const ModelInfo model = test::fake_model("/models/tiny", 1);
-    Scheme scheme;
-    scheme.weights = QuantSpec{};
-    scheme.weights->group_size = 64;
-    const SchemeFit fit = fitScheme(scheme, &model);
+    Recipe recipe;
+    recipe.scheme.weights = QuantSpec{};
+    recipe.scheme.weights->group_size = 64;
+    SchemeFit fit = fitRecipe(recipe, &model);
     QVERIFY(!fit.problem);
     QVERIFY2(fit.summary.contains("4.25 bits"), qPrintable(fit.summary));  // 4 + 16 / 64
+    recipe.target = TargetSpec{"compressed-tensors", "vllm"};
+    QVERIFY(!fitRecipe(recipe, &model).summary.contains("scales in"));
+    recipe.scheme.weights->scale_type_open = true;
+    fit = fitRecipe(recipe, &model);
+    QVERIFY2(fit.summary.contains("scales in bfloat16"), qPrintable(fit.summary));
   }
 
   void stages_are_added_moved_and_removed_by_their_buttons() {

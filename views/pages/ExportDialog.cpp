@@ -1,21 +1,16 @@
 #include "views/pages/ExportDialog.h"
 
 #include <QAbstractButton>
-#include <QClipboard>
-#include <QComboBox>
 #include <QDesktopServices>
 #include <QDir>
 #include <QFileDialog>
 #include <QFileInfo>
-#include <QFontDatabase>
-#include <QFormLayout>
-#include <QGuiApplication>
 #include <QLineEdit>
 #include <QPointer>
 #include <QProgressBar>
 #include <QPushButton>
+#include <QScreen>
 #include <QStackedWidget>
-#include <QTimer>
 #include <QUrl>
 #include <QVBoxLayout>
 #include <algorithm>
@@ -25,26 +20,14 @@
 #include "views/Workbench.h"
 #include "views/models/Format.h"
 #include "views/pages/ChoiceList.h"
+#include "views/pages/ExportOffers.h"
+#include "views/pages/ExportResultView.h"
 #include "views/pages/NoticeBar.h"
 
 namespace qb::views {
 namespace {
 
 QString text(const std::string& value) { return QString::fromStdString(value); }
-
-QStringList texts(const std::vector<std::string>& values) {
-  QStringList all;
-  for (const std::string& value : values) all << text(value);
-  return all;
-}
-
-QString engineTitle(const EngineInfo& engine) { return QStringLiteral("%1 %2").arg(text(engine.title), text(engine.version)); }
-
-// "12.0 MiB, 27 % of the float model's 44.0 MiB"
-QString sizeText(uint64_t bytes, uint64_t source) {
-  if (source == 0) return formatBytes(double(bytes));
-  return ExportDialog::tr("%1, %2 % of the float model's %3").arg(formatBytes(double(bytes))).arg(qRound(100.0 * double(bytes) / double(source))).arg(formatBytes(double(source)));
-}
 
 std::filesystem::path native(const QString& path) { return std::filesystem::path(path.toStdString()).lexically_normal(); }
 
@@ -58,13 +41,6 @@ QString typedPath(const QString& typed) {
 QLabel* faint(QLabel* label) {
   label->setForegroundRole(QPalette::PlaceholderText);
   return label;
-}
-
-QLineEdit* readOnlyLine(const QString& name) {
-  auto* line = new QLineEdit;
-  line->setReadOnly(true);
-  line->setAccessibleName(name);
-  return line;
 }
 
 }  // namespace
@@ -96,7 +72,8 @@ ExportDialog::ExportDialog(Workbench* workbench, const QString& run, int job, QW
   m_pages->addWidget(makeWaiting());
   m_pages->addWidget(makeChoosing());
   m_pages->addWidget(makeWorking());
-  m_pages->addWidget(makeDone());
+  m_done = new ExportResultView;
+  m_pages->addWidget(m_done);
   auto* column = new QVBoxLayout(this);
   column->setContentsMargins(14, 12, 14, 12);
   column->addWidget(m_title);
@@ -111,7 +88,8 @@ ExportDialog::ExportDialog(Workbench* workbench, const QString& run, int job, QW
     facts.removeAll(QString());
     m_facts->setText(facts.join(QStringLiteral(" · ")));
   }
-  resize(fontMetrics().horizontalAdvance(QLatin1Char('n')) * 118, fontMetrics().height() * 42);
+  const QSize room = screen()->availableSize() - QSize(40, 80);
+  resize(QSize(fontMetrics().horizontalAdvance(QLatin1Char('n')) * 126, fontMetrics().height() * 48).boundedTo(room));
 
   RunQueue* queue = workbench->queue();
   connect(queue, &RunQueue::changed, this, [this, queue](int row) {
@@ -192,10 +170,10 @@ QWidget* ExportDialog::makeChoosing() {
 
   m_output = new QLineEdit;
   m_output->setAccessibleName(tr("Folder or file to make"));
-  auto* label = new QLabel(tr("F&older to make"));
+  auto* label = new QLabel(tr("F&older or file to make"));
   label->setBuddy(m_output);
   auto* browse = new QPushButton(icon(QStringLiteral("open")), tr("&Browse…"));
-  browse->setToolTip(tr("Choose the folder that the checkpoint's folder is put into"));
+  browse->setToolTip(tr("Choose the folder that the checkpoint is put into"));
   connect(browse, &QPushButton::clicked, this, &ExportDialog::browse);
   connect(m_output, &QLineEdit::textEdited, this, [this] { m_named = !m_output->text().trimmed().isEmpty(); });
   connect(m_output, &QLineEdit::textChanged, this, &ExportDialog::check);
@@ -236,49 +214,6 @@ QWidget* ExportDialog::makeWorking() {
   return page;
 }
 
-QWidget* ExportDialog::makeDone() {
-  auto* page = new QWidget;
-  m_resultForm = new QFormLayout(page);
-  m_resultForm->setContentsMargins(0, 8, 0, 0);
-  m_resultForm->setVerticalSpacing(9);
-  m_resultForm->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
-  m_path = readOnlyLine(tr("Where the checkpoint lies"));
-  m_resultForm->addRow(tr("Checkpoint"), m_path);
-  m_size = new QLabel;
-  m_resultForm->addRow(tr("Size"), m_size);
-  m_seconds = new QLabel;
-  m_resultForm->addRow(tr("Time"), m_seconds);
-  m_serveEngine = new QComboBox;
-  m_serveEngine->setSizeAdjustPolicy(QComboBox::AdjustToContents);
-  auto* engine = new QHBoxLayout;
-  engine->addWidget(m_serveEngine);
-  engine->addStretch(1);
-  m_resultForm->addRow(tr("&Serve with"), engine);
-  static_cast<QLabel*>(m_resultForm->labelForField(engine))->setBuddy(m_serveEngine);
-  m_serveEngine->setAccessibleName(tr("Engine to serve the checkpoint with"));
-  m_command = readOnlyLine(tr("Command line that serves the checkpoint"));
-  m_command->setFont(QFontDatabase::systemFont(QFontDatabase::FixedFont));
-  m_copy = new QPushButton(icon(QStringLiteral("copy")), tr("&Copy"));
-  m_copy->setToolTip(tr("Copy the command line"));
-  auto* command = new QHBoxLayout;
-  command->setSpacing(6);
-  command->addWidget(m_command, 1);
-  command->addWidget(m_copy);
-  m_resultForm->addRow(tr("Command line"), command);
-  m_notes = new QLabel;
-  m_notes->setWordWrap(true);
-  m_notes->setTextFormat(Qt::PlainText);
-  m_notes->setTextInteractionFlags(Qt::TextSelectableByMouse | Qt::TextSelectableByKeyboard);
-  m_resultForm->addRow(tr("To know"), m_notes);
-  connect(m_serveEngine, &QComboBox::currentIndexChanged, this, &ExportDialog::showServe);
-  connect(m_copy, &QPushButton::clicked, this, [this] {
-    QGuiApplication::clipboard()->setText(m_command->text());
-    m_copy->setText(tr("Copied"));
-    QTimer::singleShot(2000, m_copy, [this] { m_copy->setText(tr("&Copy")); });
-  });
-  return page;
-}
-
 void ExportDialog::buildButtons(QVBoxLayout* column) {
   const auto make = [this](const QString& iconName, const QString& text, auto act) {
     auto* button = iconName.isEmpty() ? new QPushButton(text) : new QPushButton(icon(iconName), text);
@@ -292,7 +227,7 @@ void ExportDialog::buildButtons(QVBoxLayout* column) {
     turnTo(m_survey ? Choosing : Waiting);
     suggest();
   });
-  m_reveal = make(QStringLiteral("open"), tr("Show in file &manager"), [this] { showInFileManager(m_path->text()); });
+  m_reveal = make(QStringLiteral("open"), tr("Show in file &manager"), [this] { showInFileManager(m_done->path()); });
   m_start = make(QStringLiteral("start"), tr("&Start export"), [this] { start(); });
   m_start->setDefault(true);
   m_stop = make(QStringLiteral("stop"), tr("S&top"), [this] { m_workbench->queue()->cancel(m_job); });
@@ -334,7 +269,7 @@ void ExportDialog::survey() {
         if (!dialog) return;
         dialog->m_survey = std::move(found);
         dialog->fillFormats();
-        if (dialog->m_result) dialog->showResult(*dialog->m_result);  // engines to serve it with
+        if (dialog->m_result) dialog->m_done->setResult(dialog->m_result, dialog->m_made, dialog->m_survey);  // engines to serve it with
         if (dialog->m_pages->currentIndex() == Waiting) dialog->turnTo(Choosing);
       },
       [dialog = QPointer<ExportDialog>(this)](const QString& error) {
@@ -347,28 +282,12 @@ void ExportDialog::survey() {
 }
 
 void ExportDialog::fillFormats() {
-  QVector<Choice> choices;
-  QString first;
-  for (const FormatOffer& offer : m_survey->formats) {
-    const FormatInfo* format = find_format(offer.format);
-    Choice choice{text(offer.format), text(format->title), text(format->help), texts(offer.obstacles)};
-    if (offer.obstacles.empty()) {
-      QStringList engines;
-      for (const EngineOffer& engine : offer.engines)
-        if (engine.obstacles.empty()) engines << text(find_engine(engine.engine)->title);
-      choice.detail += QLatin1Char('\n') + tr("%1 · %2").arg(formatBytes(double(offer.bytes)), engines.isEmpty() ? tr("no engine that is known takes it") : tr("for %1").arg(engines.join(QStringLiteral(", "))));
-      if (first.isEmpty() && !engines.isEmpty()) first = choice.key;
-    }
-    choices << choice;
-  }
-  if (first.isEmpty())
-    for (const Choice& choice : choices)
-      if (first.isEmpty() && choice.obstacles.isEmpty()) first = choice.key;
-  m_formats->setChoices(choices, first);
+  const Choices choices = formatChoices(*m_survey);
+  m_formats->setChoices(choices.all, choices.first);
   fillEngines();
   if (!m_named) suggest();
-  if (first.isEmpty()) m_notices->tell(NoticeBar::Warning, tr("No format takes this run; each says why below."));
-  if (QAbstractButton* button = m_formats->button(first); button && isVisible() && !m_output->hasFocus()) button->setFocus();
+  if (choices.first.isEmpty()) m_notices->tell(NoticeBar::Warning, tr("No format takes this run; each says why below."));
+  if (QAbstractButton* button = m_formats->button(choices.first); button && isVisible() && !m_output->hasFocus()) button->setFocus();
   refresh();
 }
 
@@ -382,21 +301,8 @@ const FormatOffer* ExportDialog::offer() const {
 
 void ExportDialog::fillEngines() {
   const FormatOffer* chosen = offer();
-  const QString before = m_engines->current() ? m_engines->current()->key : QString();
-  QVector<Choice> choices;
-  QString first, kept;
-  if (chosen) {
-    for (const EngineOffer& offer : chosen->engines) {
-      const EngineInfo* engine = find_engine(offer.engine);
-      Choice choice{text(offer.engine), engineTitle(*engine), tr("%1, %2").arg(text(engine->source), text(engine->date)), texts(offer.obstacles)};
-      if (offer.obstacles.empty() && !offer.note.empty()) choice.detail += QLatin1Char('\n') + text(offer.note);
-      if (offer.obstacles.empty() && first.isEmpty()) first = choice.key;
-      if (offer.obstacles.empty() && choice.key == before) kept = before;
-      choices << choice;
-    }
-    choices << Choice{QString(), tr("No particular engine"), tr("Only what the format itself can hold is asked for."), {}};
-  }
-  m_engines->setChoices(choices, kept.isEmpty() ? first : kept);
+  const Choices choices = chosen ? engineChoices(*chosen, m_engines->current() ? m_engines->current()->key : QString()) : Choices();
+  m_engines->setChoices(choices.all, choices.first);
 }
 
 // --- Where it goes ---
@@ -458,7 +364,7 @@ void ExportDialog::refresh() {
   const bool checked = !m_checked.isNull() && m_checked == typedPath(m_output->text());
   QString problem, room;
   if (chosen) {
-    room = tr("Takes %1").arg(sizeText(chosen->bytes, m_survey->source_bytes));
+    room = tr("Takes %1").arg(exportSizeText(chosen->bytes, m_survey->source_bytes));
     if (checked && m_check.free_bytes > 0) room += tr(" · %1 are free there").arg(formatBytes(double(m_check.free_bytes)));
     if (checked) problem = text(m_check.obstacle);
     const auto taken = promised();
@@ -510,7 +416,7 @@ void ExportDialog::showJob() {
   if (job->state == JobState::Finished) {
     m_result = job->exported;
     m_made = job->wanted;
-    showResult(*m_result);
+    m_done->setResult(m_result, m_made, m_survey);
     m_notices->clear();
     turnTo(Done);
     m_reveal->setFocus();
@@ -543,46 +449,6 @@ void ExportDialog::showProgress(const Job& job) {
   const FormatInfo* format = find_format(job.wanted.format);
   m_target->setText(tr("%1 in %2").arg(format ? text(format->title) : text(job.wanted.format), text(job.wanted.output.string())));
   m_stop->setEnabled(job.canCancel());
-}
-
-void ExportDialog::showResult(const ExportResult& result) {
-  m_path->setText(text(result.path.string()));
-  m_path->setCursorPosition(0);
-  m_size->setText(sizeText(result.bytes, result.source_bytes));
-  m_seconds->setText(tr("written in %1, read back and found equal to the run in %2").arg(formatDuration(result.write_seconds), formatDuration(result.verify_seconds)));
-  const QSignalBlocker quiet(m_serveEngine);
-  m_serveEngine->clear();
-  const auto add = [this](const std::string& name) {
-    if (const EngineInfo* engine = find_engine(name)) m_serveEngine->addItem(engineTitle(*engine), text(name));
-  };
-  bool surveyed = false;
-  if (m_survey)
-    for (const FormatOffer& offer : m_survey->formats)
-      if (offer.format == m_made.format)
-        for (const EngineOffer& engine : offer.engines)
-          if (surveyed = true; engine.obstacles.empty()) add(engine.engine);
-  if (!surveyed) add(m_made.engine);
-  m_serveEngine->setCurrentIndex(std::max(0, m_serveEngine->findData(text(m_made.engine))));
-  showServe();
-}
-
-void ExportDialog::showServe() {
-  const EngineInfo* engine = find_engine(m_serveEngine->currentData().toString().toStdString());
-  m_command->setText(engine && m_result ? text(serve_command(*engine, m_result->path)) : QString());
-  m_command->setCursorPosition(0);
-  QStringList notes;
-  if (m_result) notes = texts(m_result->notes);
-  if (engine)
-    for (const EngineInfo::Takes& takes : engine->takes)
-      if (takes.format == m_made.format && !takes.note.empty() && !notes.contains(text(takes.note))) notes << text(takes.note);
-  if (m_serveEngine->count() == 0) notes << tr("No engine that is known here takes this run in this format.");
-  m_notes->setText(notes.join(QLatin1Char('\n')));
-  // Rows that have nothing to say.
-  m_resultForm->labelForField(m_notes)->setVisible(!notes.isEmpty());
-  m_notes->setVisible(!notes.isEmpty());
-  for (QWidget* widget : {static_cast<QWidget*>(m_serveEngine), static_cast<QWidget*>(m_command), static_cast<QWidget*>(m_copy)}) widget->setVisible(engine != nullptr);
-  for (int row = 0; row < m_resultForm->rowCount(); ++row)
-    if (QLayoutItem* field = m_resultForm->itemAt(row, QFormLayout::FieldRole); field->layout()) m_resultForm->itemAt(row, QFormLayout::LabelRole)->widget()->setVisible(engine != nullptr);
 }
 
 }  // namespace qb::views

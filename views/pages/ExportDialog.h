@@ -5,8 +5,6 @@
 #include "core/run/export_job.h"
 #include "views/jobs/RunQueue.h"
 
-class QComboBox;
-class QFormLayout;
 class QLabel;
 class QLineEdit;
 class QProgressBar;
@@ -17,6 +15,7 @@ class QVBoxLayout;
 namespace qb::views {
 
 class ChoiceList;
+class ExportResultView;
 class NoticeBar;
 class ReasonLabel;
 class Workbench;
@@ -45,7 +44,6 @@ class ExportDialog : public QDialog {
   QWidget* makeWaiting();
   QWidget* makeChoosing();
   QWidget* makeWorking();
-  QWidget* makeDone();
   void buildButtons(QVBoxLayout* column);
   void survey();
   void fillFormats();
@@ -57,8 +55,6 @@ class ExportDialog : public QDialog {
   void start();
   void showJob();
   void showProgress(const Job& job);
-  void showResult(const ExportResult& result);
-  void showServe();
   void turnTo(Page page);
   const FormatOffer* offer() const;  // of the chosen format
   std::vector<std::filesystem::path> promised() const;  // outputs of exports that have not ended
@@ -88,11 +84,8 @@ class ExportDialog : public QDialog {
   NoticeBar* m_notices;
   QLabel *m_phase, *m_time, *m_target;
   QProgressBar* m_progress;
-  QLineEdit *m_path, *m_command;
-  QLabel *m_size, *m_seconds, *m_notes;
-  QFormLayout* m_resultForm;
-  QComboBox* m_serveEngine;
-  QPushButton *m_copy, *m_start, *m_stop, *m_again, *m_reveal, *m_retry, *m_close;
+  ExportResultView* m_done;
+  QPushButton *m_start, *m_stop, *m_again, *m_reveal, *m_retry, *m_close;
 };
 
 // Opens a folder, or the one that a file lies in, in the desktop's file manager.

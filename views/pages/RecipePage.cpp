@@ -7,6 +7,7 @@
 #include <QSplitter>
 #include <QVBoxLayout>
 
+#include "core/recipe/target.h"
 #include "views/Icons.h"
 #include "views/models/Format.h"
 #include "views/pages/NoticeBar.h"
@@ -15,7 +16,8 @@
 
 namespace qb::views {
 
-SchemeFit fitScheme(const Scheme& scheme, const ModelInfo* model) {
+SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
+  const Scheme& scheme = recipe.scheme;
   SchemeFit fit;
   fit.summary = QString::fromStdString(describe(scheme));
   if (!model) return fit;
@@ -49,6 +51,7 @@ SchemeFit fitScheme(const Scheme& scheme, const ModelInfo* model) {
   if (weights > 0 && !fit.problem)
     fit.summary += RecipePage::tr(" · %1 bits per weight with scales · blocks' linears %2 → %3")
                        .arg(QString::number(bits / weights, 'f', 2), formatBytes(before), formatBytes(after));
+  if (const auto chosen = chosen_scale_type(recipe, model->dtype)) fit.summary += RecipePage::tr(" · scales in %1, as the target's engines compute").arg(QString::fromStdString(to_text(*chosen)));
   return fit;
 }
 
@@ -208,7 +211,7 @@ void RecipePage::checkFit() {
     model = m_models->find(QString::fromStdString(path.string()));
   }
   m_background->run(
-      QStringLiteral("fit"), [scheme = recipe.scheme, model](const std::stop_token&) { return fitScheme(scheme, model.get()); },
+      QStringLiteral("fit"), [recipe, model](const std::stop_token&) { return fitRecipe(recipe, model.get()); },
       [this](const SchemeFit& fit) {
         m_form->setSummary(fit.summary);
         if (m_misfit == fit.problem) return;

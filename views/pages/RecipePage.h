@@ -53,11 +53,11 @@ class RecipePage : public QWidget {
   std::optional<RecipeProblem> m_misfit;  // of scheme and model
 };
 
-// How a scheme sits on a model: one line to show, and the first layer it does not fit. Pure, for a worker thread.
+// How a recipe's scheme sits on a model: one line to show, and the first layer it does not fit. Pure, for a worker thread.
 struct SchemeFit {
   QString summary;
   std::optional<RecipeProblem> problem;
 };
-SchemeFit fitScheme(const Scheme& scheme, const ModelInfo* model);
+SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model);
 
 }  // namespace qb::views

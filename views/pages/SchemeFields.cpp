@@ -13,6 +13,7 @@ QuantSpec defaultSpec(SpecRole role) {
     spec.type.bits = 8;
     spec.granularity = Granularity::token;
   }
+  spec.scale_type_open = role == SpecRole::Weights;
   return spec;
 }
 
@@ -89,12 +90,14 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
   group.boolean({key + QStringLiteral(".full_scale"), tr("Full scale"), tr("Scale = largest value / half the code range, as compressed-tensors does; off: as LLMC and AutoGPTQ do."), {},
                  when(symmetricIntegers)},
                 get(&QuantSpec::full_scale), set(&QuantSpec::full_scale));
+  QStringList scaleTypes{QString(), "float32", "float16", "bfloat16"}, scaleTitles{tr("As the target's engines compute, else float16"), "float32", "float16", "bfloat16"};
+  if (role == SpecRole::Activations) scaleTypes.removeFirst(), scaleTitles.removeFirst();
   group.choice({key + QStringLiteral(".scale_type"), tr("Scale format"), tr("How the target format stores scales; what is evaluated is rounded the same way."), {}, when(always)},
-               {"float32", "float16", "bfloat16"}, {},
-               [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(to_text(s->scale_type)) : QString(); },
+               scaleTypes, scaleTitles,
+               [at](const Recipe& r) { const auto* s = at(r); return s && !s->scale_type_open ? QString::fromStdString(to_text(s->scale_type)) : QString(); },
                [access](Recipe& r, const QString& v) {
-                 const auto type = parse_scale_type(v.toStdString());
-                 if (auto* s = access(r); s && type) s->scale_type = *type;
+                 const auto type = v.isEmpty() ? std::optional(QuantSpec().scale_type) : parse_scale_type(v.toStdString());
+                 if (auto* s = access(r); s && type) s->scale_type = *type, s->scale_type_open = v.isEmpty();
                  return type.has_value();
                });
   if (role == SpecRole::Activations) {

@@ -4,6 +4,7 @@
 #include <c10/core/DeviceGuard.h>
 
 #include "core/base/error.h"
+#include "core/format/iq4_nl.h"
 #include "core/method/reconstruction/column_kernel_cuda.h"
 #include "core/quant/units.h"
 

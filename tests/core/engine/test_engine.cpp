@@ -427,8 +427,9 @@ class TestEngine : public QObject {
     run_engine(job, {}, {});
     const QuantizedModel quantized = quantized_model(job.model, job.folder);
     QCOMPARE(quantized.linears.size(), size_t{18});
-    QVERIFY(!quantized.find("model.layers.0.self_attn.v_proj"));
-    const QuantizedLinear* linear = quantized.find("model.layers.1.mlp.up_proj");
+    const auto linears = linears_by_weight(quantized);
+    QVERIFY(!linears.contains("model.layers.0.self_attn.v_proj.weight"));
+    const QuantizedLinear* linear = linears.at("model.layers.1.mlp.up_proj.weight");
     QVERIFY(linear);
     QVERIFY(linear->weights == meaning_of(*job.scheme.weights));
     QVERIFY(linear->activations == meaning_of(*job.scheme.activations));
@@ -461,7 +462,7 @@ class TestEngine : public QObject {
     write_safetensors(file, tensors);
     QVERIFY(at::equal(quantized_source(job.model, job.folder)->read(name), expected));
     const QuantizedModel quantized = quantized_model(job.model, job.folder, &job.scheme);
-    QVERIFY(quantized.find("model.layers.0.mlp.up_proj")->weights == meaning_of(spec));
+    QVERIFY(linears_by_weight(quantized).at("model.layers.0.mlp.up_proj.weight")->weights == meaning_of(spec));
     for (auto& [n, t] : tensors)
       if (n == name + ".layout") t = at::full({11}, -1, at::kLong);
     write_safetensors(file, tensors);

@@ -48,10 +48,12 @@ class TestExporting : public QObject {
   void every_format_is_read_back_as_it_was_written() {
     for (const FormatInfo& format : export_formats()) {
       const fs::path folder = root_ / format.name;
-      if (!export_obstacles(quantized_, format.name, "").empty()) continue;
+      const ExportOutlook outlook = export_outlook(quantized_, format.name);
+      QCOMPARE(outlook.bytes == 0, !outlook.obstacles.empty());
+      if (!outlook.obstacles.empty()) continue;
       const ExportResult result = export_checkpoint(quantized_, {format.name, "", folder, 5'000'000'000, {}, {}}, {});
       QVERIFY(result.bytes > 0 && result.write_seconds > 0);
-      const uint64_t promised = export_bytes(quantized_, format.name);  // of tensors; a GGUF file has its metadata beside them
+      const uint64_t promised = outlook.bytes;  // of tensors; a GGUF file has its metadata beside them
       QVERIFY(format.name == "gguf" ? promised <= result.bytes && result.bytes < promised + 10000 : promised == result.bytes);
       if (format.name != "transformed") QCOMPARE(QString::fromStdString(checkpoint_difference(quantized_, folder, {})), QString());
     }
@@ -110,7 +112,7 @@ class TestExporting : public QObject {
     fs::remove(folder / "inside");
     export_checkpoint(quantized_, {"gptq", "", folder, 5'000'000'000, {}, {}}, {});  // an empty folder is as good as none
     QVERIFY(holds(message_of<InputError>([&] { export_checkpoint(quantized_, {"gguff", "", folder, 5'000'000'000, {}, {}}, {}); }), "known are compressed-tensors"));
-    QVERIFY(holds(message_of<InputError>([&] { export_obstacles(quantized_, "gptq", "tensorrt"); }), "known are vllm"));
+    QVERIFY(holds(message_of<InputError>([&] { scheme_obstacles(quantized_, "gptq", "tensorrt"); }), "known are vllm"));
   }
 
   void damaged_checkpoints_are_errors_that_name_file_and_tensor() {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/format/iq4_nl.h"
 #include "core/method/contracts.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/units.h"

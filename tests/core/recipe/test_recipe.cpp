@@ -9,6 +9,7 @@
 #include "core/recipe/preset.h"
 #include "core/recipe/recipe.h"
 #include "core/recipe/settings.h"
+#include "core/recipe/target.h"
 
 using namespace qb;
 
@@ -60,6 +61,7 @@ QuantSpec random_spec(std::mt19937& random, bool activations) {
   spec.narrow_range = random() % 2;
   spec.full_scale = random() % 2;
   spec.scale_type = pick(ScaleType::f32, ScaleType::f16, ScaleType::bf16);
+  spec.scale_type_open = !activations && spec.scale_type == ScaleType::f16 && random() % 2;
   if (!activations) {
     spec.range = pick(RangeMethod::minmax, RangeMethod::mse, RangeMethod::hqq);
     if (spec.range == RangeMethod::hqq && (!integer || spec.symmetric)) spec.range = RangeMethod::mse;
@@ -120,6 +122,28 @@ class TestRecipe : public QObject {
     QCOMPARE(recipe_hash(other), recipe_hash(recipe));  // where it goes decides no weight
     QVERIFY(with_settings(other, {"target.format=gptq"}, "").target == (TargetSpec{"gptq", ""}));
     QVERIFY(!with_settings(recipe, {"target="}, "").target);
+  }
+  void scales_that_nothing_is_said_of_are_the_targets_to_choose() {
+    const std::string rest = "scheme:\n  weights: {type: int4, group_size: 64}\n  overrides:\n    - {match: \"*.up_proj\", weights: {type: int8, scale_type: float32}}\n";
+    const auto types = [](const Recipe& r) { return std::vector{r.scheme.weights->scale_type, r.scheme.overrides.front().weights->scale_type}; };
+    const Recipe recipe = parse_recipe("model: m\ntarget: {format: compressed-tensors}\n" + rest, "r.yaml");
+    QCOMPARE(types(recipe), (std::vector{ScaleType::f16, ScaleType::f32}));
+    QVERIFY(parse_recipe(to_yaml(recipe), "r.yaml") == recipe);
+    QCOMPARE(types(for_target(recipe, "BF16")), (std::vector{ScaleType::bf16, ScaleType::f32}));
+    QVERIFY(chosen_scale_type(recipe, "BF16") == ScaleType::bf16 && !chosen_scale_type(recipe, "F32"));
+    QVERIFY(parse_recipe(to_yaml(for_target(recipe, "BF16")), "r.yaml") == for_target(recipe, "BF16"));  // a run's record says them
+    QCOMPARE(types(for_target(recipe, "F32")), (std::vector{ScaleType::f16, ScaleType::f32}));
+    // Nothing is chosen without a target, for a format that has one type, where activations are codes, and where it was said.
+    QCOMPARE(types(for_target(parse_recipe("model: m\n" + rest, "r.yaml"), "BF16")), (std::vector{ScaleType::f16, ScaleType::f32}));
+    Recipe other = recipe;
+    other.target->format = "gptq";
+    QVERIFY(!chosen_scale_type(other, "BF16"));
+    other = recipe;
+    other.scheme.activations = QuantSpec{.type = {NumberType::Kind::integer, 8}, .granularity = Granularity::token};
+    QVERIFY(!chosen_scale_type(other, "BF16"));
+    other = with_settings(recipe, {"scheme.weights.scale_type=float16"}, "");
+    QVERIFY(!chosen_scale_type(other, "BF16"));
+    QCOMPARE(types(for_target(other, "BF16")), (std::vector{ScaleType::f16, ScaleType::f32}));
   }
   void what_a_target_does_not_take_is_said_where_it_stands_data() {
     QTest::addColumn<QString>("target");
@@ -220,7 +244,9 @@ class TestRecipe : public QObject {
   void defaults_are_those_of_the_headers() {
     const Recipe r = parse_recipe(kSmall, "r.yaml");
     QCOMPARE(r.model.string(), std::string("m"));
-    QVERIFY(r.scheme.weights == QuantSpec{});
+    QuantSpec weights;
+    weights.scale_type_open = true;
+    QVERIFY(r.scheme.weights == weights);
     QVERIFY(!r.scheme.activations && !r.calibration && r.evaluation.empty() && r.evaluate_float && r.propagate_quantized);
     QCOMPARE(r.seed, uint64_t{42});
   }
