@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
@@ -26,7 +28,7 @@ constexpr const char *kInputScale = ".input_scale", *kOutputScale = ".output_sca
 constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues, kMinimum, kSuper, kSuperMinimum, kInputScale, kOutputScale};
 constexpr int64_t kLayoutFields = 11;
 constexpr const char* kMetadata = "qbench";
-constexpr int kSchema = 2;
+constexpr int kSchema = 2, kStaticSchema = 3;  // the second where activations are static: "input" holds their grid
 
 std::string place(const std::filesystem::path& file, const std::string& tensor) {
   return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
@@ -57,14 +59,20 @@ QuantizedLinear read_layout(const at::Tensor& stored, bool symmetric, const std:
 
 std::string described(const BlockWork& work) {
   auto linears = nlohmann::ordered_json::object();
+  int schema = kSchema;
   for (const LinearWork& linear : work.linears) {
     if (!linear.quantized) continue;
     const at::Tensor& codes = linear.quantized->codes;
     auto& entry = linears[linear.info.tensor] = {{"shape", {codes.size(0), codes.size(1)}}, {"weights", nlohmann::ordered_json::parse(stored_spec(linear.quantized->spec))}};
     if (linear.activations) entry["activations"] = nlohmann::ordered_json::parse(stored_spec(*linear.activations));
+    if (linear.activations && !linear.activations->dynamic) {
+      if (!linear.input_grid) throw InternalError(fmt::format("{}: static activations without a range", linear.module));
+      entry["input"] = {{"scale", linear.input_grid->scale}, {"zero_point", linear.input_grid->zero}};
+      schema = kStaticSchema;
+    }
     if (work.decoder.graph(work.block.index).value(linear.info.input).hadamard) entry["input_hadamard"] = true;
   }
-  return nlohmann::ordered_json{{"schema", kSchema}, {"block", work.block.index}, {"linears", linears}}.dump();
+  return nlohmann::ordered_json{{"schema", schema}, {"block", work.block.index}, {"linears", linears}}.dump();
 }
 
 QuantizedLinear parse_linear(const nlohmann::json& json, const std::string& what) {
@@ -78,6 +86,15 @@ QuantizedLinear parse_linear(const nlohmann::json& json, const std::string& what
   linear.in_features = json["shape"][1].get<int64_t>();
   linear.weights = parse_stored_spec(json["weights"].dump(), what + ": weights");
   if (json.contains("activations")) linear.activations = parse_stored_spec(json["activations"].dump(), what + ": activations");
+  if (json.contains("input")) {
+    const auto& input = json["input"];
+    auto number = [&](const char* key) { return input.is_object() && input.contains(key) && input[key].is_number() ? input[key].get<float>() : std::numeric_limits<float>::quiet_NaN(); };
+    const InputGrid grid{number("scale"), number("zero_point")};
+    if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !(std::abs(grid.zero) <= 128) || grid.zero != std::nearbyint(grid.zero))
+      throw damaged("\"input\" with a positive \"scale\" and an integral \"zero_point\"");
+    linear.input_grid = grid;
+  }
+  if ((linear.activations && !linear.activations->dynamic) != linear.input_grid.has_value()) throw damaged("\"input\" with static activations and only with those");
   if (json.contains("input_hadamard")) {
     if (!json["input_hadamard"].is_boolean()) throw damaged("\"input_hadamard\" to be true or false");
     linear.input_hadamard = json["input_hadamard"].get<bool>();
@@ -177,8 +194,8 @@ BlockFile::BlockFile(const std::filesystem::path& path, const Scheme* older) : p
     const auto json = nlohmann::json::parse(written->second, nullptr, false);
     if (!json.is_object() || !json.contains("schema") || !json["schema"].is_number_integer() || !json.contains("linears") || !json["linears"].is_object())
       throw InputError(fmt::format("{}: metadata \"{}\" does not describe a block", path.string(), kMetadata));
-    if (const auto schema = json["schema"].get<int64_t>(); schema != kSchema)
-      throw InputError(fmt::format("{}: block of schema {}, expected 1 or {}; written by a newer version?", path.string(), schema, kSchema));
+    if (const auto schema = json["schema"].get<int64_t>(); schema < kSchema || schema > kStaticSchema)
+      throw InputError(fmt::format("{}: block of schema {}, expected 1 to {}; written by a newer version?", path.string(), schema, kStaticSchema));
     for (const auto& [weight, entry] : json["linears"].items()) linears_[weight] = parse_linear(entry, place(path, weight));
   } else {
     for (const TensorInfo& info : stored_->tensors()) {

@@ -12,9 +12,11 @@
 #include "core/engine/given_blocks.h"
 #include "core/engine/hidden_states.h"
 #include "core/engine/importance.h"
+#include "core/engine/joined_factors.h"
 #include "core/engine/model_tuning.h"
 #include "core/engine/module_name.h"
 #include "core/engine/run_state.h"
+#include "core/engine/static_ranges.h"
 #include "core/engine/statistics_cache.h"
 #include "core/method/contracts.h"
 
@@ -82,13 +84,16 @@ class Run {
       wanted_ |= methods_.back()->needs();
     }
     if (job.importance) wanted_ &= ~static_cast<Statistics>(Statistic::sum_squares);
+    if (fixes_ranges()) wanted_ |= bits({Statistic::again});
     seen_.at_value = [this](const GraphValue&, const at::Tensor& x) {
       control_.checkpoint();
       return x;
     };
-    quantizing_.at_linear = [this, quantizing = job.given ? activation_tap(*job.given) : activation_tap(job.scheme)](const Linear& linear, const at::Tensor& x) {
+    // Static ranges come with each block.
+    rounding_ = job.given ? activation_tap(*job.given) : fixes_ranges() ? LinearTap() : activation_tap(job.scheme);
+    quantizing_.at_linear = [this](const Linear& linear, const at::Tensor& x) {
       control_.checkpoint();
-      return quantizing ? quantizing(linear, x) : x;
+      return rounding_ ? rounding_(linear, x) : x;
     };
     if (job.calibration.samples.empty()) return;
     // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough. Checkpoints are
@@ -137,8 +142,9 @@ class Run {
     if (!job_.propagate_quantized && !from_cache_) pass(block, seen_);
     pass_float(block);
     if (job_.propagate_quantized) {
-      const auto source = dequantized(open_blocks(job_.model, {block_path(job_.folder, index)}));
-      const Decoder decoder(job_.model, source, job_.dtype, job_.device);
+      const QuantizedModel stored = open_blocks(job_.model, {block_path(job_.folder, index)});
+      if (fixes_ranges()) rounding_ = activation_tap(stored);
+      const Decoder decoder(job_.model, dequantized(stored), job_.dtype, job_.device);
       pass(decoder.load_block(index), quantizing_);
     }
   }
@@ -177,7 +183,13 @@ class Run {
     }
     control_.checkpoint();
     for (auto& [value, statistics] : work.statistics) statistics.gram.reset();  // the largest of all, and nobody reads them any more
+    if (!given_) join_factors(work);
     use_current_weights(work);
+    if (fixes_ranges()) {
+      report("ranges", index, "", 0.75);
+      fix_input_grids(work, *hidden_);
+      rounding_ = activation_tap(work);
+    }
     report("propagate", index, "", 0.8);
     const at::Tensor quantized_output = float_hidden_ ? quantized_pass(block) : at::Tensor();
     if (outputs_ && !job_.propagate_quantized)
@@ -188,6 +200,9 @@ class Run {
   }
 
   bool wants(Statistic what) const { return (wanted_ & static_cast<Statistics>(what)) != 0; }
+
+  // Of static activations; a checkpoint has its own.
+  bool fixes_ranges() const { return !job_.given && job_.scheme.has_static_activations(); }
 
   // Stages still want the block's inputs after the pass that collects.
   bool keeps_inputs() const { return hidden_ && (outputs_ || wants(Statistic::again)); }
@@ -354,7 +369,8 @@ class Run {
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<std::string> names_;
   Statistics wanted_ = 0;
-  ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations
+  ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations, by
+  LinearTap rounding_;
   std::unique_ptr<HiddenStates> hidden_, float_hidden_, outputs_;
   at::Tensor float_output_;
   std::vector<at::Tensor> measured_inputs_;

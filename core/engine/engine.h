@@ -51,8 +51,9 @@ struct BlockView {
 
 // Fake-quantizes every linear's input as the scheme says; empty when activations stay float.
 LinearTap activation_tap(const Scheme& scheme);
-// The same as a quantized model itself says.
+// The same as a quantized model itself says, or a block at work as far as its static ranges are known.
 LinearTap activation_tap(const QuantizedModel& model);
+LinearTap activation_tap(const BlockWork& work);
 
 // Number of leading blocks that a folder already holds for this job; InputError when its fingerprint differs, naming what.
 int finished_blocks(const EngineJob& job);

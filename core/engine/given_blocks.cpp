@@ -105,6 +105,7 @@ void GivenBlocks::fill(BlockWork& work) const {
         if (part->defined()) *part = part->to(job_.device);
       linear.spec = found->weights;
       linear.activations = found->activations;
+      linear.input_grid = found->input_grid;
       given.push_back(linear.quantized->dequantize());
     } else {
       linear.spec.reset();

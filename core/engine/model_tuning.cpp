@@ -115,7 +115,7 @@ class Tuning {
       }
       for (TunedNorm& norm : block.norms) give(norm.weight);
     }
-    const LinearTap quantizing = activation_tap(job.scheme);
+    const LinearTap quantizing = job.scheme.has_static_activations() ? activation_tap(quantized_model(job.model, job.folder)) : activation_tap(job.scheme);
     tap_ = [this, quantizing](const Linear& linear, const at::Tensor& x) {
       control_.checkpoint();
       return quantizing ? quantizing(linear, x) : x;

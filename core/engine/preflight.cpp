@@ -51,9 +51,11 @@ void require_fitting(const EngineJob& job) {
       if (const auto spec = job.scheme.activations_of(module)) {
         quantizes = true;
         require("activations: ", activation_misfit(*spec, linear.in_features));
+        if (!spec->dynamic && !job.scheme.weights_of(module)) require("activations: ", "static ranges are stored with codes; quantize the weights too, or use dynamic ranges");
       }
     }
   require_matches(job.scheme, modules);
+  if (job.scheme.has_static_activations() && job.calibration.samples.empty()) throw InputError("scheme: static activation ranges are taken from calibration text, and there is none");
   if (!quantizes) throw InputError("scheme: no linear is left to quantize");
 }
 
@@ -98,6 +100,7 @@ EngineNeeds estimate(const EngineJob& job) {
     solves = solves || (method.contract.leaves.has(Trace::codes) && (needs & static_cast<Statistics>(Statistic::gram)) != 0);
   }
   if (job.importance) wanted &= ~static_cast<Statistics>(Statistic::sum_squares);
+  if (!job.given && job.scheme.has_static_activations()) wanted |= static_cast<Statistics>(Statistic::again);
   auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
   const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
   const bool reruns = outputs || wants(Statistic::again);

@@ -103,6 +103,8 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
     coded = codec.find(stored, config, origin);
     return std::make_shared<Decoded>(stored, coded);
   });
+  std::shared_ptr<Model> rotated;                                            // with the rotations at run time that the checkpoint asks for
+  std::map<std::pair<int, ValueId>, std::pair<bool, std::string>> readers;  // of each value: whether it is rotated, as the first of them says
   auto stored_names = std::make_shared<std::map<std::string, std::string>>();  // of canonical modules
   size_t found = 0;
   for (const BlockInfo& block : quantized.model->info.blocks)
@@ -110,16 +112,28 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
       const CanonicalTensor* entry = quantized.model->files->entry(info.tensor);
       const std::string& stored = entry->stored.front();
       const std::string module = stored.ends_with(kWeight) ? stored.substr(0, stored.size() - kWeight.size()) : stored;
+      const bool rotates = coded->rotated(module);
+      if (rotates) {
+        if ((info.in_features & (info.in_features - 1)) != 0)
+          throw InputError(fmt::format("{}: \"{}\" rotates its {} inputs at run time, expected a power of two", origin, module, info.in_features));
+        if (!rotated) rotated = std::make_shared<Model>(*quantized.model);
+        rotated->architecture.layers[static_cast<size_t>(block.index)].graph.rotate_at_run_time(info.input);
+      }
+      const auto [reader, first] = readers.try_emplace({block.index, info.input}, rotates, module);
+      if (reader->second.first != rotates)
+        throw InputError(fmt::format("{}: one of \"{}\" and \"{}\", which share their input, rotates it at run time", origin, reader->second.second, module));
       const auto it = coded->linears().find(module);
       if (it == coded->linears().end()) continue;
       if (!entry->plain() || entry->transposed)
         throw InputError(fmt::format("{}: \"{}\" is in codes, but {} is a part or the transpose of it", origin, module, info.tensor));
       QuantizedLinear linear = it->second;
       linear.module = module_of(info);
+      linear.input_hadamard = rotates;
       (*stored_names)[linear.module] = module;
       quantized.linears.push_back(std::move(linear));
       ++found;
     }
+  if (rotated) quantized.model = rotated;
   quantized.read = [coded, stored_names](const QuantizedLinear& linear) { return coded->read(stored_names->at(linear.module)); };
   quantized.read_grid = [coded, stored_names](const QuantizedLinear& linear) { return coded->read_grid(stored_names->at(linear.module)); };
   return quantized;

@@ -89,6 +89,12 @@ class Planner {
     for (const TensorInfo& info : numbers_->tensors())
       if (!files_.entry(info.name)) add_number(info.name, files_.stored_name(info.name), number_type(DType::u8, false), false);
     if (plan_.content.coded.empty() && format_.codes) throw InputError(fmt::format("{}: no linear is quantized; export it as \"dequantized\"", model_.model->path.string()));
+    for (const BlockInfo& block : model_.model->info.blocks)
+      for (const LinearInfo& info : block.linears)
+        if (model_.model->architecture.layers[static_cast<size_t>(block.index)].graph.value(info.input).hadamard) {
+          const CanonicalTensor* entry = files_.entry(info.tensor);
+          plan_.content.rotated.push_back(without_weight(entry && entry->plain() ? entry->stored.front() : files_.stored_name(info.tensor)));
+        }
     // Under whatever name: transformers' heads are called so in memory, tied ones too.
     if (auto& floats = plan_.content.floats; std::find(floats.begin(), floats.end(), "lm_head") == floats.end()) floats.push_back("lm_head");
     for (const PlannedTensor& tensor : plan_.tensors) plan_.bytes += tensor.bytes();
@@ -315,6 +321,9 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
       if (!same_rounding(found->activations, linear.activations))
         return fmt::format("\"{}\": the input is {}, expected {}", linear.module, found->activations ? activation_text(*found->activations) : "float",
                            linear.activations ? activation_text(*linear.activations) : "float");
+      if (found->input_hadamard != linear.input_hadamard)
+        return fmt::format("\"{}\": its input is{} rotated at run time, expected it to be{}", linear.module, found->input_hadamard ? "" : " not", linear.input_hadamard ? "" : " as it is");
+      if (found->input_grid != linear.input_grid) return fmt::format("\"{}\": the static range of its input differs", linear.module);
       if (const std::string how = difference(back.read(*found), model.read(linear)); !how.empty()) return fmt::format("\"{}\": {}", linear.module, how);
       progress((done += static_cast<double>(linear.out_features * linear.in_features)) / total);
     }
@@ -328,8 +337,41 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
   return {};
 }
 
-StoredScheme scheme_of(const QuantizedLinear& linear, const LinearInfo& info, int block) {
-  return {linear.module, linear.out_features, linear.in_features, linear.weights, linear.activations, linear.kept_columns || linear.outliers, linear.input_hadamard, info.input, block};
+// NVFP4's factor is one for all linears that an engine joins: runs of today have it so, older ones and others' checkpoints may not.
+std::string unequal_factors(const QuantizedModel& model, const std::unordered_map<std::string, const QuantizedLinear*>& coded, const EngineInfo& engine) {
+  for (const BlockInfo& block : model.model->info.blocks) {
+    std::map<int, std::pair<std::string, at::Tensor>> first;  // by input
+    for (const LinearInfo& info : block.linears) {
+      const auto found = coded.find(info.tensor);
+      if (found == coded.end() || found->second->weights.storage != Storage::nvfp4) continue;
+      const QuantizedLinear* linear = found->second;
+      const at::Tensor factor = model.read_grid(*linear).super;
+      const auto [it, fresh] = first.try_emplace(info.input, linear->module, factor);
+      if (!fresh && !at::equal(factor, it->second.second))
+        return fmt::format("{}: {} {} joins linears that share their input into one matrix with one global scale of NVFP4 ({}, {}): it has {}, and {} has {}; quantize it again", linear->module,
+                           engine.title, engine.version, engine.source, engine.date, factor.reciprocal().item<float>(), it->second.first, it->second.second.reciprocal().item<float>());
+    }
+  }
+  return {};
+}
+
+// A linear's form; what is not in codes has only its place.
+StoredScheme scheme_of(const Model& model, const QuantizedLinear* linear, const LinearInfo& info, int block) {
+  StoredScheme scheme{without_weight(info.tensor), info.out_features, info.in_features};
+  scheme.input = info.input;
+  scheme.block = block;
+  const LayerSpec& layer = model.architecture.layers[static_cast<size_t>(block)];
+  scheme.input_hadamard = layer.graph.value(info.input).hadamard;
+  if (const auto spec = std::find_if(layer.linears.begin(), layer.linears.end(), [&](const LinearSpec& one) { return one.name == info.name; }); spec != layer.linears.end()) {
+    scheme.expert = spec->expert >= 0;
+    scheme.bias = spec->bias;
+  }
+  if (!linear) return scheme;
+  scheme.weights = linear->weights;
+  scheme.activations = linear->activations;
+  scheme.exceptions = linear->kept_columns || linear->outliers;
+  scheme.input_hadamard = linear->input_hadamard;
+  return scheme;
 }
 
 }  // namespace
@@ -343,10 +385,13 @@ std::vector<std::string> scheme_obstacles(const QuantizedModel& model, const std
   for (const BlockInfo& block : model.model->info.blocks)
     for (const LinearInfo& info : block.linears)
       if (const auto it = coded.find(info.tensor); it != coded.end())
-        linears.push_back(scheme_of(*it->second, info, block.index));
+        linears.push_back(scheme_of(*model.model, it->second, info, block.index));
       else
-        floats.push_back({without_weight(info.tensor), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index});
-  return obstacles(format, engine, linears, floats);
+        floats.push_back(scheme_of(*model.model, nullptr, info, block.index));
+  auto all = obstacles(format, engine, linears, floats);
+  if (all.empty() && format.codes && engine && engine->fuses)
+    if (std::string unequal = unequal_factors(model, coded, *engine); !unequal.empty()) all.push_back(std::move(unequal));
+  return all;
 }
 
 ExportOutlook export_outlook(const QuantizedModel& model, const std::string& format, const std::string& engine, const std::string& embeddings) {

@@ -30,6 +30,7 @@ using LinearReaderPtr = std::shared_ptr<LinearReader>;
 struct CheckpointContent {
   std::vector<std::pair<std::string, const QuantizedLinear*>> coded;  // module as the files call it
   std::vector<std::string> floats;                                    // modules of matrices that stay float
+  std::vector<std::string> rotated;                                   // modules of either kind whose input is rotated at run time
 };
 
 // Quantized linears found in a checkpoint, by the files' module names. Readers fill it and take parts through it.
@@ -40,6 +41,7 @@ class CodedLinears {
   const std::set<std::string>& parts() const { return parts_; }                       // stored tensors that they are made of
   virtual QuantizedWeight read(const std::string& module) const = 0;
   virtual ScaleZero read_grid(const std::string& module) const = 0;
+  virtual bool rotated(const std::string&) const { return false; }            // whether the input of any linear, in codes or not, is rotated at run time
 
  protected:
   CodedLinears(TensorSourcePtr stored, std::string origin) : stored_(std::move(stored)), origin_(std::move(origin)) {}

@@ -4,9 +4,15 @@
 // - every Linear that is not quantized must be in `ignore`, the head too when it is tied and has no tensor (transformers: "Linear has no
 //   attribute weight");
 // - transformers does not decompress Falcon, whose linears are a class of its own;
-// - integer weights with quantized activations are int-quantized, one byte a weight, whatever their bits.
+// - integer weights with quantized activations are int-quantized, one byte a weight, whatever their bits;
+// - static activations have one value in "input_scale", and asymmetric ones in "input_zero_point", which is refused beside symmetric ones;
+// - "transform_config" says rotations of inputs at run time: transformers 5.17 ignores it, vLLM has a kernel on GPUs alone. "hadamard" is
+//   Sylvester's matrix over the root of its size. Weights are stored rotated, so there is no entry for "weight_input", which a reader that
+//   applies transforms to weights would rotate once more.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <cmath>
 
 #include "core/base/error.h"
 #include "core/exporting/codec.h"
@@ -21,6 +27,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char *kPacked = ".weight_packed", *kWeight = ".weight", *kScale = ".weight_scale", *kZero = ".weight_zero_point", *kShape = ".weight_shape", *kGlobal = ".weight_global_scale";
+constexpr const char *kInputScale = ".input_scale", *kInputZero = ".input_zero_point";
 
 enum class Kind { packed, bytes, floats, nvfp4, mxfp4, mxfp8 };
 
@@ -109,6 +116,7 @@ class Found final : public CodedLinears {
       if (json.contains("input_activations") && json["input_activations"].is_object()) group.activations = read_args(json["input_activations"], place + ".input_activations", true);
       groups.push_back(std::move(group));
     }
+    read_transforms(config);
     for (const TensorInfo& tensor : stored_->tensors()) {
       if (!tensor.name.ends_with(kScale)) continue;
       const std::string module = tensor.name.substr(0, tensor.name.size() - std::string_view(kScale).size());
@@ -169,10 +177,13 @@ class Found final : public CodedLinears {
         throw InputError(fmt::format("{}: tensor \"{}{}\" stands beside symmetric weights", origin_, module, kZero));
       }
       linear.weights = meaning_of(linear.weights);
+      if (linear.activations && !linear.activations->dynamic) linear.input_grid = read_input_grid(module, *linear.activations);
       linears_.emplace(module, linear);
     }
     if (linears_.empty()) throw InputError(fmt::format("{}: no tensor \"*{}\": no weight is in codes", origin_, kScale));
   }
+
+  bool rotated(const std::string& module) const override { return named_by(rotated_, module); }
 
   ScaleZero read_grid(const std::string& module) const override {
     const QuantizedLinear& linear = linears_.at(module);
@@ -209,6 +220,24 @@ class Found final : public CodedLinears {
   }
 
  private:
+  InputGrid read_input_grid(const std::string& module, QuantSpec& activations) {
+    auto value = [&](const char* name) {
+      const at::Tensor found = stored_->read(part(module + name).name);
+      if (found.numel() != 1) throw InputError(fmt::format("{}: tensor \"{}{}\" has {} values, static activations have one", origin_, module, name, found.numel()));
+      return found.to(at::kFloat).item<float>();
+    };
+    const DType type = part(module + kInputScale).dtype;
+    activations.scale_type = type == DType::f16 ? ScaleType::f16 : type == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+    InputGrid grid{value(kInputScale), 0};
+    if (!(grid.scale > 0) || !std::isfinite(grid.scale)) throw InputError(fmt::format("{}: tensor \"{}{}\" is {}, expected a positive number", origin_, module, kInputScale, grid.scale));
+    if (activations.symmetric && !stored_->contains(module + kInputZero)) return grid;
+    grid.zero = value(kInputZero);
+    const auto [low, high] = code_bounds(activations);
+    if (activations.symmetric ? grid.zero != 0 : grid.zero < low || grid.zero > high || grid.zero != std::nearbyint(grid.zero))
+      throw InputError(fmt::format("{}: tensor \"{}{}\" is {}, expected {}", origin_, module, kInputZero, grid.zero, activations.symmetric ? "0 beside symmetric activations" : fmt::format("a code from {} to {}", low, high)));
+    return grid;
+  }
+
   static bool named_by_name(std::vector<std::string> targets, const std::string& module) {
     std::erase(targets, "Linear");
     return named_by(targets, module);
@@ -250,10 +279,42 @@ class Found final : public CodedLinears {
     if (json.contains("actorder") && json["actorder"] == "group") fail("actorder", "none or static order: groups of consecutive columns");
     if (activations) {
       const auto& dynamic = json.contains("dynamic") ? json["dynamic"] : nlohmann::json(false);
-      if (dynamic != true) fail("dynamic", "true: static ranges are not supported");
+      if (dynamic != true && dynamic != false) fail("dynamic", "true or false");
+      spec.dynamic = dynamic.get<bool>();
+      if (const std::string problem = activation_misfit(spec, spec.granularity == Granularity::group ? spec.group_size : 1); !problem.empty()) throw InputError(fmt::format("{}: {}", place, problem));
     }
     return meaning_of(spec);
   }
+
+  // Whatever is computed at run time must be understood: only what export writes is.
+  void read_transforms(const nlohmann::json& config) {
+    if (!config.contains("transform_config") || config["transform_config"].is_null()) return;
+    const std::string where = origin_ + ": quantization_config.transform_config";
+    const auto& groups = config["transform_config"].is_object() ? config["transform_config"].value("config_groups", nlohmann::json()) : nlohmann::json();
+    if (!groups.is_object()) throw InputError(fmt::format("{}: expected \"config_groups\", an object of groups", where));
+    for (const auto& [name, group] : groups.items()) {
+      const std::string place = fmt::format("{}.config_groups.{}", where, name);
+      auto require = [&](const nlohmann::json& of, const char* key, const nlohmann::json& wanted, bool optional) {
+        if (of.is_object() && (of.contains(key) ? of[key] == wanted : optional)) return;
+        throw InputError(fmt::format("{}: \"{}\" is {}, expected {}", place, key, of.is_object() && of.contains(key) ? of[key].dump() : "missing", wanted.dump()));
+      };
+      require(group, "type", "hadamard", false);
+      require(group, "randomize", false, true);
+      require(group, "head_dim", nullptr, true);
+      if (!group.contains("apply") || !group["apply"].is_array()) throw InputError(fmt::format("{}: \"apply\" is missing, expected a list", place));
+      for (const auto& apply : group["apply"]) {
+        require(apply, "location", "input", false);
+        require(apply, "ignore", nlohmann::json::array(), true);
+        if (!apply.contains("targets") || !apply["targets"].is_array()) throw InputError(fmt::format("{}: \"targets\" is missing, expected a list", place));
+        for (const auto& target : apply["targets"]) {
+          if (!target.is_string() || target == "Linear") throw InputError(fmt::format("{}: target {}, expected names of modules", place, target.dump()));
+          rotated_.push_back(target.get<std::string>());
+        }
+      }
+    }
+  }
+
+  std::vector<std::string> rotated_;  // patterns
 };
 
 class CompressedTensors final : public Codec {
@@ -264,6 +325,11 @@ class CompressedTensors final : public Codec {
     const at::ScalarType scale_type = type_of(linear.weights.scale_type);
     const std::vector<int64_t> grid = scale_shape(linear);
     std::vector<PlannedTensor> all;
+    if (linear.input_grid) {
+      const at::ScalarType type = type_of(linear.activations->scale_type);
+      all.push_back({module + kInputScale, dtype_of(type), {1}, [=, value = linear.input_grid->scale] { return at::full({1}, value, type); }});
+      if (!linear.activations->symmetric) all.push_back({module + kInputZero, DType::i8, {1}, [value = linear.input_grid->zero] { return at::full({1}, value, at::kChar); }});
+    }
     if (is_fp4(kind) || kind == Kind::mxfp8) {
       if (is_fp4(kind))
         all.push_back({module + kPacked, DType::u8, {linear.out_features, linear.in_features / 2}, [=] { return pack_fp4(reader->weight(linear).codes); }});
@@ -336,8 +402,17 @@ class CompressedTensors final : public Codec {
     }
     std::vector<std::string> coded;
     for (const auto& [module, linear] : content.coded) coded.push_back(module);
-    return {{"quant_method", "compressed-tensors"}, {"format", formats.size() == 1 ? *formats.begin() : "mixed-precision"}, {"quantization_status", "compressed"},
+    Json all = {{"quant_method", "compressed-tensors"}, {"format", formats.size() == 1 ? *formats.begin() : "mixed-precision"}, {"quantization_status", "compressed"},
             {"config_groups", of_groups}, {"ignore", module_patterns(content.floats, coded)}, {"kv_cache_scheme", nullptr}};
+    if (!content.rotated.empty()) {
+      std::vector<std::string> others;
+      for (const std::vector<std::string>& modules : {coded, content.floats})
+        for (const std::string& module : modules)
+          if (std::find(content.rotated.begin(), content.rotated.end(), module) == content.rotated.end()) others.push_back(module);
+      const Json input = {{"targets", module_patterns(content.rotated, others)}, {"location", "input"}};
+      all["transform_config"] = {{"config_groups", {{"online", {{"type", "hadamard"}, {"apply", Json::array({input})}}}}}};
+    }
+    return all;
   }
 
   std::unique_ptr<CodedLinears> find(const TensorSourcePtr& stored, const nlohmann::json& config, const std::string& origin) const override {

@@ -13,6 +13,7 @@ namespace {
 using enum Granularity;
 
 const std::vector<std::string> kDynamicInt8 = {"int8 token symmetric"};
+const std::vector<std::string> kInt8Inputs = {"int8 token symmetric", "int8 token asymmetric", "int8 tensor symmetric static", "int8 tensor asymmetric static"};
 
 // Bits, group sizes and so on that a linear's scheme has and a rule has not; empty: the rule takes it.
 std::vector<std::string> mismatches(const SchemeRule& rule, const StoredScheme& linear) {
@@ -98,11 +99,11 @@ const std::vector<FormatInfo>& export_formats() {
   static const std::vector<FormatInfo> formats = {
       {"compressed-tensors", "compressed-tensors", "Hugging Face folder of vLLM's and llm-compressor's format", true,
        {{{"int2", "int3", "int4", "int5", "int6", "int7", "int8"}, true, true, {channel, group}},
-        {{"int4", "int8"}, true, true, {channel, group}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
-        {{"int8"}, true, false, {tensor}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
-        {{"e4m3"}, true, false, {tensor, channel, block}, {}, {"", "e4m3 token", "e4m3 group 128"}},
+        {{"int4", "int8"}, true, true, {channel, group}, {}, kInt8Inputs},
+        {{"int8"}, true, false, {tensor}, {}, kInt8Inputs},
+        {{"e4m3"}, true, false, {tensor, channel, block}, {}, {"", "e4m3 token", "e4m3 group 128", "e4m3 tensor static"}},
         {{"nvfp4", "mxfp4", "mxfp8"}, true, false, {group}}},
-       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}},
+       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}, false, false, true},
       {"gptq", "GPTQ", "Hugging Face folder in AutoGPTQ's first layout (zero points less one)", true,
        {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, false, {channel, group}, {}, {""}, 32, 4}},
        {ScaleType::f16}, false, true},
@@ -131,16 +132,18 @@ const std::vector<EngineInfo>& export_engines() {
       {"vllm", "vLLM", "0.32", "2026-10", "read in its source", "vllm serve {}", true,
        {{"compressed-tensors",
          {{{"int4"}, true, true, {channel, group}, {32, 64, 128}}, {{"int8"}, true, false, {channel, group}, {32, 64, 128}},
-          {{"int8"}, true, false, {channel, tensor}, {}, {"int8 token symmetric", "int8 token asymmetric"}},
+          {{"int8"}, true, false, {channel, tensor}, {}, kInt8Inputs},
           {{"int4"}, true, false, {group}, {128}, {"int8 token symmetric"}},
-          {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token"}}, {{"e4m3"}, true, false, {block}, {}, {"e4m3 group 128"}}}},
+          {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token", "e4m3 tensor static"}}, {{"e4m3"}, true, false, {block}, {}, {"e4m3 group 128"}},
+          {{"nvfp4"}, true, false, {group}}},
+         "", true},
         {"gptq", {{{"int4", "int8"}, true, false, {channel, group}, {32, 64, 128}}}},
         {"awq", {{{"int4"}, false, true, {group}, {32, 64, 128}}}},
         {"dequantized", {}}, {"transformed", {}}}},
       {"vllm-cpu", "vLLM on a CPU", "0.32", "2026-10", "tried here", "VLLM_CPU_INT4_W4A8=0 vllm serve {}", true,
        {{"compressed-tensors",
-         {{{"int4"}, true, true, {channel, group}, {}, {""}, 32, 32}, {{"int8"}, true, false, {channel}, {}, {"int8 token symmetric", "int8 token asymmetric"}}},
-         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX"},
+         {{{"int4"}, true, true, {channel, group}, {}, {""}, 32, 32}, {{"int8"}, true, false, {channel}, {}, {"int8 token symmetric", "int8 token asymmetric", "int8 tensor asymmetric static"}}},
+         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX, where symmetric static ranges are not used either"},
         {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}},
         {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}},
         {"dequantized", {}}, {"transformed", {}}}},
@@ -241,8 +244,23 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
       return {fmt::format("{} {} does not load {} ({}, {}); it loads {}", engine->title, engine->version, format.title, engine->source, engine->date, fmt::join(names, ", "))};
     }
   }
+  auto rotated = [&](const StoredScheme& linear) {
+    if (!linear.input_hadamard) return;
+    constexpr const char* kAdvice = "use quarot without online rotations";
+    if (!format.transforms)
+      complain(linear, fmt::format("{} has no place for the rotation at run time that its input needs; {}", format.title, kAdvice));
+    else if ((linear.in_features & (linear.in_features - 1)) != 0)
+      complain(linear, fmt::format("{} says rotations at run time of sizes that are powers of two, not of {}; {}", format.title, linear.in_features, kAdvice));
+    else if (linear.expert)
+      complain(linear, fmt::format("{} has no place for rotations at run time inside experts; {}", format.title, kAdvice));
+    else if (engine && !takes->transforms)
+      complain(linear, fmt::format("{} {} does not rotate inputs at run time ({}, {}): it would compute something else; {}", engine->title, engine->version, engine->source, engine->date, kAdvice));
+    else if (engine && linear.bias)
+      complain(linear, fmt::format("{} {} rotates inputs of linears without bias alone ({}, {}); {}", engine->title, engine->version, engine->source, engine->date, kAdvice));
+  };
+  for (const StoredScheme& linear : floats) rotated(linear);
   for (const StoredScheme& linear : linears) {
-    if (linear.input_hadamard) complain(linear, fmt::format("{} has no place for the rotation at run time that its input needs; use quarot without online rotations", format.title));
+    rotated(linear);
     if (!format.codes) continue;
     if (linear.exceptions) {
       complain(linear, fmt::format("{} has no place for columns or outliers kept in float16 beside the codes; only \"dequantized\" holds them", format.title));

@@ -28,6 +28,7 @@ struct FormatInfo {
   std::vector<ScaleType> scale_types;      // that scales can be stored in
   bool float_zero_point = false;
   bool uniform = false;                    // all linears in codes have one scheme
+  bool transforms = false;                 // says that inputs are rotated at run time, by Sylvester's Hadamard matrices
 };
 const std::vector<FormatInfo>& export_formats();
 const FormatInfo* find_format(const std::string& name);  // nullptr when there is none of that name
@@ -43,6 +44,7 @@ struct EngineInfo {
     std::string format;
     std::vector<SchemeRule> schemes;       // empty: all that the format holds
     std::string note = {};                 // what to know
+    bool transforms = false;               // rotates inputs at run time where the format says so, of linears without bias
   };
   std::vector<Takes> takes;
 };
@@ -64,6 +66,7 @@ struct StoredScheme {
   int input = 0;                           // linears of a block with the same one share their input
   int block = 0;
   std::string made_by = {};                // method that leaves something else than the scheme says
+  bool expert = false, bias = false;       // it is an expert's, has a bias
 };
 
 // One sentence for each kind of thing that stands against it, with the nearest that is taken; empty: none does. engine: nullptr for

@@ -99,17 +99,18 @@ void measure_weights(const LinearWork& work, const at::Tensor& rounded, LinearRe
 struct InputMeasure {
   ValueId value = 0;
   std::optional<QuantSpec> spec;
+  std::optional<InputGrid> grid;
   at::Tensor x, seen;  // [tokens, in] float32: as it came, and as the quantized linear sees it
   double kurtosis = 0, abs_max = 0;
   Histogram before, after;
   std::vector<OutlierChannel> outliers;
 };
 
-InputMeasure measure_input(ValueId value, const ValueStatistics& statistics, const std::optional<QuantSpec>& activations) {
-  InputMeasure input{value, activations};
+InputMeasure measure_input(ValueId value, const ValueStatistics& statistics, const std::optional<QuantSpec>& activations, const std::optional<InputGrid>& grid) {
+  InputMeasure input{value, activations, grid};
   // Quantized in the run's dtype, as the forward pass does it.
   input.x = statistics.rows.to(at::kFloat);
-  input.seen = activations ? fake_quantize(statistics.rows, *activations).to(at::kFloat) : input.x;
+  input.seen = !activations ? input.x : (grid ? fake_quantize(statistics.rows, *activations, *grid) : fake_quantize(statistics.rows, *activations)).to(at::kFloat);
   const Moments of_x = moments(input.x);
   input.kurtosis = kurtosis_of(input.x, of_x);
   input.abs_max = statistics.abs_max.defined() ? moments(statistics.abs_max).peak : of_x.peak;
@@ -191,8 +192,8 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
     const auto statistics = view.work.statistics.find(work.info.input);
     if (statistics != view.work.statistics.end() && statistics->second.rows.defined() && statistics->second.rows.size(0) > 0) {
       const auto activations = work.activations ? work.activations : scheme.activations_of(work.module);
-      if (!input || input->value != work.info.input || input->spec != activations)
-        input = measure_input(work.info.input, statistics->second, activations);
+      if (!input || input->value != work.info.input || input->spec != activations || input->grid != work.input_grid)
+        input = measure_input(work.info.input, statistics->second, activations, work.input_grid);
       measure_outputs(work, after, *input, linear);
     }
     report.linears.push_back(std::move(linear));

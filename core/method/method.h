@@ -48,6 +48,7 @@ struct LinearWork {
   std::string module;                // full name "model.layers.0.self_attn.q_proj"
   std::optional<QuantSpec> spec;     // nullopt: stays float
   std::optional<QuantSpec> activations;  // how its input is quantized
+  std::optional<InputGrid> input_grid = {};  // of static activations, fixed when all stages are through
   at::Tensor original;               // [out, in] float32 as stored in the model; never written to; undefined once transformed
   at::Tensor reference;              // [out, in] float32, what the float weight is in the coordinates that transformations chose
   at::Tensor weight;                 // [out, in] float32 as transformed, clipped, pruned so far; replaced, not written in place

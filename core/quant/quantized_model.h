@@ -13,6 +13,7 @@ struct QuantizedLinear {
   int64_t out_features = 0, in_features = 0;
   QuantSpec weights;                     // as meaning_of()
   std::optional<QuantSpec> activations;  // how its input is rounded at run time; nothing: not at all
+  std::optional<InputGrid> input_grid = {};  // of static activations, and only of those
   bool input_hadamard = false;           // its input is rotated at run time: x·H/√in
   bool kept_columns = false, outliers = false;  // numbers beside the codes
   bool operator==(const QuantizedLinear&) const = default;

@@ -371,4 +371,15 @@ at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec) {
   return decode(encode(units, grid.scale, grid.zero, spec), grid.scale, grid.zero).reshape(x.sizes()).to(x.scalar_type());
 }
 
+InputGrid input_grid(double low, double high, const QuantSpec& spec) {
+  const ScaleZero grid = grid_of(at::full({1}, low, at::kFloat), at::full({1}, high, at::kFloat), spec);
+  return {grid.scale.item<float>(), grid.zero.defined() ? grid.zero.item<float>() : 0};
+}
+
+at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec, const InputGrid& grid) {
+  const at::Tensor scale = at::full({1}, grid.scale, x.options().dtype(at::kFloat));
+  const at::Tensor zero = has_zero(spec) ? at::full({1}, grid.zero, scale.options()) : at::Tensor();
+  return decode(encode(x.to(at::kFloat), scale, zero, spec), scale, zero).to(x.scalar_type());
+}
+
 }  // namespace qb

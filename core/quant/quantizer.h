@@ -92,6 +92,17 @@ at::Tensor nearest_code(const at::Tensor& quotient, const QuantSpec& spec);
 // Dynamic fake quantization of activations x [tokens, features] (token, tensor, group or head granularity); keeps x's dtype.
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec);
 
+// The grid of static activations, one for all that enters a linear.
+struct InputGrid {
+  float scale = 1;  // as the spec's scale type stores it
+  float zero = 0;   // a code; 0 for symmetric and float types
+  bool operator==(const InputGrid&) const = default;
+};
+// Of a range. Throws InputError when the scale overflows its type.
+InputGrid input_grid(double low, double high, const QuantSpec& spec);
+// Static fake quantization: values beyond the grid become its ends.
+at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec, const InputGrid& grid);
+
 // Largest finite value of a float format: e4m3 448 (OCP's fn variant), e3m2 28, e2m1 6; five exponent bits and more give
 // their top exponent to infinity and NaN as IEEE 754 does (e5m2 57344), fewer represent numbers with all codes.
 double float_max(const NumberType& type);

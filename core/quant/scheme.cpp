@@ -243,7 +243,9 @@ std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_featu
 
 std::string activation_misfit(const QuantSpec& spec, int64_t in_features) {
   if (spec.storage != Storage::none) return fmt::format("{} is a type of weights; activations have numbers such as int8 or e4m3", type_text(spec));
-  if (!spec.dynamic) return "static activation ranges are not available; use dynamic ones";
+  if (!spec.dynamic && spec.granularity != Granularity::tensor)
+    return fmt::format("static ranges are one for all that enters a linear, not one per {}; use granularity tensor, or dynamic ranges", to_text(spec.granularity));
+  if (!spec.dynamic && !spec.symmetric && !spec.round_zero_point) return "static ranges have zero points that are codes; use round_zero_point: true";
   if (spec.granularity == Granularity::channel || spec.granularity == Granularity::block)
     return fmt::format("activations cannot be quantized per {}; use token, tensor, group or head", to_text(spec.granularity));
   if (spec.granularity == Granularity::group && (spec.group_size <= 0 || in_features % spec.group_size != 0))

@@ -83,6 +83,7 @@ struct Scheme {
   // For a full module name such as "model.layers.3.mlp.down_proj"; nullopt: stays float.
   std::optional<QuantSpec> weights_of(const std::string& module) const;
   std::optional<QuantSpec> activations_of(const std::string& module) const;
+  bool has_static_activations() const { return activations && !activations->dynamic; }  // whose ranges are taken from calibration text
   bool operator==(const Scheme&) const = default;
 };
 
@@ -97,7 +98,7 @@ std::string describe(const Scheme& scheme);
 double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features);
 // Empty when spec fits [out, in]; else one sentence with what was found and the sizes that would fit.
 std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features);
-// The same for dynamic activations entering a linear of in_features. token: a range per row; head: per row and head.
+// The same for activations entering a linear of in_features. token: a range per row; head: per row and head; static: per tensor.
 std::string activation_misfit(const QuantSpec& spec, int64_t in_features);
 
 }  // namespace qb

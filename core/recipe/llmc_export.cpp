@@ -95,6 +95,11 @@ std::string quantizer(const std::string& indent, const QuantSpec& spec, const st
   }
   if (spec.granularity == Granularity::head) line("head_num", std::to_string(spec.heads));
   if (!integer) line("use_qtorch", "True");
+  if (!spec.dynamic) {
+    line("static", "True");
+    line("calib_algo", "static_minmax");
+    notes.push_back(fmt::format("{}.dynamic: LLMC's static ranges are the mean of the samples' own, not the largest of all", key));
+  }
   if (spec.range == RangeMethod::mse) {
     line("calib_algo", "mse");
     line("mse_grid", std::to_string(spec.mse_grid));

@@ -226,7 +226,9 @@ class Import {
     spec.round_zero_point = flag(map, "round_zp", true);
     spec.full_scale = false;
     spec.scale_type = ScaleType::f32;
-    if (activations && flag(map, "static", false)) map.fail("static", "static activation ranges have no counterpart in this program yet");
+    if (activations) spec.dynamic = !flag(map, "static", false);
+    if (!spec.dynamic && spec.granularity != Granularity::tensor) map.fail("granularity", fmt::format("expected per_tensor for static activations, found \"per_{}\"", granularity));
+    if (!spec.dynamic) note(map.place("static") + ": the range is the largest of all calibration tokens; LLMC's static_minmax averages the samples' own");
     for (const char* key : {"int_range", "float_range", "bit4", "bit8", "w_1", "w_2"})
       if (map.has(key)) map.fail(key, "has no counterpart in this program yet");
     const std::string range = map.text("calib_algo").value_or("minmax");
@@ -234,7 +236,7 @@ class Import {
       spec.range = RangeMethod::mse;
       spec.mse_grid = map.integer("mse_grid", 1, 10000).value_or(spec.mse_grid);
       spec.mse_max_shrink = map.real("maxshrink", 0, 0.999).value_or(spec.mse_max_shrink);
-    } else if (range != "minmax" && !(range == "learnable" && learnable_)) {
+    } else if (range != "minmax" && !(range == "static_minmax" && !spec.dynamic) && !(range == "learnable" && learnable_)) {
       map.fail("calib_algo", fmt::format("{} has no counterpart in this program yet", range));
     }
     if (map.node("need_pack").IsDefined() || map.node("pack_version").IsDefined()) note(map.place("need_pack") + " was left out; packing is decided at export");

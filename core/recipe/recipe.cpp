@@ -197,8 +197,9 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (!activations && for_tokens) fail(key + ".granularity", "token is for activations; weights have channel");
   if (activations && (spec.granularity == Granularity::channel || spec.granularity == Granularity::block))
     fail(key + ".granularity", fmt::format("activations have token, tensor, group or head, not {}", to_text(spec.granularity)));
-  if (activations && spec.range != RangeMethod::minmax) fail(key + ".range", "dynamic activations have minmax");
-  if (activations && !spec.dynamic) fail(key + ".dynamic", "static activation ranges are not supported; expected true");
+  if (activations && spec.range != RangeMethod::minmax) fail(key + ".range", "activations have minmax");
+  if (activations && !spec.dynamic)
+    if (const std::string problem = activation_misfit(spec, in); !problem.empty()) fail(key + (spec.granularity != Granularity::tensor ? ".granularity" : ".round_zero_point"), problem);
   if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
 }
 
@@ -286,6 +287,10 @@ void check_consistency(const Recipe& recipe) {
   }
   if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
   if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
+  if (recipe.scheme.has_static_activations() && !recipe.scheme.weights)
+    fail("scheme.activations.dynamic", "static ranges are stored with codes: give weights too, or use dynamic ranges");
+  if (recipe.scheme.has_static_activations() && !recipe.calibration)
+    fail("scheme.activations.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
   for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i)
     if (const auto& spec = recipe.scheme.overrides[i].weights) validate_spec(*spec, fmt::format("scheme.overrides[{}].weights", i), false);
   for (size_t i = 0; i < recipe.scheme.ignore.size(); ++i) try {

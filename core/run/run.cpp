@@ -345,7 +345,8 @@ class RecipeRun {
     const EvaluationSpec& spec = recipe_.evaluation[i];
     const RunText& text = inputs_.texts[i];
     PerplexitySpec settings{spec.seq_len, spec.windows, dtype_from(spec.dtype), at::Device(options_.device), {}};
-    if (!of_float) settings.tap = job_.given ? activation_tap(*job_.given) : activation_tap(recipe_.scheme);
+    if (!of_float)
+      settings.tap = job_.given ? activation_tap(*job_.given) : recipe_.scheme.has_static_activations() ? activation_tap(quantized_model(job_.model, folder_)) : activation_tap(recipe_.scheme);
     auto named = [&](PerplexityResult result) {
       result.corpus = text.name;
       result.corpus_hash = text.hash;

@@ -103,6 +103,11 @@ void require_same_architecture(const Model& original, const Model& checkpoint) {
     }
   }
   if (!otherwise.empty()) throw InputError(fmt::format("{}: is no checkpoint of {}: {}", checkpoint.path.string(), original.path.string(), otherwise));
+  for (const BlockInfo& block : theirs.blocks)
+    for (const LinearInfo& linear : block.linears)
+      if (checkpoint.architecture.layers[static_cast<size_t>(block.index)].graph.value(linear.input).hadamard)
+        throw InputError(fmt::format("{}: the input of \"{}\" is rotated at run time, so that its weights do not compare with those of {}; import it without the original", checkpoint.path.string(),
+                                     linear.tensor, original.path.string()));
   for (const auto& [name, value] : gguf ? decltype(ours.facts)() : ours.facts) {
     const auto same = std::find_if(theirs.facts.begin(), theirs.facts.end(), [&, key = name](const auto& fact) { return fact.first == key; });
     require("\"" + name + "\"", same == theirs.facts.end() ? std::string("missing") : same->second, value);

@@ -32,8 +32,11 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
     std::vector<ValueId> rotated;
     for (const StageSpec& stage : recipe.pipeline)
       if (stage.method == "quarot") rotated = quarot_online(stage, layer.graph, layer.linears);
-    for (const LinearInfo& info : block.linears) {
+    for (size_t i = 0; i < block.linears.size(); ++i) {
+      const LinearInfo& info = block.linears[i];
       StoredScheme linear{module_of(info), info.out_features, info.in_features, {}, {}, false, false, info.input, block.index};
+      linear.expert = layer.linears[i].expert >= 0;
+      linear.bias = layer.linears[i].bias;
       const auto spec = scheme.weights_of(linear.module);
       linear.input_hadamard = std::find(rotated.begin(), rotated.end(), info.input) != rotated.end();
       if (!spec) {

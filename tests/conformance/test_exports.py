@@ -36,6 +36,10 @@ SCHEMES = {
     "w4a8": ("{type: int4, symmetric: true, granularity: group, group_size: 64}", INT8, ["compressed-tensors"]),
     "w8a8 asymmetric": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", "{type: int8, symmetric: false, granularity: token, scale_type: float32}",
                         ["compressed-tensors"]),
+    "w8a8 static": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", "{type: int8, granularity: tensor, dynamic: false, scale_type: float32}", ["compressed-tensors"]),
+    "w8a8 static asymmetric": ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}",
+                               "{type: int8, symmetric: false, granularity: tensor, dynamic: false, scale_type: float32}", ["compressed-tensors"]),
+    "static fp8": ("{type: e4m3, granularity: channel, scale_type: float32}", "{type: e4m3, granularity: tensor, dynamic: false, scale_type: float32}", ["compressed-tensors"]),
     "w8a8 default scales": ("{type: int8, symmetric: true, granularity: channel}", "{type: int8, granularity: token}", ["compressed-tensors"]),
     "fp8": ("{type: e4m3, granularity: channel, scale_type: float32}", "{type: e4m3, granularity: token, scale_type: float32}", ["compressed-tensors"]),
     "fp8 tensor": ("{type: e4m3, granularity: tensor, scale_type: float32}", None, ["compressed-tensors"]),
@@ -197,6 +201,9 @@ MUTATIONS = {
     "ct strategy": ("int4 g64", "compressed-tensors", dict(config=lambda c: weights_of(c).update(strategy="channel"))),
     "ct symmetric": ("int4 g64", "compressed-tensors", dict(config=lambda c: weights_of(c).update(symmetric=False))),
     "ct activations": ("w8a8", "compressed-tensors", dict(config=lambda c: c["config_groups"]["group_0"].update(input_activations=None))),
+    "ct input scale": ("w8a8 static", "compressed-tensors", dict(tensor=".input_scale", change=lambda t: t * 1.01)),
+    "ct input zero point": ("w8a8 static asymmetric", "compressed-tensors", dict(tensor=".input_zero_point", change=lambda t: t + 1)),
+    "ct dynamic": ("w8a8 static", "compressed-tensors", dict(config=lambda c: c["config_groups"]["group_0"]["input_activations"].update(dynamic=True))),
     "ct byte": ("w8a8", "compressed-tensors", dict(tensor="up_proj.weight", change=flip(1 << 2))),
     "ct targets": ("int4 g64", "compressed-tensors", dict(config=lambda c: c["config_groups"]["group_0"].update(targets=["re:.*mlp.*"]))),
     "gptq nibble": ("int4 g64", "gptq", dict(tensor=".qweight", change=flip(1 << 30))),
@@ -229,7 +236,7 @@ def test_a_wrong_byte_is_seen(mutation, runs, qbench, tmp_path):
     except (AssertionError, KeyError, ValueError, IndexError, TypeError):
         same = False
     # Activations, another tensor, a type that holds the same numbers: no weight differs.
-    assert not same or mutation in ("ct activations", "another tensor", "gptq order"), "the independent reader is blind"
+    assert not same or mutation in ("ct activations", "ct input scale", "ct input zero point", "ct dynamic", "another tensor", "gptq order"), "the independent reader is blind"
 
 
 # ---- several schemes in one checkpoint ----
@@ -258,6 +265,85 @@ def test_mixed_precision_in_compressed_tensors(qbench, ask, tmp_path):
     for fmt, said in {"gptq": "one scheme for all linears", "awq": "cannot hold"}.items():
         done = subprocess.run([qbench, "export", run, "-f", fmt, "-o", tmp_path / "no"], capture_output=True, text=True)
         assert done.returncode == 4 and said in done.stderr and not (tmp_path / "no").exists()
+
+
+def test_nvfp4_is_what_compressed_tensors_makes_of_it(qbench, ask, tmp_path):
+    """Bit for bit, and with one global scale for what vLLM joins: q, k, v; gate, up."""
+    pytest.importorskip("compressed_tensors")
+    run = quantized(qbench, tmp_path / "q", "{type: nvfp4}")
+    folder = exported(qbench, run, "compressed-tensors", tmp_path / "out", "-e", "vllm")
+    tensors = load_file(folder / "model.safetensors")
+    for layer in range(4):
+        for joined in (["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], ["mlp.gate_proj", "mlp.up_proj"]):
+            assert len({tensors[f"model.layers.{layer}.{name}.weight_global_scale"].item() for name in joined}) == 1
+    from compressed_tensors.compressors import NVFP4PackedCompressor
+    from compressed_tensors.quantization import QuantizationScheme
+    scheme = QuantizationScheme.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"]["config_groups"]["group_0"])
+    plain = exported(qbench, folder, "dequantized", tmp_path / "plain")
+    ours = load_file(plain / "model.safetensors")
+    names = [name for name in ours if ours[name].dim() == 2 and "layers" in name]
+    assert len(names) == 28
+    for name in names:
+        module = name.removesuffix(".weight")
+        parts = {part: tensors[f"{module}.{part}"] for part in ("weight_packed", "weight_scale", "weight_global_scale")}
+        theirs = NVFP4PackedCompressor.decompress(parts, scheme)["weight"]
+        assert torch.equal(theirs.float(), ours[name].float()), name
+    # A checkpoint of somebody else, whose factors are not one: said, not joined with another value.
+    name = "model.layers.1.self_attn.k_proj.weight_global_scale"
+    tensors[name] = tensors[name] * 2
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    done = subprocess.run([qbench, "export", folder, "-f", "compressed-tensors", "-e", "vllm", "-o", tmp_path / "again"], capture_output=True, text=True)
+    assert done.returncode == 4 and "one global scale of NVFP4" in done.stderr and "model.layers.1.self_attn.k_proj" in done.stderr, done.stderr
+
+
+# ---- rotations at run time ----
+ROTATED = "{method: quarot, online_down: true, online_heads: true}, rtn"
+
+
+def rotated_by_compressed_tensors(folder):
+    """transformers ignores transform_config; compressed-tensors' own reader of it does not."""
+    from compressed_tensors.transform import TransformConfig, apply_transform_config
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    apply_transform_config(model, TransformConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"]["transform_config"]))
+    return model
+
+
+@pytest.mark.parametrize("weights, activations, extra", [
+    ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", None, ""),
+    ("{type: int4, symmetric: true, granularity: group, group_size: 64}", None, '  ignore: ["*.1.mlp.down_proj"]'),  # one that stays float is rotated too
+    ("{type: int8, symmetric: true, granularity: channel, scale_type: float32}", "{type: int8, granularity: tensor, dynamic: false, scale_type: float32}", ""),
+])
+def test_rotations_at_run_time_are_said_and_applied_by_compressed_tensors(weights, activations, extra, qbench, ask, tmp_path):
+    pytest.importorskip("compressed_tensors")
+    run = quantized(qbench, tmp_path / "q", weights, activations, pipeline=ROTATED, extra=extra)
+    folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
+    ids = torch.randint(0, 1024, (2, 48), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        reference = rotated_by_compressed_tensors(folder)(ids).logits
+        unrotated = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(ids).logits
+    ours = ask.logits_or_refusal(folder, tmp_path, ids)
+    assert (ours - reference).abs().max() < (0.05 if activations else 1e-3 if extra else 1e-4) * reference.abs().max()
+    assert (ours - unrotated).norm() > 0.5 * reference.norm()
+    assert verified(qbench, folder, run) == ""
+    mutate(folder, config=lambda c: c["transform_config"]["config_groups"]["online"]["apply"][0].update(targets=["re:.*o_proj"]))
+    assert "rotated at run time" in verified(qbench, folder, run)
+    mutate(folder, config=lambda c: c["transform_config"]["config_groups"]["online"].update(head_dim=64))
+    assert "\"head_dim\" is 64, expected null" in verified(qbench, folder, run)
+
+
+def test_who_does_not_rotate_at_run_time_does_not_get_it(qbench, tmp_path):
+    run = quantized(qbench, tmp_path / "q", "{type: int8, symmetric: true, granularity: channel}", pipeline=ROTATED, text=None)
+    for fmt, engine, said in [("compressed-tensors", "transformers", "does not rotate inputs at run time"), ("compressed-tensors", "vllm-cpu", "does not rotate inputs at run time"),
+                              ("gptq", "", "has no place for the rotation"), ("dequantized", "", "has no place for the rotation"), ("transformed", "", "has no place for the rotation")]:
+        done = subprocess.run([qbench, "export", run, "-f", fmt, "-o", tmp_path / "no", *(["-e", engine] if engine else [])], capture_output=True, text=True)
+        assert done.returncode == 4 and said in done.stderr and not (tmp_path / "no").exists(), (fmt, engine, done.stderr)
+    zoos.save_model("llama", tmp_path / "odd")
+    sizes = json.loads((tmp_path / "odd/config.json").read_text())
+    assert sizes["intermediate_size"] & (sizes["intermediate_size"] - 1)
+    run = quantized(qbench, tmp_path / "q2", "{type: int8, symmetric: true, granularity: channel}", pipeline="{method: quarot, online_down: true}, rtn", text=None, model=tmp_path / "odd",
+                    extra='  ignore: ["*.down_proj"]')
+    done = subprocess.run([qbench, "export", run, "-f", "compressed-tensors", "-o", tmp_path / "no"], capture_output=True, text=True)
+    assert done.returncode == 4 and f"powers of two, not of {sizes['intermediate_size']}" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("shard_gb", [0.001])

@@ -88,6 +88,11 @@ MISTAKES = [  # checkpoint of test_engines.WRITERS, engine that must see it, wha
 ]
 
 
+INPUT_MISTAKES = {  # of the static range of a linear's input
+    "scale": tensor("input_scale", lambda s: s / 16),
+}
+
+
 def blocks(name, change):
     """change(blocks) edits Q4_0's blocks [rows, blocks a row, 18 bytes]: a float16 scale, 16 bytes of two values."""
     def mutate(path):

@@ -12,7 +12,7 @@ import pytest
 
 import engines
 from conftest import DEMO
-from mistakes import MISTAKES
+from mistakes import INPUT_MISTAKES, MISTAKES
 
 SEQ_LEN, WINDOWS = 128, 16
 TEXT = DEMO / "evaluation.txt"
@@ -30,11 +30,15 @@ def weights(kind, group=64, symmetric=True, scale="float16", more=""):
 
 INT8_TOKENS = "  activations: {type: int8, symmetric: true, granularity: token}\n"
 FP8_TOKENS = "  activations: {type: e4m3, granularity: token}\n"
+# Scales of static inputs in the type that transformers computes in, which it reads them into.
+STATIC = "  activations: {{type: {}, granularity: tensor, dynamic: false, scale_type: bfloat16}}\n"
 SCHEMES = {
     "w4": weights("int4"), "w4-bf16": weights("int4", scale="bfloat16"), "w4-asym": weights("int4", symmetric=False), "w4-g32": weights("int4", 32),
     "w4-channel": weights("int4", 0), "w2-asym": weights("int2", 32, False), "w3": weights("int3"), "w3-asym": weights("int3", symmetric=False),
     "w5": weights("int5"), "w6-asym": weights("int6", symmetric=False), "w8": weights("int8"), "w8-asym": weights("int8", symmetric=False),
     "w8a8": weights("int8", 0, more=INT8_TOKENS), "w4a8": weights("int4", more=INT8_TOKENS), "fp8": "  weights: {type: e4m3, granularity: channel}\n" + FP8_TOKENS,
+    "w8a8-static": weights("int8", 0, more=STATIC.format("int8")), "w8a8-static-asym": weights("int8", 0, more=STATIC.format("int8, symmetric: false")),
+    "fp8-static": "  weights: {type: e4m3, granularity: channel}\n" + STATIC.format("e4m3"), "fp8-static-tensor": "  weights: {type: e4m3, granularity: tensor}\n" + STATIC.format("e4m3"),
     "w4-but-down": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: float}\n'),
     "w4-down-w8": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: {type: int8, granularity: group, group_size: 64}}\n'),
 } | {kind.lower(): f"  weights: {{type: {kind}}}\n" for kind in
@@ -72,7 +76,8 @@ ROWS = [
     *rows(CT, ["w4"], ["vllm", "transformers"], pipeline=GPTQ),
     *rows(CT, ["w4-asym"], ["vllm", "transformers"], pipeline=AWQ),
     *rows(CT, ["w8a8"], ["vllm", "transformers"], **BF16),
-    *rows(CT, ["w4a8", "fp8"], ["transformers"], **BF16),
+    *rows(CT, ["w8a8-static-asym"], ["vllm"], **BF16),
+    *rows(CT, ["w4a8", "fp8", "w8a8-static", "fp8-static", "fp8-static-tensor"], ["transformers"], **BF16),
     *rows("gptq", ["w4", "w4-channel"], ["vllm", "gptqmodel"]),
     *rows("gptq", ["w8"], ["gptqmodel"]),
     *rows("gptq", ["w4"], ["gptqmodel"], pipeline=GPTQ),
@@ -182,6 +187,20 @@ EXPORTED = {"ct-w4": (CT, "w4"), "ct-w4-asym": (CT, "w4-asym"), "gptq-w4": ("gpt
 def test_a_mistake_is_seen(consumer, demo, tmp_path, name, engine, mistake, mutate):
     reader = consumer(engine)
     row = Row(*EXPORTED[name], engine)
+    exported, expected = demo.export(row)
+    shutil.copytree(exported, tmp_path / "wrong")
+    mutate(tmp_path / "wrong")
+    try:
+        wrong = demo.read(reader, row, tmp_path / "wrong")
+    except engines.Refused:
+        return
+    assert wrong != pytest.approx(expected, rel=row.tolerance)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+@pytest.mark.parametrize("mistake, mutate", INPUT_MISTAKES.items(), ids=INPUT_MISTAKES)
+def test_a_mistake_in_a_static_range_is_seen(consumer, demo, tmp_path, engine, mistake, mutate):
+    reader, row = consumer(engine), Row(CT, "w8a8-static-asym", engine, **BF16)
     exported, expected = demo.export(row)
     shutil.copytree(exported, tmp_path / "wrong")
     mutate(tmp_path / "wrong")

@@ -101,7 +101,8 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  return type.has_value();
                });
   if (role == SpecRole::Activations) {
-    group.boolean({key + QStringLiteral(".dynamic"), tr("Dynamic"), tr("Ranges are computed at each call."), {}, when(always)}, get(&QuantSpec::dynamic), set(&QuantSpec::dynamic));
+    group.boolean({key + QStringLiteral(".dynamic"), tr("Dynamic"), tr("Ranges are computed at each call; off: one range for each input, taken from the calibration text."), {}, when(always)},
+                  get(&QuantSpec::dynamic), set(&QuantSpec::dynamic));
     return;
   }
   group.choice({key + QStringLiteral(".range"), tr("Range"), tr("How the range of each scale is found."), {}, when(always)}, {"minmax", "mse", "hqq"},

@@ -53,6 +53,12 @@ int64_t anonymous_bytes() {
   return 0;
 }
 
+QuantSpec static_inputs(const char* type, bool symmetric) {
+  QuantSpec spec{.type = *NumberType::parse(type), .symmetric = symmetric, .granularity = Granularity::tensor};
+  spec.dynamic = false;
+  return spec;
+}
+
 // A new process that runs the job and is killed when block 1 is written but not yet counted.
 [[noreturn]] void run_and_be_killed(const char* model, const char* folder) {
   run_engine(tiny_job(model, folder), {}, [](const BlockView& view) {
@@ -154,9 +160,11 @@ class TestEngine : public QObject {
   }
 
   void a_cancelled_run_resumes_to_the_same_bytes_and_outputs() {
-    for (bool propagate : {true, false}) {
-      EngineJob whole = tiny_job(model_, fresh(propagate ? "whole" : "whole-off")), cut = tiny_job(model_, fresh(propagate ? "cut" : "cut-off"));
+    for (const auto& [propagate, fixed] : {std::pair{true, false}, {false, false}, {true, true}, {false, true}}) {
+      const std::string kind = (propagate ? "" : "-off") + std::string(fixed ? "-static" : "");
+      EngineJob whole = tiny_job(model_, root_ / ("whole" + kind)), cut = tiny_job(model_, root_ / ("cut" + kind));
       whole.propagate_quantized = cut.propagate_quantized = propagate;
+      if (fixed) whole.scheme.activations = cut.scheme.activations = static_inputs("int8", false);
       Seen expected, before, after;
       run_engine(whole, {}, expected.observer());
       std::stop_source stop;
@@ -412,8 +420,8 @@ class TestEngine : public QObject {
     QVERIFY(holds(described("\"symmetric\":true", "\"symmetric\":false"), "zero_point"));
     QVERIFY(holds(described("\"scale_type\"", "\"scale_kind\""), "scale_type"));
     QVERIFY(holds(described("\"group_size\":32", "\"group_size\":-3"), "group_size"));
-    write_safetensors(file, tensors, {{"qbench", "{\"schema\":3,\"linears\":{}}"}});
-    QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), "schema 3"));
+    write_safetensors(file, tensors, {{"qbench", "{\"schema\":4,\"linears\":{}}"}});
+    QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), "schema 4"));
     write_safetensors(file, tensors, metadata);
     fs::resize_file(file, fs::file_size(file) / 2);
     QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), file.string()));
@@ -440,6 +448,137 @@ class TestEngine : public QObject {
     other.codes = direct.codes.clone();
     other.codes[0][0] += 1;
     QVERIFY(difference(other, direct).starts_with("1 of "));
+  }
+
+  void nvfp4s_factor_is_one_where_engines_join_linears_and_values_stay() {
+    const fs::path folder = write_tiny_llama(root_ / "factors", {}, [](const std::string& name, at::Tensor& t) {
+      if (!holds(name, "k_proj")) return;
+      t.mul_(1.0 / 40);
+      t[3].slice(0, 16, 32).mul_(1e-5);  // a group near the end of e4m3 under its own factor, beyond it under the others'
+    });
+    EngineJob job = tiny_job(folder, fresh("factors-run"));
+    job.scheme.weights = spec_of(Storage::nvfp4);
+    job.scheme.activations.reset();
+    run_engine(job, {}, {});
+    const QuantizedModel quantized = quantized_model(job.model, job.folder);
+    for (int b = 0; b < 3; ++b) {
+      const std::string prefix = "model.layers." + std::to_string(b) + ".";
+      auto factor = [&](const char* name) { return quantized.read_grid(*quantized.find(prefix + name)).super.item<float>(); };
+      QCOMPARE(factor("self_attn.k_proj"), factor("self_attn.q_proj"));
+      QCOMPARE(factor("self_attn.v_proj"), factor("self_attn.q_proj"));
+      QCOMPARE(factor("mlp.gate_proj"), factor("mlp.up_proj"));
+      for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.down_proj"}) {
+        const at::Tensor w = job.model->source->read(prefix + name + ".weight");
+        const QuantizedWeight stored = quantized.read(*quantized.find(prefix + name)), own = quantize(w, spec_of(Storage::nvfp4));
+        at::Tensor apart = (stored.dequantize() - own.dequantize()).abs();
+        if (std::string(name) == "self_attn.k_proj") {
+          QVERIFY(own.grid.super.item<float>() < stored.grid.super.item<float>());
+          QVERIFY(apart[3].slice(0, 16, 32).max().item<double>() <= 6 * stored.grid.super.item<double>() / 512);
+          apart[3].slice(0, 16, 32).zero_();
+        }
+        QCOMPARE(apart.max().item<float>(), 0.0f);
+        const at::Tensor local = stored.grid.scale / stored.grid.super;
+        QVERIFY(at::equal(local, local.to(at::kFloat8_e4m3fn).to(at::kFloat)));
+      }
+    }
+  }
+
+  void static_inputs_have_one_grid_where_they_share_a_value_and_none_is_lost() {
+    EngineJob job = tiny_job(model_, fresh("static"));
+    job.scheme.activations = static_inputs("int8", false);
+    Seen seen;
+    run_engine(job, {}, seen.observer());
+    const QuantizedModel quantized = quantized_model(job.model, job.folder);
+    auto grid = [&](const char* name) { return quantized.find(std::string("model.layers.1.") + name)->input_grid; };
+    QVERIFY(grid("self_attn.q_proj") && grid("self_attn.q_proj") == grid("self_attn.k_proj") && grid("self_attn.q_proj") == grid("self_attn.v_proj"));
+    QVERIFY(grid("mlp.gate_proj") == grid("mlp.up_proj") && !(grid("mlp.up_proj") == grid("mlp.down_proj")) && !(grid("mlp.up_proj") == grid("self_attn.q_proj")));
+    // The stored model computes what the run measured.
+    at::Tensor ids = at::empty({2, 24}, at::kLong);
+    for (int64_t s = 0; s < 2; ++s)
+      for (int64_t i = 0; i < 24; ++i) ids[s][i] = job.calibration.samples[s][i];
+    Decoder decoder(job.model, dequantized(quantized), at::kFloat);
+    const LinearTap tap = activation_tap(quantized);
+    at::Tensor q = decoder.embed(ids);
+    for (int b = 0; b < 3; ++b) {
+      q = decoder.forward(decoder.load_block(b), q, {.at_linear = tap});
+      QVERIFY(at::allclose(seen.quantized_outputs[b], q.reshape({48, -1}), 1e-4, 1e-4));
+    }
+    QVERIFY_THROWS_EXCEPTION(InternalError, activation_tap(job.scheme));
+    // What describes them is checked like all else.
+    const fs::path file = block_path(job.folder, 1);
+    const auto stored = open_safetensors(file);
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    for (const TensorInfo& info : stored->tensors()) tensors.emplace_back(info.name, stored->read(info.name).clone());
+    const std::string described = read_safetensors_metadata(file).at("qbench");
+    QVERIFY(holds(described, "\"schema\":3"));
+    auto damaged = [&](const std::string& key, const nlohmann::json& value) {
+      auto json = nlohmann::json::parse(described);
+      auto& linear = json["linears"]["model.layers.1.mlp.up_proj.weight"];
+      if (value.is_null()) linear.erase(key); else if (key == "dynamic") linear["activations"][key] = value; else linear["input"][key] = value;
+      write_safetensors(file, tensors, {{"qbench", json.dump()}});
+      return message_of<InputError>([&] { quantized_model(job.model, job.folder); });
+    };
+    for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{
+             {"input", nullptr}, {"scale", 0}, {"scale", -1.5}, {"scale", "1"}, {"zero_point", 0.5}, {"zero_point", 300}, {"dynamic", true}}) {
+      const std::string said = damaged(key, value);
+      QVERIFY2(holds(said, "model.layers.1.mlp.up_proj") && holds(said, "input"), (key + ": " + said).c_str());
+    }
+  }
+
+  void static_inputs_that_are_zero_or_have_a_dead_channel_have_a_grid() {
+    const fs::path folder = write_tiny_llama(root_ / "zero", {}, [](const std::string& name, at::Tensor& t) {
+      if (name == "model.layers.1.self_attn.v_proj.weight") t.zero_();
+      if (name == "model.layers.2.input_layernorm.weight") t[5] = 0;
+    });
+    EngineJob job = tiny_job(folder, fresh("zero-run"));
+    job.scheme.weights->type.bits = 8;
+    job.scheme.activations = static_inputs("int8", false);
+    std::map<std::string, std::string> notes;
+    run_engine(job, {}, [&](const BlockView& view) {
+      for (const LinearWork& linear : view.work.linears)
+        if (!linear.note.empty()) notes[linear.module] = linear.note;
+      QVERIFY(view.quantized_output.isfinite().all().item<bool>());
+    });
+    const QuantizedModel quantized = quantized_model(job.model, job.folder);
+    QCOMPARE(*quantized.find("model.layers.1.self_attn.o_proj")->input_grid, (InputGrid{1, -128}));
+    QCOMPARE(notes.size(), size_t{1});
+    QVERIFY(holds(notes["model.layers.1.self_attn.o_proj"], "zero for every calibration token"));
+    const InputGrid dead = *quantized.find("model.layers.2.self_attn.q_proj")->input_grid;
+    QVERIFY(dead.scale > 0.001 && dead.scale < 0.2);
+  }
+
+  void static_inputs_of_an_expert_that_no_token_reaches_have_the_range_of_its_likes() {
+    const fs::path folder = write_tiny(root_ / "experts", {{"architectures", {"MixtralForCausalLM"}}, {"model_type", "mixtral"}, {"hidden_size", 64}, {"intermediate_size", 64},
+                                                           {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"num_hidden_layers", 2}, {"vocab_size", 96}, {"num_local_experts", 16},
+                                                           {"num_experts_per_tok", 2}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0}, {"max_position_embeddings", 64}, {"hidden_act", "silu"},
+                                                           {"tie_word_embeddings", false}});
+    EngineJob job = tiny_job(folder, fresh("experts-run"));
+    job.calibration = tiny_tokens(1, 4);
+    job.scheme.activations = static_inputs("e4m3", true);
+    std::set<std::string> unreached;
+    run_engine(job, {}, [&](const BlockView& view) {
+      for (const LinearWork& linear : view.work.linears)
+        if (holds(linear.note, "the range of all its likes")) unreached.insert(linear.module);
+    });
+    QVERIFY(unreached.size() >= 2 * 3 * 8);  // four tokens reach at most eight of sixteen
+    std::map<std::string, float> largest;    // of the reached ones, by block and role
+    auto role = [](const std::string& module) { return module.substr(0, 15) + module.substr(module.rfind('.')); };
+    const QuantizedModel quantized = quantized_model(job.model, job.folder);
+    for (const QuantizedLinear& linear : quantized.linears)
+      if (holds(linear.module, "experts") && !unreached.contains(linear.module)) largest[role(linear.module)] = std::max(largest[role(linear.module)], linear.input_grid->scale);
+    for (const std::string& module : unreached) QCOMPARE(quantized.find(module)->input_grid->scale, largest.at(role(module)));
+  }
+
+  void static_inputs_need_text_and_codes() {
+    EngineJob job = tiny_job(model_, fresh("static-refused"));
+    job.scheme.activations = static_inputs("e4m3", true);
+    job.calibration = {};
+    QVERIFY(holds(message_of<InputError>([&] { run_engine(job, {}, {}); }), "calibration text"));
+    job = tiny_job(model_, fresh("static-refused"));
+    job.scheme.activations = static_inputs("e4m3", true);
+    job.scheme.weights.reset();
+    QVERIFY(holds(message_of<InputError>([&] { run_engine(job, {}, {}); }), "quantize the weights too"));
+    QVERIFY(!fs::exists(job.folder));
   }
 
   void blocks_of_the_first_schema_stay_readable() {

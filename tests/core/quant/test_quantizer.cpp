@@ -195,6 +195,27 @@ class TestQuantizer : public QObject {
     QVERIFY(at::equal(fake_quantize(x, s).slice(0, 1), fake_quantize(loud, s).slice(0, 1)));
   }
 
+  void static_activations_have_the_grid_of_their_range() {
+    const at::Tensor x = at::tensor({-9.0, -1.0, -0.02, 0.0, 0.49, 0.51, 3.0, 80.0}).view({2, 4});
+    QuantSpec s = spec("int8", false, Granularity::tensor);
+    s.dynamic = false;
+    s.scale_type = ScaleType::f32;
+    const InputGrid grid = input_grid(-1, 3, s);
+    QCOMPARE(grid.scale, 4.0f / 255);
+    QCOMPARE(grid.zero, -64.0f);  // −128 + 1 / (4 / 255) = −64.25
+    const at::Tensor y = fake_quantize(x, s, grid);
+    for (int64_t i = 0; i < 8; ++i) {
+      const double value = x.view({-1})[i].item<double>(), code = std::clamp(std::nearbyint(value / grid.scale + grid.zero), -128.0, 127.0);
+      QVERIFY(std::abs(y.view({-1})[i].item<double>() - (code - grid.zero) * grid.scale) < 1e-6);
+    }
+    QCOMPARE(input_grid(0, 0, s), (InputGrid{1, -128}));  // no size: harmless, and zero stays zero
+    QCOMPARE(fake_quantize(at::zeros({1, 4}), s, input_grid(0, 0, s)).abs().max().item<float>(), 0.0f);
+    QuantSpec f = spec("e4m3", true, Granularity::tensor);
+    f.dynamic = false;
+    QCOMPARE(input_grid(-7, 3.5, f), (InputGrid{1.0f / 64, 0}));  // 7 / 448
+    QCOMPARE(fake_quantize(at::full({1, 1}, 1000.0), f, input_grid(-7, 3.5, f)).item<float>(), 7.0f);  // beyond the range: its end
+  }
+
   void packed_codes_come_back_exactly() {
     for (int bits = 1; bits <= 8; ++bits) {
       const NumberType number{NumberType::Kind::integer, bits, 0, 0};

@@ -117,7 +117,11 @@ class TestScheme : public QObject {
     QVERIFY(holds(activation_misfit(s, 576), "7 heads"));
     s.granularity = Granularity::token;
     s.dynamic = false;
-    QVERIFY(holds(activation_misfit(s, 576), "dynamic"));
+    QVERIFY(holds(activation_misfit(s, 576), "not one per token; use granularity tensor"));
+    s.granularity = Granularity::tensor;
+    QVERIFY(activation_misfit(s, 576).empty());
+    s.symmetric = s.round_zero_point = false;
+    QVERIFY(holds(activation_misfit(s, 576), "round_zero_point"));
   }
 
   void bits_per_weight_count_scales_and_zero_points() {

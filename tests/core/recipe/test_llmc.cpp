@@ -90,7 +90,8 @@ class TestLlmc : public QObject {
     QCOMPARE(refusal(kHead + w + "    kvcache:\n        bit: 8\n"), P("quant.kvcache", 13));
     QCOMPARE(refusal(kHead + w + "        calib_algo: learnable\n"), P("quant.weight.calib_algo", 13));
     QCOMPARE(refusal(kHead + w + "        int_range: [-120, 120]\n"), P("quant.weight.int_range", 13));
-    QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_tensor\n        static: True\n"), P("quant.act.static", 16));
+    QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_token\n        static: True\n"), P("quant.act.granularity", 15));
+    QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_tensor\n        static: True\n        calib_algo: static_hist\n"), P("quant.act.calib_algo", 17));
     QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_channel\n"), P("quant.act.granularity", 15));
     QCOMPARE(refusal(kHead + "quant:\n    method: RTN\n    weight:\n        bit: 12\n"), P("quant.weight.bit", 10));
     QCOMPARE(refusal("quant:\n    method: RTN\n    weight:\n        bit: 4\n").first, std::string("model"));
@@ -171,8 +172,6 @@ class TestLlmc : public QObject {
     if (!fs::exists(folder)) QSKIP("../shared/data/llmc-configs is not here");
     // Files that ask for what this program does not have, by the key that asks.
     const std::map<std::string, std::string> refused = {
-        {"backend/sglang/fp8/awq_fp8_static.yml", "quant.act.static"},
-        {"backend/vllm/fp8/awq_fp8_static.yml", "quant.act.static"},
         {"backend/vllm/tesseraq_w4a16.yml", "quant.method"},
         {"methods/Awq/awq_w_a_mix_bits.yml", "quant.mix_bits"},
         {"methods/Awq/awq_w_only_custom_alm_data_padding.yml", "calib.name"},
@@ -185,14 +184,14 @@ class TestLlmc : public QObject {
         {"methods/DGQ/dgq_w_a.yml", "quant.method"},
         {"methods/HQQ/hqq_w_only.yml", "quant.special.axis"},
         {"methods/LlmInt8/llmint8_w_only.yml", "quant.method"},
-        {"methods/MixPrecision/awq_w_a_static.yml", "quant.act.static"},
+        {"methods/MixPrecision/awq_w_a_static.yml", "quant.act.calib_algo"},
         {"methods/QUIK/quik_w_a.yml", "quant.method"},
         {"methods/KVQuant/rtn_w_a_kivi_quant_kv.yml", "quant.kvcache"},
         {"methods/KVQuant/rtn_w_a_naive_quant_kv.yml", "quant.kvcache"},
         {"methods/KVQuant/rtn_w_a_pertensor_static_naive_quant_kv.yml", "quant.kvcache"},
-        {"methods/MixPrecision/rtn_w_a_static.yml", "quant.act.static"},
+        {"methods/MixPrecision/rtn_w_a_static.yml", "quant.act.calib_algo"},
         {"methods/RTN/rtn_w_a_kv.yml", "quant.kvcache"},
-        {"methods/RTN/rtn_w_a_pertensor_static.yml", "quant.act.static"},
+        {"methods/RTN/rtn_w_a_pertensor_static.yml", "quant.act.calib_algo"},
         {"methods/RTN/rtn_w_a_vlm.yml", "quant.quant_objects"},
         {"methods/RTN/rtn_w_a_wint4afp8.yml", "quant.weight.bit"},
         {"methods/RTN/rtn_w_a_wint4aint8.yml", "quant.weight.bit"}};
