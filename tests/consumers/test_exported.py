@@ -1,12 +1,16 @@
 """What `qbench export` writes: each consumer opens it, and computes the perplexity that the run measured.
 
 A row is a scheme, the stages, the format, and who reads it. `qbench export --engine` and the engine itself agree on what is
-refused. Mistakes made in an exported file are seen (test_engines.py has them).
+refused. Mistakes made in an exported file are seen (test_engines.py has them). QBENCH_CONSUMER_TABLE=FILE writes what was measured
+on the demo model, a row for each format and consumer.
 """
+import datetime
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -147,11 +151,35 @@ def real(tool, tmp_path_factory, shared, smollm2_folder):
     return Workbench(tool("qbench"), tmp_path_factory.mktemp("real"), smollm2_folder, data / "wikitext2-valid.txt", data / "wikitext2-test.raw", 512, 2)
 
 
+def table(measured):
+    """A row for each format and consumer: the scheme that it shows first, and the largest difference of all."""
+    lines = [f"Demo model, {WINDOWS} windows of {SEQ_LEN} tokens of its evaluation text, {datetime.date.today()}.", "",
+             "| format | consumer | scheme | perplexity here | there | largest difference |", "|---|---|---|---|---|---|"]
+    for format, reader in dict.fromkeys((row.format, row.reader) for row, _, _ in measured):
+        rows = [(row, here, there) for row, here, there in measured if (row.format, row.reader) == (format, reader)]
+        row, here, there = rows[0]
+        apart = max(abs(there / here - 1) for _, here, there in rows)
+        scheme = row.scheme if row.pipeline == ROUND else f"{row.scheme}, {row.pipeline}"
+        lines.append(f"| `{format}` | {engines.version(reader)} | {scheme} | {here:.4f} | {there:.4f} | {100 * apart:.3f} % of {len(rows)} |")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """What test_demo measures: a row, the perplexity here, and the consumer's."""
+    rows = []
+    yield rows
+    if path := os.environ.get("QBENCH_CONSUMER_TABLE"):
+        Path(path).write_text(table(rows))
+
+
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_demo(consumer, demo, row):
+def test_demo(consumer, demo, measured, row):
     reader = consumer(row.reader)
     exported, expected = demo.export(row)
-    assert demo.read(reader, row, exported) == pytest.approx(expected, rel=row.tolerance)
+    there = demo.read(reader, row, exported)
+    measured.append((row, expected, there))
+    assert there == pytest.approx(expected, rel=row.tolerance)
 
 
 @pytest.mark.parametrize("row", REAL, ids=str)

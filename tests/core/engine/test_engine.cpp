@@ -67,6 +67,8 @@ QuantSpec static_inputs(const char* type, bool symmetric) {
   std::exit(0);
 }
 
+const QuantizedLinear* linear_of(const QuantizedModel& model, const std::string& module) { return linears_by_weight(model).at(module + ".weight"); }
+
 }  // namespace
 
 class TestEngine : public QObject {
@@ -463,13 +465,13 @@ class TestEngine : public QObject {
     const QuantizedModel quantized = quantized_model(job.model, job.folder);
     for (int b = 0; b < 3; ++b) {
       const std::string prefix = "model.layers." + std::to_string(b) + ".";
-      auto factor = [&](const char* name) { return quantized.read_grid(*quantized.find(prefix + name)).super.item<float>(); };
+      auto factor = [&](const char* name) { return quantized.read_grid(*linear_of(quantized, prefix + name)).super.item<float>(); };
       QCOMPARE(factor("self_attn.k_proj"), factor("self_attn.q_proj"));
       QCOMPARE(factor("self_attn.v_proj"), factor("self_attn.q_proj"));
       QCOMPARE(factor("mlp.gate_proj"), factor("mlp.up_proj"));
       for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.down_proj"}) {
         const at::Tensor w = job.model->source->read(prefix + name + ".weight");
-        const QuantizedWeight stored = quantized.read(*quantized.find(prefix + name)), own = quantize(w, spec_of(Storage::nvfp4));
+        const QuantizedWeight stored = quantized.read(*linear_of(quantized, prefix + name)), own = quantize(w, spec_of(Storage::nvfp4));
         at::Tensor apart = (stored.dequantize() - own.dequantize()).abs();
         if (std::string(name) == "self_attn.k_proj") {
           QVERIFY(own.grid.super.item<float>() < stored.grid.super.item<float>());
@@ -489,7 +491,7 @@ class TestEngine : public QObject {
     Seen seen;
     run_engine(job, {}, seen.observer());
     const QuantizedModel quantized = quantized_model(job.model, job.folder);
-    auto grid = [&](const char* name) { return quantized.find(std::string("model.layers.1.") + name)->input_grid; };
+    auto grid = [&](const char* name) { return linear_of(quantized, std::string("model.layers.1.") + name)->input_grid; };
     QVERIFY(grid("self_attn.q_proj") && grid("self_attn.q_proj") == grid("self_attn.k_proj") && grid("self_attn.q_proj") == grid("self_attn.v_proj"));
     QVERIFY(grid("mlp.gate_proj") == grid("mlp.up_proj") && !(grid("mlp.up_proj") == grid("mlp.down_proj")) && !(grid("mlp.up_proj") == grid("self_attn.q_proj")));
     // The stored model computes what the run measured.
@@ -540,10 +542,10 @@ class TestEngine : public QObject {
       QVERIFY(view.quantized_output.isfinite().all().item<bool>());
     });
     const QuantizedModel quantized = quantized_model(job.model, job.folder);
-    QCOMPARE(*quantized.find("model.layers.1.self_attn.o_proj")->input_grid, (InputGrid{1, -128}));
+    QCOMPARE(*linear_of(quantized, "model.layers.1.self_attn.o_proj")->input_grid, (InputGrid{1, -128}));
     QCOMPARE(notes.size(), size_t{1});
     QVERIFY(holds(notes["model.layers.1.self_attn.o_proj"], "zero for every calibration token"));
-    const InputGrid dead = *quantized.find("model.layers.2.self_attn.q_proj")->input_grid;
+    const InputGrid dead = *linear_of(quantized, "model.layers.2.self_attn.q_proj")->input_grid;
     QVERIFY(dead.scale > 0.001 && dead.scale < 0.2);
   }
 
@@ -566,7 +568,7 @@ class TestEngine : public QObject {
     const QuantizedModel quantized = quantized_model(job.model, job.folder);
     for (const QuantizedLinear& linear : quantized.linears)
       if (holds(linear.module, "experts") && !unreached.contains(linear.module)) largest[role(linear.module)] = std::max(largest[role(linear.module)], linear.input_grid->scale);
-    for (const std::string& module : unreached) QCOMPARE(quantized.find(module)->input_grid->scale, largest.at(role(module)));
+    for (const std::string& module : unreached) QCOMPARE(linear_of(quantized, module)->input_grid->scale, largest.at(role(module)));
   }
 
   void static_inputs_need_text_and_codes() {
