@@ -195,8 +195,8 @@ class TestStorage : public QObject {
       for (const Storage storage : {Storage::q4_0, Storage::q2_k, Storage::q6_k}) QCOMPARE(refusal(method, storage), std::string());
       for (const Storage storage : {Storage::iq4_nl, Storage::mxfp4}) QVERIFY(!refusal(method, storage).empty());
     }
-    QCOMPARE(refusal("e2e_tuning", Storage::iq4_nl), std::string());
-    QVERIFY(!refusal("e2e_tuning", Storage::q4_k).empty() && !refusal("e2e_tuning", Storage::q4_1).empty());
+    for (const Storage storage : {Storage::iq4_nl, Storage::q4_1, Storage::q4_k, Storage::q6_k}) QCOMPARE(refusal("e2e_tuning", storage), std::string());
+    for (const Storage storage : {Storage::mxfp4, Storage::mxfp8, Storage::nvfp4}) QVERIFY(!refusal("e2e_tuning", storage).empty());
     QCOMPARE(refusal("wanda", Storage::q3_k), std::string());
     QVERIFY(!refusal("wanda", Storage::q4_k).empty() && !refusal("magnitude", Storage::iq4_nl).empty());
   }

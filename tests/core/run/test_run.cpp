@@ -235,8 +235,10 @@ class TestRun : public QObject {
     QVERIFY2(said.find("model.layers.2.self_attn.k_proj: ") != std::string::npos && said.find("stays float") != std::string::npos, said.c_str());
     qb::Recipe rotated = recipe;
     rotated.pipeline = {{"quarot", {{"online_down", true}}}, {"rtn", {}}};
+    QCOMPARE(refusal(rotated), std::string("accepted"));  // its transform_config says so
+    rotated.target->engine = "vllm-cpu";
     said = refusal(rotated);
-    QVERIFY2(said.find("model.layers.0.mlp.down_proj and 3 more: ") != std::string::npos && said.find("rotation at run time") != std::string::npos, said.c_str());
+    QVERIFY2(said.find("model.layers.0.mlp.down_proj and 3 more: ") != std::string::npos && said.find("does not rotate inputs at run time") != std::string::npos, said.c_str());
     const std::string id = workspace_->create_run(rotated);
     QVERIFY_EXCEPTION_THROWN(qb::carry_out(*workspace_, id, {}, {}), qb::RecipeError);
     QVERIFY(!fs::exists(workspace_->run_folder(id) / "blocks"));
