@@ -9,6 +9,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+import checkpoints
 import layouts
 import zoos
 from conftest import DEMO
@@ -396,3 +397,19 @@ def test_a_quantized_model_is_quantized_again_where_that_is_asked_for(qbench, tm
     for name, linear in model.named_modules():
         if name in codes:
             np.testing.assert_allclose(linear.weight.detach().numpy(), codes[name], rtol=4e-3, atol=1e-6)  # written as the folder's bfloat16
+
+
+@pytest.mark.parametrize("bits, apart", [(4, 0), (3, 0.3)])
+def test_somebody_elses_mlx_checkpoint_whose_biases_are_any_numbers(bits, apart, qbench, tmp_path):
+    checkpoints.write_float(DEMO, tmp_path / "float", checkpoints.mlx(DEMO, tmp_path / "mlx", bits=bits, group=32, apart=apart))
+    losses = []
+    for name in ("float", "mlx"):
+        done = subprocess.run([qbench, "eval", tmp_path / name, "-t", DEMO / "evaluation.txt", "--seq-len", "128", "--windows", "4", "--dtype", "float32", "--json"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        losses.append(json.loads(done.stdout)["window_nll"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    # What is given as a model to quantize is refused with what can be done instead.
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: x\nmodel: {{path: '{tmp_path / 'mlx'}'}}\nscheme: {{weights: {{type: int4, granularity: group, group_size: 64}}}}\npipeline: [rtn]\n")
+    done = subprocess.run([qbench, "run", path, "-w", tmp_path / "w", "-q"], capture_output=True, text=True)
+    assert done.returncode == 4 and "already quantized (MLX)" in done.stderr and "qbench import" in done.stderr, done.stderr

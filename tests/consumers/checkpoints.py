@@ -112,6 +112,24 @@ def awq(source, folder, group=64):
     return weights
 
 
+def mlx(source, folder, bits=4, group=64, apart=0.0):
+    """Affine: scale · code + bias, the bias rounded to float16 as the scale is; apart: of the zero points from integers."""
+    tensors, weights = {}, {}
+    for name, value in load_file(source / "model.safetensors").items():
+        if not is_linear(name):
+            tensors[name] = value
+            continue
+        codes, scale, zero = rounded(value, bits, group, False, torch.float16)
+        bias = (-(zero + apart) * scale.float()).half()
+        module = name.removesuffix("weight")
+        tensors |= {name: packed(codes, bits, 1).view(torch.uint32), module + "scales": scale, module + "biases": bias}
+        weights[name] = codes * scale.float().repeat_interleave(group, 1) + bias.float().repeat_interleave(group, 1)
+    write_folder(source, folder, tensors)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization": {"group_size": group, "bits": bits}}))
+    return weights
+
+
 def permuted(weight, heads):
     """Rotary pairs of a head side by side, as llama.cpp rotates a Llama."""
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)

@@ -22,6 +22,8 @@ WRITERS = {
     "gptq-w8": (checkpoints.gptq, {"bits": 8}),
     "gptq-v2-w4-asym": (checkpoints.gptq, {"symmetric": False, "version": 2}),
     "awq": (checkpoints.awq, {}),
+    "mlx": (checkpoints.mlx, {}),
+    "mlx-w3": (checkpoints.mlx, {"bits": 3, "group": 32}),
     "gguf-f32": (checkpoints.gguf_file, {}),
     "gguf-q4_0": (checkpoints.gguf_file, {"kind": gguf.GGMLQuantizationType.Q4_0}),
     "gguf-q8_0": (checkpoints.gguf_file, {"kind": gguf.GGMLQuantizationType.Q8_0}),
@@ -35,7 +37,7 @@ TAKES = [
     ("ct-w4", "transformers", EXACT), ("ct-w4-asym", "transformers", EXACT), ("ct-w4-channel", "transformers", EXACT), ("ct-w3", "transformers", EXACT),
     ("ct-w8", "transformers", EXACT), ("gptq-w4", "gptqmodel", HALF), ("gptq-w8", "gptqmodel", HALF), ("gptq-v2-w4-asym", "gptqmodel", HALF),
     ("awq", "gptqmodel", HALF), ("gguf-q4_0", "llama.cpp", INT8), ("gguf-q8_0", "llama.cpp", INT8), ("gguf-q4_0", "openvino", EXACT),
-    ("gguf-q8_0", "openvino", EXACT),
+    ("gguf-q8_0", "openvino", EXACT), ("mlx", "mlx-lm", EXACT), ("mlx-w3", "mlx-lm", EXACT),
 ]
 
 
