@@ -19,7 +19,7 @@ std::vector<const QuantSpec*> scaled_weights(const Recipe& recipe) {
 }
 
 std::optional<ScaleType> computed_scale_type(const Recipe& recipe, const std::string& model_dtype) {
-  if (!recipe.target || recipe.target->format != "compressed-tensors" || recipe.scheme.activations) return std::nullopt;
+  if (!recipe.target || (recipe.target->format != "compressed-tensors" && recipe.target->format != "mlx") || recipe.scheme.activations) return std::nullopt;
   return model_dtype == "F16" ? std::optional(ScaleType::f16) : model_dtype == "BF16" ? std::optional(ScaleType::bf16) : std::nullopt;
 }
 

@@ -8,8 +8,8 @@ namespace qb {
 
 // What a recipe leaves to its target: in what scales of weights are stored. model_dtype: as ModelInfo has it.
 
-// In which the target's engines multiply integer weights by their scales: the model's own type, whatever a checkpoint stores them in.
-// Nothing: in the type that they are stored in.
+// In which the target's engines do best to multiply integer weights by their scales: the model's own type, which compressed-tensors'
+// engines use whatever is stored, and beside which MLX's products become wider. Nothing: in the type that they are stored in.
 std::optional<ScaleType> computed_scale_type(const Recipe& recipe, const std::string& model_dtype);
 // The integer weights that this is about.
 std::vector<const QuantSpec*> scaled_weights(const Recipe& recipe);

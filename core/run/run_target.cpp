@@ -67,8 +67,10 @@ std::vector<std::string> target_notes(const Recipe& recipe, const Model& model) 
   if (const auto computed = computed_scale_type(recipe, model.info.dtype))
     for (const QuantSpec* spec : scaled_weights(recipe))
       if (!spec->scale_type_open && spec->scale_type != *computed) {
-        notes.push_back(fmt::format("target: scales are {}, but engines compute with scales of the model's own type and round them to {}; scale_type: {} measures what they compute",
-                                    to_text(spec->scale_type), to_text(*computed), to_text(*computed)));
+        notes.push_back(recipe.target->format == "mlx"
+                            ? fmt::format("target: scales are {}, which makes products wider than the model's own type, and slower; scale_type: {} does not", to_text(spec->scale_type), to_text(*computed))
+                            : fmt::format("target: scales are {}, but engines compute with scales of the model's own type and round them to {}; scale_type: {} measures what they compute",
+                                          to_text(spec->scale_type), to_text(*computed), to_text(*computed)));
         break;
       }
   return notes;

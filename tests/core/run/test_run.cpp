@@ -221,6 +221,12 @@ class TestRun : public QObject {
     QVERIFY(notes.size() == 1 && notes[0].find("scales are float16") != std::string::npos && notes[0].find("scale_type: bfloat16") != std::string::npos);
     recipe.scheme.weights->scale_type = qb::ScaleType::bf16;
     QVERIFY(qb::preflight(recipe).empty());
+    qb::Recipe apple = recipe;
+    apple.target = qb::TargetSpec{"mlx", "mlx-lm"};
+    QVERIFY(qb::preflight(apple).empty());
+    apple.scheme.weights->scale_type = qb::ScaleType::f16;
+    notes = qb::preflight(apple);
+    QVERIFY(notes.size() == 1 && notes[0].find("wider") != std::string::npos);
     // q, k and v are one matrix there.
     qb::Recipe mixed = recipe;
     mixed.scheme.overrides.push_back({"*.q_proj", *recipe.scheme.weights});
