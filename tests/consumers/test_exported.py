@@ -154,13 +154,13 @@ def real(tool, tmp_path_factory, shared, smollm2_folder):
 def table(measured):
     """A row for each format and consumer: the scheme that it shows first, and the largest difference of all."""
     lines = [f"Demo model, {WINDOWS} windows of {SEQ_LEN} tokens of its evaluation text, {datetime.date.today()}.", "",
-             "| format | consumer | scheme | perplexity here | there | largest difference |", "|---|---|---|---|---|---|"]
+             "| format | consumer | scheme | perplexity here | there | largest difference (of so many) |", "|---|---|---|---|---|---|"]
     for format, reader in dict.fromkeys((row.format, row.reader) for row, _, _ in measured):
         rows = [(row, here, there) for row, here, there in measured if (row.format, row.reader) == (format, reader)]
         row, here, there = rows[0]
         apart = max(abs(there / here - 1) for _, here, there in rows)
         scheme = row.scheme if row.pipeline == ROUND else f"{row.scheme}, {row.pipeline}"
-        lines.append(f"| `{format}` | {engines.version(reader)} | {scheme} | {here:.4f} | {there:.4f} | {100 * apart:.3f} % of {len(rows)} |")
+        lines.append(f"| `{format}` | {engines.version(reader)} | {scheme} | {here:.4f} | {there:.4f} | {100 * apart:.3f} % ({len(rows)}) |")
     return "\n".join(lines) + "\n"
 
 
