@@ -41,7 +41,9 @@ def check_quantizer(q, where, act):
         assert need(q, "head_num", int, where) > 0
     if granularity == "per_block":
         assert need(q, "block_size", int, where) > 0 and symmetric and q.get("calib_algo", "minmax") == "minmax"
-    assert q.get("calib_algo", "minmax") in ("minmax", "mse", "learnable", "hqq")
+    static = q.get("static", False)
+    assert type(static) is bool and not (static and (not act or granularity != "per_tensor"))
+    assert q.get("calib_algo", "minmax") in (("static_minmax", "static_moving_minmax", "static_hist") if static else ("minmax", "mse", "learnable", "hqq"))
     for key, kind in (("mse_grid", int), ("maxshrink", float), ("round_zp", bool), ("use_qtorch", bool)):
         if key in q:
             assert type(q[key]) is kind, f"{where}.{key}: {q[key]!r}"
