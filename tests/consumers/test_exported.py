@@ -42,6 +42,7 @@ SCHEMES = {
     "w5": weights("int5"), "w6-asym": weights("int6", symmetric=False), "w8": weights("int8"), "w8-asym": weights("int8", symmetric=False),
     "w8a8": weights("int8", 0, more=INT8_TOKENS), "w4a8": weights("int4", more=INT8_TOKENS), "fp8": "  weights: {type: e4m3, granularity: channel}\n" + FP8_TOKENS,
     "w8a8-static": weights("int8", 0, more=STATIC.format("int8")), "w8a8-static-asym": weights("int8", 0, more=STATIC.format("int8, symmetric: false")),
+    "w8a8-static-asym-bf16": weights("int8", 0, scale="bfloat16", more=STATIC.format("int8, symmetric: false")),
     "fp8-static": "  weights: {type: e4m3, granularity: channel}\n" + STATIC.format("e4m3"), "fp8-static-tensor": "  weights: {type: e4m3, granularity: tensor}\n" + STATIC.format("e4m3"),
     "w4-but-down": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: float}\n'),
     "w4-down-w8": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: {type: int8, granularity: group, group_size: 64}}\n'),
@@ -81,7 +82,8 @@ ROWS = [
     *rows(CT, ["w4-asym"], ["vllm", "transformers"], pipeline=AWQ),
     *rows(CT, ["w8a8"], ["vllm", "transformers"], **BF16),
     *rows(CT, ["w8a8-static-asym"], ["vllm"], **BF16),
-    *rows(CT, ["w4a8", "fp8", "w8a8-static", "fp8-static", "fp8-static-tensor"], ["transformers"], **BF16),
+    *rows(CT, ["w4a8", "fp8", "w8a8-static", "w8a8-static-asym-bf16", "fp8-static", "fp8-static-tensor"], ["transformers"], **BF16),
+    *rows(CT, ["nvfp4"], ["transformers"], **BF16),  # whose numbers are bfloat16 there, also in a float32 model, which then fails
     *rows("gptq", ["w4", "w4-channel"], ["vllm", "gptqmodel"]),
     *rows("gptq", ["w8"], ["gptqmodel"]),
     *rows("gptq", ["w4"], ["gptqmodel"], pipeline=GPTQ),
