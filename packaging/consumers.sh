@@ -23,15 +23,9 @@ into() { "$1/bin/pip" install -q --disable-pip-version-check --no-deps "${@:2}" 
 # The tests' packages behind the environment's own.
 share_tests() { realpath "$deps"/venv/lib/python3.*/site-packages >"$(echo "$1"/lib/python3.*/site-packages)/tests.pth"; }
 
-install_openvino() {
-  share_tests "$1"
-  into "$1" -r "$2"
-}
-
-install_mlx() {
-  share_tests "$1"
-  into "$1" -r "$2"
-}
+beside_tests() { share_tests "$1"; into "$1" -r "$2"; }
+install_openvino() { beside_tests "$@"; }
+install_mlx() { beside_tests "$@"; }
 
 install_gptqmodel() {
   share_tests "$1"

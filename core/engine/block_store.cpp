@@ -152,6 +152,13 @@ struct OpenBlocks {
 
 }  // namespace
 
+std::vector<std::pair<std::string, at::Tensor>> scale_tensors(const std::string& weight, const ScaleZero& grid) {
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const auto& [part, value] : {std::pair{kScale, &grid.scale}, {kMinimum, &grid.minimum}, {kSuper, &grid.super}, {kSuperMinimum, &grid.super_minimum}})
+    if (value->defined()) tensors.emplace_back(weight + part, *value);
+  return tensors;
+}
+
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   auto add = [&](const std::string& name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor.to(at::kCPU)); };
@@ -161,11 +168,8 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
     if (linear.quantized) {
       const QuantizedWeight& q = *linear.quantized;
       add(name + kCodes, pack_codes(q.codes, q.spec.type));
-      add(name + kScale, q.grid.scale);
+      for (const auto& [part, value] : scale_tensors(name, q.grid)) add(part, value);
       if (q.grid.zero.defined() && q.spec.storage == Storage::none) add(name + kZero, q.grid.zero);
-      if (q.grid.minimum.defined()) add(name + kMinimum, q.grid.minimum);
-      if (q.grid.super.defined()) add(name + kSuper, q.grid.super);
-      if (q.grid.super_minimum.defined()) add(name + kSuperMinimum, q.grid.super_minimum);
       if (q.columns.defined()) {
         add(name + kColumns, q.columns);
         add(name + kColumnValues, q.column_values.to(at::kHalf));

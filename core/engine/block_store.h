@@ -13,6 +13,9 @@ namespace qb {
 // Atomic and fsynced.
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded);
 
+// What of a grid is no zero point, under the names of block files and of files of tuned grids.
+std::vector<std::pair<std::string, at::Tensor>> scale_tensors(const std::string& weight, const ScaleZero& grid);
+
 // One written block, readable without its recipe.
 class BlockFile {
  public:

@@ -62,8 +62,6 @@ struct Working {
   std::vector<QuantizedWeight> codes;  // of TunedBlock::linears, with the scales learned so far
 };
 
-constexpr const char *kScale = ".scale", *kMinimum = ".minimum", *kSuper = ".super", *kSuperMinimum = ".super_minimum";  // as block files name them
-
 // Units' values that are integers times their super-block's, after that has become another.
 at::Tensor following(const at::Tensor& units, const at::Tensor& super, const at::Tensor& changed) {
   const int64_t each = units.size(1) / super.size(1);
@@ -336,8 +334,7 @@ class Tuning {
       for (const TunedLinear& linear : blocks_[i].linears) {
         const std::string& name = blocks_[i].frame.linears[linear.index].info.tensor;
         const ScaleZero grid = learned_grid(blocks_[i].stored.read_grid(name), linear, blocks_[i].stored.linears().at(name).weights);
-        for (const auto& [part, value] : {std::pair{kScale, grid.scale}, {kMinimum, grid.minimum}, {kSuper, grid.super}, {kSuperMinimum, grid.super_minimum}})
-          if (value.defined()) tensors.emplace_back(name + part, value);
+        for (auto& part : scale_tensors(name, grid)) tensors.push_back(std::move(part));
       }
       for (const TunedNorm& norm : blocks_[i].norms) tensors.emplace_back(prefix + norm.name, norm.weight.value().to(job_.dtype));
     }

@@ -29,6 +29,10 @@ const ScaleZero& LinearReader::grid(const QuantizedLinear& linear) {
   return grid_;
 }
 
+ScaleType scale_type_of(DType stored) { return stored == DType::f16 ? ScaleType::f16 : stored == DType::bf16 ? ScaleType::bf16 : ScaleType::f32; }
+
+at::ScalarType scalar_type_of(ScaleType type) { return type == ScaleType::f16 ? at::kHalf : type == ScaleType::bf16 ? at::kBFloat16 : at::kFloat; }
+
 const TensorInfo& CodedLinears::part(const std::string& name) {
   const TensorInfo* found = stored_->find(name);
   if (!found) throw InputError(fmt::format("{}: tensor \"{}\" is missing", origin_, name));

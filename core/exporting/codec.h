@@ -56,6 +56,10 @@ class CodedLinears {
   std::set<std::string> parts_;
 };
 
+// How scales of a stored type are rounded; others than the 16-bit ones count as float32. And back.
+ScaleType scale_type_of(DType stored);
+at::ScalarType scalar_type_of(ScaleType type);
+
 // One way to keep a quantized linear in a safetensors file: a writer and its reader.
 class Codec {
  public:

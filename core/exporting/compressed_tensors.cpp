@@ -89,7 +89,6 @@ std::vector<int64_t> scale_shape(const QuantizedLinear& linear) {
   return {rows, columns};
 }
 
-at::ScalarType type_of(ScaleType type) { return type == ScaleType::f16 ? at::kHalf : type == ScaleType::bf16 ? at::kBFloat16 : at::kFloat; }
 
 int64_t words(int64_t codes, int bits) { return (codes * bits + 31) / 32; }
 
@@ -135,7 +134,7 @@ class Found final : public CodedLinears {
       linear.activations = group->activations;
       const DType type = tensor.dtype;
       const Kind kind = kind_of(linear);
-      if (linear.weights.storage == Storage::none) linear.weights.scale_type = type == DType::f16 ? ScaleType::f16 : type == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+      if (linear.weights.storage == Storage::none) linear.weights.scale_type = scale_type_of(type);
       parts_.insert(tensor.name);
       parts_.insert(codes->name);
       if (is_fp4(kind)) {
@@ -226,8 +225,7 @@ class Found final : public CodedLinears {
       if (found.numel() != 1) throw InputError(fmt::format("{}: tensor \"{}{}\" has {} values, static activations have one", origin_, module, name, found.numel()));
       return found.to(at::kFloat).item<float>();
     };
-    const DType type = part(module + kInputScale).dtype;
-    activations.scale_type = type == DType::f16 ? ScaleType::f16 : type == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+    activations.scale_type = scale_type_of(part(module + kInputScale).dtype);
     InputGrid grid{value(kInputScale), 0};
     if (!(grid.scale > 0) || !std::isfinite(grid.scale)) throw InputError(fmt::format("{}: tensor \"{}{}\" is {}, expected a positive number", origin_, module, kInputScale, grid.scale));
     if (activations.symmetric && !stored_->contains(module + kInputZero)) return grid;
@@ -322,11 +320,11 @@ class CompressedTensors final : public Codec {
   std::vector<PlannedTensor> plan(const QuantizedLinear& linear, const std::string& module, const LinearReaderPtr& reader) const override {
     const Kind kind = kind_of(linear);
     const int bits = linear.weights.type.bits;
-    const at::ScalarType scale_type = type_of(linear.weights.scale_type);
+    const at::ScalarType scale_type = scalar_type_of(linear.weights.scale_type);
     const std::vector<int64_t> grid = scale_shape(linear);
     std::vector<PlannedTensor> all;
     if (linear.input_grid) {
-      const at::ScalarType type = type_of(linear.activations->scale_type);
+      const at::ScalarType type = scalar_type_of(linear.activations->scale_type);
       all.push_back({module + kInputScale, dtype_of(type), {1}, [=, value = linear.input_grid->scale] { return at::full({1}, value, type); }});
       if (!linear.activations->symmetric) all.push_back({module + kInputZero, DType::i8, {1}, [value = linear.input_grid->zero] { return at::full({1}, value, at::kChar); }});
     }

@@ -22,14 +22,12 @@ using Json = nlohmann::ordered_json;
 constexpr const char *kCodes = ".weight", *kScales = ".scales", *kBiases = ".biases";
 constexpr const char* kSymmetric = "symmetric_modules";  // ours: which linears have all zero points in the middle; not there: biases are any numbers
 
-DType stored_type(ScaleType type) { return type == ScaleType::f16 ? DType::f16 : type == ScaleType::bf16 ? DType::bf16 : DType::f32; }
-
 int middle_of(const QuantizedLinear& linear) { return 1 << (linear.weights.type.bits - 1); }
 
 // −(zero + 2^(bits−1)) · scale as it is stored.
 at::Tensor biases(const ScaleZero& grid, const QuantizedLinear& linear) {
   const at::Tensor first = grid.zero.defined() ? grid.zero.add(middle_of(linear)) : at::full_like(grid.scale, middle_of(linear));
-  return first.mul(grid.scale).neg_().to(scalar_type_of(stored_type(linear.weights.scale_type)));
+  return first.mul(grid.scale).neg_().to(scalar_type_of(linear.weights.scale_type));
 }
 
 struct Affine {
@@ -74,12 +72,12 @@ class Found final : public CodedLinears {
       linear.weights.group_size = one.group_size;
       linear.weights.symmetric = named_by(symmetric, module);
       linear.weights.round_zero_point = integers_;
-      linear.weights.scale_type = scales.dtype == DType::f16 ? ScaleType::f16 : scales.dtype == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+      linear.weights.scale_type = scale_type_of(scales.dtype);
       if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty())
         throw InputError(fmt::format("{}: \"{}\": {}", origin_, module, problem));
       linear.weights = meaning_of(linear.weights);
       for (const TensorInfo* numbers : {&scales, &biases})
-        require(*numbers, stored_type(linear.weights.scale_type), {linear.out_features, linear.in_features / one.group_size});
+        require(*numbers, dtype_of(scalar_type_of(linear.weights.scale_type)), {linear.out_features, linear.in_features / one.group_size});
       linears_.emplace(module, linear);
     }
     if (linears_.empty()) throw InputError(fmt::format("{}: no tensor \"*{}\": no weight is in codes", origin_, kScales));
@@ -113,12 +111,12 @@ class Mlx final : public Codec {
   std::vector<PlannedTensor> plan(const QuantizedLinear& linear, const std::string& module, const LinearReaderPtr& reader) const override {
     const int bits = linear.weights.type.bits;
     const int64_t out = linear.out_features, in = linear.in_features;
-    const DType numbers = stored_type(linear.weights.scale_type);
+    const at::ScalarType numbers = scalar_type_of(linear.weights.scale_type);
     const std::vector<int64_t> groups = {out, in / linear.weights.group_size};
     return {{module + kCodes, DType::u32, {out, in * bits / 32},
              [=] { return pack_codes(reader->weight(linear).codes.to(at::kShort).add_(middle_of(linear)).to(at::kByte), bits).view(at::kUInt32); }},
-            {module + kScales, numbers, groups, [=] { return reader->grid(linear).scale.to(scalar_type_of(numbers)); }},
-            {module + kBiases, numbers, groups, [=] { return biases(reader->grid(linear), linear); }}};
+            {module + kScales, dtype_of(numbers), groups, [=] { return reader->grid(linear).scale.to(numbers); }},
+            {module + kBiases, dtype_of(numbers), groups, [=] { return biases(reader->grid(linear), linear); }}};
   }
 
   Json config(const CheckpointContent& content) const override {

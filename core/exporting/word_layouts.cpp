@@ -65,7 +65,7 @@ class Found final : public CodedLinears {
       linear.weights.symmetric = settings.symmetric;
       linear.weights.granularity = settings.group_size > 0 ? Granularity::group : Granularity::channel;
       linear.weights.group_size = settings.group_size;
-      linear.weights.scale_type = scales.dtype == DType::f16 ? ScaleType::f16 : scales.dtype == DType::bf16 ? ScaleType::bf16 : ScaleType::f32;
+      linear.weights.scale_type = scale_type_of(scales.dtype);
       if (const std::string problem = misfit(linear.weights, linear.out_features, linear.in_features); !problem.empty())
         throw InputError(fmt::format("{}: \"{}\": {}", origin_, module, problem));
       linear.weights = meaning_of(linear.weights);

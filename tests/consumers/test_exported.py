@@ -210,32 +210,27 @@ def test_what_an_engine_takes_is_not_refused(demo, tmp_path, row):
     assert (tmp_path / "out/config.json").exists()
 
 
+def require_seen(reader, demo, row, mutate, folder):
+    """That the engine refuses the changed checkpoint, or computes something else of it."""
+    exported, expected = demo.export(row)
+    shutil.copytree(exported, folder)
+    mutate(folder)
+    try:
+        wrong = demo.read(reader, row, folder)
+    except engines.Refused:
+        return
+    assert wrong != pytest.approx(expected, rel=row.tolerance)
+
+
 EXPORTED = {"ct-w4": (CT, "w4"), "ct-w4-asym": (CT, "w4-asym"), "gptq-w4": ("gptq", "w4"), "awq": ("awq", "w4-asym"), "mlx": ("mlx", "w4-asym")}
 
 
 @pytest.mark.parametrize("name, engine, mistake, mutate", MISTAKES, ids=[f"{e}-{n}-{m}" for n, e, m, _ in MISTAKES])
 def test_a_mistake_is_seen(consumer, demo, tmp_path, name, engine, mistake, mutate):
-    reader = consumer(engine)
-    row = Row(*EXPORTED[name], engine)
-    exported, expected = demo.export(row)
-    shutil.copytree(exported, tmp_path / "wrong")
-    mutate(tmp_path / "wrong")
-    try:
-        wrong = demo.read(reader, row, tmp_path / "wrong")
-    except engines.Refused:
-        return
-    assert wrong != pytest.approx(expected, rel=row.tolerance)
+    require_seen(consumer(engine), demo, Row(*EXPORTED[name], engine), mutate, tmp_path / "wrong")
 
 
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])
 @pytest.mark.parametrize("mistake, mutate", INPUT_MISTAKES.items(), ids=INPUT_MISTAKES)
 def test_a_mistake_in_a_static_range_is_seen(consumer, demo, tmp_path, engine, mistake, mutate):
-    reader, row = consumer(engine), Row(CT, "w8a8-static-asym", engine, **BF16)
-    exported, expected = demo.export(row)
-    shutil.copytree(exported, tmp_path / "wrong")
-    mutate(tmp_path / "wrong")
-    try:
-        wrong = demo.read(reader, row, tmp_path / "wrong")
-    except engines.Refused:
-        return
-    assert wrong != pytest.approx(expected, rel=row.tolerance)
+    require_seen(consumer(engine), demo, Row(CT, "w8a8-static-asym", engine, **BF16), mutate, tmp_path / "wrong")
