@@ -26,7 +26,9 @@ void add_products(const at::Tensor& gram, const at::Tensor& x) {
 void add_tiles(const at::Tensor& gram, const at::Tensor& x, const GramKernel& kernel) {
   const int64_t in = x.size(1), panels = kernel.panels(in), words = panels * kernel.panel_words;
   const at::Tensor rows = x.stride(1) == 1 ? x : x.contiguous();
-  const auto* data = reinterpret_cast<const uint16_t*>(rows.const_data_ptr<at::BFloat16>());
+  const bool wide = x.scalar_type() == at::kFloat;
+  const auto* data = wide ? nullptr : reinterpret_cast<const uint16_t*>(rows.const_data_ptr<at::BFloat16>());
+  const auto* floats = wide ? rows.const_data_ptr<float>() : nullptr;
   auto* sums = gram.data_ptr<float>();
   const int64_t room = (std::min(kPackedTokens, rows.size(0)) + kernel.tokens - 1) / kernel.tokens;
   const at::Tensor scratch = at::empty({room * words}, at::kInt);
@@ -34,8 +36,11 @@ void add_tiles(const at::Tensor& gram, const at::Tensor& x, const GramKernel& ke
   for (int64_t begin = 0; begin < rows.size(0); begin += kPackedTokens) {
     const int64_t tokens = std::min(kPackedTokens, rows.size(0) - begin), blocks = (tokens + kernel.tokens - 1) / kernel.tokens;
     at::parallel_for(0, blocks, 1, [&](int64_t from, int64_t to) {
-      for (int64_t b = from; b < to; ++b)
-        kernel.pack(data + (begin + b * kernel.tokens) * rows.stride(0), rows.stride(0), std::min(kernel.tokens, tokens - b * kernel.tokens), in, packed + b * words);
+      for (int64_t b = from; b < to; ++b) {
+        const int64_t stride = rows.stride(0), start = (begin + b * kernel.tokens) * stride, count = std::min(kernel.tokens, tokens - b * kernel.tokens);
+        if (wide) kernel.pack_float(floats + start, stride, count, in, packed + b * words);
+        else kernel.pack(data + start, stride, count, in, packed + b * words);
+      }
     });
     // Tiles on and above the diagonal, numbered column by column; each belongs to one thread.
     at::parallel_for(0, panels * (panels + 1) / 2, 1, [&](int64_t from, int64_t to) {
@@ -52,6 +57,7 @@ void add_tiles(const at::Tensor& gram, const at::Tensor& x, const GramKernel& ke
 
 void add_upper_gram(const at::Tensor& gram, const at::Tensor& x) {
   if (x.is_cpu() && x.scalar_type() == at::kBFloat16 && !gram_kernels().empty()) return add_tiles(gram, x, gram_kernels().front());
+  if (const GramKernel* kernel = float_gram_kernel(); kernel && x.is_cpu() && x.scalar_type() == at::kFloat) return add_tiles(gram, x, *kernel);
   add_products(gram, x.is_cuda() ? x : x.to(at::kFloat));
 }
 

@@ -58,13 +58,15 @@ namespace avx512 {
 
 constexpr int64_t kTokens = 256, kWords = kColumns * kTokens;
 
-QB_AVX512_TARGET void pack(const uint16_t* x, int64_t stride, int64_t tokens, int64_t in, uint32_t* packed) {
+QB_AVX512_TARGET inline __m512i load(__mmask16 mask, const uint16_t* x) { return _mm512_maskz_slli_epi32(kAll, widen(_mm256_maskz_loadu_epi16(mask, x)), 16); }
+QB_AVX512_TARGET inline __m512i load(__mmask16 mask, const float* x) { return _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, x)); }
+
+template <class Number>
+QB_AVX512_TARGET void pack(const Number* x, int64_t stride, int64_t tokens, int64_t in, uint32_t* packed) {
   for (int64_t first = 0; first < in; first += kColumns)
     for (int64_t t = 0; t < kTokens; ++t, packed += kColumns)
-      for (int64_t c = 0; c < kColumns; c += 16) {
-        const __mmask16 mask = first_of(t < tokens ? in - first - c : 0);
-        _mm512_storeu_si512(packed + c, _mm512_maskz_slli_epi32(kAll, widen(_mm256_maskz_loadu_epi16(mask, x + std::min(t, tokens - 1) * stride + first + c)), 16));
-      }
+      for (int64_t c = 0; c < kColumns; c += 16)
+        _mm512_storeu_si512(packed + c, load(first_of(t < tokens ? in - first - c : 0), x + std::min(t, tokens - 1) * stride + first + c));
 }
 
 QB_AVX512_TARGET void add(const uint32_t* packed, int64_t first, int64_t last, int64_t column_panel, int64_t in, float* gram) {
@@ -197,7 +199,7 @@ const std::vector<GramKernel>& gram_kernels() {
     std::vector<GramKernel> found;
     if (cpu_has_bfloat16_tiles()) found.push_back({"AMX", amx::kColumns, amx::kTokens, amx::kWords, amx::pack, amx::add});
     if (cpu_multiplies_bfloat16()) found.push_back({"AVX512-BF16", kColumns, bf16::kTokens, bf16::kWords, bf16::pack, bf16::add});
-    if (cpu_has_avx512()) found.push_back({"AVX512", kColumns, avx512::kTokens, avx512::kWords, avx512::pack, avx512::add});
+    if (cpu_has_avx512()) found.push_back({"AVX512", kColumns, avx512::kTokens, avx512::kWords, avx512::pack<uint16_t>, avx512::add, avx512::pack<float>});
     if (float32_products_are_faster() && found.size() > 1 && !cpu_has_bfloat16_tiles()) std::swap(found.front(), found.back());
     return found;
   }();
@@ -213,3 +215,13 @@ const std::vector<GramKernel>& gram_kernels() {
 }
 }  // namespace qb
 #endif
+
+namespace qb {
+
+const GramKernel* float_gram_kernel() {
+  for (const GramKernel& kernel : gram_kernels())
+    if (kernel.pack_float) return &kernel;
+  return nullptr;
+}
+
+}  // namespace qb

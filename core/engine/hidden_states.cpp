@@ -13,7 +13,7 @@ namespace {
 
 at::Tensor spilled(const std::filesystem::path& folder, int64_t elements, at::ScalarType dtype) {
   const auto bytes = static_cast<uint64_t>(elements) * static_cast<uint64_t>(at::elementSize(dtype));
-  const auto path = folder / fmt::format("hidden-{}.tmp", ::getpid());
+  const auto path = folder / fmt::format("hidden.{}-0.tmp", ::getpid());
   // Reserved on disk first: a write to a map of a full disk would kill the process.
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   const int failure = fd < 0 ? errno : ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
@@ -30,7 +30,7 @@ at::Tensor spilled(const std::filesystem::path& folder, int64_t elements, at::Sc
 }  // namespace
 
 HiddenStates::HiddenStates(const TokenSet& tokens, int64_t width, at::ScalarType dtype, int64_t resident_bytes,
-                           const std::filesystem::path& folder, int64_t batch_tokens) {
+                           const std::filesystem::path& folder, int64_t batch_tokens, int64_t drawn_tokens) {
   for (size_t at = 0; at < tokens.samples.size();) {
     const auto length = static_cast<int64_t>(tokens.samples[at].size());
     if (length == 0) {
@@ -53,6 +53,13 @@ HiddenStates::HiddenStates(const TokenSet& tokens, int64_t width, at::ScalarType
     const int64_t n = ids.numel() * width;
     hidden_.push_back(all.slice(0, used, used + n).view({ids.size(0), ids.size(1), width}));
     used += n;
+  }
+  for (size_t first = 0, last; first < ids_.size(); first = last) {
+    const int64_t length = ids_[first].size(1);
+    int64_t rows = ids_[first].size(0);
+    for (last = first + 1; last < ids_.size() && ids_[last].size(1) == length && (rows + ids_[last].size(0)) * length <= drawn_tokens; ++last) rows += ids_[last].size(0);
+    const int64_t start = hidden_[first].storage_offset();
+    drawn_.push_back(all.slice(0, start, start + rows * length * width).view({rows, length, width}));
   }
 }
 
