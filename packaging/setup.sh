@@ -24,7 +24,7 @@ say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 packages=(g++ cmake ninja-build ccache mold pkg-config git ca-certificates python3 python3-venv
   qt6-base-dev qt6-svg-dev libqt6sql6-sqlite libgl-dev libqcustomplot-dev qt6-qpa-plugins
   libyaml-cpp-dev nlohmann-json3-dev libsqlitecpp-dev libsqlite3-dev libspdlog-dev libfmt-dev libcli11-dev
-  libpcre2-dev libutf8proc-dev libsentencepiece-dev fonts-dejavu-core)
+  libxxhash-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev fonts-dejavu-core)
 $tests && packages+=(xvfb xauth)
 $consumers && packages+=(binutils libnuma1 python3-dev)
 

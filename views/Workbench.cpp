@@ -242,7 +242,7 @@ void Workbench::launch(const std::vector<Recipe>& recipes, Place place, std::fun
   m_background.run(
       {},
       [named, workspace = m_workspace, device = m_device.toStdString(), check = m_services.preflight](const std::stop_token&) {
-        for (const Recipe& recipe : named) check(recipe, RunOptions{device});
+        for (const Recipe& recipe : named) check(recipe, RunOptions{device}, workspace->folder());
         std::vector<RunPtr> reports;
         for (const Recipe& recipe : named) reports.push_back(std::make_shared<const RunReport>(workspace->load(workspace->create_run(recipe))));
         return reports;

@@ -41,7 +41,7 @@ bool comparable(const qb::PerplexityResult& a, const qb::PerplexityResult& b) {
 }
 
 int compare(const Arguments& arguments, const Options& options) {
-  const auto workspace = qb::Workspace::open(arguments.workspace);
+  const auto workspace = qb::Workspace::open(arguments.workspace, qb::Workspace::Absent::refuse);
   std::vector<qb::RunReport> runs;
   if (arguments.runs.empty()) {
     for (const auto& head : workspace->list())

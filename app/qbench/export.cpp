@@ -20,7 +20,7 @@ struct Arguments {
 // A run by its folder, id or name; or a checkpoint in codes.
 std::filesystem::path run_folder(const std::string& wanted, const std::string& workspace_folder) {
   if (std::filesystem::exists(wanted)) return wanted;
-  const auto workspace = qb::Workspace::open(workspace_folder);
+  const auto workspace = qb::Workspace::open(workspace_folder, qb::Workspace::Absent::refuse);
   return workspace->run_folder(find_run(*workspace, wanted));
 }
 

@@ -58,7 +58,7 @@ int import(const Arguments& a, const Options& options) {
   const auto workspace = qb::Workspace::open(a.workspace);
   const qb::Recipe recipe = recipe_of(a, *workspace);
   const qb::RunOptions run_options{a.device, 0};
-  qb::preflight(recipe, run_options);
+  qb::preflight(recipe, run_options, a.workspace);
   const std::string id = workspace->create_run(recipe);
   ProgressBar bar(recipe.name);
   qb::Control control{interrupt_token(), nullptr, {}};

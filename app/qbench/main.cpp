@@ -7,6 +7,18 @@
 #include "core/engine/device.h"
 #include "core/engine/thread_share.h"
 
+namespace {
+
+// "-w ''" is a variable that was not set, not the current folder.
+void refuse_empty_values(CLI::App& app) {
+  static const CLI::Validator not_empty([](const std::string& value) { return value.empty() ? std::string("the value is empty") : std::string(); }, "", "not empty");
+  for (CLI::Option* option : app.get_options())
+    if (option->get_items_expected_max() > 0) option->check(not_empty);
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) refuse_empty_values(*command);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   CLI::App app{"Post-training quantization of large language models: quantize, measure, compare.\n"
                "Exit codes: 0 done, 2 wrong usage, 3 wrong recipe, 4 wrong input, 5 disk, memory or device, 130 cancelled, 1 anything else.",
@@ -29,6 +41,7 @@ int main(int argc, char** argv) {
   cli::add_families(app, options, action);
   cli::add_methods(app, options, action);
   cli::add_recipe(app, options, action);
+  refuse_empty_values(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -41,7 +41,7 @@ int run(const Arguments& arguments, const Options& options) {
   for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(qb::load_recipe(path), arguments.settings, std::filesystem::current_path()));
   std::vector<std::string> notes;
   for (size_t i = 0; i < recipes.size(); ++i) try {
-      for (const std::string& note : qb::preflight(recipes[i], arguments.run_options())) notes.push_back(fmt::format("{}: {}", recipes[i].name, note));
+      for (const std::string& note : qb::preflight(recipes[i], arguments.run_options(), arguments.workspace)) notes.push_back(fmt::format("{}: {}", recipes[i].name, note));
     } catch (const qb::RecipeError& e) {
       if (!e.file().empty()) throw;
       const qb::Position at = qb::position_of(qb::read_text(arguments.recipes[i], 4 << 20), e.key());
@@ -53,7 +53,7 @@ int run(const Arguments& arguments, const Options& options) {
     else std::cout << nlohmann::json{{"checked", recipes.size()}}.dump() << '\n';
     return ok;
   }
-  const auto workspace = qb::Workspace::open(arguments.workspace);
+  const auto workspace = qb::Workspace::open(arguments.workspace, arguments.resume.empty() ? qb::Workspace::Absent::create : qb::Workspace::Absent::refuse);
   std::vector<std::string> ids;
   for (const auto& recipe : recipes) ids.push_back(workspace->create_run(recipe));
   if (!arguments.resume.empty()) ids.push_back(arguments.resume);

@@ -1,11 +1,13 @@
 #include "core/base/atomic_writer.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <system_error>
 #include <utility>
 
@@ -56,6 +58,20 @@ void AtomicWriter::commit() {
   const int error = ::fsync(folder) == 0 ? 0 : errno;
   ::close(folder);
   if (error != 0 && error != EINVAL) fail("flush its folder to disk", error);  // EINVAL: a file system without such a thing
+}
+
+void remove_leftovers(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();  // WHAT.PROCESS-COUNT.tmp
+    if (!name.ends_with(".tmp")) continue;
+    const size_t dash = name.rfind('-'), dot = name.rfind('.', dash);
+    if (dash == std::string::npos || dot == std::string::npos) continue;
+    pid_t process = 0;
+    const char* end = name.data() + dash;
+    if (const auto [at, error] = std::from_chars(name.data() + dot + 1, end, process); error != std::errc() || at != end || process <= 0) continue;
+    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), ignored);
+  }
 }
 
 }  // namespace qb

@@ -25,4 +25,7 @@ class AtomicWriter {
   bool pending_ = false;  // the temporary file exists and is ours to remove
 };
 
+// Removes from a folder what writers of processes that are gone left under temporary names.
+void remove_leftovers(const std::filesystem::path& folder);
+
 }  // namespace qb

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#define XXH_STATIC_LINKING_ONLY  // the state as a value
+#include <xxhash.h>
 
 #include <cerrno>
 #include <cstring>
@@ -117,17 +119,14 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
   writer.commit();
 }
 
-void Hasher::update(std::span<const std::byte> bytes) {
-  // Eight bytes a step: FNV-1a's xor-multiply with a final avalanche in hex().
-  size_t i = 0;
-  for (; i + 8 <= bytes.size(); i += 8) {
-    uint64_t word;
-    std::memcpy(&word, bytes.data() + i, 8);
-    state_ = (state_ ^ word) * 1099511628211ull;
-    state_ ^= state_ >> 29;
-  }
-  for (; i < bytes.size(); ++i) state_ = (state_ ^ static_cast<uint64_t>(bytes[i])) * 1099511628211ull;
-}
+struct Hasher::State {
+  XXH3_state_t xxh;
+};
+
+Hasher::Hasher() : state_(std::make_unique<State>()) { XXH3_64bits_reset(&state_->xxh); }
+Hasher::~Hasher() = default;
+
+void Hasher::update(std::span<const std::byte> bytes) { XXH3_64bits_update(&state_->xxh, bytes.data(), bytes.size()); }
 
 void Hasher::update(std::string_view text) {
   update(int64_t{0x74657874});  // "text": an empty text is not the number 0
@@ -137,11 +136,6 @@ void Hasher::update(std::string_view text) {
 
 void Hasher::update(int64_t value) { update(std::as_bytes(std::span(&value, 1))); }
 
-std::string Hasher::hex() const {
-  uint64_t h = state_;
-  h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9ull;
-  h = (h ^ (h >> 27)) * 0x94d049bb133111ebull;
-  return fmt::format("{:016x}", h ^ (h >> 31));
-}
+std::string Hasher::hex() const { return fmt::format("{:016x}", XXH3_64bits_digest(&state_->xxh)); }
 
 }  // namespace qb

@@ -38,17 +38,21 @@ std::string read_text(const std::filesystem::path& path, uint64_t limit = uint64
 // Throws ResourceError naming the path (full disk, no permission).
 void write_atomically(const std::filesystem::path& path, std::string_view content);
 
-// 64-bit content hash as 16 hex digits (FNV-1a based, not cryptographic): identifies models, texts, recipes.
+// 64-bit content hash as 16 hex digits (XXH3, not cryptographic): identifies models, texts, recipes, and notices damage.
 class Hasher {
  public:
-  // Eight bytes a step, so the cut between calls matters unless every call but the last gives a multiple of eight.
-  void update(std::span<const std::byte> bytes);
+  Hasher();
+  ~Hasher();
+  Hasher(const Hasher&) = delete;
+  Hasher& operator=(const Hasher&) = delete;
+  void update(std::span<const std::byte> bytes);  // where one call ends and the next begins does not matter
   void update(std::string_view text);
   void update(int64_t value);
   std::string hex() const;
 
  private:
-  uint64_t state_ = 1469598103934665603ull;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace qb

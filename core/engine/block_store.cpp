@@ -12,8 +12,8 @@
 
 #include "core/base/error.h"
 #include "core/engine/module_name.h"
+#include "core/format/checked_safetensors.h"
 #include "core/format/listed_tensors.h"
-#include "core/format/safetensors.h"
 #include "core/quant/packing.h"
 #include "core/quant/stored_spec.h"
 #include "core/quant/units.h"
@@ -189,11 +189,12 @@ void write_block(const std::filesystem::path& path, const BlockWork& work, const
   const std::string prefix = work.decoder.architecture().block_prefix(work.block.index);
   for (const auto& [name, tensor] : work.block.others)
     if (const auto it = loaded.others.find(name); it == loaded.others.end() || !tensor.is_same(it->second)) add(prefix + name, tensor);
-  write_safetensors(path, tensors, {{kMetadata, described(work)}});
+  write_checked_safetensors(path, tensors, {{kMetadata, described(work)}});
 }
 
-BlockFile::BlockFile(const std::filesystem::path& path, const Scheme* older) : path_(path), stored_(open_safetensors(path)) {
-  const auto metadata = read_safetensors_metadata(path);
+BlockFile::BlockFile(const std::filesystem::path& path, const Scheme* older) : path_(path) {
+  const auto [stored, metadata, checked] = open_checked_safetensors(path);
+  stored_ = stored;
   if (const auto written = metadata.find(kMetadata); written != metadata.end()) {
     const auto json = nlohmann::json::parse(written->second, nullptr, false);
     if (!json.is_object() || !json.contains("schema") || !json["schema"].is_number_integer() || !json.contains("linears") || !json["linears"].is_object())
@@ -286,6 +287,7 @@ QuantizedWeight BlockFile::read(const std::string& weight) const {
   try {
     return read_codes_and_exceptions(linears_.at(weight), weight, std::move(grid));
   } catch (const InputError& e) {
+    if (std::string_view(e.what()).starts_with(path_.string())) throw;
     throw InputError(fmt::format("{}: {}", place(path_, weight), e.what()));
   }
 }
@@ -324,7 +326,7 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
     }
   }
   if (!tuned.empty()) {
-    blocks->tuned = open_safetensors(tuned);
+    blocks->tuned = open_checked_safetensors(tuned).tensors;
     blocks->tuned_path = tuned.string();
     std::vector<TensorInfo> others;
     for (const TensorInfo& info : blocks->tuned->tensors())

@@ -9,8 +9,8 @@
 namespace qb {
 
 // Writes a finished block: packed codes and grid of every rounded linear, with what they mean as JSON in the file's metadata
-// (schema 2); float weights, biases, norms and so on that stages replaced, in full. `loaded` is the block before its stages.
-// Atomic and fsynced.
+// (schema 2); float weights, biases, norms and so on that stages replaced, in full; all with checksums. `loaded` is the block
+// before its stages. Atomic and fsynced.
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded);
 
 // What of a grid is no zero point, under the names of block files and of files of tuned grids.

@@ -18,6 +18,7 @@
 #include "core/engine/run_state.h"
 #include "core/engine/static_ranges.h"
 #include "core/engine/statistics_cache.h"
+#include "core/format/checked_safetensors.h"
 #include "core/method/contracts.h"
 
 namespace qb {
@@ -59,12 +60,12 @@ class Samples final : public BlockSamples {
  public:
   // model: the float model's states behind this block, or nothing.
   Samples(const HiddenStates& inputs, const HiddenStates& outputs, const HiddenStates* model) : inputs_(inputs), outputs_(outputs), model_(model) {}
-  int64_t batches() const override { return static_cast<int64_t>(inputs_.batches()); }
-  at::Tensor input(int64_t batch) const override { return inputs_[static_cast<size_t>(batch)]; }
-  at::Tensor float_output(int64_t batch) const override { return outputs_[static_cast<size_t>(batch)]; }
+  int64_t batches() const override { return static_cast<int64_t>(inputs_.drawn().size()); }
+  at::Tensor input(int64_t batch) const override { return inputs_.drawn()[static_cast<size_t>(batch)]; }
+  at::Tensor float_output(int64_t batch) const override { return outputs_.drawn()[static_cast<size_t>(batch)]; }
   at::Tensor model_output(int64_t batch) const override {
     if (!model_) throw InternalError("a stage wants the float model's states but did not ask for them");
-    return (*model_)[static_cast<size_t>(batch)];
+    return model_->drawn()[static_cast<size_t>(batch)];
   }
 
  private:
@@ -174,12 +175,20 @@ class Run {
     }
     for (size_t s = 0; s < methods_.size(); ++s) {
       size_t count = 0;
+      std::string at_work;
       const auto quantizable = static_cast<double>(std::max<size_t>(1, work.linears.size()));
       work.on_linear = [&](const std::string& linear) {
+        at_work = linear;
         const double within = (static_cast<double>(s) + static_cast<double>(count++) / quantizable) / static_cast<double>(methods_.size());
         report(names_[s], index, linear, 0.3 + 0.5 * std::min(1.0, within));
       };
-      methods_[s]->apply(work);
+      try {
+        methods_[s]->apply(work);
+      } catch (const InputError& e) {
+        // What a quantizer refuses does not say whose it is.
+        if (std::string_view(e.what()).find(at_work) != std::string_view::npos) throw;
+        throw InputError(fmt::format("block {}, {}: {}", index, at_work, e.what()));
+      }
     }
     control_.checkpoint();
     for (auto& [value, statistics] : work.statistics) statistics.gram.reset();  // the largest of all, and nobody reads them any more
@@ -234,9 +243,10 @@ class Run {
   }
 
   std::unique_ptr<HiddenStates> states(const TokenSet& tokens) const {
-    // In small batches what passes between two linears stays in a CPU's caches; stages that learn draw their samples from a batch.
-    const int64_t batch_tokens = job_.device.is_cpu() && !wants(Statistic::block_io) ? 2048 : 4096;
-    return std::make_unique<HiddenStates>(tokens, job_.model->architecture.carried_width(), job_.dtype, job_.resident_bytes, job_.folder, batch_tokens);
+    // In small batches what passes between two linears stays in a CPU's caches. They are the same whatever the stages are: float32
+    // sums depend on them, and what is cached of one pipeline serves another.
+    const int64_t batch_tokens = job_.device.is_cpu() ? 2048 : 4096;
+    return std::make_unique<HiddenStates>(tokens, job_.model->architecture.carried_width(), job_.dtype, job_.resident_bytes, job_.folder, batch_tokens, 4096);
   }
 
   std::unique_ptr<HiddenStates> embedded(const TokenSet& tokens) { return embedded(tokens, float_decoder_); }
@@ -397,13 +407,24 @@ void walk(const EngineJob& job, const Control& control, const std::function<void
 
 }  // namespace
 
-int finished_blocks(const EngineJob& job) {
+int finished_blocks(const EngineJob& job, const std::function<void(int block, const std::string& damage)>& damaged) {
   const RunState state = load_state(job.folder);
   require_same_fingerprint(job.folder, state, job.fingerprint);
-  int kept = 0;
   const int counted = std::min(state.blocks, static_cast<int>(job.model->info.blocks.size()));
-  while (kept < counted && std::filesystem::exists(block_path(job.folder, kept))) ++kept;
-  return kept;
+  for (int kept = 0; kept < counted; ++kept) {
+    const std::string damage = damage_of(block_path(job.folder, kept));
+    if (damage.empty()) continue;
+    if (damaged) damaged(kept, damage);
+    return kept;
+  }
+  return counted;
+}
+
+std::string damage_of_blocks(const std::filesystem::path& folder) {
+  for (int i = 0, all = load_state(folder).blocks; i < all; ++i)
+    if (std::string damage = damage_of(block_path(folder, i)); !damage.empty()) return damage;
+  const auto tuned = tuned_path(folder);
+  return std::filesystem::exists(tuned) ? damage_of(tuned) : std::string();
 }
 
 void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block) {

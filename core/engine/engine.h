@@ -55,8 +55,11 @@ LinearTap activation_tap(const Scheme& scheme);
 LinearTap activation_tap(const QuantizedModel& model);
 LinearTap activation_tap(const BlockWork& work);
 
-// Number of leading blocks that a folder already holds for this job; InputError when its fingerprint differs, naming what.
-int finished_blocks(const EngineJob& job);
+// Number of leading blocks that a folder already holds for this job, their checksums compared; InputError when its fingerprint
+// differs, naming what. damaged: told of the block that was finished and is not sound, from which on all are made again.
+int finished_blocks(const EngineJob& job, const std::function<void(int block, const std::string& damage)>& damaged = {});
+// What is wrong with the files of a finished run's blocks; empty: nothing.
+std::string damage_of_blocks(const std::filesystem::path& folder);
 
 // Runs the job; already finished blocks of the same fingerprint are kept. Calls on_block when a new block's file is durable
 // and before state.json counts it as finished: after a kill a block is seen again rather than never.

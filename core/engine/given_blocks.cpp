@@ -8,8 +8,8 @@
 
 #include "core/base/error.h"
 #include "core/engine/model_tuning.h"
+#include "core/format/checked_safetensors.h"
 #include "core/format/listed_tensors.h"
-#include "core/format/safetensors.h"
 #include "core/method/transformation/scale_group.h"
 #include "core/model/canonical_source.h"
 
@@ -91,7 +91,7 @@ void GivenBlocks::write_outside(const std::filesystem::path& folder) const {
   if (!outside_) return;
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   for (const TensorInfo& info : outside_->tensors()) tensors.emplace_back(info.name, outside_->read(info.name));
-  write_safetensors(tuned_path(folder), tensors);
+  write_checked_safetensors(tuned_path(folder), tensors);
 }
 
 void GivenBlocks::fill(BlockWork& work) const {

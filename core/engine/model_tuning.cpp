@@ -15,7 +15,7 @@
 #include "core/engine/hidden_states.h"
 #include "core/engine/module_name.h"
 #include "core/engine/run_state.h"
-#include "core/format/safetensors.h"
+#include "core/format/checked_safetensors.h"
 #include "core/method/reconstruction/block_learning.h"
 #include "core/quant/units.h"
 
@@ -310,14 +310,20 @@ class Tuning {
   }
 
   void save(int64_t step) const {
-    write_safetensors(checkpoint_path(job_.folder), {{"factors", all_}, {"mean", mean_}, {"square", square_}, {"step", at::tensor({step}, at::kLong)}});
+    write_checked_safetensors(checkpoint_path(job_.folder), {{"factors", all_}, {"mean", mean_}, {"square", square_}, {"step", at::tensor({step}, at::kLong)}});
   }
 
   // Steps that an earlier session made.
   int64_t restore() {
     const auto path = checkpoint_path(job_.folder);
     if (!std::filesystem::exists(path)) return 0;
-    const auto stored = open_safetensors(path);
+    if (const std::string damage = damage_of(path); !damage.empty()) {
+      Progress p;
+      p.message = damage + "; tuning begins anew";
+      report(p);
+      return 0;
+    }
+    const auto stored = open_checked_safetensors(path).tensors;
     for (const auto& [name, into] : {std::pair{"factors", &all_}, {"mean", &mean_}, {"square", &square_}}) {
       const at::Tensor value = stored->read(name);
       if (value.scalar_type() != at::kFloat || value.sizes() != into->sizes())
@@ -338,7 +344,7 @@ class Tuning {
       }
       for (const TunedNorm& norm : blocks_[i].norms) tensors.emplace_back(prefix + norm.name, norm.weight.value().to(job_.dtype));
     }
-    write_safetensors(tuned_path(job_.folder), tensors);
+    write_checked_safetensors(tuned_path(job_.folder), tensors);
   }
 
   void report(Progress& p) {
@@ -365,7 +371,7 @@ class Tuning {
 std::filesystem::path tuned_path(const std::filesystem::path& folder) { return folder / "tuned.safetensors"; }
 
 void tune_model(const EngineJob& job, const TuningOptions& options, const Control& control) {
-  if (std::filesystem::exists(tuned_path(job.folder))) return;
+  if (const auto path = tuned_path(job.folder); std::filesystem::exists(path) && damage_of(path).empty()) return;
   const at::NoGradGuard no_grad;
   Tuning(job, options, control).run();
 }

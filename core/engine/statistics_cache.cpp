@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <system_error>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/engine/engine.h"
 #include "core/engine/gram.h"
 #include "core/engine/run_state.h"
-#include "core/format/safetensors.h"
+#include "core/engine/thread_share.h"
+#include "core/format/checked_safetensors.h"
 
 namespace qb {
 namespace {
@@ -18,8 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-constexpr int kFormat = 2;  // rises when the files or what is collected change
-constexpr const char *kKinds = "statistics", *kChecksum = "checksum";
+constexpr int kFormat = 3;  // rises when the files or what is collected change
+constexpr const char* kKinds = "statistics";
 constexpr const char *kTokens = ".tokens", *kGram = ".gram_upper", *kAbsMax = ".abs_max", *kMeanAbs = ".mean_abs", *kSumSquares = ".sum_squares",
                      *kRows = ".rows";
 
@@ -41,20 +43,6 @@ at::Tensor whole(const at::Tensor& half, int64_t n) {
   return complete_gram(upper);
 }
 
-// Of names, types, shapes and data: a flipped bit must not become a wrong result.
-at::Tensor checksum(const NamedTensors& tensors) {
-  Hasher hasher;
-  for (const auto& [name, tensor] : tensors) {
-    hasher.update(fmt::format("{} {}", name, at::toString(tensor.scalar_type())));
-    for (int64_t size : tensor.sizes()) hasher.update(size);
-    hasher.update({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
-  }
-  const std::string hex = hasher.hex();
-  at::Tensor stored = at::empty({static_cast<int64_t>(hex.size())}, at::kByte);
-  std::copy(hex.begin(), hex.end(), stored.mutable_data_ptr<uint8_t>());
-  return stored;
-}
-
 NamedTensors encode(Statistics collected, const BlockStatistics& statistics) {
   NamedTensors tensors{{kKinds, at::tensor({static_cast<int64_t>(collected)}, at::kLong)}};
   for (const auto& [value, s] : statistics) {
@@ -68,7 +56,6 @@ NamedTensors encode(Statistics collected, const BlockStatistics& statistics) {
     add(kSumSquares, s.sum_squares);
     add(kRows, s.rows);
   }
-  tensors.emplace_back(kChecksum, checksum(tensors));
   return tensors;
 }
 
@@ -113,6 +100,7 @@ StatisticsCache::StatisticsCache(const fs::path& root, const std::string& key, i
     : root_(root), folder_(root / key), limit_(limit), warn_(std::move(warn)) {
   std::error_code none;  // there may be no such folder yet
   fs::last_write_time(folder_, fs::file_time_type::clock::now(), none);
+  remove_leftovers(folder_);
 }
 
 std::optional<BlockStatistics> StatisticsCache::load(int block, Statistics wanted, at::Device device) const {
@@ -120,15 +108,13 @@ std::optional<BlockStatistics> StatisticsCache::load(int block, Statistics wante
   std::error_code absent;
   if (!fs::exists(path, absent)) return std::nullopt;
   try {
-    const auto stored = open_safetensors(path);
-    if (!stored->contains(kKinds) || !stored->contains(kChecksum)) throw InputError(fmt::format("{}: not statistics", path.string()));
+    const auto [stored, metadata, checked] = open_checked_safetensors(path);
+    if (!checked || !stored->contains(kKinds)) throw InputError(fmt::format("{}: not statistics", path.string()));
     const at::Tensor kinds = stored->read(kKinds);
     if (kinds.scalar_type() != at::kLong || kinds.numel() != 1) throw InputError(fmt::format("{}: not statistics", path.string()));
     if ((static_cast<Statistics>(kinds.item<int64_t>()) & wanted) != wanted) return std::nullopt;
     NamedTensors tensors;
-    for (const TensorInfo& info : stored->tensors())
-      if (info.name != kChecksum) tensors.emplace_back(info.name, stored->read(info.name));
-    if (!at::equal(checksum(tensors), stored->read(kChecksum))) throw InputError(fmt::format("{}: its checksum does not fit", path.string()));
+    for (const TensorInfo& info : stored->tensors()) tensors.emplace_back(info.name, stored->read(info.name));
     return decode(tensors, device, path);
   } catch (const InputError& e) {
     warn_(fmt::format("cached statistics are collected anew: {}", e.what()));
@@ -145,7 +131,7 @@ void StatisticsCache::store(int block, Statistics collected, const BlockStatisti
     int64_t bytes = 0;
     for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
     fs::create_directories(folder_);
-    if (make_room(path, bytes)) return write_safetensors(path, tensors);
+    if (make_room(path, bytes)) return write_checked_safetensors(path, tensors);
     problem = fmt::format("{}: {} MB are not enough for this model's statistics", root_.string(), limit_ / 1'000'000);
   } catch (const ResourceError& e) {
     problem = e.what();
@@ -186,9 +172,9 @@ std::string statistics_key(const EngineJob& job, const Decoder& decoder) {
     const auto it = job.fingerprint.find(name);
     return it == job.fingerprint.end() ? std::string() : it->second;
   };
-  // A CPU without bfloat16 instructions computes other bits.
-  std::string text = fmt::format("{} {} model {} calibration {} in {} as {} on {}", kFormat, QBENCH_VERSION, part("model"), part("calibration"),
-                                 at::toString(job.dtype), at::toString(decoder.weight_dtype()), c10::DeviceTypeName(job.device.type()));
+  // A CPU without bfloat16 instructions computes other bits, and so does a library that cuts sums by the number of threads.
+  std::string text = fmt::format("{} {} model {} calibration {} in {} as {} on {} by {}", kFormat, QBENCH_VERSION, part("model"), part("calibration"),
+                                 at::toString(job.dtype), at::toString(decoder.weight_dtype()), c10::DeviceTypeName(job.device.type()), compute_threads());
   for (size_t i = 0; i < job.pipeline.size(); ++i) {
     const StageSpec& stage = job.pipeline[i];
     const MethodInfo* method = find_method(stage.method);

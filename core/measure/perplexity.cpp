@@ -45,6 +45,17 @@ void check(const Model& model, const std::vector<int32_t>& ids, const Perplexity
   if (spec.windows < 0) throw InputError(fmt::format("perplexity: {} windows, expected 0 (all) or more", spec.windows));
 }
 
+// Why a window's loss is no number: weights that are none, or else the arithmetic.
+InputError not_a_number(const Model& model, const TensorSource& source, int64_t window, const std::string& dtype) {
+  for (const TensorInfo& info : source.tensors()) {
+    const at::Tensor values = source.read(info.name);
+    if (!values.is_floating_point() || values.numel() == 0) continue;
+    const auto [low, high] = at::aminmax(values.itemsize() == 1 ? values.to(at::kFloat) : values);  // both are NaN where anything is
+    if (!low.isfinite().item<bool>() || !high.isfinite().item<bool>()) return InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", model.path.string(), info.name));
+  }
+  return InputError(fmt::format("perplexity: window {} is not a number: the model's activations overflow in {}", window, dtype));
+}
+
 }  // namespace
 
 PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr source, const std::vector<int32_t>& ids,
@@ -59,7 +70,7 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
   result.windows_total = static_cast<int64_t>(ids.size()) / spec.seq_len;
   const int64_t windows = spec.windows > 0 ? std::min(spec.windows, result.windows_total) : result.windows_total;
 
-  Decoder decoder(model, std::move(source), spec.dtype, spec.device);
+  Decoder decoder(model, source, spec.dtype, spec.device);
   const int64_t window_bytes = spec.seq_len * model->architecture.carried_width() * static_cast<int64_t>(at::elementSize(spec.dtype));
   const int64_t held = spec.device.is_cpu() ? kChunkTokens / spec.seq_len : kHiddenBytes / window_bytes;
   const int64_t chunk = std::clamp<int64_t>(held, 1, windows);
@@ -103,7 +114,7 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
     for (int64_t i = 0; i < count; ++i) {
       control.checkpoint();
       const double nll = decoder.negative_log_likelihood(hidden[i], tokens[i]).mean(at::kDouble).item<double>();
-      if (!std::isfinite(nll)) throw InputError(fmt::format("perplexity: window {} is not a number: the model's weights or activations overflow in {}", first + i, result.dtype));
+      if (!std::isfinite(nll)) throw not_a_number(*model, *source, first + i, result.dtype);
       result.window_nll.push_back(nll);
       hidden[i].reset();
       advance(-1);

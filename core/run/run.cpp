@@ -236,7 +236,8 @@ class RecipeRun {
 
   void quantize() {
     const auto start = Clock::now();
-    const int kept = load_block_reports(finished_blocks(job_));
+    const int kept = load_block_reports(
+        finished_blocks(job_, [&](int block, const std::string& damage) { log_(fmt::format("the blocks from {} on are made again: {}", block, damage)); }));
     // A first session starts its bill anew; a later one adds to what the kept blocks cost.
     const double before = kept > 0 ? report_.quantize_seconds : 0;
     if (kept == 0) report_.measure_seconds = 0;
@@ -423,14 +424,22 @@ class RecipeRun {
 }  // namespace
 
 RunReport carry_out(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {
+  if (const RunReport report = workspace.load(id); report.status == RunStatus::finished) {
+    const std::string damage = damage_of_blocks(workspace.run_folder(id));
+    if (damage.empty()) {
+      if (observer.on_log) observer.on_log("the run is finished: nothing is left to do");
+      return report;
+    }
+    if (observer.on_log) observer.on_log(damage);
+  }
   return RecipeRun(workspace, id, options, control, observer).carry_out();
 }
 
-std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& options) {
+std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& options, const fs::path& workspace) {
   validate(recipe);
   const RunInputs inputs = load_inputs(recipe, {});
   require_target(recipe, *inputs.model);
-  qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, fs::temp_directory_path()));
+  qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, workspace));
   return target_notes(recipe, *inputs.model);
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -22,13 +23,14 @@ struct RunOptions {
   std::optional<int64_t> statistics_cache_bytes;
 };
 
-// Carries out (or resumes) the run `id` of a workspace: calibrate, quantize, measure, evaluate; the report is saved after
+// Carries out (or resumes) the run `id` of a workspace; of one that is finished and sound nothing is touched. Calibrate, quantize, measure, evaluate; the report is saved after
 // every block. Returns the finished report. On Cancelled the run is left resumable and Cancelled is rethrown; on any
 // other error the report says so and the error is rethrown. Torch-free header: views call this from a worker thread.
 RunReport carry_out(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                     const RunObserver& observer = {});
 
-// Checks a recipe against its model, data and target before any work. Throws as carry_out would; returns what its user should know.
-std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& options = {});
+// Checks a recipe against its model, data, target and the disk of the workspace before any work. Throws as carry_out would; returns
+// what its user should know.
+std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& options = {}, const std::filesystem::path& workspace = ".");
 
 }  // namespace qb

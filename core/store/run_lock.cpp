@@ -66,7 +66,7 @@ RunLock::~RunLock() {
 }
 
 bool RunLock::held(const std::filesystem::path& run_folder) {
-  const int fd = ::open(owner_path(run_folder).c_str(), O_RDWR | O_CLOEXEC);
+  const int fd = ::open(owner_path(run_folder).c_str(), O_RDONLY | O_CLOEXEC);  // asking needs no right to write
   if (fd < 0) return false;
   struct flock lock = whole_file();
   const bool held = ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;

@@ -5,12 +5,14 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <atomic>
 #include <chrono>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/measure/report_json.h"
@@ -54,19 +56,26 @@ constexpr const char* kSchema = R"(
 
 class FolderWorkspace final : public Workspace {
  public:
-  explicit FolderWorkspace(const fs::path& folder) : folder_(fs::absolute(folder).lexically_normal()) {
+  FolderWorkspace(const fs::path& folder, Absent absent) : folder_(fs::absolute(folder).lexically_normal()) {
     guarded(folder_, [&] {
+      std::error_code error;
+      if (absent == Absent::refuse && !fs::is_directory(folder_ / "runs", error)) throw InputError(fmt::format("{}: there is no workspace: {}", folder_.string(), fs::exists(folder_) ? "it has no folder \"runs\"" : "no such folder"));
       fs::create_directories(folder_ / "runs");
-      open_index();
-      return 0;
-    });
-    guarded(folder_, [&] {
-      reclaim();
+      try {
+        open_index();
+        reclaim();
+      } catch (const SQLite::Exception& e) {
+        if (!refuses_writing(e.getErrorCode())) throw;
+        keep_index_in_memory();
+      } catch (const ResourceError&) {
+        keep_index_in_memory();  // the index could be written, a run could not
+      }
       return 0;
     });
   }
 
   const fs::path& folder() const override { return folder_; }
+  bool writable() const override { return writable_; }
   fs::path run_folder(const std::string& id) const override { return folder_ / "runs" / id; }
 
   std::string create_run(const Recipe& recipe) override {
@@ -97,7 +106,13 @@ class FolderWorkspace final : public Workspace {
   std::vector<RunReport> list() const override {
     return guarded(folder_, [&] {
       const std::scoped_lock lock(mutex_);
-      refresh();
+      try {
+        refresh();
+      } catch (const SQLite::Exception& e) {
+        if (!refuses_writing(e.getErrorCode())) throw;
+        keep_index_in_memory();  // the disk filled up, or became one for reading
+        refresh();
+      }
       std::vector<RunReport> runs;
       SQLite::Statement query(*index_, "SELECT id, report FROM runs ORDER BY id DESC");
       while (query.executeStep()) {
@@ -205,6 +220,7 @@ class FolderWorkspace final : public Workspace {
     RunReport report = run_report_from_json(read_text(report_path(id)), report_path(id).string());
     report.id = id;  // the folder may be a copy of another
     report.name = name_of(id).value_or(report.name);
+    if (!writable_ && interrupted(report)) end(report);  // elsewhere reclaim() wrote so
     return report;
   }
 
@@ -233,7 +249,7 @@ class FolderWorkspace final : public Workspace {
     }
   }
 
-  void open_index() {
+  void open_index() const {
     auto open = [&] {
       index_ = std::make_unique<SQLite::Database>(index_path().string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, 5000);
       index_->exec("PRAGMA journal_mode = WAL");
@@ -297,21 +313,38 @@ class FolderWorkspace final : public Workspace {
     }
   }
 
-  // Runs of processes that are gone were interrupted: they can be resumed.
+  // Of a process that is gone.
+  bool interrupted(const RunReport& report) const {
+    return (report.status == RunStatus::running || report.status == RunStatus::paused) && !RunLock::held(run_folder(report.id));
+  }
+  static void end(RunReport& report) {
+    report.status = RunStatus::cancelled;
+    report.error = "the program ended before the run did; it can be resumed";
+  }
+
   void reclaim() {
     for (const RunReport& head : list()) {
-      if (head.status != RunStatus::running && head.status != RunStatus::paused) continue;
-      if (RunLock::held(run_folder(head.id))) continue;
+      if (!interrupted(head)) continue;
+      for (const fs::path& place : {run_folder(head.id), run_folder(head.id) / "blocks"}) remove_leftovers(place);
       RunReport report = load_report(head.id);
-      report.status = RunStatus::cancelled;
-      report.error = "the program ended before the run did; it can be resumed";
+      end(report);
       save(report);
     }
+  }
+
+  static bool refuses_writing(int sqlite_error) { return sqlite_error == SQLITE_READONLY || sqlite_error == SQLITE_CANTOPEN || sqlite_error == SQLITE_FULL; }
+
+  // The run folders say all that the index does.
+  void keep_index_in_memory() const {
+    writable_ = false;
+    index_ = std::make_unique<SQLite::Database>(":memory:", SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+    index_->exec(kSchema);
   }
 
   fs::path folder_;
   mutable std::mutex mutex_;
   mutable std::unique_ptr<SQLite::Database> index_;
+  mutable std::atomic<bool> writable_ = true;
 };
 
 }  // namespace
@@ -320,6 +353,6 @@ fs::path block_report_path(const fs::path& run_folder, int block) { return run_f
 
 fs::path statistics_cache_path(const fs::path& workspace) { return workspace / "cache" / "statistics"; }
 
-std::shared_ptr<Workspace> Workspace::open(const fs::path& folder) { return std::make_shared<FolderWorkspace>(folder); }
+std::shared_ptr<Workspace> Workspace::open(const fs::path& folder, Absent absent) { return std::make_shared<FolderWorkspace>(folder, absent); }
 
 }  // namespace qb

@@ -20,11 +20,14 @@ std::filesystem::path statistics_cache_path(const std::filesystem::path& workspa
 // open one workspace. Thread-safe. Torch-free. File system failures are ResourceErrors that name the path.
 class Workspace {
  public:
-  // Creates the folder when absent. Runs that were "running" in a process that is gone become "cancelled" (resumable).
-  static std::shared_ptr<Workspace> open(const std::filesystem::path& folder);
+  enum class Absent { create, refuse };
+  // Creates the folder when absent, or refuses it as an InputError. Runs that were "running" in a process that is gone become
+  // "cancelled" (resumable). A workspace that cannot be written (permissions, a full disk) is opened for reading.
+  static std::shared_ptr<Workspace> open(const std::filesystem::path& folder, Absent absent = Absent::create);
   virtual ~Workspace() = default;
 
   virtual const std::filesystem::path& folder() const = 0;
+  virtual bool writable() const = 0;
   virtual std::string create_run(const Recipe& recipe) = 0;   // returns its id; status queued
   virtual std::filesystem::path run_folder(const std::string& id) const = 0;
   virtual std::vector<RunReport> list() const = 0;            // without blocks, newest first

@@ -117,7 +117,7 @@ inline views::Services fake_services(const std::shared_ptr<Pace>& pace) {
     return fake_model(path);
   };
   services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
-  services.preflight = [](const Recipe& recipe, const RunOptions&) {
+  services.preflight = [](const Recipe& recipe, const RunOptions&, const std::filesystem::path&) {
     if (recipe.name == "refused") throw InputError("group size 7 does not divide 64");
   };
   services.carryOut = [pace](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {

@@ -6,7 +6,7 @@ Services coreServices() {
   Services services;
   services.inspectModel = [](const std::filesystem::path& path) { return inspect_model(path); };
   services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
-  services.preflight = [](const Recipe& recipe, const RunOptions& options) { preflight(recipe, options); };
+  services.preflight = [](const Recipe& recipe, const RunOptions& options, const std::filesystem::path& workspace) { preflight(recipe, options, workspace); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                          const RunObserver& observer) { return carry_out(workspace, id, options, control, observer); };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };

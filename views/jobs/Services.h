@@ -22,7 +22,7 @@ using Exporter = std::function<ExportResult(const std::filesystem::path& run, co
 struct Services {
   std::function<ModelInfo(const std::filesystem::path&)> inspectModel;
   std::function<WorkspacePtr(const std::filesystem::path&)> openWorkspace;
-  std::function<void(const Recipe&, const RunOptions&)> preflight;
+  std::function<void(const Recipe&, const RunOptions&, const std::filesystem::path& workspace)> preflight;
   Runner carryOut;
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
