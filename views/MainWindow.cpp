@@ -16,6 +16,7 @@
 #include <QTabWidget>
 #include <QTimer>
 #include <QToolBar>
+#include <QUndoStack>
 #include <QVBoxLayout>
 
 #include "core/base/error.h"
@@ -144,9 +145,16 @@ void MainWindow::connectWorkbench() {
   });
   connect(m_workbench, &Workbench::presetsChanged, this, [this] { m_recipe->setPresets(m_workbench->presets()); });
   connect(m_workbench, &Workbench::workspaceChanged, this, [this] {
-    m_workspaceButton->setText(QFileInfo(m_workbench->workspacePath()).fileName());
-    m_workspaceButton->setToolTip(tr("Workspace: %1\nClick to open another one").arg(m_workbench->workspacePath()));
+    const QString name = QFileInfo(m_workbench->workspacePath()).fileName();
+    const bool writable = !m_workbench->workspace() || m_workbench->workspace()->writable();
+    m_workspaceButton->setText(writable ? name : tr("%1 (read only)").arg(name));
+    m_workspaceButton->setToolTip(tr("Workspace: %1\n%2Click to open another one")
+                                      .arg(m_workbench->workspacePath(), writable ? QString() : tr("It cannot be written: its runs can be looked at, new ones need another workspace.\n")));
+    showTitle();
   });
+  connect(m_workbench->document(), &RecipeDocument::textChanged, this, &MainWindow::showTitle);
+  connect(m_workbench->document()->undoStack(), &QUndoStack::cleanChanged, this, &MainWindow::showTitle);
+  for (const auto signal : {&Selection::currentModelChanged, &Selection::modelsChanged}) connect(m_workbench->selection(), signal, this, &MainWindow::showTitle);
   const auto showQueue = [this] {
     m_queueDock->show();
     m_queueDock->raise();
@@ -178,6 +186,17 @@ void MainWindow::connectWorkbench() {
   connect(m_workbench->queue(), &RunQueue::idle, this, [this] {
     if (m_closing) close();
   });
+}
+
+void MainWindow::showTitle() {
+  QStringList parts;
+  if (const QString recipe = m_workbench->document()->title(); !recipe.isEmpty()) parts << recipe + QStringLiteral("[*]");
+  for (const KnownModel& model : m_workbench->selection()->models())
+    if (model.key == m_workbench->selection()->currentModel()) parts << model.name;
+  if (const QString workspace = QFileInfo(m_workbench->workspacePath()).fileName(); !workspace.isEmpty()) parts << workspace;
+  parts << tr("LLM-QBench Workbench");
+  setWindowTitle(parts.join(QStringLiteral(" – ")));
+  setWindowModified(m_workbench->document()->isModified());
 }
 
 void MainWindow::showPage(const QString& name) {
@@ -256,7 +275,7 @@ void MainWindow::restoreSession(const QStringList& paths, const QString& workspa
     m_workbench->document()->forgetHistory();
   }
   m_workbench->openWorkspace(workspace.isEmpty() ? m_settings->workspace() : workspace, m_settings->shownRuns());
-  for (const QString& model : m_settings->models()) m_workbench->openModel(model);
+  for (const QString& model : m_settings->models()) m_workbench->openModel(model, false);
   const bool first = m_settings->recent().isEmpty();
   m_pages->setCurrentIndex(first ? Welcome : std::clamp(m_settings->page(), 0, m_pages->count() - 1));
   for (const QString& path : paths) m_workbench->openPath(path);

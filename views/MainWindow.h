@@ -54,6 +54,7 @@ class MainWindow : public QMainWindow {
   void buildToolBar();
   void connectWorkbench();
   void pageChanged();
+  void showTitle();
   void fillRecent();
   void openModelFolder();
   void openFiles();

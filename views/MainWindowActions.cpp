@@ -199,7 +199,7 @@ void MainWindow::openModelFolder() {
   auto* dialog = new QFileDialog(this, tr("Open a model folder (with config.json)"));
   dialog->setFileMode(QFileDialog::Directory);
   dialog->setAttribute(Qt::WA_DeleteOnClose);
-  connect(dialog, &QFileDialog::fileSelected, m_workbench, &Workbench::openModel);
+  connect(dialog, &QFileDialog::fileSelected, this, [this](const QString& path) { m_workbench->openModel(path); });
   dialog->open();
 }
 

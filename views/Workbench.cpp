@@ -5,6 +5,7 @@
 #include <QRegularExpression>
 #include <QSet>
 #include <algorithm>
+#include <limits>
 
 #include "core/base/files.h"
 #include "core/base/resources.h"
@@ -133,7 +134,7 @@ void Workbench::openPath(const QString& path) {
       [this](const QString& error) { fail(Place::Window, error); });
 }
 
-void Workbench::openModel(const QString& path) {
+void Workbench::openModel(const QString& path, bool choose) {
   Q_EMIT status(tr("Opening %1…").arg(path));
   m_background.run(
       {},
@@ -142,8 +143,10 @@ void Workbench::openModel(const QString& path) {
         info->path = tidy(file);
         return ModelPtr(info);
       },
-      [this](const ModelPtr& model) {
+      [this, choose](const ModelPtr& model) {
         m_models.put(model);
+        m_selection.putModel(model);
+        if (choose) m_selection.setCurrentModel(m_selection.modelAt(text(model->path)));
         Q_EMIT status(tr("Opened %1").arg(QString::fromStdString(model->name)));
         Q_EMIT opened(QStringLiteral("model"), text(model->path));
         if (!m_document.recipe().model.empty()) return;
@@ -175,7 +178,8 @@ Recipe Workbench::freshRecipe() const {
   fresh.model = m_document.recipe().model;
   fresh.calibration = m_document.recipe().calibration;
   fresh.evaluation = m_document.recipe().evaluation;
-  if (fresh.model.empty() && !m_models.models().empty()) fresh.model = m_models.models().back()->path;
+  // The model that is looked at, whatever the last recipe was for.
+  if (const ModelPtr current = m_selection.openModel()) fresh.model = current->path;
   const auto standard = std::find_if(m_presets.begin(), m_presets.end(), [](const Preset& preset) { return preset.name == "w4-g64-asym"; });
   if (standard != m_presets.end())
     apply(*standard, fresh);
@@ -296,6 +300,7 @@ void Workbench::startDemo() {
         },
         [this](const Demo& demo) {
           m_models.put(demo.model);
+          m_selection.putModel(demo.model);
           m_document.open(demo.recipes.front(), tr("Open the demo recipe"));
           launch(demo.recipes, Place::Window, [this] { Q_EMIT demoStarted(); });
         },
@@ -334,6 +339,13 @@ void Workbench::showOnly(const QStringList& runs) {
   QStringList all;
   for (const RunEntry& run : m_selection.runs()) all << run.id;
   for (const QString& id : all) show(id, runs.contains(id));
+}
+
+bool Workbench::canResume(const QString& run) const {
+  const RunEntry* entry = m_selection.find(run);
+  if (!entry) return false;
+  const Job* job = m_queue.jobOfRun(run);
+  return job ? job->canResume() : entry->report->status != RunStatus::finished;
 }
 
 void Workbench::resume(const QString& run) {
@@ -384,6 +396,16 @@ void Workbench::remove(const QString& run) {
         return true;
       },
       [this, run](bool) { m_selection.removeRun(run); }, [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::closeModel(const QString& path) {
+  const auto& models = m_models.models();
+  for (size_t row = 0; row < models.size(); ++row)
+    if (text(models[row]->path) == path) {
+      m_models.removeAt(int(row));
+      break;
+    }
+  m_selection.removeModel(path);
 }
 
 void Workbench::openRecipeOf(const QString& run) {
@@ -457,14 +479,17 @@ QString Workbench::exportFolder() const { return m_workspace ? text(std::filesys
 std::filesystem::path Workbench::runFolder(const QString& run) const { return m_workspace ? m_workspace->run_folder(run.toStdString()) : std::filesystem::path(); }
 
 QString Workbench::bestRun() const {
-  const RunEntry* best = nullptr;
+  QString best;
+  double lowest = std::numeric_limits<double>::infinity();
   const bool anyShown = !m_selection.shownRuns().isEmpty();
-  for (const RunEntry& run : m_selection.runs()) {
+  for (const RunEntry& run : m_selection.runsOfModel()) {
     const PerplexityResult* result = mainPerplexity(*run.report);
     if (!result || run.report->status != RunStatus::finished || (anyShown && !run.shown)) continue;
-    if (!best || result->perplexity < mainPerplexity(*best->report)->perplexity) best = &run;
+    if (result->perplexity >= lowest) continue;
+    lowest = result->perplexity;
+    best = run.id;
   }
-  return best ? best->id : QString();
+  return best;
 }
 
 void Workbench::saveBestRecipe(const QString& path) {
@@ -474,7 +499,8 @@ void Workbench::saveBestRecipe(const QString& path) {
   const QString summary = tr("Saved the recipe of %1 as %2: %3").arg(QString::fromStdString(best->report->name), path, perplexityText(winner));
   // Perplexities of different texts or windows do not compare; say so rather than pretend.
   const bool anyShown = !m_selection.shownRuns().isEmpty();
-  const bool mixed = std::any_of(m_selection.runs().begin(), m_selection.runs().end(), [&](const RunEntry& run) {
+  const QVector<RunEntry> compared = m_selection.runsOfModel();
+  const bool mixed = std::any_of(compared.begin(), compared.end(), [&](const RunEntry& run) {
     const PerplexityResult* other = mainPerplexity(*run.report);
     return other && (run.shown || !anyShown) && (other->corpus_hash != winner.corpus_hash || other->seq_len != winner.seq_len || other->windows != winner.windows);
   });

@@ -41,7 +41,7 @@ class Workbench : public QObject {
   void prepare(int threads);  // loads the compute library and presets; runs wait for it
   // A model folder, a GGUF file, a recipe (ours or LLMC's) or a workspace: found out on a worker thread.
   void openPath(const QString& path);
-  void openModel(const QString& path);
+  void openModel(const QString& path, bool choose = true);  // choose: it becomes the current model
   void openRecipe(const QString& path);
   void openWorkspace(const QString& path, const QStringList& shown = {});
   void newRecipe();
@@ -51,8 +51,10 @@ class Workbench : public QObject {
   void makeCurrent(const QString& run);
   void showOnly(const QStringList& runs);
   void resume(const QString& run);
+  bool canResume(const QString& run) const;
   void rename(const QString& run, const QString& name);
   void remove(const QString& run);
+  void closeModel(const QString& path);
   void openRecipeOf(const QString& run);
   void saveRecipe(const QString& path);
   void saveLlmc(const QString& path);
@@ -62,7 +64,7 @@ class Workbench : public QObject {
   int exportRun(const QString& run, const ExportOptions& wanted);  // puts it into the queue and returns its job
   QString exportFolder() const;                                    // that checkpoints are put into unless another is chosen: beside the workspace
   std::filesystem::path runFolder(const QString& run) const;
-  QString bestRun() const;             // lowest perplexity of the shown runs (of all, when none is shown); empty: none measured
+  QString bestRun() const;             // lowest perplexity of the current model's shown runs (of all its runs, when none is shown); empty: none measured
   QString commandLine() const;         // does in a terminal what start() does
   QString commandLineOf(const QString& run) const;
 

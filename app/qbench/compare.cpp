@@ -51,16 +51,23 @@ int compare(const Arguments& arguments, const Options& options) {
     for (const auto& name : arguments.runs) runs.push_back(find(*workspace, name));
   }
   if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished runs to compare", workspace->folder().string()));
-  const bool one_model = std::all_of(runs.begin(), runs.end(), [&](const auto& run) { return run.model_hash == runs.front().model_hash; });
+  bool one_model = std::all_of(runs.begin(), runs.end(), [&](const auto& run) { return run.model_hash == runs.front().model_hash; });
   std::optional<qb::PerplexityResult> base;  // without a given one a run's own float model is, where it was measured
   if (!arguments.baseline.empty()) {
     const qb::RunReport baseline = find(*workspace, arguments.baseline);
     const auto* p = quantized_figure(baseline);
     if (!p) throw qb::InputError(fmt::format("baseline {} has no perplexity", arguments.baseline));
+    // Perplexities of two models tell nothing of a quantization: all runs stand for those of the baseline's, named ones must be of it.
+    const auto foreign = [&](const qb::RunReport& run) { return run.model_hash != baseline.model_hash; };
+    if (arguments.runs.empty()) std::erase_if(runs, foreign);
+    if (const auto other = std::find_if(runs.begin(), runs.end(), foreign); other != runs.end())
+      throw qb::InputError(fmt::format("baseline {} is a run of {} (hash {}), but {} is one of {} (hash {}); expected runs of one model", baseline.name, baseline.model_name, baseline.model_hash,
+                                       other->name, other->model_name, other->model_hash));
     base = *p;
   } else if (const auto* p = float_figure(runs.front()); p && one_model) {
     base = *p;
   }
+  one_model = one_model || !arguments.baseline.empty();
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
     for (const auto& run : runs) list.push_back(nlohmann::json::parse(qb::to_json(run)));

@@ -92,6 +92,7 @@ struct RunReport {
   std::string pipeline;       // "awq → clip → gptq"
   std::string started, finished;  // ISO 8601, UTC
   uint64_t seed = 0;
+  int style = -1;             // colour and marker in plots, counted among the runs of its model; -1: an older report
   double load_seconds = 0, quantize_seconds = 0, evaluate_seconds = 0;  // open and tokenize; calibrate, quantize, measure; perplexities
   double measure_seconds = 0;     // the part of quantize_seconds that went into block reports, not into quantization
   int64_t peak_rss_bytes = 0;

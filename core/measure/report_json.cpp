@@ -195,6 +195,7 @@ void fields(Ar& ar, R& r) {
   ar("quantized_bytes", r.quantized_bytes);
   ar("calibration_tokens", r.calibration_tokens);
   ar.optional("statistics_cached_blocks", r.statistics_cached_blocks);
+  ar.optional("style", r.style);
   ar("blocks", r.blocks);
   ar("perplexities", r.perplexities);
   ar("environment", r.environment);

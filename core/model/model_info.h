@@ -29,6 +29,7 @@ struct BlockInfo {
 struct ModelInfo {
   std::filesystem::path path;
   std::string name;             // folder's or file's name, or general.name
+  std::string hash;             // model_hash(); empty where nobody asked for it
   std::string family;           // "llama", "qwen2", "gemma2", …
   std::string format;           // "safetensors" | "gguf"
   int64_t parameters = 0;

@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/atomic_writer.h"
 #include "core/base/error.h"
@@ -96,6 +97,7 @@ class FolderWorkspace final : public Workspace {
       report.scheme = describe(recipe.scheme);
       report.seed = recipe.seed;
       report.recipe_hash = recipe_hash(recipe);
+      report.style = free_style(report.model_path);
       for (const StageSpec& stage : recipe.pipeline) report.pipeline += (report.pipeline.empty() ? "" : " → ") + stage.method;
       if (report.pipeline.empty()) report.pipeline = recipe.checkpoint.empty() ? "rtn" : "imported";
       save(report);
@@ -203,6 +205,16 @@ class FolderWorkspace final : public Workspace {
   fs::path index_path() const { return folder_ / "index.db"; }
   fs::path report_path(const std::string& id) const { return run_folder(id) / "report.json"; }
   fs::path name_path(const std::string& id) const { return run_folder(id) / "name"; }
+
+  // The first that no other run of the model has.
+  int free_style(const std::string& model_path) const {
+    std::set<int> taken;
+    for (const RunReport& other : list())
+      if (other.model_path == model_path) taken.insert(other.style);
+    int style = 0;
+    while (taken.contains(style)) ++style;
+    return style;
+  }
 
   void require_run(const std::string& id) const {
     std::error_code error;

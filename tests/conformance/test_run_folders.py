@@ -77,6 +77,19 @@ def test_a_workspace_that_cannot_be_written_is_listed_and_compared(qbench):  # n
                 place.chmod(place.stat().st_mode | 0o200)
 
 
+def test_a_baseline_of_another_model_is_refused(qbench):  # noqa: F811
+    other = shutil.copytree(DEMO, qbench.folder / "other")
+    tensors = load_file(other / "model.safetensors")
+    save_file({k: v * 1.01 if k.endswith("norm.weight") else v for k, v in tensors.items()}, other / "model.safetensors", {"format": "pt"})
+    write_recipe(qbench.folder, "ours")
+    qbench("run", "ours.yaml", "-w", "w", "-q")
+    qbench("run", "ours.yaml", "-w", "w", "-q", "--set", f"model.path={other}", "--set", "name=theirs")
+    one_line(qbench("compare", "theirs", "--baseline", "ours", "-w", "w", code=4), "baseline ours", "theirs", "one model")
+    (only,) = json.loads(qbench("compare", "--baseline", "ours", "-w", "w", "--json").stdout)["runs"]
+    assert only["name"] == "ours"
+    assert len(json.loads(qbench("compare", "-w", "w", "--json").stdout)["runs"]) == 2
+
+
 def test_what_only_reads_makes_no_workspace(qbench):  # noqa: F811
     for command in (["compare"], ["compare", "some-run"], ["export", "some-run", "-f", "mlx", "-o", "out"], ["run", "--resume", "some-run"]):
         one_line(qbench(*command, "-w", "mistyped", code=4), qbench.folder / "mistyped", "there is no workspace")

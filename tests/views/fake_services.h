@@ -10,9 +10,12 @@
 
 namespace qb::test {
 
+inline std::string fake_hash(const std::filesystem::path& path) { return "hash of " + path.filename().string(); }
+
 inline ModelInfo fake_model(const std::filesystem::path& path, int blocks = 4) {
   ModelInfo model;
   model.path = path;
+  model.hash = fake_hash(path);
   model.name = path.filename().string();
   model.family = "llama";
   model.format = "safetensors";
@@ -72,6 +75,7 @@ inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& i
   options.blocks = pace.blocks;
   const views::RunPtr demo = demo_run(options);
   const int first = int(report.blocks.size());
+  report.model_hash = fake_hash(report.model_path);
   for (int b = first; b < options.blocks; ++b) {
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(pace.milliseconds);
     for (int i = 0; i < pace.reports; ++i) {

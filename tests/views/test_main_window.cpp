@@ -1,5 +1,6 @@
 #include <QAction>
 #include <QClipboard>
+#include <QComboBox>
 #include <QDockWidget>
 #include <QDropEvent>
 #include <QMessageBox>
@@ -111,6 +112,78 @@ class TestMainWindow : public QObject {
     QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
     QCOMPARE(bench.workbench->document()->recipe().model.string(), bench.folder.filePath("tiny").toStdString());  // the recipe had none
     QVERIFY(bench.settings.recent().contains(bench.folder.filePath("tiny")));
+  }
+
+  void one_model_at_a_time() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    Selection* selection = bench.workbench->selection();
+    auto* explorer = bench.window->findChild<Explorer*>();
+    const auto runOn = [&](const QString& model, const std::string& name) {
+      const auto before = bench.workbench->queue()->jobs().size();
+      Recipe recipe = test::fake_recipe(name);
+      recipe.model = bench.folder.filePath(model).toStdString();
+      bench.workbench->document()->open(recipe, "new");
+      bench.workbench->start();
+      return QTest::qWaitFor([&] { return bench.workbench->queue()->jobs().size() > before; }) && bench.finished() ? bench.workbench->queue()->jobs().last().runId : QString();
+    };
+    bench.drop({bench.modelFolder("first")});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    const QString a1 = runOn("first", "a one"), a2 = runOn("first", "a two");
+    bench.drop({bench.modelFolder("second")});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(2));
+    // Opening a model makes it the one that is looked at, in the tree, the list, the title and the next recipe.
+    QCOMPARE(selection->currentModel(), QString("hash of second"));
+    QCOMPARE(explorer->modelView()->currentIndex().data().toString(), QString("second"));
+    QCOMPARE(explorer->runView()->model()->rowCount(), 0);
+    QVERIFY2(bench.window->windowTitle().contains("second") && bench.window->windowTitle().contains("workspace"), qPrintable(bench.window->windowTitle()));
+    bench.action("New recipe")->trigger();
+    QCOMPARE(bench.workbench->document()->recipe().model.string(), bench.folder.filePath("second").toStdString());
+    const QString b = runOn("second", "b");
+    QCOMPARE(explorer->runView()->model()->rowCount(), 1);
+    QCOMPARE(explorer->modelChoice()->count(), 2);
+    QCOMPARE(explorer->modelChoice()->currentText(), QString("second (1)"));
+    // The list's own choice of a model.
+    explorer->modelChoice()->setFocus();
+    QTest::keyClick(explorer->modelChoice(), Qt::Key_Up);
+    QCOMPARE(selection->currentModel(), QString("hash of first"));
+    QCOMPARE(explorer->runView()->model()->rowCount(), 2);
+    QVERIFY(bench.window->windowTitle().contains("first"));
+    selection->setBaseline(a1);
+    QCOMPARE(bench.workbench->bestRun().isEmpty(), false);
+    QVERIFY(bench.workbench->bestRun() != b);
+    // A linear of the other model is looked at in that model's runs.
+    QTreeView* tree = explorer->modelView();
+    const QAbstractItemModel* rows = tree->model();
+    QModelIndex second;
+    for (int row = 0; row < rows->rowCount(); ++row)
+      if (rows->index(row, 0).data() == QString("second")) second = rows->index(row, 0);
+    QVERIFY(second.isValid());
+    tree->expand(second);
+    const QModelIndex block = rows->index(1, 0, second);
+    tree->expand(block);
+    const QModelIndex linear = rows->index(2, 0, block);
+    tree->scrollTo(linear);
+    QTest::mouseClick(tree->viewport(), Qt::LeftButton, {}, tree->visualRect(linear).center());
+    QCOMPARE(selection->currentModel(), QString("hash of second"));
+    QCOMPARE(selection->currentLinear(), (LinearKey{1, "mlp.up_proj"}));
+    QVERIFY(selection->baseline().isEmpty());
+    QCOMPARE(selection->shownRuns().size(), 1);
+    // The key of the list asks before it deletes.
+    explorer->runView()->selectRow(0);
+    explorer->runView()->setFocus();
+    QTest::keyClick(explorer->runView(), Qt::Key_Delete);
+    auto* question = bench.window->findChild<QMessageBox*>();
+    QVERIFY(question && question->informativeText() == "b");
+    for (QAbstractButton* button : question->buttons())
+      if (button->text() == "Delete") button->click();
+    QTRY_VERIFY(!selection->find(b));
+    QCOMPARE(selection->currentModel(), QString("hash of second"));  // it is open
+    // Closed, nothing is left of it.
+    bench.workbench->closeModel(bench.folder.filePath("second"));
+    QCOMPARE(selection->currentModel(), QString("hash of first"));
+    QCOMPARE(selection->baseline(), a1);
+    QVERIFY(selection->find(a2));
   }
 
   void a_recent_path_opens_again_from_the_welcome_page_and_the_menu() {

@@ -3,7 +3,9 @@
 #include <QtTest/QtTest>
 
 #include "fake_services.h"
+#include "views/models/Accuracy.h"
 #include "views/models/Format.h"
+#include "views/models/LinearErrors.h"
 #include "views/models/ModelTree.h"
 #include "views/models/RunList.h"
 
@@ -115,6 +117,120 @@ class TestWindowModels : public QObject {
     QCOMPARE(list.index(row, RunList::Status).data().toString(), QString("Running"));
     selection.removeRun(id);
     QCOMPARE(list.rowOf(id), -1);
+  }
+
+  static RunPtr runOf(const std::string& id, const std::string& path, const std::string& hash, unsigned seed = 1, int style = -1) {
+    test::DemoOptions options;
+    options.id = id;
+    options.name = id;
+    options.seed = seed;
+    auto report = std::make_shared<RunReport>(*test::demo_run(options));
+    report->model_path = path;
+    report->model_name = path.substr(path.rfind('/') + 1);
+    report->model_hash = hash;
+    report->style = style;
+    return report;
+  }
+
+  void each_model_has_its_own_runs_baseline_and_linear() {
+    Selection selection;
+    for (const char* id : {"a1", "a2"}) selection.putRun(runOf(id, "/m/one", "aaaa"));
+    for (const char* id : {"b1", "b2"}) selection.putRun(runOf(id, "/m/two", "bbbb"));
+    for (const char* id : {"a1", "a2", "b1", "b2"}) selection.setShown(id, true);
+    QCOMPARE(selection.currentModel(), QString("aaaa"));
+    const auto ids = [](const QVector<RunEntry>& runs) {
+      QStringList all;
+      for (const RunEntry& run : runs) all << run.id;
+      return all;
+    };
+    QCOMPARE(ids(selection.shownRuns()), QStringList({"a1", "a2"}));
+    selection.setCurrentRun("a2");
+    selection.setBaseline("a1");
+    selection.setCurrentLinear({1, "mlp.down_proj"});
+    QSignalSpy models(&selection, &Selection::currentModelChanged), runs(&selection, &Selection::runsChanged), baselines(&selection, &Selection::baselineChanged);
+    selection.setCurrentRun("b2");  // a run of the other model
+    QCOMPARE(selection.currentModel(), QString("bbbb"));
+    QVERIFY(models.size() == 1 && runs.size() >= 1 && baselines.size() == 1);
+    QCOMPARE(ids(selection.shownRuns()), QStringList({"b1", "b2"}));
+    QVERIFY(selection.baseline().isEmpty() && !selection.currentLinear().isValid());
+    selection.setBaseline("a1");  // a foreign one
+    QVERIFY(selection.baseline().isEmpty());
+    const LinearErrors errors = gatherErrors(selection);
+    QCOMPARE(errors.runs.size(), 2);
+    QCOMPARE(errors.baseline, -1);
+    const Accuracy accuracy = gatherAccuracy(selection, {});
+    QVERIFY(accuracy.runs.size() == 2 && accuracy.floatModel && !accuracy.baseline);
+    QVERIFY(!errorConditions(selection).contains("one"));
+    selection.setCurrentModel("aaaa");
+    QCOMPARE(selection.currentRun(), QString("a2"));
+    QCOMPARE(selection.baseline(), QString("a1"));
+    QCOMPARE(selection.currentLinear(), (LinearKey{1, "mlp.down_proj"}));
+    selection.removeRun("a1");
+    selection.removeRun("a2");
+    QCOMPARE(selection.currentModel(), QString("bbbb"));  // nothing is left of the other
+    QCOMPARE(selection.models().size(), 1);
+  }
+
+  void a_run_that_waits_belongs_to_the_model_at_its_path() {
+    Selection selection;
+    selection.putRun(runOf("waiting", "/m/one/", ""));
+    QCOMPARE(selection.currentModel(), QString("/m/one"));
+    selection.setCurrentRun("waiting");
+    selection.putModel(model("/m/one", 3));  // its hash becomes known
+    QCOMPARE(selection.currentModel(), QString("hash of one"));
+    QCOMPARE(selection.find("waiting")->model, QString("hash of one"));
+    QCOMPARE(selection.currentRun(), QString("waiting"));
+    QCOMPARE(selection.models().size(), 1);
+    selection.putRun(runOf("older", "/m/one", "another hash"));  // the model was another one then
+    QCOMPARE(selection.find("older")->model, QString("another hash"));
+    QCOMPARE(selection.find("waiting")->model, QString("hash of one"));
+    const auto models = selection.models();
+    QCOMPARE(models.size(), 2);
+    QVERIFY(models[0].name != models[1].name);
+  }
+
+  void a_run_keeps_its_colour_and_models_count_theirs_apart() {
+    Selection selection;
+    selection.putRun(runOf("second", "/m/one", "aaaa", 1, 1));
+    selection.putRun(runOf("first", "/m/one", "aaaa", 1, 0));
+    selection.putRun(runOf("older", "/m/one", "aaaa"));
+    selection.putRun(runOf("other", "/m/two", "bbbb"));
+    Selection again;
+    for (const auto& [id, style] : {std::pair("first", 0), {"second", 1}}) again.putRun(runOf(id, "/m/one", "aaaa", 1, style));
+    for (const char* id : {"first", "second"}) QCOMPARE(selection.find(id)->colour, again.find(id)->colour);
+    QVERIFY(selection.find("older")->colour != selection.find("first")->colour && selection.find("older")->colour != selection.find("second")->colour);
+    QCOMPARE(selection.find("other")->colour, selection.find("first")->colour);
+  }
+
+  void the_list_shows_one_models_runs_and_sorts_missing_figures_last() {
+    Selection selection;
+    RunList list(&selection);
+    RunFilter shown(&selection, &list);
+    const auto with = [&](const char* id, double perplexity) {
+      auto report = std::make_shared<RunReport>(*runOf(id, "/m/one", "aaaa"));
+      report->perplexities.clear();
+      if (perplexity > 0) {
+        report->perplexities.emplace_back();
+        report->perplexities.back().perplexity = perplexity;
+      }
+      selection.putRun(report);
+    };
+    with("good", 10);
+    with("none", 0);
+    with("bad", 30);
+    selection.putRun(runOf("foreign", "/m/two", "bbbb"));
+    const auto order = [&] {
+      QStringList ids;
+      for (int row = 0; row < shown.rowCount(); ++row) ids << shown.index(row, 0).data(RunList::IdRole).toString();
+      return ids;
+    };
+    QCOMPARE(shown.rowCount(), 3);
+    shown.sort(RunList::Perplexity, Qt::AscendingOrder);
+    QCOMPARE(order(), QStringList({"good", "bad", "none"}));
+    shown.sort(RunList::Perplexity, Qt::DescendingOrder);
+    QCOMPARE(order(), QStringList({"bad", "good", "none"}));
+    selection.setCurrentModel("bbbb");
+    QCOMPARE(order(), QStringList({"foreign"}));
   }
 
   void edits_in_the_list_are_requests() {

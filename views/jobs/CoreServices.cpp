@@ -4,7 +4,11 @@ namespace qb::views {
 
 Services coreServices() {
   Services services;
-  services.inspectModel = [](const std::filesystem::path& path) { return inspect_model(path); };
+  services.inspectModel = [](const std::filesystem::path& path) {
+    ModelInfo info = inspect_model(path);
+    info.hash = model_hash(path);
+    return info;
+  };
   services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
   services.preflight = [](const Recipe& recipe, const RunOptions& options, const std::filesystem::path& workspace) { preflight(recipe, options, workspace); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,

@@ -55,20 +55,11 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
   const auto take = [&](const RunEntry& run) {
     return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, run.report, find(*run.report, false)};
   };
-  bool severalModels = false;
-  std::string model;  // hash; a run has none before it began
   for (const RunEntry& run : drawnRuns(selection)) {
     accuracy.runs.push_back(take(run));
-    const std::string& hash = run.report->model_hash;
-    if (!model.empty() && !hash.empty() && hash != model) severalModels = true;
-    if (model.empty()) model = hash;
     if (accuracy.floatModel) continue;
     accuracy.floatModel = find(*run.report, true);
     if (accuracy.floatModel) accuracy.floatOwner = run.report;
-  }
-  if (severalModels) {  // which have no float line in common
-    accuracy.floatModel = nullptr;
-    accuracy.floatOwner.reset();
   }
   if (const RunEntry* run = selection.find(selection.baseline())) {
     const Accuracy::Run baseline = take(*run);

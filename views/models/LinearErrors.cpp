@@ -64,8 +64,7 @@ QVector<RunEntry> drawnRuns(const Selection& selection) {
 
 const RunEntry* currentEntry(const Selection& selection) {
   if (const RunEntry* current = selection.find(selection.currentRun())) return current;
-  for (const RunEntry& run : selection.runs())
-    if (run.shown) return &run;
+  for (const RunEntry& run : selection.shownRuns()) return selection.find(run.id);
   return nullptr;
 }
 
@@ -155,11 +154,10 @@ QString metricLabel(Metric metric) {
 QString errorConditions(const Selection& selection) {
   const QVector<RunEntry> runs = drawnRuns(selection);
   if (runs.isEmpty()) return {};
-  QStringList models;
+  QString model;  // one: the current
   QSet<int64_t> tokens;
   for (const RunEntry& run : runs) {
-    const QString model = QString::fromStdString(run.report->model_name);
-    if (!model.isEmpty() && !models.contains(model)) models.push_back(model);
+    if (model.isEmpty()) model = QString::fromStdString(run.report->model_name);
     // Of the calibration text, as many as errors were measured on.
     if (!run.report->blocks.empty() && !run.report->blocks.front().linears.empty())
       if (const int64_t measured = run.report->blocks.front().linears.front().measured_tokens; measured > 0) tokens.insert(measured);
@@ -168,7 +166,7 @@ QString errorConditions(const Selection& selection) {
       tokens.isEmpty()     ? tr("against the float model")
       : tokens.size() == 1 ? tr("against the float model on %1 calibration tokens").arg(QLocale().toString(qlonglong(*tokens.begin())))
                            : tr("against the float model; calibration tokens differ between runs");
-  return models.isEmpty() ? calibration : tr("%1, %2").arg(models.join(QStringLiteral(", ")), calibration);
+  return model.isEmpty() ? calibration : tr("%1, %2").arg(model, calibration);
 }
 
 }  // namespace qb::views

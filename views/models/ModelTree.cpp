@@ -41,6 +41,18 @@ QString modelToolTip(const ModelInfo& model) {
   return html + QStringLiteral("</table>");
 }
 
+QString modelSummary(const ModelInfo& model) {
+  QStringList parts{QString::fromStdString(model.family)};
+  parts << ModelTree::tr("%1 blocks").arg(model.blocks.size());
+  parts << ModelTree::tr("hidden size %1").arg(model.hidden_size);
+  if (model.heads > 0) parts << (model.kv_heads > 0 && model.kv_heads != model.heads ? ModelTree::tr("%1 heads, %2 for keys and values").arg(model.heads).arg(model.kv_heads) : ModelTree::tr("%1 heads").arg(model.heads));
+  if (model.experts > 0) parts << ModelTree::tr("%1 experts, %2 a token").arg(model.experts).arg(model.experts_per_token);
+  if (model.vocabulary > 0) parts << ModelTree::tr("vocabulary %1").arg(model.vocabulary);
+  if (model.context_length > 0) parts << ModelTree::tr("context %1 tokens").arg(model.context_length);
+  parts << ModelTree::tr("%1 parameters, %2 in %3").arg(formatCount(double(model.parameters)), formatBytes(double(model.bytes)), QString::fromStdString(model.dtype));
+  return parts.join(QStringLiteral(" · "));
+}
+
 ModelTree::Place ModelTree::place(const QModelIndex& index) const {
   if (!index.isValid()) return {};
   const quintptr id = index.internalId();

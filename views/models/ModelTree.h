@@ -9,8 +9,6 @@
 
 namespace qb::views {
 
-using ModelPtr = std::shared_ptr<const ModelInfo>;
-
 // The open models: model → block → linear. A thin adapter over core's value structs.
 class ModelTree : public QAbstractItemModel {
   Q_OBJECT
@@ -56,5 +54,7 @@ class ModelFilter : public QSortFilterProxyModel {
 };
 
 QString modelToolTip(const ModelInfo& model);
+// Family, blocks, heads, context, vocabulary and sizes in a sentence.
+QString modelSummary(const ModelInfo& model);
 
 }  // namespace qb::views

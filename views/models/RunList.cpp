@@ -2,7 +2,7 @@
 
 #include <QFont>
 #include <QLocale>
-#include <limits>
+#include <cmath>
 
 #include "views/models/Format.h"
 
@@ -51,6 +51,23 @@ QString runToolTip(const RunReport& report) {
   for (const PerplexityResult& result : report.perplexities) row(RunList::tr("Measured"), perplexityText(result).toHtmlEscaped());
   row(RunList::tr("Error"), text(report.error));
   return html + QStringLiteral("</table>");
+}
+
+RunFilter::RunFilter(Selection* selection, RunList* list, QObject* parent) : QSortFilterProxyModel(parent), m_selection(selection) {
+  setSourceModel(list);
+  setSortRole(RunList::SortRole);
+  connect(selection, &Selection::runsChanged, this, &RunFilter::invalidateFilter);
+  connect(selection, &Selection::currentModelChanged, this, &RunFilter::invalidateFilter);
+}
+
+bool RunFilter::filterAcceptsRow(int row, const QModelIndex& parent) const {
+  return sourceModel()->index(row, 0, parent).data(RunList::ModelRole).toString() == m_selection->currentModel();
+}
+
+bool RunFilter::lessThan(const QModelIndex& left, const QModelIndex& right) const {
+  const QVariant a = left.data(RunList::SortRole), b = right.data(RunList::SortRole);
+  if (a.isValid() != b.isValid()) return a.isValid() == (sortOrder() == Qt::AscendingOrder);
+  return QSortFilterProxyModel::lessThan(left, right);
 }
 
 RunList::RunList(Selection* selection, QObject* parent) : QAbstractTableModel(parent), m_selection(selection) {
@@ -127,11 +144,12 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
     case IdRole: return run->id;
     case ColourRole: return run->colour;
     case MarkerRole: return run->marker;
+    case ModelRole: return run->model;
     case SortRole:
       switch (index.column()) {
         case Shown: return run->shown;
-        case Perplexity: return perplexity ? perplexity->perplexity : std::numeric_limits<double>::infinity();
-        case Bits: return report.bits_per_weight;
+        case Perplexity: return perplexity && std::isfinite(perplexity->perplexity) ? QVariant(perplexity->perplexity) : QVariant();
+        case Bits: return report.bits_per_weight > 0 ? QVariant(report.bits_per_weight) : QVariant();
         default: return data(index, Qt::DisplayRole);
       }
   }

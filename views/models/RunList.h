@@ -1,5 +1,6 @@
 #pragma once
 #include <QAbstractTableModel>
+#include <QSortFilterProxyModel>
 
 #include "views/models/Selection.h"
 
@@ -10,7 +11,7 @@ class RunList : public QAbstractTableModel {
   Q_OBJECT
  public:
   enum Column { Shown, Name, Perplexity, Bits, Status, ColumnCount };
-  enum Role { IdRole = Qt::UserRole + 1, SortRole, ColourRole, MarkerRole };
+  enum Role { IdRole = Qt::UserRole + 1, SortRole, ColourRole, MarkerRole, ModelRole };  // SortRole: invalid where there is no figure
 
   explicit RunList(Selection* selection, QObject* parent = nullptr);
 
@@ -33,6 +34,20 @@ class RunList : public QAbstractTableModel {
   Selection* m_selection;
   QVector<QString> m_ids;  // rows as the views know them
   QHash<QString, QString> m_activity;
+};
+
+// The runs of the current model, in the order that the user wants; runs without a figure come last in either direction.
+class RunFilter : public QSortFilterProxyModel {
+  Q_OBJECT
+ public:
+  RunFilter(Selection* selection, RunList* list, QObject* parent = nullptr);
+
+ protected:
+  bool filterAcceptsRow(int row, const QModelIndex& parent) const override;
+  bool lessThan(const QModelIndex& left, const QModelIndex& right) const override;
+
+ private:
+  Selection* m_selection;
 };
 
 // The perplexity that stands for a run: of the quantized model on the first corpus evaluated; nullptr: none yet.

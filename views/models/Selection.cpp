@@ -1,5 +1,7 @@
 #include "views/models/Selection.h"
 
+#include <QDir>
+#include <QFileInfo>
 #include <algorithm>
 #include <array>
 
@@ -65,9 +67,15 @@ bool metricHigherIsBetter(Metric metric) {
 
 Selection::Selection(QObject* parent) : QObject(parent) {}
 
+QVector<RunEntry> Selection::runsOfModel() const {
+  QVector<RunEntry> runs;
+  std::copy_if(m_runs.begin(), m_runs.end(), std::back_inserter(runs), [this](const RunEntry& run) { return run.model == m_currentModel; });
+  return runs;
+}
+
 QVector<RunEntry> Selection::shownRuns() const {
-  QVector<RunEntry> shown;
-  std::copy_if(m_runs.begin(), m_runs.end(), std::back_inserter(shown), [](const RunEntry& run) { return run.shown; });
+  QVector<RunEntry> shown = runsOfModel();
+  shown.erase(std::remove_if(shown.begin(), shown.end(), [](const RunEntry& run) { return !run.shown; }), shown.end());
   return shown;
 }
 
@@ -78,26 +86,153 @@ RunEntry* Selection::entry(const QString& id) {
   return it == m_runs.end() ? nullptr : &*it;
 }
 
+const Selection::Chosen& Selection::chosen() const {
+  static const Chosen nothing;
+  const auto it = m_chosen.constFind(m_currentModel);
+  return it == m_chosen.constEnd() ? nothing : *it;
+}
+
+QString Selection::modelAt(const QString& path) const {
+  const QString clean = QDir::cleanPath(path);
+  const QString hash = m_hashes.value(clean);
+  return hash.isEmpty() ? clean : hash;
+}
+
+QString Selection::keyOf(const RunReport& report) const {
+  return report.model_hash.empty() ? modelAt(QString::fromStdString(report.model_path)) : QString::fromStdString(report.model_hash);
+}
+
+QVector<KnownModel> Selection::models() const {
+  QVector<KnownModel> models;
+  const auto known = [&](const QString& key) -> KnownModel& {
+    const auto it = std::find_if(models.begin(), models.end(), [&](const KnownModel& model) { return model.key == key; });
+    if (it != models.end()) return *it;
+    models.push_back({key, {}, {}, 0});
+    return models.back();
+  };
+  for (const ModelPtr& model : m_open) {
+    KnownModel& one = known(modelAt(QString::fromStdString(model->path.string())));
+    one.open = model;
+    one.name = QString::fromStdString(model->name);
+  }
+  for (const RunEntry& run : m_runs) {
+    KnownModel& one = known(run.model);
+    ++one.runs;
+    if (one.name.isEmpty() || !one.open) one.name = QString::fromStdString(run.report->model_name);
+    if (one.name.isEmpty()) one.name = QFileInfo(QString::fromStdString(run.report->model_path)).fileName();
+  }
+  // Two models of one name, such as one that was changed on disk, are told apart by their hashes.
+  const QVector<KnownModel> all = models;
+  for (KnownModel& model : models)
+    if (std::count_if(all.begin(), all.end(), [&](const KnownModel& other) { return other.name == model.name; }) > 1)
+      model.name = tr("%1 (%2)").arg(model.name, QFileInfo(model.key).fileName().left(8));
+  std::sort(models.begin(), models.end(), [](const KnownModel& a, const KnownModel& b) { return a.name.localeAwareCompare(b.name) < 0; });
+  return models;
+}
+
+ModelPtr Selection::openModel() const {
+  for (const ModelPtr& model : m_open)
+    if (modelAt(QString::fromStdString(model->path.string())) == m_currentModel) return model;
+  return {};
+}
+
+// Runs that wait have no hash yet: they belong to the model that is at their path.
+bool Selection::learnHash(const QString& path, const QString& hash) {
+  const QString clean = QDir::cleanPath(path);
+  if (clean.isEmpty() || hash.isEmpty() || m_hashes.value(clean) == hash) return false;
+  const QString old = modelAt(clean);
+  m_hashes[clean] = hash;
+  for (RunEntry& run : m_runs)
+    if (run.report->model_hash.empty()) run.model = keyOf(*run.report);
+  if (old != clean) return true;
+  if (const auto it = m_chosen.find(old); it != m_chosen.end()) {
+    if (!m_chosen.contains(hash)) m_chosen.insert(hash, *it);
+    m_chosen.remove(old);
+  }
+  if (m_currentModel == old) m_currentModel = hash;
+  return true;
+}
+
+int Selection::freeStyle(const QString& model) const {
+  for (int style = 0;; ++style)
+    if (std::none_of(m_runs.begin(), m_runs.end(), [&](const RunEntry& run) { return run.model == model && run.marker * int(kColours.size()) + int(std::find(kColours.begin(), kColours.end(), run.colour.rgba()) - kColours.begin()) == style; }))
+      return style;
+}
+
 void Selection::putRun(const RunPtr& report) {
   if (!report) return;
   const QString id = QString::fromStdString(report->id);
+  // What is at a path now is told by the open model, and by a run only where nobody else does: it may be an old one.
+  const QString path = QString::fromStdString(report->model_path);
+  const bool regrouped = !m_hashes.contains(QDir::cleanPath(path)) && learnHash(path, QString::fromStdString(report->model_hash));
+  const QString model = keyOf(*report);
   if (RunEntry* known = entry(id)) {
     known->report = report;
+    const bool moved = regrouped || known->model != model;
+    known->model = model;
     Q_EMIT runUpdated(id);
+    if (moved) {
+      Q_EMIT modelsChanged();
+      Q_EMIT runsChanged();
+    }
     return;
   }
-  const int style = m_nextStyle++;
-  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), false});
+  const int style = report->style >= 0 ? report->style : freeStyle(model);
+  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), false, model});
+  if (m_currentModel.isEmpty()) setCurrentModel(model);
+  Q_EMIT modelsChanged();
   Q_EMIT runsChanged();
 }
 
 void Selection::removeRun(const QString& id) {
-  const auto end = std::remove_if(m_runs.begin(), m_runs.end(), [&](const RunEntry& run) { return run.id == id; });
-  if (end == m_runs.end()) return;
-  m_runs.erase(end, m_runs.end());
-  if (m_currentRun == id) setCurrentRun({});
-  if (m_baseline == id) setBaseline({});
+  const RunEntry* run = find(id);
+  if (!run) return;
+  const QString model = run->model;
+  m_runs.erase(std::remove_if(m_runs.begin(), m_runs.end(), [&](const RunEntry& each) { return each.id == id; }), m_runs.end());
+  Chosen& its = m_chosen[model];
+  const bool wasCurrent = its.run == id, wasBaseline = its.baseline == id;
+  if (wasCurrent) its.run.clear();
+  if (wasBaseline) its.baseline.clear();
+  if (model == m_currentModel && wasCurrent) Q_EMIT currentRunChanged();
+  if (model == m_currentModel && wasBaseline) Q_EMIT baselineChanged();
+  leaveUnknownModel();
+  Q_EMIT modelsChanged();
   Q_EMIT runsChanged();
+}
+
+void Selection::putModel(const ModelPtr& model) {
+  const QString path = QDir::cleanPath(QString::fromStdString(model->path.string()));
+  m_open.erase(std::remove_if(m_open.begin(), m_open.end(), [&](const ModelPtr& other) { return QDir::cleanPath(QString::fromStdString(other->path.string())) == path; }), m_open.end());
+  m_open.push_back(model);
+  const bool regrouped = learnHash(path, QString::fromStdString(model->hash));
+  if (m_currentModel.isEmpty()) setCurrentModel(modelAt(path));
+  Q_EMIT modelsChanged();
+  if (regrouped) Q_EMIT runsChanged();
+}
+
+void Selection::removeModel(const QString& path) {
+  m_open.erase(std::remove_if(m_open.begin(), m_open.end(), [&](const ModelPtr& model) { return QString::fromStdString(model->path.string()) == path; }), m_open.end());
+  leaveUnknownModel();
+  Q_EMIT modelsChanged();
+}
+
+// A model that is neither open nor has runs is no longer there to look at.
+void Selection::leaveUnknownModel() {
+  const QVector<KnownModel> all = models();
+  if (std::any_of(all.begin(), all.end(), [this](const KnownModel& model) { return model.key == m_currentModel; })) return;
+  setCurrentModel(all.isEmpty() ? QString() : all.front().key);
+}
+
+void Selection::setCurrentModel(const QString& key) {
+  if (m_currentModel == key) return;
+  const Chosen before = chosen();
+  m_currentModel = key;
+  const Chosen& now = chosen();
+  Q_EMIT currentModelChanged();
+  Q_EMIT runsChanged();
+  if (before.run != now.run) Q_EMIT currentRunChanged();
+  if (before.baseline != now.baseline) Q_EMIT baselineChanged();
+  if (!(before.linear == now.linear)) Q_EMIT currentLinearChanged();
 }
 
 void Selection::setShown(const QString& id, bool shown) {
@@ -108,20 +243,25 @@ void Selection::setShown(const QString& id, bool shown) {
 }
 
 void Selection::setCurrentRun(const QString& id) {
-  if (m_currentRun == id) return;
-  m_currentRun = id;
+  const RunEntry* run = find(id);
+  if (!id.isEmpty() && !run) return;
+  const QString model = run ? run->model : m_currentModel;
+  if (m_chosen[model].run == id && model == m_currentModel) return;
+  m_chosen[model].run = id;
+  if (model != m_currentModel) return setCurrentModel(model);
   Q_EMIT currentRunChanged();
 }
 
 void Selection::setBaseline(const QString& id) {
-  if (m_baseline == id) return;
-  m_baseline = id;
+  if (const RunEntry* run = find(id); !id.isEmpty() && (!run || run->model != m_currentModel)) return;
+  if (m_chosen[m_currentModel].baseline == id) return;
+  m_chosen[m_currentModel].baseline = id;
   Q_EMIT baselineChanged();
 }
 
 void Selection::setCurrentLinear(const LinearKey& key) {
-  if (m_currentLinear == key) return;
-  m_currentLinear = key;
+  if (m_chosen[m_currentModel].linear == key) return;
+  m_chosen[m_currentModel].linear = key;
   Q_EMIT currentLinearChanged();
 }
 

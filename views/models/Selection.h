@@ -1,15 +1,18 @@
 #pragma once
 #include <QColor>
+#include <QHash>
 #include <QObject>
 #include <QString>
 #include <QVector>
 #include <memory>
 
 #include "core/measure/report.h"
+#include "core/model/model_info.h"
 
 namespace qb::views {
 
 using RunPtr = std::shared_ptr<const RunReport>;
+using ModelPtr = std::shared_ptr<const ModelInfo>;
 
 // A run as the window knows it. Colour and marker are the run's own everywhere (Okabe–Ito, then marker shapes).
 struct RunEntry {
@@ -18,6 +21,15 @@ struct RunEntry {
   QColor colour;
   int marker = 0;      // index into plots' marker shapes
   bool shown = false;  // the eye in the run list
+  QString model;       // key of the model that it was made of
+};
+
+// A model that is open or that runs were made of.
+struct KnownModel {
+  QString key;    // its hash; of a model whose hash is not known yet, its path
+  QString name;
+  ModelPtr open;  // nullptr: known by its runs only
+  int runs = 0;
 };
 
 // What is measured per linear, for error plots and heat colours.
@@ -37,30 +49,41 @@ struct LinearKey {
 };
 
 // The one place where pages, docks and the run list meet: every page observes it and sets it, none talks to another.
+// One model at a time: what is shown, current, baseline and linear are those of the current model, and each model has its own.
 class Selection : public QObject {
   Q_OBJECT
  public:
   explicit Selection(QObject* parent = nullptr);
 
-  const QVector<RunEntry>& runs() const { return m_runs; }
+  const QVector<RunEntry>& runs() const { return m_runs; }  // of all models
+  QVector<RunEntry> runsOfModel() const;                    // of the current one
   QVector<RunEntry> shownRuns() const;
   const RunEntry* find(const QString& id) const;
-  QString currentRun() const { return m_currentRun; }
-  QString baseline() const { return m_baseline; }  // run id, empty: none
-  LinearKey currentLinear() const { return m_currentLinear; }
+  QVector<KnownModel> models() const;                       // by name
+  QString currentModel() const { return m_currentModel; }   // its key; empty: there is none
+  ModelPtr openModel() const;                               // the current one, nullptr when it is not open
+  QString modelAt(const QString& path) const;               // key of the model at a path
+  QString currentRun() const { return chosen().run; }
+  QString baseline() const { return chosen().baseline; }    // run id, empty: none
+  LinearKey currentLinear() const { return chosen().linear; }
   Metric metric() const { return m_metric; }
 
  public Q_SLOTS:
   void putRun(const qb::views::RunPtr& report);  // adds a run (with the next colour) or replaces its snapshot
   void removeRun(const QString& id);
+  void putModel(const qb::views::ModelPtr& model);       // an open one
+  void removeModel(const QString& path);
+  void setCurrentModel(const QString& key);
   void setShown(const QString& id, bool shown);
-  void setCurrentRun(const QString& id);
-  void setBaseline(const QString& id);
+  void setCurrentRun(const QString& id);                 // makes its model the current one
+  void setBaseline(const QString& id);                   // of another model: refused
   void setCurrentLinear(const qb::views::LinearKey& key);
   void setMetric(qb::views::Metric metric);
 
  Q_SIGNALS:
-  void runsChanged();                   // a run came, went, or its eye changed
+  void runsChanged();                   // a run came, went, or its eye changed; another model's are looked at
+  void modelsChanged();                 // a model came or went, or its name or number of runs changed
+  void currentModelChanged();
   void runUpdated(const QString& id);   // a new snapshot of a known run
   void currentRunChanged();
   void baselineChanged();
@@ -68,12 +91,23 @@ class Selection : public QObject {
   void metricChanged();
 
  private:
+  // What was chosen among a model's runs and linears.
+  struct Chosen {
+    QString run, baseline;
+    LinearKey linear;
+  };
+  const Chosen& chosen() const;
   RunEntry* entry(const QString& id);
+  QString keyOf(const RunReport& report) const;
+  bool learnHash(const QString& path, const QString& hash);  // whether runs belong to another key now
+  void leaveUnknownModel();
+  int freeStyle(const QString& model) const;
   QVector<RunEntry> m_runs;
-  QString m_currentRun, m_baseline;
-  LinearKey m_currentLinear;
+  QVector<ModelPtr> m_open;
+  QHash<QString, QString> m_hashes;  // by path
+  QHash<QString, Chosen> m_chosen;   // by model
+  QString m_currentModel;
   Metric m_metric = Metric::OutputRelativeError;
-  int m_nextStyle = 0;
 };
 
 }  // namespace qb::views

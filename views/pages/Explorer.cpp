@@ -1,6 +1,8 @@
 #include "views/pages/Explorer.h"
 
+#include <QAction>
 #include <QClipboard>
+#include <QComboBox>
 #include <QGuiApplication>
 #include <QHeaderView>
 #include <QLabel>
@@ -16,6 +18,7 @@
 
 #include "views/Icons.h"
 #include "views/Workbench.h"
+#include "views/models/Format.h"
 #include "views/pages/Delegates.h"
 
 namespace qb::views {
@@ -54,6 +57,10 @@ Explorer::Explorer(Workbench* workbench, QWidget* parent) : QWidget(parent), m_w
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::modelReset, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::followSelection, Qt::QueuedConnection);
+  connect(m_workbench->selection(), &Selection::modelsChanged, this, &Explorer::showModels);
+  connect(m_workbench->selection(), &Selection::currentModelChanged, this, &Explorer::showModels);
+  connect(m_workbench->selection(), &Selection::currentModelChanged, this, &Explorer::followModel);
+  showModels();
   showEmpty();
 }
 
@@ -91,8 +98,11 @@ QWidget* Explorer::makeModels() {
   connect(m_search, &QLineEdit::returnPressed, m_tree, qOverload<>(&QWidget::setFocus));
   connect(m_tree, &QWidget::customContextMenuRequested, this, &Explorer::modelMenu);
   connect(m_tree->selectionModel(), &QItemSelectionModel::currentChanged, this, [this](const QModelIndex& index) {
+    if (!index.isValid()) return;
+    Selection* selection = m_workbench->selection();
+    selection->setCurrentModel(selection->modelAt(index.data(ModelTree::PathRole).toString()));
     const auto key = index.data(ModelTree::LinearRole).value<LinearKey>();
-    if (key.isValid()) m_workbench->selection()->setCurrentLinear(key);
+    if (key.isValid()) selection->setCurrentLinear(key);
   });
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, [this](const QModelIndex& parent, int first, int last) {
     if (!parent.isValid())
@@ -111,13 +121,18 @@ QWidget* Explorer::makeModels() {
   column->addWidget(m_noModels, 1);
   column->addWidget(m_noneFound);
   column->addWidget(m_tree, 1);
+  m_facts = hint({});
+  m_facts->setForegroundRole(QPalette::WindowText);
+  m_facts->setContentsMargins(2, 0, 2, 0);
+  m_facts->setMargin(6);
+  m_facts->setTextInteractionFlags(Qt::TextSelectableByMouse);
+  m_facts->setAccessibleName(tr("The current model"));
+  column->addWidget(m_facts);
   return box;
 }
 
 QWidget* Explorer::makeRuns() {
-  m_sorted = new QSortFilterProxyModel(this);
-  m_sorted->setSourceModel(m_workbench->runList());
-  m_sorted->setSortRole(RunList::SortRole);
+  m_sorted = new RunFilter(m_workbench->selection(), m_workbench->runList(), this);
   m_runs = new QTableView;
   m_runs->setModel(m_sorted);
   m_runs->setItemDelegateForColumn(RunList::Shown, new EyeDelegate(m_runs));
@@ -152,10 +167,24 @@ QWidget* Explorer::makeRuns() {
     Q_EMIT pageRequested(QStringLiteral("layers"));
   });
 
+  auto* remove = new QAction(tr("Delete runs"), m_runs);
+  remove->setShortcut(QKeySequence::Delete);
+  remove->setShortcutContext(Qt::WidgetShortcut);
+  m_runs->addAction(remove);
+  connect(remove, &QAction::triggered, this, [this] {
+    if (const QStringList ids = selectedRuns(); !ids.isEmpty()) removeRuns(ids);
+  });
+
+  m_model = new QComboBox;
+  m_model->setAccessibleName(tr("Model whose runs are shown"));
+  m_model->setToolTip(tr("The model that is looked at: pages, baseline and “best” are about its runs only"));
+  m_model->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+  m_model->setMinimumContentsLength(6);
+  connect(m_model, &QComboBox::activated, this, [this](int index) { m_workbench->selection()->setCurrentModel(m_model->itemData(index).toString()); });
+
   auto* compare = new QToolButton;
   compare->setIcon(icon(QStringLiteral("compare")));
-  compare->setText(tr("Compare"));
-  compare->setToolButtonStyle(Qt::ToolButtonTextBesideIcon);
+  compare->setAccessibleName(tr("Compare selected runs"));
   compare->setAutoRaise(true);
   compare->setToolTip(tr("Show the selected runs, and no others, side by side (Ctrl+K)"));
   connect(compare, &QToolButton::clicked, this, &Explorer::compareRequested);
@@ -165,7 +194,8 @@ QWidget* Explorer::makeRuns() {
   column->setContentsMargins(0, 0, 0, 0);
   column->setSpacing(2);
   auto* head = new QHBoxLayout;
-  head->addWidget(heading(tr("Runs")), 1);
+  head->addWidget(heading(tr("Runs of")));
+  head->addWidget(m_model, 1);
   head->addWidget(compare);
   column->addLayout(head);
   column->addWidget(m_noRuns, 1);
@@ -220,11 +250,7 @@ void Explorer::modelMenu(const QPoint& place) {
     menu.addAction(tr("Copy name"), this, [name] { QGuiApplication::clipboard()->setText(name); });
     menu.addAction(tr("Copy path"), this, [path] { QGuiApplication::clipboard()->setText(path); });
     menu.addSeparator();
-    menu.addAction(tr("Close model"), this, [this, path] {
-      const auto& models = m_workbench->models()->models();
-      for (size_t row = 0; row < models.size(); ++row)
-        if (QString::fromStdString(models[row]->path.string()) == path) return m_workbench->models()->removeAt(int(row));
-    });
+    menu.addAction(tr("Close model"), this, [this, path] { m_workbench->closeModel(path); });
     menu.addSeparator();
   }
   menu.addAction(icon(QStringLiteral("open")), tr("Open model…"), this, &Explorer::openModelRequested);
@@ -238,7 +264,6 @@ void Explorer::runMenu(const QPoint& place) {
   const QStringList ids = selectedRuns();
   const RunEntry* run = m_workbench->selection()->find(id);
   if (!run) return;
-  const Job* job = m_workbench->queue()->jobOfRun(id);
   QMenu menu(this);
   menu.addAction(icon(QStringLiteral("compare")), tr("Show only the selected runs"), this, &Explorer::compareRequested);
   menu.addAction(run->shown ? tr("Hide in plots") : tr("Show in plots"), this, [this, id, shown = !run->shown] { m_workbench->show(id, shown); });
@@ -250,8 +275,13 @@ void Explorer::runMenu(const QPoint& place) {
     m_workbench->selection()->setBaseline(on ? id : QString());
   });
   menu.addSeparator();
-  QAction* resume = menu.addAction(icon(QStringLiteral("resume")), tr("Resume"), this, [this, id] { m_workbench->resume(id); });
-  resume->setEnabled(job ? job->canResume() : run->report->status != RunStatus::finished);
+  QStringList resumable;
+  for (const QString& each : ids)
+    if (m_workbench->canResume(each)) resumable << each;
+  QAction* resume = menu.addAction(icon(QStringLiteral("resume")), resumable.size() > 1 ? tr("Resume %1 runs").arg(resumable.size()) : tr("Resume"), this, [this, resumable] {
+    for (const QString& each : resumable) m_workbench->resume(each);
+  });
+  resume->setEnabled(!resumable.isEmpty());
   QAction* exported = menu.addAction(icon(QStringLiteral("export")), tr("Export…"), this, [this, id] { Q_EMIT exportRequested(id); });
   const QString obstacle = m_workbench->exportObstacle(id);
   exported->setEnabled(obstacle.isEmpty());
@@ -260,7 +290,9 @@ void Explorer::runMenu(const QPoint& place) {
   menu.addAction(icon(QStringLiteral("recipe")), tr("Open its recipe"), this, [this, id] { m_workbench->openRecipeOf(id); });
   menu.addAction(icon(QStringLiteral("copy")), tr("Copy as command line"), this, [this, id] { QGuiApplication::clipboard()->setText(m_workbench->commandLineOf(id)); });
   menu.addSeparator();
-  menu.addAction(tr("Rename"), this, [this, index] { m_runs->edit(index.siblingAtColumn(RunList::Name)); });
+  menu.addAction(tr("Rename"), this, [this, place = QPersistentModelIndex(index.siblingAtColumn(RunList::Name))] {  // rows move while the menu is open
+    if (place.isValid()) m_runs->edit(place);
+  });
   menu.addAction(icon(QStringLiteral("delete")), tr("Delete…"), this, [this, ids] { removeRuns(ids); });
   menu.exec(m_runs->viewport()->mapToGlobal(place));
 }
@@ -296,10 +328,9 @@ void Explorer::followSelection() {
   }
   const LinearKey key = selection->currentLinear();
   if (!key.isValid() || m_tree->currentIndex().data(ModelTree::LinearRole).value<LinearKey>() == key) return;
-  const RunEntry* current = selection->find(selection->currentRun());
   const auto& models = m_workbench->models()->models();
   for (int m = 0; m < int(models.size()); ++m) {
-    if (current && models[size_t(m)]->path.string() != current->report->model_path && models.size() > 1) continue;
+    if (models[size_t(m)] != selection->openModel()) continue;
     const QModelIndex index = m_filter->mapFromSource(m_workbench->models()->indexOf(m, key));
     if (!index.isValid()) continue;
     m_tree->setCurrentIndex(index);
@@ -308,8 +339,40 @@ void Explorer::followSelection() {
   }
 }
 
+// The tree shows the current model, unless something of it is chosen already.
+void Explorer::followModel() {
+  const ModelPtr open = m_workbench->selection()->openModel();
+  const auto& models = m_workbench->models()->models();
+  for (int m = 0; open && m < int(models.size()); ++m) {
+    if (models[size_t(m)] != open || m_tree->currentIndex().data(ModelTree::PathRole).toString() == QString::fromStdString(open->path.string())) continue;
+    const QModelIndex index = m_filter->mapFromSource(m_workbench->models()->index(m, 0));
+    if (!index.isValid()) continue;
+    m_tree->expand(index);
+    m_tree->setCurrentIndex(index);
+    m_tree->scrollTo(index, QAbstractItemView::PositionAtTop);
+  }
+}
+
+void Explorer::showModels() {
+  const Selection* selection = m_workbench->selection();
+  m_model->clear();
+  for (const KnownModel& model : selection->models()) {
+    m_model->addItem(model.runs == 0 ? model.name : tr("%1 (%2)").arg(model.name).arg(model.runs), model.key);
+    m_model->setItemData(m_model->count() - 1, model.open ? modelToolTip(*model.open) : tr("%1, known by its runs; it is not open").arg(model.name), Qt::ToolTipRole);
+  }
+  m_model->setCurrentIndex(m_model->findData(selection->currentModel()));
+  m_model->setEnabled(m_model->count() > 0);
+  const ModelPtr open = selection->openModel();
+  m_facts->setVisible(bool(open));
+  if (open) {
+    m_facts->setText(modelSummary(*open));
+    m_facts->setToolTip(modelToolTip(*open));
+  }
+  showEmpty();
+}
+
 void Explorer::showEmpty() {
-  const bool models = !m_workbench->models()->models().empty(), runs = !m_workbench->selection()->runs().isEmpty();
+  const bool models = !m_workbench->models()->models().empty(), runs = !m_workbench->selection()->runsOfModel().isEmpty();
   m_noModels->setVisible(!models);
   m_tree->setVisible(models);
   m_search->setEnabled(models);

@@ -1,7 +1,7 @@
 #pragma once
-#include <QSortFilterProxyModel>
 #include <QWidget>
 
+class QComboBox;
 class QLabel;
 class QLineEdit;
 class QTreeView;
@@ -11,6 +11,7 @@ class QTableView;
 namespace qb::views {
 
 class ModelFilter;
+class RunFilter;
 class Workbench;
 
 // Left side: the open models with a search, and below them the runs of the workspace.
@@ -21,6 +22,7 @@ class Explorer : public QWidget {
 
   QTreeView* modelView() { return m_tree; }
   QTableView* runView() { return m_runs; }
+  QComboBox* modelChoice() { return m_model; }
   QStringList selectedRuns() const;
   void focusSearch();
 
@@ -38,6 +40,8 @@ class Explorer : public QWidget {
   void runMenu(const QPoint& place);
   void removeRuns(const QStringList& ids);
   void followSelection();
+  void followModel();
+  void showModels();
   void showEmpty();
 
   Workbench* m_workbench;
@@ -45,8 +49,9 @@ class Explorer : public QWidget {
   QTreeView* m_tree;
   ModelFilter* m_filter;
   QTableView* m_runs;
-  QSortFilterProxyModel* m_sorted;
-  QLabel *m_noModels, *m_noneFound, *m_noRuns;
+  RunFilter* m_sorted;
+  QComboBox* m_model;
+  QLabel *m_noModels, *m_noneFound, *m_noRuns, *m_facts;
 };
 
 }  // namespace qb::views

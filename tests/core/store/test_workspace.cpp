@@ -46,6 +46,19 @@ class TestWorkspace : public QObject {
  private Q_SLOTS:
   void init() { place_ = std::make_unique<QTemporaryDir>(); }
 
+  void runs_of_a_model_have_styles_of_their_own() {
+    const auto workspace = qb::Workspace::open(folder());
+    std::vector<std::string> ids;
+    for (int i = 0; i < 3; ++i) ids.push_back(workspace->create_run(recipe("same second")));
+    for (int i = 0; i < 3; ++i) QCOMPARE(workspace->load(ids[i]).style, i);
+    qb::Recipe other = recipe("other model");
+    other.model = "/models/other";
+    QCOMPARE(workspace->load(workspace->create_run(other)).style, 0);
+    workspace->remove(ids[1]);
+    QCOMPARE(workspace->load(workspace->create_run(recipe("again"))).style, 1);
+    QCOMPARE(qb::Workspace::open(folder())->load(ids[2]).style, 2);
+  }
+
   void a_run_is_made_saved_listed_and_loaded() {
     const auto workspace = qb::Workspace::open(folder());
     const std::string id = workspace->create_run(recipe("4 bits, Größe 64!"));
