@@ -149,9 +149,11 @@ void Workbench::openModel(const QString& path, bool choose) {
         if (choose) m_selection.setCurrentModel(m_selection.modelAt(text(model->path)));
         Q_EMIT status(tr("Opened %1").arg(QString::fromStdString(model->name)));
         Q_EMIT opened(QStringLiteral("model"), text(model->path));
-        if (!m_document.recipe().model.empty()) return;
+        // Before the presets are there, the first recipe is still to come: it takes the current model.
+        if (!m_document.recipe().model.empty() || m_document.text().isEmpty()) return;
         Recipe next = m_document.recipe();
         next.model = model->path;
+        fit(next, *model);
         m_document.setRecipe(next, QStringLiteral("model.path"), tr("Model %1").arg(QString::fromStdString(model->name)));
       },
       [this](const QString& error) {
@@ -185,6 +187,8 @@ Recipe Workbench::freshRecipe() const {
     apply(*standard, fresh);
   else
     fresh.scheme.weights = QuantSpec{};
+  add_bundled_texts(fresh);  // a first run measures; other texts are chosen in the form
+  if (const ModelPtr current = m_selection.openModel()) fit(fresh, *current);
   return fresh;
 }
 

@@ -77,6 +77,8 @@ int presets(const Arguments& a, const Options& options) {
   if (!a.calibration.empty()) recipe.calibration = qb::CalibrationSpec{{"", a.calibration, "text"}, {}};
   if (!a.evaluation.empty()) recipe.evaluation.push_back({{"", a.evaluation, "text"}, 2048, 0, "float32"});
   qb::apply(qb::find_preset(a.preset), recipe);
+  if (a.calibration.empty() && a.evaluation.empty()) qb::add_bundled_texts(recipe);
+  for (const std::string& change : qb::fit(recipe, qb::inspect_model(a.model))) std::cerr << "note: " << change << '\n';
   qb::validate(recipe);
   deliver(qb::to_yaml(recipe), a.out);
   return ok;

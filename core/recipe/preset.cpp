@@ -59,4 +59,54 @@ void apply(const Preset& preset, Recipe& recipe) {
   if (recipe.name.empty()) recipe.name = preset.title;
 }
 
+std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model) {
+  std::vector<std::string> changes;
+  if (auto& weights = recipe.scheme.weights; weights && weights->granularity == Granularity::group && weights->storage == Storage::none) {
+    const int64_t wanted = weights->group_size;
+    int64_t narrowest = 0;
+    auto divides = [&](int64_t size) {
+      for (const BlockInfo& block : model.blocks)
+        for (const LinearInfo& linear : block.linears) {
+          const auto spec = recipe.scheme.weights_of(linear.tensor.substr(0, linear.tensor.rfind('.')));
+          if (!spec || !(*spec == *weights) || linear.in_features % size == 0) continue;
+          narrowest = linear.in_features;
+          return false;
+        }
+      return true;
+    };
+    int64_t size = wanted;
+    while (size > 16 && !divides(size)) size /= 2;
+    if (size != wanted && divides(size)) {
+      weights->group_size = size;
+      changes.push_back(fmt::format("groups of {}: {} do not divide the {} inputs of {}'s linears", size, wanted, narrowest, model.name));
+    }
+  }
+  if (model.context_length > 0) {
+    if (recipe.calibration && recipe.calibration->sampling.seq_len > model.context_length) {
+      recipe.calibration->sampling.seq_len = model.context_length;
+      changes.push_back(fmt::format("calibration samples of {} tokens, the context of {}", model.context_length, model.name));
+    }
+    for (EvaluationSpec& evaluation : recipe.evaluation) {
+      if (evaluation.seq_len <= model.context_length) continue;
+      evaluation.seq_len = model.context_length;
+      changes.push_back(fmt::format("evaluation windows of {} tokens, the context of {}", model.context_length, model.name));
+    }
+  }
+  return changes;
+}
+
+void add_bundled_texts(Recipe& recipe) {
+  if (!recipe.calibration) {
+    recipe.calibration.emplace();
+    recipe.calibration->corpus.path = resource("demo") / "calibration.txt";
+    recipe.calibration->sampling.samples = 64;
+    recipe.calibration->sampling.seq_len = 512;
+  }
+  if (recipe.evaluation.empty()) {
+    recipe.evaluation.emplace_back();
+    recipe.evaluation.back().corpus.path = resource("demo") / "evaluation.txt";
+    recipe.evaluation.back().seq_len = 512;
+  }
+}
+
 }  // namespace qb

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/model_info.h"
 #include "core/recipe/recipe.h"
 
 namespace qb {
@@ -21,5 +22,11 @@ std::vector<Preset> presets();
 Preset find_preset(const std::string& name);
 // Puts the preset's scheme and pipeline into a recipe, and its title as the name when it has none.
 void apply(const Preset& preset, Recipe& recipe);
+// Makes a recipe fit a model: a group size that divides its linears, samples and windows that its context takes. Returns what was
+// changed, in sentences.
+std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model);
+// The texts that come with the program, where a recipe has none yet: what is made of it then calibrates and measures. Lengths suit
+// small models and short contexts.
+void add_bundled_texts(Recipe& recipe);
 
 }  // namespace qb

@@ -261,7 +261,8 @@ class RecipeRun {
       if (observer_.on_block) observer_.on_block(block);
       for (const LinearReport& linear : block.linears)
         if (!linear.note.empty()) log_(fmt::format("block {}, {}: {}", block.block, linear.name, linear.note));
-      log_(fmt::format("block {} done in {:.2f} s, output relative error {:.4g}", block.block, block.seconds, block.output_relative_error));
+      log_(fmt::format("block {} done in {:.2f} s{}", block.block, block.seconds,
+                       std::isfinite(block.output_relative_error) ? fmt::format(", output relative error {:.4g}", block.output_relative_error) : std::string(", output errors not measured: no calibration text")));
       report_.blocks.push_back(std::move(block));
       // The block's own file is durable already; the whole report grows, so that writing it must stay a small part of the time.
       if (Clock::now() - saved_ > std::max<Clock::duration>(std::chrono::seconds(2), 20 * save_cost_)) save();

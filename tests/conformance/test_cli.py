@@ -194,6 +194,28 @@ def test_help_version_methods_and_presets(qbench):
     assert json.loads(qbench("recipe", "check", "made.yaml", "--json").stdout)["scheme"].startswith("W4A16 g64")
 
 
+def test_a_preset_fits_its_model_and_its_recipe_measures(qbench):
+    model = qbench.folder / "narrow"
+    done = qbench("recipe", "preset", "gptq-w4-g128-sym", "--model", DEMO, "-o", "demo.yaml")
+    config = json.loads((DEMO / "config.json").read_text())
+    assert "context" in done.stderr and "tokens" in done.stderr
+    text = (qbench.folder / "demo.yaml").read_text()
+    assert f"seq_len: {config['max_position_embeddings']}" in text and "seq_len: 512" not in text
+    (run,) = json.loads(qbench("run", "demo.yaml", "-w", "w", "--json", "-q").stdout)
+    figures = figures_of(run)
+    assert figures[True] < figures[False] < 1.2 * figures[True]
+    assert all(x["output_relative_error"] is not None for block in run["blocks"] for x in block["linears"])
+    # 128 divides none of the smaller model's linears.
+    zoo_experts.save_model("olmoe", model)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(DEMO / file, model)
+    widths = {x["shape"][1] for block in json.loads(qbench("inspect", model, "--json").stdout)["blocks"] for x in block["linears"]}
+    done = qbench("recipe", "preset", "gptq-w4-g128-sym", "--model", model, "-o", "narrow.yaml")
+    (size,) = [int(line.split(":")[1]) for line in (qbench.folder / "narrow.yaml").read_text().splitlines() if "group_size" in line]
+    assert size < 128 and all(w % size == 0 for w in widths) and any(w % (2 * size) for w in widths), (size, widths)
+    assert f"groups of {size}: 128 do not divide" in done.stderr
+
+
 def start_long_run(qbench, workspace):
     recipe = write_recipe(qbench.folder, "long", samples=400)
     process = subprocess.Popen([qbench.program, "run", recipe, "--workspace", workspace, "--threads", "1"], cwd=qbench.folder,

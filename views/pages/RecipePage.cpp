@@ -144,7 +144,11 @@ void RecipePage::applyPreset(const Preset& preset) {
   Recipe next = m_document->recipe();
   apply(preset, next);
   next.name = preset.title;  // the name would otherwise tell of another scheme
+  QStringList changes;
+  if (const ModelPtr model = m_models ? m_models->find(QString::fromStdString(next.model.string())) : ModelPtr())
+    for (const std::string& change : fit(next, *model)) changes << QString::fromStdString(change);
   m_document->setRecipe(next, QStringLiteral("preset"), tr("Preset %1").arg(QString::fromStdString(preset.title)));
+  if (!changes.isEmpty()) m_notices->tell(NoticeBar::Info, tr("Fitted to the model: %1.").arg(changes.join(QStringLiteral("; "))));
 }
 
 void RecipePage::showDocument() {
