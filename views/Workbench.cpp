@@ -476,7 +476,7 @@ void Workbench::saveBestRecipe(const QString& path) {
   const bool anyShown = !m_selection.shownRuns().isEmpty();
   const bool mixed = std::any_of(m_selection.runs().begin(), m_selection.runs().end(), [&](const RunEntry& run) {
     const PerplexityResult* other = mainPerplexity(*run.report);
-    return other && (run.shown || !anyShown) && (other->corpus_hash != winner.corpus_hash || other->seq_len != winner.seq_len || other->windows != winner.windows);
+    return other && (run.shown || !anyShown) && !same_conditions(*other, winner);
   });
   m_background.run(
       {},
