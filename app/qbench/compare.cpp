@@ -33,13 +33,6 @@ const qb::PerplexityResult* float_figure(const qb::RunReport& run) {
   return nullptr;
 }
 
-std::string conditions(const qb::PerplexityResult& p) { return fmt::format("{}, {} windows of {} tokens, {}", p.corpus, p.windows, p.seq_len, p.dtype); }
-
-// Figures are compared on identical tokens only.
-bool comparable(const qb::PerplexityResult& a, const qb::PerplexityResult& b) {
-  return a.corpus_hash == b.corpus_hash && a.seq_len == b.seq_len && a.windows == b.windows && a.dtype == b.dtype;
-}
-
 int compare(const Arguments& arguments, const Options& options) {
   const auto workspace = qb::Workspace::open(arguments.workspace, qb::Workspace::Absent::refuse);
   std::vector<qb::RunReport> runs;
@@ -83,10 +76,10 @@ int compare(const Arguments& arguments, const Options& options) {
     const auto* against = own ? own : base ? &*base : nullptr;
     if (p) {
       if (!first) first = p;
-      same = same && comparable(*first, *p);
+      same = same && qb::same_conditions(*first, *p);
     }
     rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->perplexity, p->standard_error) : "–",
-                    p && against && comparable(*p, *against) ? fmt::format("{:+.4f}", p->perplexity - against->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
+                    p && against && qb::same_conditions(*p, *against) ? fmt::format("{:+.4f}", p->perplexity - against->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
                     bytes_text(static_cast<double>(run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
   }
   print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", "linears", "time", "peak memory"}, rows);
@@ -97,7 +90,7 @@ int compare(const Arguments& arguments, const Options& options) {
     std::cout << fmt::format("float model{}: {:.4f} ± {:.3f}\n", one_model ? "" : " " + run.model_name, p->perplexity, p->standard_error);
     shown.push_back(run.model_hash);
   }
-  if (first) std::cout << (same ? "Perplexity on " + conditions(*first) : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
+  if (first) std::cout << (same ? "Perplexity on " + qb::conditions_text(*first) : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
   if (!arguments.baseline.empty()) std::cout << "Δ against " << arguments.baseline << '\n';
   for (const auto& run : runs) {
     std::vector<const qb::LinearReport*> linears;

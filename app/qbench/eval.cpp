@@ -9,6 +9,7 @@
 #include "core/engine/engine.h"
 #include "core/exporting/checkpoint.h"
 #include "core/measure/perplexity.h"
+#include "core/text/chat_template.h"
 #include "core/text/corpus.h"
 #include "core/text/tokenizer.h"
 
@@ -16,7 +17,7 @@ namespace cli {
 namespace {
 
 struct Arguments {
-  std::string model, text, field = "text", dtype = "float32", device = "cpu";
+  std::string model, text, field = "text", bos, dtype = "float32", device = "cpu";
   int64_t seq_len = 2048, windows = 0;
 };
 
@@ -42,23 +43,28 @@ int eval(const Arguments& a, const Options& options) {
     model = qb::Model::open(a.model);
   }
   const auto tokenizer = qb::Tokenizer::load(a.model);
-  const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field});
-  const std::vector<int32_t> ids = qb::tokenize_corpus(corpus, *tokenizer);
+  const auto chat = qb::ChatTemplate::load(a.model, *tokenizer);
+  const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field}, chat.get());
+  print_notes(corpus.notes);
+  print_notes(tokenizer->notes());
+  const qb::Bos bos = qb::bos_of(qb::parse_bos(a.bos), model->info.family, *tokenizer);
+  const std::vector<int32_t> ids = qb::evaluation_tokens(corpus, *tokenizer, bos, a.seq_len);
   ProgressBar bar("eval");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
   qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap};
   qb::PerplexityResult result = qb::perplexity(model, model->source, ids, spec, control);
   bar.clear();
   result.corpus = corpus.name;
+  result.bos = qb::to_text(bos);
   if (options.json)
     std::cout << nlohmann::json{{"perplexity", number(result.perplexity)}, {"standard_error", number(result.standard_error)}, {"mean_nll", number(result.mean_nll)},
                                 {"corpus", result.corpus}, {"corpus_hash", corpus.hash}, {"seq_len", result.seq_len}, {"windows", result.windows},
-                                {"corpus_tokens", result.corpus_tokens}, {"dtype", result.dtype}, {"seconds", result.seconds}, {"window_nll", result.window_nll}}
+                                {"corpus_tokens", result.corpus_tokens}, {"dtype", result.dtype}, {"bos", result.bos}, {"seconds", result.seconds}, {"window_nll", result.window_nll}}
                      .dump(2)
               << '\n';
   else
-    std::cout << fmt::format("perplexity {:.4f} ± {:.4f}  ({}, {} windows of {} tokens, {}; {} tokens in all)\n{}, {} a window\n", result.perplexity,
-                             result.standard_error, result.corpus, result.windows, result.seq_len, result.dtype, result.corpus_tokens,
+    std::cout << fmt::format("perplexity {:.4f} ± {:.4f}  ({}; {} tokens in all)\n{}, {} a window\n", result.perplexity, result.standard_error,
+                             qb::conditions_text(result), result.corpus_tokens,
                              seconds_text(result.seconds), seconds_text(result.seconds / static_cast<double>(result.windows)));
   return ok;
 }
@@ -69,10 +75,11 @@ void add_eval(CLI::App& app, const Options& options, Action& action) {
   auto a = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("eval", "Measure a model's perplexity on a text");
   command->add_option("model", a->model, "Model folder or .gguf file")->required();
-  command->add_option("--text,-t", a->text, "Text file, .jsonl file, or folder of them")->required();
-  command->add_option("--field", a->field, "Field of a .jsonl file that holds the text")->capture_default_str();
+  command->add_option("--text,-t", a->text, "Text file, .jsonl or .json file, or folder of them")->required();
+  command->add_option("--field", a->field, "Field of JSON objects that holds the text or the conversation")->capture_default_str();
   command->add_option("--seq-len", a->seq_len, "Tokens a window")->check(CLI::Range(int64_t{2}, int64_t{1} << 24))->capture_default_str();
   command->add_option("--windows", a->windows, "Windows from the start of the text; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  add_bos_option(*command, a->bos);
   command->add_option("--dtype", a->dtype, "float32 or bfloat16")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
   command->add_option("--device,-d", a->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
   command->callback([a, &options, &action] { action = [a, &options] { return eval(*a, options); }; });

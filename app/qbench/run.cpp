@@ -87,8 +87,8 @@ void print_summary(const qb::RunReport& report) {
   std::cout << fmt::format("  {:.3f} bits a weight, {}{} of linears\n", report.bits_per_weight, report.float_bytes > 0 ? bytes_text(static_cast<double>(report.float_bytes)) + " → " : "",
                            bytes_text(static_cast<double>(report.quantized_bytes)));
   for (const auto& p : report.perplexities)
-    std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({}, {} windows of {} tokens, {})\n", p.perplexity, p.standard_error,
-                             p.float_model ? " float model" : "", p.corpus, p.windows, p.seq_len, p.dtype);
+    std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({})\n", p.perplexity, p.standard_error, p.float_model ? " float model" : "",
+                             qb::conditions_text(p));
   std::cout << fmt::format("  {} {}, {} evaluating, peak memory {}{}\n", seconds_text(report.quantize_seconds), report.pipeline == "imported" ? "reading and measuring" : "quantizing", seconds_text(report.evaluate_seconds),
                            bytes_text(static_cast<double>(report.peak_rss_bytes)),
                            report.peak_device_bytes > 0 ? fmt::format(", of the GPU {}", bytes_text(static_cast<double>(report.peak_device_bytes))) : "");

@@ -64,6 +64,7 @@ struct PerplexityResult {
   std::string corpus, corpus_hash;
   int64_t seq_len = 0, windows = 0, windows_total = 0, corpus_tokens = 0;
   std::string dtype;
+  std::string bos;                // to_text(Bos); empty: an older record, as the tokenizer puts it
   bool float_model = false;       // of the unquantized model, as the baseline
   double perplexity = 0;
   double mean_nll = 0;            // nats per token
@@ -71,6 +72,12 @@ struct PerplexityResult {
   double seconds = 0;
   std::vector<double> window_nll; // mean per window: two recipes are compared window by window
 };
+
+// "wiki.txt, 20 windows of 2048 tokens, float32, BOS in every window".
+std::string conditions_text(const PerplexityResult& result);
+std::string bos_text(const PerplexityResult& result);  // ", BOS in every window", ", no BOS", or nothing
+// Figures are compared on identical tokens only.
+bool same_conditions(const PerplexityResult& a, const PerplexityResult& b);
 
 enum class RunStatus { queued, running, paused, finished, cancelled, failed };
 std::string to_text(RunStatus value);

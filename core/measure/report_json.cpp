@@ -148,6 +148,7 @@ void fields(Ar& ar, R& p) {
   ar("windows_total", p.windows_total);
   ar("corpus_tokens", p.corpus_tokens);
   ar("dtype", p.dtype);
+  ar.optional("bos", p.bos);
   ar("float_model", p.float_model);
   ar("perplexity", p.perplexity);
   ar("mean_nll", p.mean_nll);

@@ -9,7 +9,9 @@ namespace qb {
 ModelInfo inspect_model(const std::filesystem::path& path) {
   ModelInfo info = Model::open(path)->info;
   try {
-    info.tokenizer = Tokenizer::load(path)->description();
+    const auto tokenizer = Tokenizer::load(path);
+    info.tokenizer = tokenizer->description();
+    for (const std::string& note : tokenizer->notes()) info.tokenizer += fmt::format(" ({})", note);
   } catch (const Error& error) {
     info.tokenizer = fmt::format("none: {}", error.what());
   }

@@ -172,14 +172,17 @@ LlmcExport to_llmc(const Recipe& recipe) {
   if (recipe.calibration && !hqq) {
     const CalibrationSpec& c = *recipe.calibration;
     const std::string name = data_set(c.corpus, {"wikitext2", "pileval", "c4", "ptb", "ultrachat"}, "custom_txt");
-    std::string preproc = c.sampling.sampling;
+    std::string preproc = c.sampling.sampling, chat;
     if (preproc == "sequential" || preproc == "random_windows" || preproc == "documents") {
       preproc = preproc == "random_windows" ? "wikitext2_gptq" : "txt_general_preproc";
       result.notes.push_back(fmt::format("calibration.sampling: LLMC has no {}; its nearest, {}, is written", c.sampling.sampling, preproc));
     }
+    if (c.sampling.bos && c.sampling.bos != Bos::tokenizer)
+      result.notes.push_back(fmt::format("calibration.bos: LLMC puts BOS where its tokenizer does; {} is not written", to_text(*c.sampling.bos)));
+    if (c.corpus.field == "messages") chat = "    apply_chat_template: True\n";
     if (name == "custom_txt") result.notes.push_back("calibration.corpus: LLMC reads a folder with samples.json; make one of the text");
-    y += fmt::format("calib:\n    name: {}\n    download: False\n    path: {}\n    n_samples: {}\n    bs: 1\n    seq_len: {}\n    preproc: {}\n    seed: {}\n",
-                     name, quoted(c.corpus.path.string()), c.sampling.samples, c.sampling.seq_len, preproc,
+    y += fmt::format("calib:\n    name: {}\n    download: False\n    path: {}\n{}    n_samples: {}\n    bs: 1\n    seq_len: {}\n    preproc: {}\n    seed: {}\n",
+                     name, quoted(c.corpus.path.string()), chat, c.sampling.samples, c.sampling.seq_len, preproc,
                      c.sampling.seed == recipe.seed ? "*seed" : std::to_string(c.sampling.seed));
   }
   if (!recipe.evaluation.empty()) y += "eval:\n";
@@ -190,6 +193,7 @@ LlmcExport to_llmc(const Recipe& recipe) {
     y += fmt::format("{1}eval_pos: [{2}fake_quant]\n{0}type: ppl\n{0}name: {3}\n{0}download: False\n{0}path: {4}\n{0}bs: 1\n{0}seq_len: {5}\n{0}inference_per_block: False\n",
                      indent, lead, recipe.evaluate_float ? "pretrain, " : "", data_set(e.corpus, {"wikitext2", "c4", "ptb"}, "custom_ppl"),
                      quoted(e.corpus.path.string()), e.seq_len);
+    if (e.bos && e.bos != Bos::tokenizer) result.notes.push_back(fmt::format("evaluation[{}].bos: LLMC puts BOS where its tokenizer does; {} is not written", i, to_text(*e.bos)));
     if (e.windows > 0) result.notes.push_back(fmt::format("evaluation[{}].windows: LLMC measures the whole text, not {} windows", i, e.windows));
   }
   y += fmt::format("quant:\n    method: {}\n    quant_out: {}\n    weight:\n", hqq ? "HQQ" : method.method, boolean(recipe.propagate_quantized));

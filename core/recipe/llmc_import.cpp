@@ -121,6 +121,10 @@ class Import {
       preproc = "random_truncate_txt";
     }
     spec.sampling.sampling = preproc;
+    if (map.boolean("apply_chat_template").value_or(false)) {
+      spec.corpus.field = "messages";
+      note("calib.apply_chat_template: each object's \"messages\" (calibration.field) go through the model's chat template");
+    }
     note("calib.path names a Hugging Face data set folder; give a text or .jsonl file of it as calibration.corpus");
     leave_out(map, {"download", "bs", "padding"});
     recipe_.calibration = spec;

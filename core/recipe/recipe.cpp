@@ -134,6 +134,7 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
       emit(out, recipe.calibration->corpus);
       out << YAML::Key << "sampling" << YAML::Value << sampling.sampling << YAML::Key << "samples" << YAML::Value << sampling.samples;
       out << YAML::Key << "seq_len" << YAML::Value << sampling.seq_len << YAML::Key << "seed" << YAML::Value << std::to_string(sampling.seed);
+      if (sampling.bos) out << YAML::Key << "bos" << YAML::Value << to_text(*sampling.bos);
     }
     if (!recipe.importance.empty()) out << YAML::Key << "importance" << YAML::Value << recipe.importance.string();
     out << YAML::EndMap;
@@ -151,7 +152,9 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
     out << YAML::BeginMap;
     emit(out, spec.corpus);
     out << YAML::Key << "seq_len" << YAML::Value << spec.seq_len << YAML::Key << "windows" << YAML::Value << spec.windows;
-    out << YAML::Key << "dtype" << YAML::Value << spec.dtype << YAML::EndMap;
+    out << YAML::Key << "dtype" << YAML::Value << spec.dtype;
+    if (spec.bos) out << YAML::Key << "bos" << YAML::Value << to_text(*spec.bos);
+    out << YAML::EndMap;
   }
   out << YAML::EndSeq;
   out << YAML::Key << "evaluate_float" << YAML::Value << recipe.evaluate_float;

@@ -21,6 +21,7 @@ struct EvaluationSpec {
   int64_t seq_len = 2048;
   int64_t windows = 0;           // 0: all
   std::string dtype = "float32"; // float32 | bfloat16
+  std::optional<Bos> bos = {};   // absent: the family's default
   bool operator==(const EvaluationSpec&) const = default;
 };
 

@@ -106,11 +106,19 @@ std::filesystem::path resolve(const std::string& text, const std::filesystem::pa
 CorpusSpec read_corpus(YamlMap& map, const std::filesystem::path& base) {
   CorpusSpec corpus;
   const auto path = map.text("corpus");
-  if (!path || path->empty()) map.fail("corpus", "is missing; expected a text file, a .jsonl file, or a folder of them");
+  if (!path || path->empty()) map.fail("corpus", "is missing; expected a text file, a .jsonl or .json file, or a folder of them");
   corpus.path = resolve(*path, base);
   corpus.name = map.text("name").value_or("");
   corpus.field = map.text("field").value_or(corpus.field);
   return corpus;
+}
+
+std::optional<Bos> read_bos(YamlMap& map) {
+  const auto text = map.text("bos");
+  if (!text) return std::nullopt;
+  const auto bos = parse_bos(*text);
+  if (!bos) map.fail("bos", fmt::format("expected tokenizer, every_window or none, found \"{}\"", *text));
+  return bos;
 }
 
 std::string read_dtype(YamlMap& map, const std::string& otherwise) {
@@ -126,7 +134,7 @@ void read_calibration(YamlMap map, const std::filesystem::path& base, Recipe& re
     recipe.importance = resolve(*file, base);
   }
   if (!recipe.importance.empty() && !map.has("corpus")) {
-    for (const char* key : {"name", "field", "sampling", "samples", "seq_len", "seed"})
+    for (const char* key : {"name", "field", "sampling", "samples", "seq_len", "seed", "bos"})
       if (map.has(key)) map.fail(key, "is of a text: leave it out, or give a corpus beside the importance matrix");
     map.finish();
     return;
@@ -142,6 +150,7 @@ void read_calibration(YamlMap map, const std::filesystem::path& base, Recipe& re
   spec.sampling.samples = map.integer("samples", 1, kLarge).value_or(spec.sampling.samples);
   spec.sampling.seq_len = map.integer("seq_len", 1, kLarge).value_or(spec.sampling.seq_len);
   spec.sampling.seed = map.unsigned_integer("seed").value_or(spec.sampling.seed);
+  spec.sampling.bos = read_bos(map);
   map.finish();
 }
 
@@ -151,6 +160,7 @@ EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base) {
   spec.seq_len = map.integer("seq_len", 2, kLarge).value_or(spec.seq_len);
   spec.windows = map.integer("windows", 0, kLarge).value_or(spec.windows);
   spec.dtype = read_dtype(map, spec.dtype);
+  spec.bos = read_bos(map);
   map.finish();
   return spec;
 }

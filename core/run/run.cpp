@@ -198,8 +198,9 @@ class RecipeRun {
     report_.calibration_tokens = inputs_.calibration.tokens();
     report_.environment = {QBENCH_VERSION, torch_version(), options_.device, cpu_name(), host_name(), at::get_num_threads()};
     save();
-    log_(fmt::format("model {} ({} blocks, {} parameters), {} calibration tokens", info.name, info.blocks.size(), info.parameters,
-                     report_.calibration_tokens));
+    log_(fmt::format("model {} ({} blocks, {} parameters), {} calibration tokens{}", info.name, info.blocks.size(), info.parameters, report_.calibration_tokens,
+                     inputs_.calibration.bos == Bos::every_window ? ", BOS in every sample" : inputs_.calibration.bos == Bos::none ? ", no BOS" : ""));
+    for (const std::string& note : inputs_.notes) log_(note);
     require_target(recipe_, *inputs_.model);
     for (const std::string& note : target_notes(recipe_, *inputs_.model)) log_(note);
     recipe_ = for_target(std::move(recipe_), info.dtype);
@@ -313,7 +314,8 @@ class RecipeRun {
 
   std::string float_key(size_t i) const {
     const EvaluationSpec& spec = recipe_.evaluation[i];
-    return fmt::format("{} {} {} {} {} {}", inputs_.model_hash, inputs_.texts[i].hash, spec.seq_len, spec.windows, spec.dtype, options_.device);
+    return fmt::format("{} {} {} {} {} {}{}", inputs_.model_hash, inputs_.texts[i].hash, spec.seq_len, spec.windows, spec.dtype, options_.device,
+                       inputs_.texts[i].bos == Bos::tokenizer ? "" : " bos " + to_text(inputs_.texts[i].bos));
   }
 
   void evaluate() {
@@ -336,8 +338,7 @@ class RecipeRun {
       }
       report_.perplexities.push_back(measure(i, false, first + share * done, share * (1 - done)));
       const PerplexityResult& result = report_.perplexities.back();
-      log_(fmt::format("quantized model: perplexity {:.4f} ± {:.4f} on {} ({} windows of {} tokens, {})", result.perplexity, result.standard_error,
-                       result.corpus, result.windows, result.seq_len, result.dtype));
+      log_(fmt::format("quantized model: perplexity {:.4f} ± {:.4f} on {}", result.perplexity, result.standard_error, conditions_text(result)));
       report_.evaluate_seconds = seconds_since(start);
       save();
     }
@@ -352,6 +353,7 @@ class RecipeRun {
     auto named = [&](PerplexityResult result) {
       result.corpus = text.name;
       result.corpus_hash = text.hash;
+      result.bos = to_text(text.bos);
       result.float_model = of_float;
       return result;
     };

@@ -9,6 +9,7 @@
 #include "core/format/imatrix.h"
 #include "core/quant/mixes.h"
 #include "core/run/run_import.h"
+#include "core/text/chat_template.h"
 #include "core/text/tokenizer.h"
 
 namespace qb {
@@ -46,6 +47,13 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
   }
   if (!recipe.calibration && recipe.evaluation.empty()) return inputs;
   const auto tokenizer = Tokenizer::load(recipe.model);
+  const auto chat = ChatTemplate::load(recipe.model, *tokenizer);
+  inputs.notes = tokenizer->notes();
+  auto load = [&](const CorpusSpec& spec) {
+    Corpus corpus = load_corpus(spec, chat.get());
+    inputs.notes.insert(inputs.notes.end(), corpus.notes.begin(), corpus.notes.end());
+    return corpus;
+  };
   const int64_t vocabulary = inputs.model->architecture.vocabulary;
   auto check_ids = [&](const std::vector<int32_t>& ids, const std::string& name) {
     for (int32_t id : ids)
@@ -55,8 +63,10 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
   };
   // Of a checkpoint without its original there are no errors to measure on it.
   if (recipe.calibration && (!inputs.checkpoint || inputs.checkpoint->model != inputs.model)) {
-    const Corpus corpus = load_corpus(recipe.calibration->corpus);
-    inputs.calibration = sample_tokens(corpus, *tokenizer, recipe.calibration->sampling, control);
+    const Corpus corpus = load(recipe.calibration->corpus);
+    SamplingSpec sampling = recipe.calibration->sampling;
+    sampling.bos = bos_of(sampling.bos, inputs.model->info.family, *tokenizer);
+    inputs.calibration = sample_tokens(corpus, *tokenizer, sampling, control);
     for (const auto& sample : inputs.calibration.samples) check_ids(sample, corpus.name);
   }
   const int64_t context = longest_sequence(inputs.model->architecture);
@@ -64,8 +74,9 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
     control.checkpoint();
     if (context > 0 && spec.seq_len > context)
       throw InputError(fmt::format("evaluation: seq_len {} is above {}'s context of {} tokens", spec.seq_len, inputs.model->info.name, context));
-    const Corpus corpus = load_corpus(spec.corpus);
-    RunText text{corpus.name, corpus.hash, tokenize_corpus(corpus, *tokenizer)};
+    const Corpus corpus = load(spec.corpus);
+    const Bos bos = bos_of(spec.bos, inputs.model->info.family, *tokenizer);
+    RunText text{corpus.name, corpus.hash, evaluation_tokens(corpus, *tokenizer, bos, spec.seq_len), bos};
     check_ids(text.ids, corpus.name);
     if (static_cast<int64_t>(text.ids.size()) < spec.seq_len)
       throw InputError(fmt::format("evaluation: {} has {} tokens, a window needs {}", corpus.name, text.ids.size(), spec.seq_len));

@@ -14,6 +14,7 @@ namespace qb {
 struct RunText {
   std::string name, hash;
   std::vector<int32_t> ids;
+  Bos bos = Bos::tokenizer;
   // Windows that the evaluation will take.
   double windows(const EvaluationSpec& spec) const;
 };
@@ -28,6 +29,7 @@ struct RunInputs {
   std::shared_ptr<const ImportanceMatrix> importance;  // of a recipe that names one
   std::string importance_hash;
   std::vector<RunText> texts;    // one per evaluation
+  std::vector<std::string> notes;  // of how tokenizer and texts were read
 };
 
 // The model that a recipe is of. Throws InputError where it is a quantized one and the recipe does not ask for what its codes stand for.

@@ -79,7 +79,10 @@ class Reader {
   }
 
   void byte_level() {
-    const std::string name = file_.text("tokenizer.ggml.pre").value_or("default");
+    // A file from before this key: GPT-2's rule, as transformers has it, though its own tokenizer may have been another.
+    const std::string name = file_.text("tokenizer.ggml.pre").value_or("gpt-2");
+    if (!file_.text("tokenizer.ggml.pre"))
+      parts_.notes.push_back(fmt::format("{}: tokenizer.ggml.pre is missing: text is cut by GPT-2's rule; a file converted anew says how its model was trained", origin_));
     const auto pre = gguf_pre_tokenizer(name);
     if (!pre)
       throw InputError(fmt::format("{}: tokenizer.ggml.pre is '{}', which is not known (known: {})", origin_, name, known_gguf_pre_tokenizers()));

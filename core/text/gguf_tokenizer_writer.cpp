@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/text/folder_tokenizer.h"
 #include "core/text/gguf_pre_tokenizers.h"
 #include "core/text/json_tokenizer.h"
 #include "core/text/tokenizer.h"
@@ -82,11 +83,10 @@ class Writer {
  public:
   Writer(int64_t rows, std::string origin, GgufMetadata& out) : rows_(rows), origin_(std::move(origin)), out_(out) {}
 
-  void from_json(const fs::path& path) {
-    const std::string text = read_text(path, uint64_t{1} << 30);
-    auto parts = read_tokenizer_json(text, origin_);
-    read_special_names(path.parent_path(), parts);
-    const nlohmann::json document = JsonField::parse(text, origin_);
+  void from_folder(const fs::path& folder, const FolderTokenizer& files) {
+    const nlohmann::json& document = files.document;
+    auto parts = read_tokenizer_document(document, origin_);
+    read_special_names(folder, parts);
     const nlohmann::json& model = document.at("model");
     const bool byte_level = spells_bytes(document), byte_fallback = !byte_level && model.value("byte_fallback", false);
     if (!model.contains("merges") || (!byte_level && !byte_fallback))
@@ -99,8 +99,12 @@ class Writer {
         types_[static_cast<size_t>(*id)] = unknown;
         ids_["unknown"] = *id;
       }
+    // What only a configuration names may lie beyond the embedding, as padding often does: the model has no use for it.
+    size_t number = 0;
     for (const AddedToken& added : parts.added.all())
-      if (!(added.id < static_cast<int32_t>(types_.size()) && types_[static_cast<size_t>(added.id)] == unknown)) place(added.id, added.content, added.special ? control : user_defined);
+      if (number++ >= files.own_tokens && added.id >= rows_)
+        continue;
+      else if (!(added.id < static_cast<int32_t>(types_.size()) && types_[static_cast<size_t>(added.id)] == unknown)) place(added.id, added.content, added.special ? control : user_defined);
     fill();
 
     std::vector<std::string> merges;
@@ -121,9 +125,9 @@ class Writer {
       out_.boolean("tokenizer.ggml.add_space_prefix", prefixes_space(document));
     }
     const auto around = [](const std::vector<int32_t>& tokens, const std::optional<int32_t>& id) { return id && tokens == std::vector<int32_t>{*id}; };
-    put_ids(path.parent_path(), parts.bos, parts.eos, around(parts.frame.before, parts.bos), around(parts.frame.after, parts.eos),
+    put_ids(folder, parts.bos, parts.eos, around(parts.frame.before, parts.bos), around(parts.frame.after, parts.eos),
             [&](const std::string& name) { return parts.added.by_content(name) ? std::optional(parts.added.by_content(name)->id) : vocabulary.find(name); });
-    check(path, byte_level && !parts.pre_tokenization.byte_level);
+    check(folder, byte_level && !parts.pre_tokenization.byte_level);
   }
 
   void from_sentencepiece(const fs::path& path) {
@@ -282,12 +286,9 @@ void describe_tokenizer(const fs::path& path, int64_t rows, GgufMetadata& out) {
     if (!out.find("tokenizer.ggml.model")) out.text("tokenizer.ggml.model", "none");
     return;
   }
-  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    const fs::path file = path / name;
-    if (!fs::is_regular_file(file, ignored)) continue;
-    Writer writer(rows, file.string(), out);
-    return std::string(name) == "tokenizer.json" ? writer.from_json(file) : writer.from_sentencepiece(file);
-  }
+  if (const fs::path pieces = sentencepiece_file(path); !fs::exists(path / "tokenizer.json", ignored) && !pieces.empty())
+    return Writer(rows, pieces.string(), out).from_sentencepiece(pieces);
+  if (const auto files = FolderTokenizer::read(path)) return Writer(rows, files->origin, out).from_folder(path, *files);
   out.text("tokenizer.ggml.model", "none");
 }
 

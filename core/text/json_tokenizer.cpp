@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/text/bpe.h"
+#include "core/text/model_files.h"
 #include "core/text/unigram.h"
 
 namespace qb {
@@ -151,8 +152,9 @@ std::optional<std::string> token_name(const JsonField& config, const char* key) 
 
 }  // namespace
 
-PipelineTokenizer::Parts read_tokenizer_json(std::string_view text, const std::string& origin) {
-  const nlohmann::json document = JsonField::parse(text, origin);
+PipelineTokenizer::Parts read_tokenizer_json(std::string_view text, const std::string& origin) { return read_tokenizer_document(JsonField::parse(text, origin), origin); }
+
+PipelineTokenizer::Parts read_tokenizer_document(const nlohmann::json& document, const std::string& origin) {
   const JsonField root(document, origin);
   if (root.object().has("version") && root.at("version").text() != "1.0")
     root.at("version").fail("expected '1.0', found '" + root.at("version").text() + "'");
@@ -173,9 +175,10 @@ void read_special_names(const std::filesystem::path& folder, PipelineTokenizer::
     if (const auto* added = parts.added.by_content(name)) return added->id;
     return parts.model->vocabulary().find(name);
   };
-  const auto names = folder / "tokenizer_config.json";
-  if (std::filesystem::exists(names)) {
-    const nlohmann::json document = JsonField::parse(read_text(names, uint64_t{64} << 20), names.string());
+  for (const char* file : {"special_tokens_map.json", "tokenizer_config.json"}) {
+    const auto names = folder / file;
+    if (!std::filesystem::exists(names)) continue;
+    const nlohmann::json document = read_json(names);
     const JsonField config = JsonField(document, names.string()).object();
     if (auto name = token_name(config, "bos_token")) parts.bos = id_of(*name);
     if (auto name = token_name(config, "eos_token")) parts.eos = id_of(*name);

@@ -22,6 +22,7 @@ class PipelineTokenizer final : public Tokenizer {
     SpecialFrame frame;
     std::vector<std::unique_ptr<DecoderStep>> decoder;
     std::optional<int32_t> bos, eos;
+    std::vector<std::string> notes;
   };
   explicit PipelineTokenizer(Parts parts);
 
@@ -33,6 +34,8 @@ class PipelineTokenizer final : public Tokenizer {
   std::optional<int32_t> bos() const override { return parts_.bos; }
   std::optional<int32_t> eos() const override { return parts_.eos; }
   std::string description() const override;
+  bool adds_bos() const override { return parts_.bos && !parts_.frame.before.empty() && parts_.frame.before.front() == *parts_.bos; }
+  std::vector<std::string> notes() const override { return parts_.notes; }
 
  private:
   std::unique_ptr<TokenModel::Scratch> borrow() const;

@@ -9,8 +9,10 @@
 #include "core/base/files.h"
 #include "core/text/added_tokens.h"
 #include "core/text/json_field.h"
+#include "core/text/model_files.h"
 #include "core/text/post_processor.h"
 #include "core/text/utf8.h"
+#include "core/text/vocabulary.h"
 
 namespace qb {
 namespace {
@@ -112,6 +114,15 @@ class SentencePieceTokenizer final : public Tokenizer {
         t.special = f.boolean_or("special", false);
         if (t.id < pieces_ && spaced_.IdToPiece(t.id) != t.content)
           f.fail(fmt::format("'{}' stands at the id of '{}' in the model", t.content, spaced_.IdToPiece(t.id)));
+        std::erase_if(tokens, [&](const AddedToken& o) { return o.id == t.id; });
+        size_ = std::max<int64_t>(size_, t.id + int64_t{1});
+        tokens.push_back(std::move(t));
+      }
+    } else if (const auto older = path.parent_path() / "added_tokens.json"; std::filesystem::exists(older)) {
+      const nlohmann::json list = read_json(older);
+      const JsonField root = JsonField(list, older.string()).object();
+      for (const auto& [text, value] : list.items()) {
+        AddedToken t{.id = static_cast<int32_t>(root.at(text).integer(0, Vocabulary::highest_id)), .content = text};
         std::erase_if(tokens, [&](const AddedToken& o) { return o.id == t.id; });
         size_ = std::max<int64_t>(size_, t.id + int64_t{1});
         tokens.push_back(std::move(t));

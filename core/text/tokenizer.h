@@ -19,8 +19,8 @@ class GgufFile;
 // ss). Not read: WordPiece and WordLevel models, BertNormalizer, the UnicodeScripts pre-tokenizer, CTC decoding.
 class Tokenizer {
  public:
-  // A model folder (tokenizer.json, else tokenizer.model; tokenizer_config.json beside it), a tokenizer.json,
-  // a .model file, or a .gguf file. Throws InputError naming the file and the field.
+  // A model folder with all its files (FolderTokenizer), another file in it (config.json, a shard), a tokenizer.json alone,
+  // a .model file, or a GGUF file. Throws InputError naming the file and the field.
   static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& path);
   static std::shared_ptr<const Tokenizer> from_json_text(std::string_view json, const std::string& origin);
   static std::shared_ptr<const Tokenizer> from_gguf(const GgufFile& file);
@@ -36,6 +36,9 @@ class Tokenizer {
   virtual std::optional<int32_t> bos() const = 0;
   virtual std::optional<int32_t> eos() const = 0;
   virtual std::string description() const = 0;  // "byte-level BPE, 49152 tokens"
+  virtual bool adds_bos() const { return false; }  // encode() puts BOS before a text
+  // What a person should know of how the files were read; usually nothing.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 }  // namespace qb

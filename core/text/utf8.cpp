@@ -90,6 +90,12 @@ bool valid(std::string_view text) {
   return first_invalid(begin, begin + text.size()) == begin + text.size();
 }
 
+size_t first_invalid(std::string_view text) {
+  const auto* begin = reinterpret_cast<const unsigned char*>(text.data());
+  const auto at = static_cast<size_t>(first_invalid(begin, begin + text.size()) - begin);
+  return at == text.size() ? std::string_view::npos : at;
+}
+
 std::string replace_invalid(std::string_view text) {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data());
   const auto* end = p + text.size();

@@ -35,6 +35,7 @@ inline const char* previous(const char* p) {
 void append(std::string& out, uint32_t code_point);
 std::string encode(uint32_t code_point);
 bool valid(std::string_view text);
+size_t first_invalid(std::string_view text);  // the byte where the text stops being UTF-8; npos: nowhere
 
 // Each maximal ill-formed part becomes U+FFFD, as Unicode recommends and as Rust's and Python's lossy decoding do.
 std::string replace_invalid(std::string_view text);

@@ -25,13 +25,13 @@ void addSample(QVector<double>& samples, double value) {
 }
 
 QString estimateText(const PerplexityResult& result) {
-  return RunQueue::tr("%1 perplexity %2 ± %3 on %4, %5 of %6 windows of %7 tokens, %8")
+  return RunQueue::tr("%1 perplexity %2 ± %3 on %4, %5 of %6 windows of %7 tokens, %8%9")
       .arg(result.float_model ? RunQueue::tr("Float") : RunQueue::tr("Quantized"), QString::number(result.perplexity, 'f', 3),
            QString::number(result.standard_error, 'f', 3), QString::fromStdString(result.corpus))
       .arg(result.windows)
       .arg(result.windows_total)
       .arg(result.seq_len)
-      .arg(QString::fromStdString(result.dtype));
+      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
 }
 
 template <class Items, class Same>
@@ -304,7 +304,7 @@ void RunQueue::start(Job& job) {
     observer.on_estimate = [&](const PerplexityResult& result) {
       replaceOrAppend(snapshot.perplexities, result, [&](const PerplexityResult& other) {
         return other.corpus == result.corpus && other.float_model == result.float_model && other.seq_len == result.seq_len &&
-               other.dtype == result.dtype;
+               other.dtype == result.dtype && other.bos == result.bos;
       });
       {
         const std::lock_guard lock(shared->mutex);

@@ -14,21 +14,21 @@ QString tr(const char* text) { return QCoreApplication::translate("Accuracy", te
 }  // namespace
 
 QString conditionsKey(const PerplexityResult& result) {
-  return QStringLiteral("%1|%2|%3|%4|%5")
+  return QStringLiteral("%1|%2|%3|%4|%5%6")
       .arg(QString::fromStdString(result.corpus), QString::fromStdString(result.corpus_hash))
       .arg(result.seq_len)
       .arg(result.windows)
-      .arg(QString::fromStdString(result.dtype));
+      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
 }
 
 QString conditionsText(const PerplexityResult& result) {
   const QString windows = result.windows_total > result.windows
                               ? tr("%1 of %2 windows").arg(result.windows).arg(result.windows_total)
                               : tr("%1 windows").arg(result.windows);
-  return tr("%1, %2 of %3 tokens, %4")
+  return tr("%1, %2 of %3 tokens, %4%5")
       .arg(QString::fromStdString(result.corpus), windows)
       .arg(result.seq_len)
-      .arg(QString::fromStdString(result.dtype));
+      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
 }
 
 QVector<ConditionsChoice> allConditions(const Selection& selection) {

@@ -22,7 +22,7 @@ struct Accuracy {
   std::optional<Run> baseline;         // the baseline run, when it was measured under these conditions
 };
 
-// Results are comparable only under equal conditions: corpus, seq_len, windows, dtype.
+// Results are comparable only under equal conditions: corpus, seq_len, windows, dtype, place of BOS.
 QString conditionsKey(const PerplexityResult& result);
 QString conditionsText(const PerplexityResult& result);
 struct ConditionsChoice {

@@ -15,12 +15,12 @@ const PerplexityResult* mainPerplexity(const RunReport& report) {
 }
 
 QString perplexityText(const PerplexityResult& result) {
-  return RunList::tr("%1 perplexity %2 ± %3 on %4 (%5 windows of %6 tokens, %7)")
+  return RunList::tr("%1 perplexity %2 ± %3 on %4 (%5 windows of %6 tokens, %7%8)")
       .arg(result.float_model ? RunList::tr("float") : RunList::tr("quantized"), formatPerplexity(result.perplexity),
            QLocale().toString(result.standard_error, 'g', 2), QString::fromStdString(result.corpus))
       .arg(result.windows)
       .arg(result.seq_len)
-      .arg(QString::fromStdString(result.dtype));
+      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
 }
 
 QString runStatusText(RunStatus status) {

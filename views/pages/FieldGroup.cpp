@@ -213,7 +213,7 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
   layout->setSpacing(4);
   auto* box = new PathLine;
   box->setMinimumWidth(60);
-  box->setPlaceholderText(kind == ModelPath ? tr("Model folder or GGUF file") : tr("Text file, .jsonl file or folder"));
+  box->setPlaceholderText(kind == ModelPath ? tr("Model folder or GGUF file") : tr("Text file, .jsonl or .json file, or folder"));
   auto* browse = new QToolButton;
   browse->setIcon(icon(QStringLiteral("open")));
   browse->setPopupMode(QToolButton::InstantPopup);
@@ -258,7 +258,7 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
       menu->addAction(tr("GGUF file…"), this, [ask] { ask(QFileDialog::ExistingFile, tr("Choose a GGUF file"), tr("GGUF files (*.gguf)")); });
     } else {
       menu->addAction(tr("Text or JSONL file…"), this,
-                      [ask] { ask(QFileDialog::ExistingFile, tr("Choose a text"), tr("Texts (*.txt *.jsonl *.raw *.md);;All files (*)")); });
+                      [ask] { ask(QFileDialog::ExistingFile, tr("Choose a text"), tr("Texts (*.txt *.text *.md *.raw *.jsonl *.ndjson *.json);;All files (*)")); });
       menu->addAction(tr("Folder of texts…"), this, [ask] { ask(QFileDialog::Directory, tr("Choose a folder of texts"), {}); });
     }
   });

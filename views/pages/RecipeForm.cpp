@@ -53,6 +53,17 @@ QString classTitle(MethodClass kind) {
 
 QString text(const std::filesystem::path& path) { return QString::fromStdString(path.string()); }
 
+bool hasJsonEnding(const std::filesystem::path& path) {
+  const QString ending = QString::fromStdString(path.extension().string()).toLower();
+  return ending == QLatin1String(".jsonl") || ending == QLatin1String(".ndjson") || ending == QLatin1String(".json");
+}
+
+// Where a text's beginning-of-sequence token stands; an empty value is the family's default.
+QStringList bosValues() { return {QString(), "tokenizer", "every_window", "none"}; }
+QStringList bosTitles() { return {RecipeForm::tr("as the family is evaluated"), RecipeForm::tr("as the tokenizer puts it"), RecipeForm::tr("in every window"), RecipeForm::tr("nowhere")}; }
+QString bosHelp() { return RecipeForm::tr("Where the beginning-of-sequence token stands. Gemma models predict nothing without one in every window."); }
+QString bosText(const std::optional<Bos>& bos) { return bos ? QString::fromStdString(to_text(*bos)) : QString(); }
+
 }  // namespace
 
 Card::Card(const QString& title, const QString& detail, QWidget* body, bool movable, QWidget* parent) : QFrame(parent) {
@@ -252,10 +263,10 @@ void RecipeForm::buildCalibration() {
   fields->boolean({"calibration", tr("Use a text"), tr("Methods that look at activations need one; without it, output errors are not measured.")}, used,
                   [](Recipe& r, bool on) { r.calibration = on ? std::optional(CalibrationSpec{}) : std::nullopt; });
   const auto get = [](auto pick) { return [pick](const Recipe& r) { return r.calibration ? pick(*r.calibration) : decltype(pick(*r.calibration)){}; }; };
-  fields->path({"calibration.corpus", tr("Text"), tr("A text file, a .jsonl file, or a folder of them."), {}, used}, FieldGroup::TextFile,
+  fields->path({"calibration.corpus", tr("Text"), tr("A text file, a .jsonl or .json file, or a folder of them. Conversations go through the model's chat template."), {}, used}, FieldGroup::TextFile,
                get([](const CalibrationSpec& c) { return text(c.corpus.path); }), [](Recipe& r, const QString& v) { if (r.calibration) r.calibration->corpus.path = v.toStdString(); });
-  fields->line({"calibration.field", tr("JSONL field"), tr("Which field of each line holds the text."), {},
-                [](const Recipe& r) { return r.calibration && r.calibration->corpus.path.extension() == ".jsonl"; }},
+  fields->line({"calibration.field", tr("JSON field"), tr("Which field of each object holds the text or the conversation."), {},
+                [](const Recipe& r) { return r.calibration && hasJsonEnding(r.calibration->corpus.path); }},
                {}, get([](const CalibrationSpec& c) { return QString::fromStdString(c.corpus.field); }),
                [](Recipe& r, const QString& v) { if (r.calibration) r.calibration->corpus.field = v.toStdString(); });
   QStringList names;
@@ -269,6 +280,9 @@ void RecipeForm::buildCalibration() {
                   get([](const CalibrationSpec& c) { return qint64(c.sampling.seq_len); }), [](Recipe& r, qint64 v) { if (r.calibration) r.calibration->sampling.seq_len = v; });
   fields->integer({"calibration.seed", tr("Sampling seed"), tr("Of random samplings."), {}, used}, 0, std::numeric_limits<int>::max(),
                   get([](const CalibrationSpec& c) { return qint64(c.sampling.seed); }), [](Recipe& r, qint64 v) { if (r.calibration) r.calibration->sampling.seed = uint64_t(v); });
+  fields->choice({"calibration.bos", tr("BOS"), bosHelp(), {}, used}, bosValues(), bosTitles(),
+                 [](const Recipe& r) { return r.calibration ? bosText(r.calibration->sampling.bos) : QString(); },
+                 [](Recipe& r, const QString& v) { if (r.calibration) r.calibration->sampling.bos = parse_bos(v.toStdString()); return true; });
   box->addWidget(fields);
   m_groups.push_back(fields);
 }
@@ -373,11 +387,11 @@ void RecipeForm::fillEvaluations() {
     const QString key = itemKey(QStringLiteral("evaluation"), i);
     const auto at = [i](auto& r) { return i < r.evaluation.size() ? &r.evaluation[i] : nullptr; };
     auto* fields = group();
-    fields->path({key + QStringLiteral(".corpus"), tr("Text"), tr("A text file, a .jsonl file, or a folder of them.")}, FieldGroup::TextFile,
+    fields->path({key + QStringLiteral(".corpus"), tr("Text"), tr("A text file, a .jsonl or .json file, or a folder of them. Conversations go through the model's chat template.")}, FieldGroup::TextFile,
                  [at](const Recipe& r) { const auto* e = at(r); return e ? text(e->corpus.path) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.path = v.toStdString(); });
-    fields->line({key + QStringLiteral(".field"), tr("JSONL field"), tr("Which field of each line holds the text."), {},
-                  [at](const Recipe& r) { const auto* e = at(r); return e && e->corpus.path.extension() == ".jsonl"; }},
+    fields->line({key + QStringLiteral(".field"), tr("JSON field"), tr("Which field of each object holds the text or the conversation."), {},
+                  [at](const Recipe& r) { const auto* e = at(r); return e && hasJsonEnding(e->corpus.path); }},
                  {}, [at](const Recipe& r) { const auto* e = at(r); return e ? QString::fromStdString(e->corpus.field) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.field = v.toStdString(); });
     fields->integer({key + QStringLiteral(".seq_len"), tr("Window"), tr("Tokens of each window; perplexities of different window lengths do not compare."), tr("tokens")}, 2, 1 << 24,
@@ -388,6 +402,9 @@ void RecipeForm::fillEvaluations() {
     fields->choice({key + QStringLiteral(".dtype"), tr("Compute in"), tr("Number type of the evaluation's forward passes.")}, {"float32", "bfloat16"}, {},
                    [at](const Recipe& r) { const auto* e = at(r); return e ? QString::fromStdString(e->dtype) : QString(); },
                    [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->dtype = v.toStdString(); return true; });
+    fields->choice({key + QStringLiteral(".bos"), tr("BOS"), bosHelp()}, bosValues(), bosTitles(),
+                   [at](const Recipe& r) { const auto* e = at(r); return e ? bosText(e->bos) : QString(); },
+                   [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->bos = parse_bos(v.toStdString()); return true; });
     auto* card = new Card(tr("Text %1").arg(i + 1), {}, fields, false);
     connect(card, &Card::removeRequested, this, [this, i] {
       change(QStringLiteral("evaluation"), tr("Remove evaluation text"), [i](Recipe& r) { r.evaluation.erase(r.evaluation.begin() + std::ptrdiff_t(i)); });

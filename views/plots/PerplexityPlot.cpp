@@ -136,11 +136,11 @@ void PerplexityPlot::activate(const QPointF& pixel) {
 
 PlotTable PerplexityPlot::table() const {
   PlotTable table{{tr("run"), tr("perplexity"), tr("standard error"), tr("mean NLL (nats/token)"), tr("corpus"), tr("seq_len (tokens)"),
-                   tr("windows"), tr("dtype")},
+                   tr("windows"), tr("dtype"), tr("BOS")},
                   {}};
   const auto add = [&table](const QString& name, const PerplexityResult& result) {
     table.rows.push_back({name, result.perplexity, result.standard_error, result.mean_nll, QString::fromStdString(result.corpus),
-                          qlonglong(result.seq_len), qlonglong(result.windows), QString::fromStdString(result.dtype)});
+                          qlonglong(result.seq_len), qlonglong(result.windows), QString::fromStdString(result.dtype), QString::fromStdString(result.bos)});
   };
   if (m_accuracy.floatModel) add(tr("float model"), *m_accuracy.floatModel);
   for (const auto& run : m_runs) add(run.name, *run.result);

@@ -152,15 +152,22 @@ class TestLlmc : public QObject {
     QVERIFY(to_llmc(r).yaml.find("e-") == std::string::npos);  // PyYAML would read a text
   }
 
+  void conversations_keep_their_chat_template() {
+    const LlmcImport r = from_llmc(kHead + "calib:\n    name: custom_txt\n    path: /chats\n    apply_chat_template: True\n    n_samples: 8\n    seq_len: 64\n    preproc: random_truncate_txt\nquant:\n    method: RTN\n    weight:\n        bit: 4\n        symmetric: False\n        granularity: per_channel\n", "c.yml");
+    QCOMPARE(r.recipe.calibration->corpus.field, std::string("messages"));
+    QVERIFY(has_note(r.notes, "chat template"));
+    QVERIFY(to_llmc(r.recipe).yaml.find("    path: /chats\n    apply_chat_template: True\n    n_samples: 8\n") != std::string::npos);
+  }
+
   void what_llmc_cannot_say_is_told() {
     Recipe r;
     r.model = "/m";
     r.scheme.weights = QuantSpec{};
     r.scheme.overrides = {{"*.down_proj", std::nullopt}};
     r.scheme.ignore = {"re:.*q_proj"};
-    r.evaluation = {{{"", "/t", "text"}, 2048, 20, "float32"}};
+    r.evaluation = {{{"", "/t", "text"}, 2048, 20, "float32", Bos::every_window}};
     const LlmcExport out = to_llmc(r);
-    for (const char* part : {"overrides", "re:.*q_proj", "windows", "full_scale", "scale_type"}) QVERIFY2(has_note(out.notes, part), part);
+    for (const char* part : {"overrides", "evaluation[0].bos", "re:.*q_proj", "windows", "full_scale", "scale_type"}) QVERIFY2(has_note(out.notes, part), part);
     r.scheme = {};
     r.scheme.activations = QuantSpec{};
     r.scheme.activations->granularity = Granularity::token;

@@ -89,6 +89,7 @@ Recipe random_recipe(std::mt19937& random) {
     c.sampling.samples = 1 + static_cast<int64_t>(random() % 1000);
     c.sampling.seq_len = 1 + static_cast<int64_t>(random() % 4096);
     c.sampling.seed = pick(uint64_t{0}, std::numeric_limits<uint64_t>::max());
+    c.sampling.bos = pick(std::optional<Bos>{}, std::optional(Bos::tokenizer), std::optional(Bos::every_window));
     r.calibration = c;
   }
   r.scheme.weights = random_spec(random, false);
@@ -101,7 +102,7 @@ Recipe random_recipe(std::mt19937& random) {
   }
   if (random() % 2) r.pipeline = {{"rtn", {}}};
   r.propagate_quantized = random() % 2;
-  for (size_t i = random() % 3; i > 0; --i) r.evaluation.push_back({{awkward(random), "/e" + awkward(random), "text"}, 2 + static_cast<int64_t>(random() % 4096), static_cast<int64_t>(random() % 30), pick(std::string("float32"), std::string("bfloat16"))});
+  for (size_t i = random() % 3; i > 0; --i) r.evaluation.push_back({{awkward(random), "/e" + awkward(random), "text"}, 2 + static_cast<int64_t>(random() % 4096), static_cast<int64_t>(random() % 30), pick(std::string("float32"), std::string("bfloat16")), pick(std::optional<Bos>{}, std::optional(Bos::none))});
   r.evaluate_float = random() % 2;
   r.seed = random();
   return r;
@@ -275,6 +276,7 @@ class TestRecipe : public QObject {
     row("infinite", "model: m\nscheme:\n  weights: {type: int4, range: mse, mse_norm: inf}\n", 3, 37, "scheme.weights.mse_norm", "expected a number");
     row("unknown type", "model: m\nscheme:\n  weights: {type: int9}\n", 3, 13, "scheme.weights.type", "found \"int9\"");
     row("unknown sampling", kSmall + "calibration: {corpus: c, sampling: sometimes}\n", 4, 26, "calibration.sampling", "random_windows");
+    row("unknown place of BOS", kSmall + "calibration: {corpus: c, bos: always}\n", 4, 26, "calibration.bos", "every_window");
     row("unknown method", kSmall + "pipeline:\n  - method: rtm\n", 5, 5, "pipeline[0].method", "rtm");
     row("unknown knob", kSmall + "pipeline:\n  - method: rtn\n    bits: 3\n", 6, 5, "pipeline[0].bits", "unknown key");
     row("rounds twice", kSmall + "pipeline:\n  - method: rtn\n  - method: rtn\n", 6, 5, "pipeline[1].method", "already");

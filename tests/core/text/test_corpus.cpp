@@ -109,14 +109,48 @@ class TestCorpus : public QObject {
     VERIFY_ERROR(qb::load_corpus({"", write("list.jsonl", "[1]")}), "list.jsonl:1", "expected an object");
     VERIFY_ERROR(qb::load_corpus({"", write("empty.txt", " \n\n")}), "empty.txt", "no text");
     VERIFY_ERROR(qb::load_corpus({"", write("none.jsonl", "")}), "none.jsonl", "no text");
-    VERIFY_ERROR(qb::load_corpus({"", write("set.parquet", "PAR1")}), "set.parquet", "expected a text file or .jsonl");
-    VERIFY_ERROR(qb::load_corpus({"", write("nothing/x.bin", "x").parent_path()}), "nothing", "no .jsonl, .txt");
+    VERIFY_ERROR(qb::load_corpus({"", write("set.parquet", "PAR1")}), "set.parquet", "a Parquet file: write its text as JSON lines");
+    VERIFY_ERROR(qb::load_corpus({"", write("nothing/x.bin", "x").parent_path()}), "nothing", "no .jsonl, .json, .txt");
     VERIFY_ERROR(qb::load_corpus({"", "/nowhere/x.txt"}), "/nowhere/x.txt", "no such file");
   }
 
   void tokenizing_joins_documents() {
     QCOMPARE(characters.decode(tokenize_corpus(of_documents({"ab", "cd"}), characters), true), std::string("ab\n\ncd"));
     QCOMPARE(characters.decode(tokenize_corpus(of_documents({"ab", "cd"}), characters, " "), true), std::string("ab cd"));
+  }
+
+  // A tokenizer whose BOS is "^" and stands before every text.
+  void bos_stands_where_it_is_asked_for() {
+    class Begun final : public qb::Tokenizer {
+     public:
+      std::vector<int32_t> encode(std::string_view text, bool add_special) const override { return characters.encode(add_special ? "^" + std::string(text) : std::string(text), false); }
+      std::string decode(std::span<const int32_t> ids, bool skip) const override { return characters.decode(ids, skip); }
+      std::string token(int32_t id) const override { return characters.token(id); }
+      std::optional<int32_t> id_of(std::string_view token) const override { return characters.id_of(token); }
+      int64_t vocabulary_size() const override { return 128; }
+      std::optional<int32_t> bos() const override { return '^'; }
+      std::optional<int32_t> eos() const override { return std::nullopt; }
+      std::string description() const override { return "begun"; }
+    };
+    const Begun begun;
+    const auto corpus = of_documents({"abcdefgh"});
+    auto windows = [&](qb::Bos bos) { return characters.decode(qb::evaluation_tokens(corpus, begun, bos, 4), false); };
+    QCOMPARE(windows(qb::Bos::tokenizer), std::string("^abcdefgh"));
+    QCOMPARE(windows(qb::Bos::none), std::string("abcdefgh"));
+    QCOMPARE(windows(qb::Bos::every_window), std::string("^abc^def^gh"));
+    auto samples = [&](qb::Bos bos, const char* sampling = "sequential") { return texts_of(sample_tokens(corpus, begun, {sampling, 2, 4, 1, bos})); };
+    QCOMPARE(samples(qb::Bos::tokenizer), (std::vector<std::string>{"^abc", "defg"}));
+    QCOMPARE(samples(qb::Bos::none), (std::vector<std::string>{"abcd", "efgh"}));
+    QCOMPARE(samples(qb::Bos::every_window), (std::vector<std::string>{"^abc", "^def"}));
+    for (const auto& text : samples(qb::Bos::every_window, "random_windows")) QVERIFY(text.size() == 4 && text[0] == '^' && text[1] != '^');
+    QVERIFY(sample_tokens(corpus, begun, {"sequential", 2, 4, 1, qb::Bos::none}).hash != sample_tokens(corpus, begun, {"sequential", 2, 4, 1, qb::Bos::every_window}).hash);
+    QCOMPARE(qb::bos_of(std::nullopt, "gemma2", begun), qb::Bos::every_window);
+    QCOMPARE(qb::bos_of(std::nullopt, "llama", begun), qb::Bos::tokenizer);
+    QCOMPARE(qb::bos_of(qb::Bos::none, "gemma2", begun), qb::Bos::none);
+    QCOMPARE(qb::bos_of(std::nullopt, "gemma2", characters), qb::Bos::tokenizer);
+    VERIFY_ERROR(qb::bos_of(qb::Bos::every_window, "llama", characters), "every_window", "has none");
+    for (qb::Bos bos : {qb::Bos::tokenizer, qb::Bos::every_window, qb::Bos::none}) QVERIFY(qb::parse_bos(to_text(bos)) == bos);
+    QVERIFY(!qb::parse_bos("always"));
   }
 
   void sequential_takes_the_beginning() {
