@@ -9,6 +9,7 @@
 #include "core/engine/engine.h"
 #include "core/exporting/checkpoint.h"
 #include "core/measure/perplexity.h"
+#include "core/model/model_files.h"
 #include "core/text/corpus.h"
 #include "core/text/tokenizer.h"
 
@@ -41,6 +42,7 @@ int eval(const Arguments& a, const Options& options) {
   } else {
     model = qb::Model::open(a.model);
   }
+  for (const std::string& note : qb::notes_of(model->info)) std::cerr << "note: " << note << '\n';
   const auto tokenizer = qb::Tokenizer::load(a.model);
   const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field});
   const std::vector<int32_t> ids = qb::tokenize_corpus(corpus, *tokenizer);
@@ -54,7 +56,7 @@ int eval(const Arguments& a, const Options& options) {
     std::cout << nlohmann::json{{"perplexity", number(result.perplexity)}, {"standard_error", number(result.standard_error)}, {"mean_nll", number(result.mean_nll)},
                                 {"corpus", result.corpus}, {"corpus_hash", corpus.hash}, {"seq_len", result.seq_len}, {"windows", result.windows},
                                 {"corpus_tokens", result.corpus_tokens}, {"dtype", result.dtype}, {"seconds", result.seconds}, {"window_nll", result.window_nll}}
-                     .dump(2)
+                     .dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
               << '\n';
   else
     std::cout << fmt::format("perplexity {:.4f} ± {:.4f}  ({}, {} windows of {} tokens, {}; {} tokens in all)\n{}, {} a window\n", result.perplexity,
