@@ -10,6 +10,7 @@
 #include "core/base/files.h"
 #include "core/base/resources.h"
 #include "core/exporting/formats.h"
+#include "core/format/model_place.h"
 #include "core/recipe/llmc.h"
 #include "views/models/Format.h"
 
@@ -71,10 +72,10 @@ Found kindOf(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) throw InputError("There is no " + path.string());
   std::string ending = path.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  if (ending == ".gguf") return {PathKind::Model, path};
   if (ending == ".yaml" || ending == ".yml") return {PathKind::Recipe, path};
-  if (path.filename() == "config.json" || ending == ".safetensors") return {PathKind::Model, path.parent_path()};
-  throw InputError("Cannot open " + path.string() + "; expected a model folder, a .gguf file, a recipe (.yaml) or a workspace");
+  if (const auto folder = folder_of_part(path); !folder.empty()) return {PathKind::Model, folder};
+  if (is_gguf(path)) return {PathKind::Model, path};
+  throw InputError("Cannot open " + path.string() + "; expected a model folder, a GGUF file, a recipe (.yaml) or a workspace");
 }
 
 }  // namespace

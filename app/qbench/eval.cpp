@@ -9,6 +9,7 @@
 #include "core/engine/engine.h"
 #include "core/exporting/checkpoint.h"
 #include "core/measure/perplexity.h"
+#include "core/model/model_files.h"
 #include "core/text/chat_template.h"
 #include "core/text/corpus.h"
 #include "core/text/tokenizer.h"
@@ -42,6 +43,7 @@ int eval(const Arguments& a, const Options& options) {
   } else {
     model = qb::Model::open(a.model);
   }
+  for (const std::string& note : qb::notes_of(model->info)) std::cerr << "note: " << note << '\n';
   const auto tokenizer = qb::Tokenizer::load(a.model);
   const auto chat = qb::ChatTemplate::load(a.model, *tokenizer);
   const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field}, chat.get());
@@ -60,7 +62,7 @@ int eval(const Arguments& a, const Options& options) {
     std::cout << nlohmann::json{{"perplexity", number(result.perplexity)}, {"standard_error", number(result.standard_error)}, {"mean_nll", number(result.mean_nll)},
                                 {"corpus", result.corpus}, {"corpus_hash", corpus.hash}, {"seq_len", result.seq_len}, {"windows", result.windows},
                                 {"corpus_tokens", result.corpus_tokens}, {"dtype", result.dtype}, {"bos", result.bos}, {"seconds", result.seconds}, {"window_nll", result.window_nll}}
-                     .dump(2)
+                     .dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
               << '\n';
   else
     std::cout << fmt::format("perplexity {:.4f} ± {:.4f}  ({}; {} tokens in all)\n{}, {} a window\n", result.perplexity, result.standard_error,

@@ -6,6 +6,7 @@
 
 #include "cli.h"
 #include "core/base/error.h"
+#include "core/format/model_place.h"
 #include "core/measure/report_json.h"
 #include "core/recipe/settings.h"
 #include "core/run/run.h"
@@ -36,7 +37,8 @@ qb::Recipe recipe_of(const Arguments& a, const qb::Workspace& workspace) {
   }
   recipe.checkpoint = fs::absolute(a.checkpoint).lexically_normal();
   if (recipe.checkpoint.filename().empty()) recipe.checkpoint = recipe.checkpoint.parent_path();
-  recipe.name = !a.name.empty() ? a.name : recipe.checkpoint.extension() == ".gguf" ? recipe.checkpoint.stem().string() : recipe.checkpoint.filename().string();
+  const fs::path folder = qb::folder_of_part(recipe.checkpoint), &named = folder.empty() ? recipe.checkpoint : folder;
+  recipe.name = !a.name.empty() ? a.name : named.extension() == ".gguf" ? named.stem().string() : named.filename().string();
   if (!a.model.empty()) recipe.model = fs::absolute(a.model).lexically_normal();
   if (recipe.model.empty()) recipe.model = recipe.checkpoint;
   if (a.dtype) recipe.dtype = *a.dtype;

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "cli.h"
+#include "core/model/model_files.h"
 #include "core/model/model_info.h"
 
 namespace cli {
@@ -17,17 +18,19 @@ nlohmann::json as_json(const qb::ModelInfo& m) {
     blocks.push_back({{"index", block.index}, {"linears", linears}});
   }
   nlohmann::json facts = nlohmann::json::object();
-  for (const auto& [name, value] : m.facts) facts[name] = value;
+  for (const auto& [name, value] : m.facts)
+    if (name != qb::kNote) facts[name] = value;
   return {{"path", m.path.string()}, {"name", m.name}, {"family", m.family}, {"format", m.format}, {"parameters", m.parameters}, {"bytes", m.bytes},
           {"hidden_size", m.hidden_size}, {"intermediate_size", m.intermediate_size}, {"heads", m.heads}, {"kv_heads", m.kv_heads}, {"head_dim", m.head_dim},
           {"vocabulary", m.vocabulary}, {"context_length", m.context_length}, {"experts", m.experts}, {"tied_embeddings", m.tied_embeddings},
-          {"dtype", m.dtype}, {"tokenizer", m.tokenizer}, {"facts", facts}, {"blocks", blocks}};
+          {"dtype", m.dtype}, {"tokenizer", m.tokenizer}, {"facts", facts}, {"notes", qb::notes_of(m)}, {"blocks", blocks}};
 }
 
 int inspect(const std::string& path, bool all, const Options& options) {
   const qb::ModelInfo m = qb::inspect_model(path);
   if (options.json) {
-    std::cout << as_json(m).dump(2) << '\n';
+    // A path may be any bytes.
+    std::cout << as_json(m).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     return ok;
   }
   std::cout << bold(m.name) << fmt::format("  {} ({}), {} parameters, {} of {}\n", m.family, m.format, count_text(static_cast<double>(m.parameters)),
@@ -35,8 +38,11 @@ int inspect(const std::string& path, bool all, const Options& options) {
   std::cout << fmt::format("hidden {}, intermediate {}, {} heads × {}, {} kv heads, vocabulary {}, context {}{}\n", m.hidden_size, m.intermediate_size,
                            m.heads, m.head_dim, m.kv_heads, m.vocabulary, m.context_length, m.tied_embeddings ? ", tied embeddings" : "");
   if (m.experts > 0) std::cout << fmt::format("{} experts, {} a token\n", m.experts, m.experts_per_token);
-  for (const auto& [name, value] : m.facts) std::cout << name << ": " << value << '\n';
-  std::cout << "tokenizer: " << m.tokenizer << "\n\n";
+  for (const auto& [name, value] : m.facts)
+    if (name != qb::kNote) std::cout << name << ": " << value << '\n';
+  std::cout << "tokenizer: " << m.tokenizer << '\n';
+  for (const std::string& note : qb::notes_of(m)) std::cout << "note: " << note << '\n';
+  std::cout << '\n';
   // Blocks of the same shape are shown once.
   auto shape = [](const qb::BlockInfo& block) {
     std::string text;

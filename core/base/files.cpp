@@ -8,6 +8,7 @@
 #define XXH_STATIC_LINKING_ONLY  // the state as a value
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -53,6 +54,12 @@ Descriptor open_regular(const std::filesystem::path& path, uint64_t& size) {
   return file;
 }
 
+// What git has in a file's place when Git LFS did not fetch it.
+void refuse_lfs_pointer(std::string_view begin, uint64_t size, const std::filesystem::path& path) {
+  if (size < 1024 && begin.starts_with("version https://git-lfs.github.com/spec/"))
+    throw InputError(fmt::format("{}: a Git LFS pointer of {} bytes in place of the file itself; \"git lfs pull\" in its folder fetches it", path.string(), size));
+}
+
 // The last page reaches beyond the file. Under AddressSanitizer reading there is an error, as it is without a map.
 #ifdef __SANITIZE_ADDRESS__
 void guard_tail(const std::byte* data, uint64_t size, bool guarded) {
@@ -78,6 +85,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
     if (address == MAP_FAILED) throw ResourceError(fmt::format("{}: cannot map {} bytes: {}", path.string(), mapped->size_, reason()));
     mapped->data_ = static_cast<const std::byte*>(address);
     guard_tail(mapped->data_, mapped->size_, true);
+    refuse_lfs_pointer({reinterpret_cast<const char*>(mapped->data_), std::min<uint64_t>(mapped->size_, 64)}, mapped->size_, path);
   }
   return mapped;
 }
@@ -110,6 +118,7 @@ std::string read_text(const std::filesystem::path& path, uint64_t limit) {
     filled += static_cast<uint64_t>(n);
   }
   text.resize(filled);
+  refuse_lfs_pointer(text, filled, path);
   return text;
 }
 

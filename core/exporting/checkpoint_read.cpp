@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/python_json.h"
 #include "core/engine/module_name.h"
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
@@ -18,8 +19,11 @@ namespace {
 const std::string kWeight = ".weight";
 
 nlohmann::json quantization_config(const ModelFiles& files) {
-  const auto json = nlohmann::json::parse(read_text(files.config, uint64_t{1} << 26), nullptr, false);
-  if (json.is_discarded() || !json.is_object()) throw InputError(fmt::format("{}: not a JSON object", files.config.string()));
+  nlohmann::json json;
+  try {
+    json = parse_python_json(read_text(files.config, uint64_t{1} << 26));
+  } catch (const nlohmann::json::exception&) {}
+  if (!json.is_object()) throw InputError(fmt::format("{}: not a JSON object", files.config.string()));
   const auto found = json.find("quantization_config");
   // MLX's own key holds the same as the other one, or stands alone.
   if (const auto own = json.find("quantization"); own != json.end() && own->is_object() && own->contains("bits")) {

@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/python_json.h"
 #include "core/exporting/checkpoint.h"
 #include "core/exporting/codec.h"
 #include "core/exporting/export_steps.h"
@@ -169,7 +170,7 @@ const FormatInfo& require_format(const std::string& name) {
 }
 
 void require_folder(const QuantizedModel& model) {
-  if (model.model->files && model.model->info.format == "safetensors") return;
+  if (model.model->files && model.model->info.format != "gguf") return;
   throw InputError(fmt::format("{}: was opened from {}, which has no config.json and tokenizer to go with a Hugging Face folder; open the original Hugging Face model", model.model->path.string(),
                                model.model->info.format));
 }
@@ -196,7 +197,7 @@ std::vector<fs::path> companions(const fs::path& folder) {
 
 Json config_of(const Model& model, const Json& quantization) {
   const fs::path path = locate_model(model.path).config;
-  Json config = Json::parse(read_text(path, uint64_t{1} << 26));
+  Json config = parse_ordered_python_json(read_text(path, uint64_t{1} << 26));
   config.erase("quantization_config");
   config.erase("quantization");
   Json& text = config.contains("text_config") && config["text_config"].is_object() ? config["text_config"] : config;
@@ -454,7 +455,7 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
   });
   const fs::path source = locate_model(model.model->path).folder;
   const Json quantization = format.codes ? codec_of(format.name)->config(plan.content) : Json();
-  write_atomically(partial.path() / "config.json", config_of(*model.model, quantization).dump(2) + "\n");
+  write_atomically(partial.path() / "config.json", dump_python_json(config_of(*model.model, quantization), 2) + "\n");
   if (format.name.starts_with("gptq")) {
     Json beside = quantization;  // as AutoGPTQ and GPTQModel read it
     write_atomically(partial.path() / "quantize_config.json", beside.dump(2) + "\n");

@@ -8,6 +8,7 @@
 #include <regex>
 
 #include "core/base/error.h"
+#include "core/model/shown_value.h"
 
 namespace qb {
 
@@ -90,6 +91,20 @@ std::vector<std::string> module_patterns(const std::vector<std::string>& modules
       all.insert(all.end(), list.begin(), list.end());
   }
   return all;
+}
+
+void require_known_keys(const nlohmann::json& object, const std::string& place, std::initializer_list<std::string_view> known) {
+  for (const auto& [key, value] : object.items())
+    if (!value.is_null() && std::find(known.begin(), known.end(), key) == known.end())
+      throw InputError(fmt::format("{}.{} is {}, expected no such key: what it says about the codes is not known", place, key, shown(value)));
+}
+
+void require_value(const nlohmann::json& object, const std::string& place, const char* key, const std::vector<nlohmann::json>& allowed) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null() || std::find(allowed.begin(), allowed.end(), *found) != allowed.end()) return;
+  std::string expected = "no such key";
+  for (const auto& value : allowed) expected += " or " + value.dump();
+  throw InputError(fmt::format("{}.{} is {}, expected {}", place, key, shown(*found), expected));
 }
 
 bool named_by(const std::vector<std::string>& patterns, const std::string& module) {

@@ -75,6 +75,11 @@ const Codec& gptq_codec(bool v2);
 const Codec& awq_codec();
 const Codec& mlx_codec();
 
+// A configuration is read to its end: throws InputError naming a key (other than null) that none of `known` is.
+void require_known_keys(const nlohmann::json& object, const std::string& place, std::initializer_list<std::string_view> known);
+// A key that would change what the codes mean: absent, null or one of `allowed`, or an InputError.
+void require_value(const nlohmann::json& object, const std::string& place, const char* key, const std::vector<nlohmann::json>& allowed);
+
 // Modules as few patterns as say them: "re:…" where digits can stand for any number without taking in one of `others`.
 std::vector<std::string> module_patterns(const std::vector<std::string>& modules, const std::vector<std::string>& others);
 // Whether a module is meant by a list of names, "Linear" and "re:" expressions.

@@ -98,6 +98,11 @@ class Found final : public CodedLinears {
     const std::string where = origin + ": quantization_config.config_groups";
     if (!config.contains("config_groups") || !config["config_groups"].is_object() || config["config_groups"].empty())
       throw InputError(fmt::format("{}: expected an object of groups", where));
+    const std::string whole = origin + ": quantization_config";
+    require_known_keys(config, whole, {"quant_method", "format", "quantization_status", "config_groups", "ignore", "transform_config", "kv_cache_scheme", "sparsity_config", "global_compression_ratio",
+                                       "version", "run_compressed", "dequantize", "use_optimized_inference"});
+    require_value(config, whole, "kv_cache_scheme", {nlohmann::json::object()});  // keys and values are not rounded here
+    if (const auto sparse = config.find("sparsity_config"); sparse != config.end() && sparse->is_object()) require_value(*sparse, whole + ".sparsity_config", "format", {"dense"});
     struct Group {
       std::vector<std::string> targets;
       QuantSpec weights;
@@ -107,6 +112,8 @@ class Found final : public CodedLinears {
     for (const auto& [name, json] : config["config_groups"].items()) {
       const std::string place = fmt::format("{}.{}", where, name);
       Group group;
+      require_known_keys(json, place, {"targets", "weights", "input_activations", "output_activations", "format"});
+      require_value(json, place, "output_activations", {});
       if (!json.contains("targets") || !json["targets"].is_array()) throw InputError(fmt::format("{}: \"targets\" is missing, expected a list", place));
       for (const auto& target : json["targets"])
         if (target.is_string()) group.targets.push_back(target.get<std::string>());
@@ -245,6 +252,7 @@ class Found final : public CodedLinears {
     auto fail = [&](const char* key, const std::string& expected) {
       throw InputError(fmt::format("{}: \"{}\" is {}, expected {}", place, key, json.contains(key) ? json[key].dump() : "missing", expected));
     };
+    require_known_keys(json, place, {"num_bits", "type", "symmetric", "group_size", "strategy", "block_structure", "dynamic", "actorder", "scale_dtype", "zp_dtype", "observer", "observer_kwargs"});
     QuantSpec spec;
     const int64_t bits = json.contains("num_bits") && json["num_bits"].is_number_integer() ? json["num_bits"].get<int64_t>() : 0;
     const std::string type = json.value("type", std::string("int"));

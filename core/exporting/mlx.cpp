@@ -52,6 +52,8 @@ class Found final : public CodedLinears {
   Found(TensorSourcePtr stored, const nlohmann::json& config, const std::string& origin) : CodedLinears(std::move(stored), origin) {
     const std::string where = origin + ": quantization";
     const Affine all = affine(config, where);
+    for (const auto& [key, value] : config.items())  // objects and truth values are of modules
+      if (!value.is_object() && !value.is_boolean()) require_known_keys({{key, value}}, where, {"quant_method", "bits", "group_size", "mode", kSymmetric});
     integers_ = config.contains(kSymmetric);
     if (integers_ && !config[kSymmetric].is_array()) throw InputError(fmt::format("{}.{} is {}, expected a list of names", where, kSymmetric, config[kSymmetric].dump()));
     const auto symmetric = integers_ ? config[kSymmetric].get<std::vector<std::string>>() : std::vector<std::string>{};

@@ -162,6 +162,21 @@ class Gptq final : public Codec {
   }
 
   std::unique_ptr<CodedLinears> find(const TensorSourcePtr& stored, const nlohmann::json& config, const std::string& origin) const override {
+    const std::string place = origin + ": quantization_config";
+    // How it was made, by the names of AutoGPTQ, transformers and GPTQModel; "dynamic" says of single modules what their tensors' shapes say.
+    require_known_keys(config, place,
+                       {"quant_method", "bits", "group_size", "sym", "desc_act", "lm_head", "checkpoint_format", "format", "method", "pack_dtype", "is_marlin_format", "rotation", "adapter", "activation",
+                        "preprocessors", "smoother", "smooth", "dynamic", "meta", "damp_percent", "damp_auto_increment", "static_groups", "true_sequential", "mse", "act_group_aware", "gptaq", "foem", "hessian",
+                        "mock_quantization", "model_name_or_path", "model_file_base_name", "tokenizer", "dataset", "backend", "model_seqlen", "block_name_to_quantize", "module_name_preceding_first_block",
+                        "batch_size", "pad_token_id", "max_input_length", "cache_block_outputs", "modules_in_block_to_quantize", "modules_to_not_convert", "use_cuda_fp16", "use_exllama", "disable_exllama",
+                        "exllama_config", "fallback", "failsafe", "quantizer", "uri", "device", "pack_impl", "offload_to_disk", "offload_to_disk_path", "version"});
+    const std::string format = config.value("checkpoint_format", std::string("gptq"));
+    for (const char* key : {"checkpoint_format", "format"}) require_value(config, place, key, {format == "gptq_v2" ? "gptq_v2" : "gptq"});
+    require_value(config, place, "method", {"gptq"});
+    require_value(config, place, "pack_dtype", {"int32"});
+    require_value(config, place, "is_marlin_format", {false});
+    for (const char* key : {"rotation", "adapter", "activation", "smoother", "smooth"}) require_value(config, place, key, {});
+    require_value(config, place, "preprocessors", {nlohmann::json::array()});
     Settings settings;
     settings.bits = static_cast<int>(setting(config, "bits", origin, {2, 3, 4, 8}));
     settings.group_size = setting(config, "group_size", origin, {});
@@ -194,6 +209,10 @@ class Awq final : public Codec {
   }
 
   std::unique_ptr<CodedLinears> find(const TensorSourcePtr& stored, const nlohmann::json& config, const std::string& origin) const override {
+    require_known_keys(config, origin + ": quantization_config",
+                       {"quant_method", "bits", "w_bit", "group_size", "q_group_size", "zero_point", "version", "backend", "modules_to_not_convert", "fuse_max_seq_len", "modules_to_fuse", "do_fuse",
+                        "exllama_config", "format"});
+    require_value(config, origin + ": quantization_config", "format", {"gemm"});
     Settings settings;
     settings.bits = static_cast<int>(setting(config, config.contains("bits") ? "bits" : "w_bit", origin, {4}));
     settings.group_size = setting(config, config.contains("group_size") ? "group_size" : "q_group_size", origin, {});

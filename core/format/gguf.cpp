@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
@@ -16,12 +17,26 @@ namespace qb {
 
 struct GgufFile::Content {
   std::vector<std::filesystem::path> files;
-  std::shared_ptr<const MappedFile> map;
+  std::vector<std::shared_ptr<const MappedFile>> maps;  // of files; empty where the file is imagined
   std::map<std::string, GgufValue> metadata;
   std::vector<TensorInfo> tensors;
   std::unordered_map<std::string, size_t> index;
-  std::map<std::string, at::Tensor> values;  // of an imagined file, which has no map
+  std::map<std::string, at::Tensor> values;  // of an imagined file
+
+  const std::shared_ptr<const MappedFile>& map_of(const TensorInfo& info) const { return maps[static_cast<size_t>(info.file)]; }
+  void add(const std::filesystem::path& path, std::shared_ptr<const MappedFile> map, std::vector<TensorInfo> added);
 };
+
+void GgufFile::Content::add(const std::filesystem::path& path, std::shared_ptr<const MappedFile> map, std::vector<TensorInfo> added) {
+  for (TensorInfo& info : added) {
+    info.file = static_cast<int>(files.size());
+    if (!index.emplace(info.name, tensors.size()).second)
+      throw InputError(fmt::format("{}: tensor {} stands in another part too", path.string(), qb::quoted(info.name)));
+    tensors.push_back(std::move(info));
+  }
+  files.push_back(path);
+  maps.push_back(std::move(map));
+}
 
 namespace {
 
@@ -37,15 +52,16 @@ constexpr NumberedType kGgmlTypes[] = {
     {11, DType::q3_k}, {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {20, DType::iq4_nl}, {24, DType::i8}, {25, DType::i16}, {26, DType::i32},
     {27, DType::i64},  {28, DType::f64},  {30, DType::bf16}, {39, DType::mxfp4}};
 
-// Others of ggml's, by the names that files are called after.
+// Others of ggml's, by the names that files are called after; those that it has given up too.
 constexpr std::pair<uint32_t, const char*> kUnread[] = {
-    {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {21, "IQ3_S"},
-    {22, "IQ2_S"}, {23, "IQ4_XS"}, {29, "IQ1_M"},  {34, "TQ1_0"},  {35, "TQ2_0"}};
+    {4, "Q4_2"},      {5, "Q4_3"},      {9, "Q8_1"},      {15, "Q8_K"},      {16, "IQ2_XXS"},   {17, "IQ2_XS"},   {18, "IQ3_XXS"}, {19, "IQ1_S"},
+    {21, "IQ3_S"},    {22, "IQ2_S"},    {29, "IQ1_M"}, {23, "IQ4_XS"}, {34, "TQ1_0"}, {35, "TQ2_0"},    {31, "Q4_0_4_4"},  {32, "Q4_0_4_8"},  {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"},
+    {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {40, "NVFP4"}, {41, "Q1_0"}};
 
 std::string unread_type(uint32_t number) {
   for (const auto& [unread, name] : kUnread)
-    if (unread == number) return fmt::format("{} (ggml type {})", name, number);
-  return fmt::format("ggml type {}", number);
+    if (unread == number) return name;
+  return fmt::format("type {}, which ggml does not have,", number);
 }
 
 std::optional<DType> dtype_of_ggml(uint32_t number) {
@@ -214,6 +230,66 @@ void place_data(std::vector<TensorInfo>& tensors, const MappedFile& file, uint64
     throw InputError(fmt::format("{}: {} bytes of data, but its {} tensors take {}", file.path().string(), data_bytes, tensors.size(), expected));
 }
 
+// One file, as it is read.
+struct Part {
+  std::filesystem::path path;
+  std::shared_ptr<const MappedFile> map;
+  std::map<std::string, GgufValue> metadata;
+  std::vector<TensorInfo> tensors;
+};
+
+int64_t integer_of(const std::map<std::string, GgufValue>& metadata, const std::filesystem::path& path, const std::string& key, int64_t absent) {
+  const auto it = metadata.find(key);
+  if (it == metadata.end()) return absent;
+  if (const auto* value = std::get_if<int64_t>(&it->second.value)) return *value;
+  throw InputError(fmt::format("{}: key {} is not an integer", path.string(), qb::quoted(key)));
+}
+int64_t integer_of(const Part& part, const std::string& key, int64_t absent) { return integer_of(part.metadata, part.path, key, absent); }
+
+Part read_part(const std::filesystem::path& path) {
+  Part part;
+  part.path = path;
+  part.map = MappedFile::open(path);
+  Cursor cursor(*part.map, 0);
+  const auto magic = cursor.number<uint32_t>("the magic number");
+  if (magic != 0x46554747) throw InputError(fmt::format("{}: not a GGUF file: starts with {:#010x}, expected \"GGUF\"", path.string(), magic));
+  const auto version = cursor.number<uint32_t>("the version");
+  if (version != 2 && version != 3)
+    throw InputError(fmt::format("{}: GGUF version {}, expected 2 or 3{}", path.string(), version,
+                                 (version & 0xffff) == 0 && version != 0 ? " (a big-endian file?)" : ""));
+  const auto tensor_count = cursor.number<uint64_t>("the tensor count");
+  const auto key_count = cursor.number<uint64_t>("the key count");
+  // A tensor's description takes at least 24 bytes, a key 13.
+  if (tensor_count > cursor.remaining() / 24) throw cursor.damaged(fmt::format("{} tensors do not fit into the file", tensor_count));
+  if (key_count > cursor.remaining() / 13) throw cursor.damaged(fmt::format("{} keys do not fit into the file", key_count));
+  for (uint64_t i = 0; i < key_count; ++i) {
+    std::string key = cursor.name("a metadata key", 65535);
+    GgufValue value = read_value(cursor, key);
+    if (!part.metadata.emplace(key, std::move(value)).second) throw cursor.damaged(fmt::format("key {} appears twice", qb::quoted(key)));
+  }
+  part.tensors.reserve(tensor_count);
+  std::unordered_set<std::string> names;
+  for (uint64_t i = 0; i < tensor_count; ++i) {
+    part.tensors.push_back(read_tensor_info(cursor));
+    if (!names.insert(part.tensors.back().name).second) throw cursor.damaged(fmt::format("tensor {} appears twice", qb::quoted(part.tensors.back().name)));
+  }
+  const int64_t alignment = integer_of(part, "general.alignment", 32);
+  if (alignment <= 0 || alignment > (1 << 20) || !std::has_single_bit(static_cast<uint64_t>(alignment)))
+    throw InputError(fmt::format("{}: general.alignment is {}, expected a power of two", path.string(), alignment));
+  place_data(part.tensors, *part.map, cursor.position(), static_cast<uint64_t>(alignment));
+  return part;
+}
+
+// "…-00002-of-00003.gguf" → that name with another number.
+std::filesystem::path sibling(const std::filesystem::path& path, int64_t number, int64_t other, int64_t parts) {
+  const std::string end = fmt::format("-{:05}-of-{:05}.gguf", number + 1, parts), name = path.filename().string();
+  if (!name.ends_with(end)) throw InputError(fmt::format("{}: part {} of a model in {} files, expected a name that ends in \"{}\", which says what the others are called", path.string(), number + 1, parts, end));
+  const auto found = path.parent_path() / (name.substr(0, name.size() - end.size()) + fmt::format("-{:05}-of-{:05}.gguf", other + 1, parts));
+  std::error_code ignored;
+  if (!std::filesystem::exists(found, ignored)) throw InputError(fmt::format("{}: missing, expected part {} of the {} files of {}", found.string(), other + 1, parts, path.string()));
+  return found;
+}
+
 // The named metadata value if it holds a T; nullptr when absent, an error when it holds something else.
 template <class T>
 const T* value_of(const GgufFile& file, const std::string& key, const char* expected) {
@@ -242,37 +318,29 @@ GgufFile::~GgufFile() = default;
 std::shared_ptr<const GgufFile> GgufFile::open(const std::filesystem::path& path) {
   std::shared_ptr<GgufFile> file(new GgufFile);
   Content& content = *file->content_;
-  content.files = {path};
-  content.map = MappedFile::open(path);
-  Cursor cursor(*content.map, 0);
-  const auto magic = cursor.number<uint32_t>("the magic number");
-  if (magic != 0x46554747) throw InputError(fmt::format("{}: not a GGUF file: starts with {:#010x}, expected \"GGUF\"", path.string(), magic));
-  const auto version = cursor.number<uint32_t>("the version");
-  if (version != 2 && version != 3)
-    throw InputError(fmt::format("{}: GGUF version {}, expected 2 or 3{}", path.string(), version,
-                                 (version & 0xffff) == 0 && version != 0 ? " (a big-endian file?)" : ""));
-  const auto tensor_count = cursor.number<uint64_t>("the tensor count");
-  const auto key_count = cursor.number<uint64_t>("the key count");
-  // A tensor's description takes at least 24 bytes, a key 13.
-  if (tensor_count > cursor.remaining() / 24) throw cursor.damaged(fmt::format("{} tensors do not fit into the file", tensor_count));
-  if (key_count > cursor.remaining() / 13) throw cursor.damaged(fmt::format("{} keys do not fit into the file", key_count));
-  for (uint64_t i = 0; i < key_count; ++i) {
-    std::string key = cursor.name("a metadata key", 65535);
-    GgufValue value = read_value(cursor, key);
-    if (!content.metadata.emplace(key, std::move(value)).second) throw cursor.damaged(fmt::format("key {} appears twice", qb::quoted(key)));
+  Part given = read_part(path);
+  const int64_t parts = integer_of(given, "split.count", 1);
+  if (parts <= 1) {
+    content.metadata = std::move(given.metadata);
+    content.add(path, std::move(given.map), std::move(given.tensors));
+    return file;
   }
-  content.tensors.reserve(tensor_count);
-  for (uint64_t i = 0; i < tensor_count; ++i) {
-    content.tensors.push_back(read_tensor_info(cursor));
-    if (!content.index.emplace(content.tensors.back().name, i).second)
-      throw cursor.damaged(fmt::format("tensor {} appears twice", qb::quoted(content.tensors.back().name)));
+  const int64_t number = integer_of(given, "split.no", 0);
+  if (number < 0 || number >= parts) throw InputError(fmt::format("{}: key \"split.no\" is {}, expected 0 to {}", path.string(), number, parts - 1));
+  int64_t listed = 0;
+  for (int64_t i = 0; i < parts; ++i) {
+    Part part = i == number ? std::move(given) : read_part(sibling(path, number, i, parts));
+    for (const auto& [key, expected] : {std::pair{"split.no", i}, {"split.count", parts}})
+      if (const int64_t found = integer_of(part, key, -1); found != expected)
+        throw InputError(fmt::format("{}: key \"{}\" is {}, expected {}: a part of another model?", part.path.string(), key, found < 0 ? "missing" : std::to_string(found), expected));
+    if (i == 0) {
+      content.metadata = std::move(part.metadata);
+      listed = integer_of(content.metadata, part.path, "split.tensors.count", 0);
+    }
+    content.add(part.path, std::move(part.map), std::move(part.tensors));
   }
-  if (const auto parts = file->integer("split.count").value_or(1); parts > 1)
-    throw InputError(fmt::format("{}: one of the {} parts of a split model; merge them into one file first", path.string(), parts));
-  const int64_t alignment = file->integer("general.alignment").value_or(32);
-  if (alignment <= 0 || alignment > (1 << 20) || !std::has_single_bit(static_cast<uint64_t>(alignment)))
-    throw InputError(fmt::format("{}: general.alignment is {}, expected a power of two", path.string(), alignment));
-  place_data(content.tensors, *content.map, cursor.position(), static_cast<uint64_t>(alignment));
+  if (listed > 0 && listed != static_cast<int64_t>(content.tensors.size()))
+    throw InputError(fmt::format("{}: key \"split.tensors.count\" is {}, but its {} parts hold {} tensors", content.files.front().string(), listed, parts, content.tensors.size()));
   return file;
 }
 
@@ -320,28 +388,28 @@ const TensorInfo* GgufFile::find(const std::string& name) const {
 at::Tensor GgufFile::read(const std::string& name) const {
   const TensorInfo* info = find(name);
   if (!info) throw InputError(fmt::format("{}: no tensor {}", content_->files.front().string(), qb::quoted(name)));
-  if (!content_->map) {
+  if (content_->maps.empty()) {
     const auto value = content_->values.find(name);
     if (value == content_->values.end()) throw InternalError(fmt::format("{}: tensor {} is not written yet", content_->files.front().string(), qb::quoted(name)));
     return value->second;
   }
-  if (!is_block_quantized(info->dtype)) return view_mapped(content_->map, *info);
+  if (!is_block_quantized(info->dtype)) return view_mapped(content_->map_of(*info), *info);
   at::Tensor out = at::empty(info->shape, at::kFloat);
   if (info->elements() > 0)
-    dequantize_ggml(info->dtype, content_->map->bytes(info->offset, info->bytes, "tensor " + name), out.data_ptr<float>(), info->elements());
+    dequantize_ggml(info->dtype, content_->map_of(*info)->bytes(info->offset, info->bytes, "tensor " + name), out.data_ptr<float>(), info->elements());
   return out;
 }
 
 at::Tensor GgufFile::bytes(const std::string& name) const {
   const TensorInfo* info = find(name);
   if (!info) throw InputError(fmt::format("{}: no tensor {}", content_->files.front().string(), qb::quoted(name)));
-  if (!content_->map) throw InternalError(fmt::format("{}: tensor {} is not written yet", content_->files.front().string(), qb::quoted(name)));
+  if (content_->maps.empty()) throw InternalError(fmt::format("{}: tensor {} is not written yet", content_->files.front().string(), qb::quoted(name)));
   TensorInfo plain = *info;
   int64_t rows = 1;
   for (size_t d = 0; d + 1 < info->shape.size(); ++d) rows *= info->shape[d];
   plain.dtype = DType::u8;
   plain.shape = {rows, rows > 0 ? static_cast<int64_t>(info->bytes) / rows : 0};
-  return view_mapped(content_->map, plain);
+  return view_mapped(content_->map_of(*info), plain);
 }
 
 }  // namespace qb

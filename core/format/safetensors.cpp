@@ -4,14 +4,12 @@
 
 #include <bit>
 #include <cstring>
-#include <set>
 
 #include "core/base/error.h"
 #include "core/base/utf8.h"
-#include "core/format/listed_tensors.h"
+#include "core/format/file_tensors.h"
 #include "core/format/mapped_tensor.h"
 #include "core/format/safetensors_header.h"
-#include "core/format/safetensors_index.h"
 
 namespace qb {
 
@@ -31,69 +29,40 @@ std::pair<std::vector<TensorInfo>, uint64_t> read_header(const MappedFile& map, 
   return {parse_safetensors_header({reinterpret_cast<const char*>(text.data()), text.size()}, map.size() - 8 - header, file, metadata), 8 + header};
 }
 
-class SafetensorsSource final : public ListedTensors {
+class SafetensorsSource final : public FileTensors {
  public:
-  const std::vector<std::filesystem::path>& files() const override { return files_; }
   at::Tensor read(const std::string& name) const override {
-    const TensorInfo* info = find(name);
-    if (!info) throw InputError(fmt::format("{}: no tensor {}", place(), qb::quoted(name)));
-    return view_mapped(maps_[static_cast<size_t>(info->file)], *info);
+    const TensorInfo& info = require(name);
+    return view_mapped(map_of(info), info);
   }
 
-  void add_file(const std::filesystem::path& path) {
+  void open_file(const std::filesystem::path& path) {
     auto map = MappedFile::open(path);
-    const std::string file = path.string();
     auto [added, data_start] = read_header(*map, nullptr);
-    for (TensorInfo& info : added) {
-      info.offset += data_start;
-      info.file = static_cast<int>(files_.size());
-      if (const TensorInfo* other = find(info.name))
-        throw InputError(fmt::format("{}: tensor {} stands in {} too", file, qb::quoted(info.name), files_[static_cast<size_t>(other->file)].string()));
-      add(std::move(info));
-    }
-    files_.push_back(path);
-    maps_.push_back(std::move(map));
+    for (TensorInfo& info : added) info.offset += data_start;
+    add_file(std::move(map), std::move(added));
   }
-
- private:
-  std::string place() const { return (files_.size() == 1 ? files_.front() : files_.front().parent_path()).string(); }
-
-  std::vector<std::filesystem::path> files_;
-  std::vector<std::shared_ptr<const MappedFile>> maps_;
 };
-
-void add_shards(SafetensorsSource& source, const std::filesystem::path& index_path) {
-  const std::string index_file = index_path.string();
-  const auto weight_map = parse_safetensors_index(read_text(index_path, kHeaderLimit), index_file);
-  std::set<std::string> shards;
-  for (const auto& [tensor, shard] : weight_map) shards.insert(shard);
-  for (const auto& shard : shards) source.add_file(index_path.parent_path() / shard);
-  for (const auto& [tensor, shard] : weight_map) {
-    const TensorInfo* info = source.find(tensor);
-    if (!info) throw InputError(fmt::format("{}: tensor {} is not in {}", index_file, qb::quoted(tensor), shard));
-    const auto found = source.files()[static_cast<size_t>(info->file)].filename().string();
-    if (found != shard) throw InputError(fmt::format("{}: tensor {} is in {}, expected in {}", index_file, qb::quoted(tensor), found, shard));
-  }
-}
 
 }  // namespace
 
-TensorSourcePtr open_safetensors(const std::filesystem::path& file_or_folder) {
+TensorSourcePtr open_safetensors(const std::filesystem::path& place) {
   auto source = std::make_shared<SafetensorsSource>();
+  const auto open_index = [&](const std::filesystem::path& index) { open_shards(*source, index, [&](const auto& shard) { source->open_file(shard); }); };
   // What cannot be looked at (no permission, a name too long) counts as a file, whose opening then says why.
   std::error_code error;
-  if (!std::filesystem::is_directory(file_or_folder, error)) {
-    source->add_file(file_or_folder);
+  if (!std::filesystem::is_directory(place, error)) {
+    place.extension() == ".json" ? open_index(place) : source->open_file(place);
     return source;
   }
   // The single file first, as transformers does where a folder has both.
-  const auto single = file_or_folder / "model.safetensors", index = file_or_folder / "model.safetensors.index.json";
+  const auto single = place / "model.safetensors", index = place / "model.safetensors.index.json";
   if (std::filesystem::exists(single, error))
-    source->add_file(single);
+    source->open_file(single);
   else if (std::filesystem::exists(index, error))
-    add_shards(*source, index);
+    open_index(index);
   else
-    throw InputError(fmt::format("{}: neither model.safetensors nor model.safetensors.index.json is there", file_or_folder.string()));
+    throw InputError(fmt::format("{}: neither model.safetensors nor model.safetensors.index.json is there", place.string()));
   return source;
 }
 

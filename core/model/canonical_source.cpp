@@ -15,10 +15,11 @@
 namespace qb {
 namespace {
 
+// Types that a float model may have; F8 has a scale beside it.
 bool holds_weights(DType dtype) {
   switch (dtype) {
-    case DType::i64: case DType::i32: case DType::i16: case DType::i8: case DType::u8: case DType::boolean: return false;
-    default: return true;
+    case DType::f64: case DType::f32: case DType::f16: case DType::bf16: case DType::f8_e4m3: case DType::f8_e5m2: return true;
+    default: return is_block_quantized(dtype);
   }
 }
 
@@ -27,6 +28,7 @@ at::Tensor apply_scale(const at::Tensor& weight, at::Tensor scale, const std::ve
   at::Tensor result = weight.to(at::kFloat);
   scale = scale.to(at::kFloat);
   if (block.size() == 2) {
+    if (scale.dim() == 4) scale = scale.squeeze(3).squeeze(1);
     scale = scale.repeat_interleave(block[0], 0).narrow(0, 0, weight.size(0));
     scale = scale.repeat_interleave(block[1], 1).narrow(1, 0, weight.size(1));
   } else if (scale.numel() > 1) {

@@ -60,6 +60,10 @@ class CanonicalSource final : public TensorSource {
   std::unordered_map<std::string, size_t> index_;
 };
 
+// A head that is stored although the configuration ties it to the embedding: where it differs, it is the model's, as in transformers 5.
+// Then the architecture has a head of its own, and what to tell the user is returned.
+std::string settle_head(const TensorSource& base, Architecture& architecture);
+
 // Finds every required tensor in a Hugging Face checkpoint, whatever prefix it was saved under, experts one by one or
 // fused. block_size: quantization_config.weight_block_size of F8 checkpoints, else empty.
 // Throws InputError on a missing tensor, a wrong shape or a dtype that holds no weights.

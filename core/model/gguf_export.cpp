@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/python_json.h"
 #include "core/format/ggml_pack.h"
 #include "core/model/canonical_source.h"
 #include "core/model/families.h"
@@ -37,7 +38,7 @@ std::string gguf_name(const Family& family) {
 // The configuration of the text model, whatever the file.
 nlohmann::json text_config(const ModelFiles& files) {
   if (files.gguf) return config_from_gguf(*GgufFile::open(files.weights), files.weights.string()).json();
-  const ConfigFields whole(nlohmann::json::parse(read_text(files.config, uint64_t{1} << 26)), files.config.string());
+  const ConfigFields whole(parse_python_json(read_text(files.config, uint64_t{1} << 26)), files.config.string());
   const auto text = text_part(whole);
   return text ? text->fields.json() : whole.json();
 }

@@ -120,7 +120,7 @@ bool harmless_tensor(const std::string& name) {
       // Tables and masks that early transformers stored with the weights.
       ".inv_freq", ".cos_cached", ".sin_cached", ".attn_rot_embd.weight", ".attn.masked_bias", ".attn.bias", ".attention.masked_bias", ".attention.bias",
       // Scales of quantized caches and activations: the float model has neither.
-      ".k_scale", ".v_scale", ".kv_scale", ".q_scale", ".prob_scale", ".input_scale", ".output_scale"};
+      ".k_scale", ".v_scale", ".kv_scale", ".q_scale", ".prob_scale", ".input_scale", ".output_scale", ".activation_scale", ".input_scale_ub"};
   return std::any_of(ends.begin(), ends.end(), [&](const std::string& end) { return ends_with(name, end); });
 }
 

@@ -2,55 +2,29 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/base/python_json.h"
 #include "core/format/gguf.h"
-#include "core/format/safetensors.h"
+#include "core/format/weights.h"
 #include "core/model/canonical_source.h"
 #include "core/model/families.h"
 #include "core/model/gguf_config.h"
 #include "core/model/model_files.h"
+#include "core/model/stored_quantization.h"
 
 namespace qb {
 namespace {
 
-bool is_gguf(const std::filesystem::path& path) {
-  auto file = MappedFile::open(path);
-  return file->size() >= 4 && std::memcmp(file->bytes().data(), "GGUF", 4) == 0;
-}
-
 nlohmann::json parse_config(const std::filesystem::path& path) {
   const std::string text = read_text(path, uint64_t{1} << 26);
   try {
-    return nlohmann::json::parse(text);
+    return parse_python_json(text);
   } catch (const nlohmann::json::exception& error) {
     throw InputError(fmt::format("{}: not valid JSON: {}", path.string(), error.what()));
   }
-}
-
-// Refuses checkpoints whose weights are codes, not numbers; F8 with scales is read. Returns F8's block size, if any.
-std::vector<int64_t> check_quantization(const ConfigFields& fields) {
-  const bool mlx = fields.has("quantization") && fields.json().at("quantization").is_object();  // MLX's key, with or without the other
-  if (!mlx && !fields.has("quantization_config")) return {};
-  const ConfigFields quantization = fields.child(mlx ? "quantization" : "quantization_config");
-  fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
-  const std::string method = mlx ? "MLX" : quantization.text({"quant_method"}, "?");
-  const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
-  if (method == "mxfp4") return {};  // gpt-oss as it is published: its experts are read as the numbers that they stand for
-  if (!float8)
-    throw InputError(fmt::format("{}: the checkpoint is already quantized ({}), expected a model with floating-point weights; {}, \"qbench export\" with format dequantized writes them", fields.origin(), method, kQuantizedAdvice));
-  const auto block = quantization.integers("weight_block_size");
-  if (!block.empty() && (block.size() != 2 || block[0] < 1 || block[1] < 1)) quantization.fail("weight_block_size", "two positive integers");
-  return block;
-}
-
-std::string model_name(const std::filesystem::path& path, bool gguf) {
-  std::error_code ignored;
-  std::filesystem::path whole = std::filesystem::weakly_canonical(path, ignored);
-  if (whole.filename().empty()) whole = whole.parent_path();
-  return gguf ? whole.stem().string() : whole.filename().string();
 }
 
 std::string rope_text(const Architecture& a) {
@@ -94,17 +68,21 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Architecture& a)
   return facts;
 }
 
-ModelInfo describe(const std::filesystem::path& path, const std::string& format, const Architecture& a, const TensorSource& stored,
+bool files_end(const TensorSource& source, std::string_view end) { return !source.files().empty() && source.files().front().string().ends_with(end); }
+
+ModelInfo describe(const std::filesystem::path& path, const ModelFiles& files, const Architecture& a, const TensorSource& stored,
                    const TensorSource& canonical) {
   ModelInfo info;
   info.path = path;
-  info.format = format;
-  info.name = model_name(path, format == "gguf");
+  info.format = files.gguf ? "gguf" : files_end(stored, ".bin") ? "torch" : "safetensors";
+  info.name = name_of_model(path, files);
   info.family = a.family;
   info.hidden_size = a.hidden_size, info.intermediate_size = a.intermediate_size, info.heads = a.heads, info.kv_heads = a.kv_heads;
   info.head_dim = a.head_dim, info.vocabulary = a.vocabulary, info.context_length = a.context_length;
   info.experts = a.experts, info.experts_per_token = a.experts_per_token, info.tied_embeddings = a.tied_embeddings;
-  for (const TensorInfo& tensor : stored.tensors()) info.bytes += tensor.bytes;
+  std::set<std::tuple<int, uint64_t, uint64_t>> places;  // tensors may share one; what is decoded has none
+  for (const TensorInfo& tensor : stored.tensors())
+    if (tensor.offset == 0 || places.emplace(tensor.file, tensor.offset, tensor.bytes).second) info.bytes += tensor.bytes;
   std::map<std::string, int64_t> elements;
   for (const TensorInfo& tensor : canonical.tensors()) {
     info.parameters += tensor.elements();
@@ -129,29 +107,6 @@ ModelInfo describe(const std::filesystem::path& path, const std::string& format,
 
 }  // namespace
 
-ModelFiles locate_model(const std::filesystem::path& path) {
-  ModelFiles files;
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) throw InputError(fmt::format("{}: no such file or folder", path.string()));
-  files.folder = path;
-  if (!std::filesystem::is_directory(path, ignored)) {
-    if (path.filename() != "config.json" && path.extension() != ".safetensors") {
-      if (!is_gguf(path))
-        throw InputError(fmt::format("{}: not a GGUF file; expected a .gguf file or a Hugging Face folder with config.json", path.string()));
-      files.gguf = true;
-      files.folder.clear();
-      files.weights = path;
-      return files;
-    }
-    files.folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  }
-  files.config = files.folder / "config.json";
-  files.weights = files.folder;
-  if (!std::filesystem::exists(files.config, ignored))
-    throw InputError(fmt::format("{}: no config.json in it; expected a Hugging Face folder or a .gguf file", files.folder.string()));
-  return files;
-}
-
 int64_t longest_sequence(const Architecture& a) {
   const bool stretches = a.position == PositionKind::rotary && a.ropes.front().kind == RopeSpec::Kind::dynamic;
   return stretches ? 0 : a.context_length;
@@ -168,22 +123,24 @@ std::shared_ptr<const Model> Model::open(const std::filesystem::path& path, cons
     model->architecture = architecture_from_config(config_from_gguf(*gguf, files.weights.string()));
     model->files = canonical_gguf(gguf, model->architecture, family_of_gguf(*gguf->text("general.architecture"))->gguf, files.weights.string());
     model->source = model->files;
-    model->info = describe(path, "gguf", model->architecture, *gguf, *model->source);
+    model->info = describe(path, files, model->architecture, *gguf, *model->source);
     if (auto name = gguf->text("general.name"); name && !name->empty()) model->info.name = *name;
     return model;
   }
   const ConfigFields fields(parse_config(files.config), files.config.string());
-  std::vector<int64_t> block_size;
+  StoredQuantization quantization;
   if (decode)
     fields.without_effect({"quantization_config", "quantization"});  // the decoder has read it
   else
-    block_size = check_quantization(fields);
+    quantization = read_stored_quantization(fields, files.folder);
   model->architecture = architecture_from_config(fields);
-  TensorSourcePtr stored = open_safetensors(files.weights);
+  TensorSourcePtr stored = open_weights(files.weights);
   if (decode) stored = decode(stored);
-  model->files = canonical_safetensors(stored, model->architecture, files.folder.string(), block_size);
+  if (std::string note = settle_head(*stored, model->architecture); !note.empty()) quantization.notes.push_back(std::move(note));
+  model->files = canonical_safetensors(stored, model->architecture, files.folder.string(), quantization.block);
   model->source = model->files;
-  model->info = describe(path, "safetensors", model->architecture, *stored, *model->source);
+  model->info = describe(path, files, model->architecture, *stored, *model->source);
+  for (std::string& note : quantization.notes) model->info.facts.emplace_back(kNote, std::move(note));
   return model;
 }
 

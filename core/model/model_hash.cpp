@@ -3,7 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/format/gguf.h"
-#include "core/format/safetensors.h"
+#include "core/format/weights.h"
 #include "core/model/model_files.h"
 
 namespace qb {
@@ -14,14 +14,15 @@ std::string model_hash(const std::filesystem::path& path) {
   TensorSourcePtr source;
   if (files.gguf) {
     auto gguf = GgufFile::open(files.weights);
-    auto file = MappedFile::open(files.weights);
+    auto file = MappedFile::open(gguf->files().front());
     uint64_t header = file->size();
-    for (const TensorInfo& tensor : gguf->tensors()) header = std::min(header, tensor.offset);
+    for (const TensorInfo& tensor : gguf->tensors())
+      if (tensor.file == 0) header = std::min(header, tensor.offset);
     hasher.update(file->bytes(0, header, "header"));
     source = gguf;
   } else {
     hasher.update(read_text(files.config, 1 << 26));
-    source = open_safetensors(files.weights);
+    source = open_weights(files.weights);
   }
   std::vector<std::shared_ptr<const MappedFile>> mapped;
   for (const auto& file : source->files()) mapped.push_back(MappedFile::open(file));

@@ -93,27 +93,64 @@ bool find_mxfp4_expert(const TensorSource& base, const std::string& origin, cons
   return false;
 }
 
-void find_scale(const TensorSource& base, const std::string& origin, const std::vector<int64_t>& block_size, CanonicalTensor& entry) {
-  if (entry.info.dtype != DType::f8_e4m3 && entry.info.dtype != DType::f8_e5m2) return;
+bool is_float8(DType type) { return type == DType::f8_e4m3 || type == DType::f8_e5m2; }
+
+[[noreturn]] void refuse_without_scale(const std::string& origin, const CanonicalTensor& entry, const std::string& expected) {
   const std::string& stored = entry.stored.front();
-  if (!ends_with(stored, ".weight") || entry.info.shape.size() != 2) return;
-  for (const char* suffix : {"_scale_inv", "_scale"}) {
-    const TensorInfo* scale = base.find(stored + suffix);
-    if (!scale) continue;
-    entry.scale = scale->name;
-    const int64_t rows = entry.info.shape[0], columns = entry.info.shape[1];
-    if (scale->elements() == 1 || (scale->elements() == rows && scale->shape.front() == rows)) return;
-    const int64_t r = block_size.size() == 2 ? block_size[0] : 128, c = block_size.size() == 2 ? block_size[1] : 128;
-    const std::vector<int64_t> expected = {(rows + r - 1) / r, (columns + c - 1) / c};
-    if (scale->shape != expected)
-      throw InputError(fmt::format("{}: tensor \"{}\" has shape {}, expected one value, one a row ({}) or one a block of {}×{} ({})", origin,
-                                   scale->name, shape_text(scale->shape), rows, r, c, shape_text(expected)));
-    entry.scale_block = {r, c};
-    return;
+  throw InputError(fmt::format("{}: tensor \"{}\"{} is stored as {}, whose values mean nothing without their scale; expected {}", origin, stored,
+                               stored == entry.info.name ? "" : fmt::format(" (for {})", entry.info.name), name_of(entry.info.dtype), expected));
+}
+
+// Of F8 weights, what multiplies them, by whatever name: DeepSeek's and transformers' *_inv, that of compressed-tensors, modelopt and fbgemm,
+// DeepSeek's later one.
+void find_scale(const TensorSource& base, const std::string& origin, const std::vector<int64_t>& block_size, CanonicalTensor& entry) {
+  if (!is_float8(entry.info.dtype)) return;
+  const std::string& stored = entry.stored.front();
+  if (!ends_with(stored, ".weight") || entry.info.shape.size() != 2) refuse_without_scale(origin, entry, "F32, F16 or BF16: scales stand beside matrices");
+  const std::string module = stored.substr(0, stored.size() - std::string_view("weight").size());
+  const TensorInfo* scale = nullptr;
+  for (const char* name : {"weight_scale_inv", "weight_scale", "scale"})
+    if (!scale) scale = base.find(module + name);
+  if (!scale) refuse_without_scale(origin, entry, fmt::format("\"{0}weight_scale_inv\", \"{0}weight_scale\" or \"{0}scale\" beside it", module));
+  switch (scale->dtype) {
+    case DType::f64: case DType::f32: case DType::f16: case DType::bf16: case DType::f8_e8m0: break;
+    default: throw InputError(fmt::format("{}: tensor \"{}\" is stored as {}, expected a scale in F32, F16, BF16 or F8_E8M0", origin, scale->name, name_of(scale->dtype)));
   }
+  entry.scale = scale->name;
+  const int64_t rows = entry.info.shape[0], columns = entry.info.shape[1];
+  if (scale->elements() == 1 || (scale->elements() == rows && scale->shape.front() == rows)) return;
+  const int64_t r = block_size.size() == 2 ? block_size[0] : 128, c = block_size.size() == 2 ? block_size[1] : 128;
+  const std::vector<int64_t> expected = {(rows + r - 1) / r, (columns + c - 1) / c}, apart = {expected[0], 1, expected[1], 1};  // as modelopt has it
+  if (scale->shape != expected && scale->shape != apart)
+    throw InputError(fmt::format("{}: tensor \"{}\" has shape {}, expected one value, one a row ({}) or one a block of {}×{} ({})", origin,
+                                 scale->name, shape_text(scale->shape), rows, r, c, shape_text(expected)));
+  entry.scale_block = {r, c};
+}
+
+// Row by row, so that neither is in memory as a whole.
+bool equal_matrices(const TensorSource& base, const TensorInfo& a, const TensorInfo& b) {
+  if (a.shape != b.shape || is_float8(a.dtype) || is_float8(b.dtype)) return false;
+  if (a.file == b.file && a.offset == b.offset && a.dtype == b.dtype && a.bytes > 0) return true;  // torch's files: one storage
+  const at::Tensor left = base.read(a.name), right = base.read(b.name);
+  for (int64_t row = 0; row < left.size(0); row += 1024) {
+    const int64_t rows = std::min<int64_t>(1024, left.size(0) - row);
+    const at::Tensor x = left.narrow(0, row, rows), y = right.narrow(0, row, rows);
+    if (a.dtype == b.dtype ? !at::equal(x, y) : !at::equal(x.to(at::kFloat), y.to(at::kFloat))) return false;
+  }
+  return true;
 }
 
 }  // namespace
+
+std::string settle_head(const TensorSource& base, Architecture& a) {
+  if (!a.tied_embeddings) return {};
+  const Finder finder(base, a);
+  const TensorInfo *embedding = base.find(finder.spell(a.names.embedding + ".weight")), *head = base.find(finder.spell(a.names.head + ".weight"));
+  if (!embedding || !head || equal_matrices(base, *embedding, *head)) return {};
+  a.tied_embeddings = false;
+  a.globals.push_back({a.names.head + ".weight", {a.vocabulary, a.embedding_size}, a.gguf.head + ".weight"});
+  return fmt::format("the configuration ties the head to the embedding, but \"{}\" is stored too and differs: it is used", head->name);
+}
 
 std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr base, const Architecture& a, const std::string& origin,
                                       const std::vector<int64_t>& block_size) {
@@ -135,7 +172,10 @@ std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr bas
     find_scale(*base, origin, block_size, entry);
     entries.push_back(std::move(entry));
   };
-  for (const TensorSpec& spec : a.globals) plain(spec, spec.name);
+  // A tied pair may be stored under the head's name alone.
+  const std::string embedding = a.names.embedding + ".weight", head = a.names.head + ".weight";
+  const bool by_head = a.tied_embeddings && !base->contains(finder.spell(embedding)) && base->contains(finder.spell(head));
+  for (const TensorSpec& spec : a.globals) plain(spec, by_head && spec.name == embedding ? head : spec.name);
   for (int64_t i = 0; i < a.blocks; ++i) {
     const std::string prefix = a.block_prefix(i), stored = a.stored_blocks.empty() ? prefix : a.block_prefix(a.stored_blocks[static_cast<size_t>(i)]);
     for (const LinearSpec& linear : a.layers[static_cast<size_t>(i)].linears) {
@@ -149,6 +189,7 @@ std::shared_ptr<const CanonicalSource> canonical_safetensors(TensorSourcePtr bas
         if (linear.expert >= 0 && !base->contains(finder.spell(stored + name)) &&
             find_fused_expert(*base, finder, a, stored, linear, bias, entry, stored_shape)) {
           check_stored(*base, origin, spec, entry, {stored_shape});
+          if (is_float8(entry.info.dtype)) refuse_without_scale(origin, entry, "experts in F8 one by one, each with its scale, or all of them in F32, F16 or BF16");
           entries.push_back(std::move(entry));
         } else if (linear.expert >= 0 && !bias && find_mxfp4_expert(*base, origin, finder, a, stored, linear, spec, entry)) {
           entries.push_back(std::move(entry));

@@ -24,6 +24,7 @@
 #include "core/measure/report_json.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
+#include "core/model/model_files.h"
 #include "core/run/run_import.h"
 #include "core/run/run_inputs.h"
 #include "core/recipe/target.h"
@@ -200,6 +201,7 @@ class RecipeRun {
     save();
     log_(fmt::format("model {} ({} blocks, {} parameters), {} calibration tokens{}", info.name, info.blocks.size(), info.parameters, report_.calibration_tokens,
                      inputs_.calibration.bos == Bos::every_window ? ", BOS in every sample" : inputs_.calibration.bos == Bos::none ? ", no BOS" : ""));
+    for (const std::string& note : notes_of(info)) log_(note);
     for (const std::string& note : inputs_.notes) log_(note);
     require_target(recipe_, *inputs_.model);
     for (const std::string& note : target_notes(recipe_, *inputs_.model)) log_(note);
@@ -443,7 +445,9 @@ std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& optio
   const RunInputs inputs = load_inputs(recipe, {});
   require_target(recipe, *inputs.model);
   qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, workspace));
-  return target_notes(recipe, *inputs.model);
+  std::vector<std::string> notes = notes_of(inputs.model->info);
+  for (std::string& note : target_notes(recipe, *inputs.model)) notes.push_back(std::move(note));
+  return notes;
 }
 
 }  // namespace qb

@@ -22,7 +22,7 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
   const FormatInfo* format = find_format(recipe.target->format);
   const EngineInfo* engine = find_engine(recipe.target->engine);
   if (!format || (!engine && !recipe.target->engine.empty())) validate(recipe);  // says which names there are
-  if (model.info.format != "safetensors" && format->name != "gguf")
+  if (model.info.format == "gguf" && format->name != "gguf")
     return {fmt::format("{}: is a {} file, which has no config.json and tokenizer to go with a Hugging Face folder; {} is made of the original Hugging Face model", model.path.string(),
                         model.info.format, format->title)};
   std::vector<StoredScheme> linears, floats;

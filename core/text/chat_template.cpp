@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/format/gguf.h"
+#include "core/format/model_place.h"
 #include "core/text/json_field.h"
 #include "core/text/model_files.h"
 #include "core/text/tokenizer.h"
@@ -45,7 +46,7 @@ std::string template_of(const JsonField& f) {
 }  // namespace
 
 std::shared_ptr<const ChatTemplate> ChatTemplate::load(const fs::path& model, const Tokenizer& tokenizer) {
-  if (is_gguf(model)) {
+  if (!fs::is_directory(model) && is_gguf(model)) {
     const auto file = GgufFile::open(model);
     const auto source = file->text("tokenizer.chat_template");
     if (!source) return nullptr;

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/format/model_place.h"
 #include "core/text/folder_tokenizer.h"
 #include "core/text/gguf_pre_tokenizers.h"
 #include "core/text/json_tokenizer.h"
@@ -280,6 +281,7 @@ class Writer {
 void describe_tokenizer(const fs::path& path, int64_t rows, GgufMetadata& out) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
+    if (const fs::path folder = folder_of_part(path); !folder.empty()) return describe_tokenizer(folder, rows, out);
     const auto file = GgufFile::open(path);
     for (const auto& [key, value] : file->metadata())
       if (key.starts_with("tokenizer.")) out.add(key, value);

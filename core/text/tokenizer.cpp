@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/format/gguf.h"
+#include "core/format/model_place.h"
 #include "core/text/folder_tokenizer.h"
 #include "core/text/gguf_tokenizer.h"
 #include "core/text/json_tokenizer.h"
@@ -46,8 +47,10 @@ std::shared_ptr<const Tokenizer> load_folder(const fs::path& folder) {
 }  // namespace
 
 std::shared_ptr<const Tokenizer> Tokenizer::load(const fs::path& path) {
-  if (fs::is_directory(path)) return load_folder(path);
-  if (is_gguf(path)) return from_gguf(*GgufFile::open(path));
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return load_folder(path);
+  if (const fs::path folder = folder_of_part(path); !folder.empty()) return load_folder(folder);
+  if (path.extension() == ".gguf" || is_gguf(path)) return from_gguf(*GgufFile::open(path));
   if (path.extension() == ".model") return load_sentencepiece(path);
   if (path.extension() != ".json" || path.filename() == "config.json") return load_folder(path.parent_path());  // another file of a model's folder
   const std::string text = read_text(path, uint64_t{1} << 30);

@@ -362,6 +362,52 @@ def test_a_damaged_checkpoint_is_one_clear_error_and_no_run(damage, qbench, tmp_
     assert not list((tmp_path / "w" / "runs").iterdir())
 
 
+# A configuration of codes that says more than is understood: (writer, path inside quantization_config, value).
+UNKNOWN = {
+    "rotation": ("gptq v1 int4", ["rotation"], "hadamard"), "adapter": ("gptq v1 int4", ["adapter"], {"name": "lora"}), "marlin": ("gptq v1 int4", ["checkpoint_format"], "marlin"),
+    "another method": ("gptq v1 int4", ["method"], "qqq"), "two formats": ("gptq v1 int4", ["format"], "gptq_v2"), "wide words": ("gptq v1 int4", ["pack_dtype"], "int64"),
+    "smoothed": ("gptq v2 int4", ["smoother"], {"smooth": "row"}), "gptq": ("gptq v2 int4", ["new_thing"], 1), "awq": ("awq", ["new_thing"], 1), "awq format": ("awq", ["format"], "gemv"),
+    "cache": ("ct int4", ["kv_cache_scheme"], {"num_bits": 8, "type": "float", "strategy": "tensor"}), "sparsity": ("ct int4", ["sparsity_config"], {"format": "sparse-24-bitmask"}),
+    "transform": ("ct int4", ["transform_config"], {"config_groups": {"R1": {"type": "random-hadamard", "apply": []}}}), "compressed-tensors": ("ct int4", ["new_thing"], 1),
+    "outputs": ("ct int4", ["config_groups", "group_0", "output_activations"], {"num_bits": 8}), "group": ("ct int4", ["config_groups", "group_0", "new_thing"], 1),
+    "weights": ("ct int4", ["config_groups", "group_0", "weights", "offset"], 3),
+}
+HARMLESS = {"gptq v1 int4": {"damp_percent": 0.01, "true_sequential": True, "static_groups": False, "model_name_or_path": None, "is_marlin_format": False, "rotation": None, "dynamic": {"-:.*gate$": {}},
+                             "meta": {"quantizer": ["gptqmodel:7.7.0"], "mse": 0.0}, "format": "gptq", "method": "gptq"},
+            "awq": {"backend": "autoawq", "do_fuse": False, "modules_to_fuse": None}, "ct int4": {"version": "0.19.0", "global_compression_ratio": 1.4, "sparsity_config": {}, "transform_config": {}}}
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_a_configuration_of_codes_is_read_to_its_end(unknown, qbench, tmp_path):
+    writer, path, value = UNKNOWN[unknown]
+    written(DEMO, tmp_path / "theirs", writer)
+    file = tmp_path / "theirs" / "config.json"
+    config = json.loads(file.read_text())
+    place = config["quantization_config"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    file.write_text(json.dumps(config))
+    done = call(qbench, tmp_path / "theirs", "-m", DEMO, "-w", tmp_path / "w")
+    assert done.returncode == 4 and "quantization_config" in done.stderr and path[-1] in done.stderr, done.stderr
+    assert done.stderr.startswith("qbench: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("writer", HARMLESS)
+def test_how_codes_were_made_changes_nothing(writer, qbench, tmp_path):
+    figure = []
+    for name, more in (("plain", {}), ("more", HARMLESS[writer])):
+        written(DEMO, tmp_path / name, writer)
+        file = tmp_path / name / "config.json"
+        config = json.loads(file.read_text())
+        config["quantization_config"] |= more
+        file.write_text(json.dumps(config))
+        done = subprocess.run([qbench, "eval", tmp_path / name, "--text", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "2", "--json"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        figure.append(json.loads(done.stdout)["perplexity"])
+    assert figure[0] == figure[1]
+
+
 def test_another_models_checkpoint_is_refused(qbench, tmp_path):
     written(DEMO, tmp_path / "theirs", "gptq v1 int4")
     shutil.copytree(DEMO, tmp_path / "other")

@@ -63,6 +63,8 @@ class TestFormatFuzz : public QObject {
   void gguf() { run("model.gguf", gguf_file(sample_tensors()), 4000); }
   void gguf_without_padding() { run("model.gguf", gguf_file(sample_tensors(), 2, 1), 2000); }
 
+  void torch_archive() { run("pytorch_model.bin", sample_torch(), 6000); }
+
   void index() {
     const std::filesystem::path folder = folder_.path().toStdString() + "/sharded";
     std::filesystem::create_directories(folder);

@@ -7,11 +7,12 @@
 #include "core/base/error.h"
 #include "core/format/gguf.h"
 #include "core/format/safetensors.h"
+#include "core/format/weights.h"
 
 int main(int argc, char** argv) try {
   if (argc != 3) throw qb::InputError("usage: dump_tensors IN OUT");
   const std::filesystem::path in = argv[1];
-  const qb::TensorSourcePtr source = in.extension() == ".gguf" ? qb::TensorSourcePtr(qb::GgufFile::open(in)) : qb::open_safetensors(in);
+  const qb::TensorSourcePtr source = in.extension() == ".gguf" ? qb::TensorSourcePtr(qb::GgufFile::open(in)) : qb::open_weights(in);
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   for (const auto& info : source->tensors()) tensors.emplace_back(info.name, source->read(info.name));
   qb::write_safetensors(argv[2], tensors);

@@ -7,14 +7,14 @@
 
 #include "core/base/error.h"
 #include "core/format/gguf.h"
-#include "core/format/safetensors.h"
+#include "core/format/weights.h"
 
 int main(int argc, char** argv) try {
   for (int i = 1; i < argc; ++i) {
     const std::filesystem::path path = argv[i];
     nlohmann::json line;
     try {
-      const qb::TensorSourcePtr source = path.extension() == ".gguf" ? qb::TensorSourcePtr(qb::GgufFile::open(path)) : qb::open_safetensors(path);
+      const qb::TensorSourcePtr source = path.extension() == ".gguf" ? qb::TensorSourcePtr(qb::GgufFile::open(path)) : qb::open_weights(path);
       line["tensors"] = nlohmann::json::object();
       for (const auto& info : source->tensors()) {
         line["tensors"][info.name] = {qb::name_of(info.dtype), info.shape};

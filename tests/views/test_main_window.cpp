@@ -186,6 +186,23 @@ class TestMainWindow : public QObject {
     QVERIFY(selection->find(a2));
   }
 
+  void a_part_of_a_model_opens_the_whole() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    const QString folder = bench.modelFolder("tiny");
+    for (const char* part : {"model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}) bench.file(QString("tiny/") + part, "x");
+    for (const char* part : {"config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}) {
+      bench.drop({folder + "/" + part});
+      QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+      QCOMPARE(bench.workbench->models()->models().front()->path.string(), folder.toStdString());
+      bench.workbench->closeModel(folder);
+    }
+    const QString blob = bench.file("sha256-0123abcd", "GGUF and more");  // as a store of blobs calls it
+    bench.drop({blob});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    QCOMPARE(bench.workbench->models()->models().front()->path.string(), blob.toStdString());
+  }
+
   void a_recent_path_opens_again_from_the_welcome_page_and_the_menu() {
     Bench bench;
     QVERIFY(bench.ready());

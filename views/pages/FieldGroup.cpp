@@ -255,7 +255,7 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
     };
     if (kind == ModelPath) {
       menu->addAction(tr("Model folder…"), this, [ask] { ask(QFileDialog::Directory, tr("Choose a model folder"), {}); });
-      menu->addAction(tr("GGUF file…"), this, [ask] { ask(QFileDialog::ExistingFile, tr("Choose a GGUF file"), tr("GGUF files (*.gguf)")); });
+      menu->addAction(tr("GGUF file…"), this, [ask] { ask(QFileDialog::ExistingFile, tr("Choose a GGUF file"), tr("GGUF files (*.gguf);;All files (*)")); });
     } else {
       menu->addAction(tr("Text or JSONL file…"), this,
                       [ask] { ask(QFileDialog::ExistingFile, tr("Choose a text"), tr("Texts (*.txt *.text *.md *.raw *.jsonl *.ndjson *.json);;All files (*)")); });

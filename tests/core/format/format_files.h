@@ -15,6 +15,7 @@
 #include "core/base/error.h"
 #include "core/format/gguf.h"
 #include "core/format/safetensors.h"
+#include "core/format/weights.h"
 
 // Small model files built byte by byte, with a list of where each field lies, so that tests can damage every one.
 namespace format_files {
@@ -132,9 +133,41 @@ inline FileBytes sample_safetensors() {
                           45);
 }
 
+// What torch.save writes of two tensors that share a storage, and of one of its own. The header for damage is the pickle.
+inline FileBytes sample_torch() {
+  const auto text = [](std::string_view value) { return "X" + std::string{static_cast<char>(value.size()), 0, 0, 0} + std::string(value); };
+  const auto number = [](int value) { return "K" + std::string(1, static_cast<char>(value)); };
+  const auto tensor = [&](const std::string& type, const std::string& key, int count, const std::string& place) {
+    return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\n" + type + "\n" + text(key) + text("cpu") + number(count) + "tQ" + place + "\x89" "ccollections\nOrderedDict\n)RtR";
+  };
+  std::string pickle = "\x80\2}q";
+  pickle += std::string(1, 0) + "(";
+  pickle += text("a") + tensor("FloatStorage", "0", 6, number(0) + number(2) + number(3) + "\x86" + number(3) + number(1) + "\x86");
+  pickle += text("b") + tensor("FloatStorage", "0", 6, number(1) + number(2) + number(2) + "\x86" + number(1) + number(3) + "\x86");
+  pickle += text("c") + tensor("BFloat16Storage", "1", 4, number(1) + number(3) + "\x85" + number(1) + "\x85");
+  pickle += "u.";
+  FileBytes file;
+  std::string directory;
+  const std::pair<std::string, std::string> entries[] = {{"m/data.pkl", pickle}, {"m/byteorder", "little"}, {"m/data/0", pattern(24, 1)}, {"m/data/1", pattern(8, 2)}, {"m/version", "3\n"}};
+  const auto little = [](uint64_t value, int bytes) {
+    std::string text;
+    for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i));
+    return text;
+  };
+  for (const auto& [name, data] : entries) {
+    const std::string sizes = little(0, 12) + little(data.size(), 4) + little(data.size(), 4) + little(name.size(), 2);
+    directory += little(0x02014b50, 4) + little(0, 2) + sizes.substr(0, 2) + little(0, 8) + sizes.substr(8) + little(0, 12) + little(file.bytes.size(), 4) + name;
+    file.bytes += little(0x04034b50, 4) + sizes.substr(0, 10) + sizes.substr(8) + little(0, 2) + name + data;
+    if (name == "m/data.pkl") file.header_end = file.bytes.size();
+  }
+  const size_t at = file.bytes.size();
+  file.bytes += directory + little(0x06054b50, 4) + little(0, 4) + little(5, 2) + little(5, 2) + little(directory.size(), 4) + little(at, 4) + little(0, 2);
+  return file;
+}
+
 inline qb::TensorSourcePtr open_any(const std::filesystem::path& path) {
   if (path.extension() == ".gguf") return qb::GgufFile::open(path);
-  return qb::open_safetensors(path);
+  return qb::open_weights(path);
 }
 
 // What all tensors hold, in the order of their data in the file.
