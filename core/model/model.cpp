@@ -36,6 +36,9 @@ std::vector<int64_t> check_quantization(const ConfigFields& fields) {
   if (!mlx && !fields.has("quantization_config")) return {};
   const ConfigFields quantization = fields.child(mlx ? "quantization" : "quantization_config");
   fields.without_effect({"quantization_config"});  // how it was made; the stored types say what is read
+  // Others have a key of that name too.
+  if (mlx && !quantization.has("bits"))
+    fields.fail("quantization", quantization.has("quant_algo") ? "none: TensorRT-LLM's and Model Optimizer's codes (quant_algo) are not read" : "none, or MLX's with \"bits\" and \"group_size\"");
   const std::string method = mlx ? "MLX" : quantization.text({"quant_method"}, "?");
   const bool float8 = method == "fp8" || (method == "compressed-tensors" && quantization.text({"format"}, "") == "float-quantized");
   if (method == "mxfp4") return {};  // gpt-oss as it is published: its experts are read as the numbers that they stand for
