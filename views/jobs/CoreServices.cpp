@@ -5,6 +5,7 @@ namespace qb::views {
 Services coreServices() {
   Services services;
   services.inspectModel = [](const std::filesystem::path& path) { return inspect_model(path); };
+  services.lookAtFiles = [](const Recipe& recipe) { return look_at_files(recipe); };
   services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
   services.preflight = [](const Recipe& recipe, const RunOptions& options) { preflight(recipe, options); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
