@@ -73,6 +73,7 @@ void MainWindow::buildPages() {
   m_welcome = new WelcomePage;
   m_recipe = new RecipePage(m_workbench->document(), m_workbench->background());
   m_recipe->setModels(m_workbench->models());
+  m_recipe->setFileCheck(m_workbench->services().lookAtFiles);
   m_layers = new LayersPage(m_workbench->selection());
   m_accuracy = new AccuracyPage(m_workbench->selection());
   m_pages = new QTabWidget;

@@ -75,14 +75,6 @@ class Decoded final : public ListedTensors {
   std::shared_ptr<const CodedLinears> coded_;
 };
 
-const Codec& codec_for(const std::string& method, const nlohmann::json& config, const std::string& origin) {
-  if (method == "compressed-tensors") return compressed_tensors_codec();
-  if (method == "gptq") return gptq_codec(config.value("checkpoint_format", std::string("gptq")) == "gptq_v2");
-  if (method == "awq") return awq_codec();
-  if (method == "mlx") return mlx_codec();
-  throw InputError(fmt::format("{}: quantization_config.quant_method is \"{}\", expected compressed-tensors, gptq, awq or mlx", origin, method));
-}
-
 }  // namespace
 
 bool is_coded_checkpoint(const std::filesystem::path& path) {
@@ -90,8 +82,8 @@ bool is_coded_checkpoint(const std::filesystem::path& path) {
   if (files.gguf) return false;
   const auto config = quantization_config(files);
   if (!config.is_object()) return false;
-  const std::string method = config.value("quant_method", std::string());
-  return (method == "compressed-tensors" && config.contains("config_groups")) || method == "gptq" || method == "awq" || method == "mlx";
+  const CodedFormat* format = coded_format_of(config);
+  return format && (!*format->needs || config.contains(format->needs));
 }
 
 QuantizedModel open_checkpoint(const std::filesystem::path& path) {
@@ -100,11 +92,14 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
   const auto config = quantization_config(files);
   const std::string origin = files.config.string();
   if (!config.is_object()) throw InputError(fmt::format("{}: no \"quantization_config\": the weights are numbers, open it as a model", origin));
-  const Codec& codec = codec_for(config.value("quant_method", std::string("?")), config, origin);
+  const CodedFormat* format = coded_format_of(config);
+  if (!format)
+    throw InputError(fmt::format("{}: quantization_config.quant_method is {}, expected one of {}", origin, config.contains("quant_method") ? config["quant_method"].dump() : "missing",
+                                 known_quant_methods()));
   std::shared_ptr<const CodedLinears> coded;
   QuantizedModel quantized;
   quantized.model = Model::open(path, [&](const TensorSourcePtr& stored) -> TensorSourcePtr {
-    coded = codec.find(stored, config, origin);
+    coded = format->codec().find(stored, config, origin);
     return std::make_shared<Decoded>(stored, coded);
   });
   std::shared_ptr<Model> rotated;                                            // with the rotations at run time that the checkpoint asks for

@@ -27,12 +27,9 @@ using Json = nlohmann::ordered_json;
 const std::string kWeight = ".weight";
 std::string without_weight(const std::string& tensor) { return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : tensor; }
 
-const Codec* codec_of(const std::string& format) {
-  if (format == "compressed-tensors") return &compressed_tensors_codec();
-  if (format == "gptq") return &gptq_codec(false);
-  if (format == "gptq_v2") return &gptq_codec(true);
-  if (format == "mlx") return &mlx_codec();
-  return format == "awq" ? &awq_codec() : nullptr;
+const Codec* codec_of(const FormatInfo& format) {
+  const CodedFormat* coded = coded_format(format.name);
+  return coded ? &coded->codec() : nullptr;
 }
 
 // What a checkpoint will hold.
@@ -51,7 +48,7 @@ TensorSourcePtr numbers_of(const QuantizedModel& model, const FormatInfo& format
 
 class Planner {
  public:
-  Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format.name)), files_(*model.model->files), coded_(linears_by_weight(model)) {
+  Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format)), files_(*model.model->files), coded_(linears_by_weight(model)) {
     all_changed_ = model.model->source.get() != static_cast<const TensorSource*>(&files_);
     numbers_ = numbers_of(model, format);
   }
@@ -454,7 +451,7 @@ ExportResult export_checkpoint(const QuantizedModel& model, const ExportOptions&
     steps.wrote(written, plan.bytes);
   });
   const fs::path source = locate_model(model.model->path).folder;
-  const Json quantization = format.codes ? codec_of(format.name)->config(plan.content) : Json();
+  const Json quantization = format.codes ? codec_of(format)->config(plan.content) : Json();
   write_atomically(partial.path() / "config.json", dump_python_json(config_of(*model.model, quantization), 2) + "\n");
   if (format.name.starts_with("gptq")) {
     Json beside = quantization;  // as AutoGPTQ and GPTQModel read it

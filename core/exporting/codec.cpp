@@ -30,6 +30,41 @@ const ScaleZero& LinearReader::grid(const QuantizedLinear& linear) {
   return grid_;
 }
 
+namespace {
+
+const std::vector<CodedFormat>& coded_formats() {
+  static const std::vector<CodedFormat> all = {
+      {"compressed-tensors", "compressed-tensors", "", "config_groups", compressed_tensors_codec},
+      {"gptq_v2", "gptq", "gptq_v2", "", []() -> const Codec& { return gptq_codec(true); }},
+      {"gptq", "gptq", "", "", []() -> const Codec& { return gptq_codec(false); }},
+      {"awq", "awq", "", "", awq_codec},
+      {"mlx", "mlx", "", "", mlx_codec},
+  };
+  return all;
+}
+
+}  // namespace
+
+const CodedFormat* coded_format(const std::string& format) {
+  for (const CodedFormat& row : coded_formats())
+    if (row.format == format) return &row;
+  return nullptr;
+}
+
+const CodedFormat* coded_format_of(const nlohmann::json& config) {
+  const auto says = [&](const char* key, const char* value) { return config.contains(key) && config[key].is_string() && config[key] == value; };
+  for (const CodedFormat& row : coded_formats())
+    if (says("quant_method", row.quant_method) && (!*row.layout || says("checkpoint_format", row.layout))) return &row;
+  return nullptr;
+}
+
+std::string known_quant_methods() {
+  std::vector<std::string> names;
+  for (const CodedFormat& row : coded_formats())
+    if (std::find(names.begin(), names.end(), row.quant_method) == names.end()) names.emplace_back(row.quant_method);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 ScaleType scale_type_of(DType stored) { return stored == DType::f16 ? ScaleType::f16 : stored == DType::bf16 ? ScaleType::bf16 : ScaleType::f32; }
 
 at::ScalarType scalar_type_of(ScaleType type) { return type == ScaleType::f16 ? at::kHalf : type == ScaleType::bf16 ? at::kBFloat16 : at::kFloat; }

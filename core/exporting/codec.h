@@ -79,6 +79,17 @@ const Codec& mlx_codec();
 void require_known_keys(const nlohmann::json& object, const std::string& place, std::initializer_list<std::string_view> known);
 // A key that would change what the codes mean: absent, null or one of `allowed`, or an InputError.
 void require_value(const nlohmann::json& object, const std::string& place, const char* key, const std::vector<nlohmann::json>& allowed);
+// A format of folders whose linears are codes.
+struct CodedFormat {
+  const char* format;        // FormatInfo::name
+  const char* quant_method;  // as "quantization_config" says it; MLX's, which says none, is given it by the reader
+  const char* layout;        // its "checkpoint_format"; empty: whatever it says
+  const char* needs;         // key without which the weights are numbers with scales, which Model::open reads; empty: none
+  const Codec& (*codec)();
+};
+const CodedFormat* coded_format(const std::string& format);              // nullptr: there is none of that name
+const CodedFormat* coded_format_of(const nlohmann::json& config);        // of a quantization_config; nullptr: no method that is known
+std::string known_quant_methods();                                       // for messages: "compressed-tensors, gptq, …"
 
 // Modules as few patterns as say them: "re:…" where digits can stand for any number without taking in one of `others`.
 std::vector<std::string> module_patterns(const std::vector<std::string>& modules, const std::vector<std::string>& others);

@@ -99,7 +99,11 @@ StoredQuantization read_modelopt(const ConfigFields& config) {
 
 StoredQuantization read_stored_quantization(const ConfigFields& fields, const std::filesystem::path& folder) {
   StoredQuantization found;
-  if (fields.has("quantization") && fields.json().at("quantization").is_object()) refuse_codes(fields.origin(), "MLX");  // MLX's key, with or without the other
+  if (fields.has("quantization") && fields.json().at("quantization").is_object()) {  // MLX's key, with or without the other; others have one of that name too
+    const ConfigFields quantization = fields.child("quantization");
+    if (quantization.has("bits")) refuse_codes(fields.origin(), "MLX");
+    fields.fail("quantization", quantization.has("quant_algo") ? "none: TensorRT-LLM's and Model Optimizer's codes (quant_algo) are not read" : "none, or MLX's with \"bits\" and \"group_size\"");
+  }
   if (!fields.has("quantization_config")) {
     const auto beside = folder / "hf_quant_config.json";
     std::error_code ignored;

@@ -10,6 +10,7 @@
 #include "core/method/contracts.h"
 #include "core/method/stored_form.h"
 #include "core/quant/stored_spec.h"
+#include "core/recipe/importance.h"
 #include "core/recipe/recipe_read.h"
 #include "core/quant/mixes.h"
 
@@ -206,7 +207,11 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
 }
 
+}  // namespace
+
 bool weighs_by_inputs(const StageSpec& stage) { return stage.method == "rtn" && knob<bool>(stage, "importance"); }
+
+namespace {
 
 // What weighs errors by the inputs' mean squares needs them from somewhere, and a file of them somebody who reads it.
 void check_importance(const Recipe& recipe) {

@@ -62,9 +62,9 @@ Scheme scheme_of(const QuantizedModel& checkpoint) {
   return scheme;
 }
 
-void require_numbers(const Model& model) {
+std::string codes_of(const Model& model) {
   const auto file = std::dynamic_pointer_cast<const GgufFile>(model.files->stored());
-  if (!file) return;
+  if (!file) return "";
   std::map<std::string, int> types;
   int linears = 0, coded = 0;
   for (const BlockInfo& block : model.info.blocks)
@@ -76,9 +76,14 @@ void require_numbers(const Model& model) {
       ++coded;
       ++types[std::string(name_of(type))];
     }
-  if (coded == 0) return;
+  if (coded == 0) return "";
   const auto most = std::max_element(types.begin(), types.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  throw InputError(fmt::format("{}: the model is already quantized ({}, {} of {} linears), expected floating-point weights; {}", model.path.string(), most->first, coded, linears, kQuantizedAdvice));
+  return fmt::format("{}, {} of {} linears", most->first, coded, linears);
+}
+
+void require_numbers(const Model& model) {
+  if (const std::string codes = codes_of(model); !codes.empty())
+    throw InputError(fmt::format("{}: the model is already quantized ({}), expected floating-point weights; {}", model.path.string(), codes, kQuantizedAdvice));
 }
 
 void require_same_architecture(const Model& original, const Model& checkpoint) {

@@ -13,7 +13,9 @@ namespace qb {
 bool has_original(const Recipe& recipe);
 // What most of its linears are, for people.
 Scheme scheme_of(const QuantizedModel& checkpoint);
-// Throws InputError with what to do instead where linears of a GGUF file are in codes: other files are refused when they are opened.
+// Which codes linears of a GGUF file are in, for people: "Q8_0, 28 of 28 linears"; empty: none, or numbers as they are published.
+std::string codes_of(const Model& model);
+// Throws InputError with what to do instead where there are such: other files are refused when they are opened.
 void require_numbers(const Model& model);
 // Throws InputError where a checkpoint cannot be of this model: the first size, name or setting that differs.
 void require_same_architecture(const Model& original, const Model& checkpoint);

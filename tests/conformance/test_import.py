@@ -459,3 +459,12 @@ def test_somebody_elses_mlx_checkpoint_whose_biases_are_any_numbers(bits, apart,
     path.write_text(f"name: x\nmodel: {{path: '{tmp_path / 'mlx'}'}}\nscheme: {{weights: {{type: int4, granularity: group, group_size: 64}}}}\npipeline: [rtn]\n")
     done = subprocess.run([qbench, "run", path, "-w", tmp_path / "w", "-q"], capture_output=True, text=True)
     assert done.returncode == 4 and "already quantized (MLX)" in done.stderr and "qbench import" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("object, said", [({"quant_algo": "W4A16_AWQ", "group_size": 128}, "TensorRT-LLM"), ({"group_size": 64}, 'MLX\'s with "bits"'), ({}, 'MLX\'s with "bits"')])
+def test_another_programs_quantization_object_is_not_called_mlx(object, said, qbench, tmp_path):
+    shutil.copytree(DEMO, tmp_path / "model")
+    config = json.loads((DEMO / "config.json").read_text()) | {"quantization": object}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    done = subprocess.run([qbench, "inspect", tmp_path / "model"], capture_output=True, text=True)
+    assert done.returncode == 4 and 'key "quantization" is' in done.stderr and said in done.stderr and "already quantized" not in done.stderr, done.stderr

@@ -10,6 +10,7 @@
 #include <QSpinBox>
 #include <QToolButton>
 #include <QtTest/QtTest>
+#include <atomic>
 
 #include "fake_services.h"
 #include "views/pages/NoticeBar.h"
@@ -268,6 +269,81 @@ class TestRecipePage : public QObject {
     QStringList methods;
     for (const StageSpec& stage : bench.document.recipe().pipeline) methods << QString::fromStdString(stage.method);
     QCOMPARE(methods, QStringList({"awq", "clip", "wanda", "gptq"}));
+  }
+
+  void static_ranges_have_one_scale_per_tensor() {
+    Bench bench;
+    Recipe next = bench.document.recipe();
+    next.scheme.activations = QuantSpec{};
+    next.scheme.activations->granularity = Granularity::token;
+    next.calibration = CalibrationSpec{};
+    next.calibration->corpus.path = "c.txt";
+    bench.document.setRecipe(next, "x", "edit");
+    auto* dynamic = bench.field<QCheckBox>("scheme.activations.dynamic");
+    QVERIFY(dynamic->isChecked() && dynamic->toolTip().contains("one scale per tensor"));
+    dynamic->click();
+    QCOMPARE(bench.document.recipe().scheme.activations->granularity, Granularity::tensor);
+    QVERIFY(!bench.document.recipe().scheme.activations->dynamic);
+    auto* scales = bench.field<QComboBox>("scheme.activations.granularity");
+    QCOMPARE(scales->currentData().toString(), QString("tensor"));
+    QVERIFY2(!bench.document.problem(), qPrintable(bench.document.problem().value_or(RecipeProblem{}).message));
+    // And the other way round: scales for each token are of each call.
+    Q_EMIT scales->activated(scales->findData("token"));
+    QVERIFY(bench.document.recipe().scheme.activations->dynamic);
+    QVERIFY(dynamic->isChecked());
+  }
+
+  void a_quantized_model_is_taken_for_numbers_where_that_is_said() {
+    Bench bench;
+    auto* box = bench.field<QCheckBox>("model.dequantize");
+    QVERIFY(!box->isVisibleTo(&bench.page));
+    std::atomic<bool> coded = true;
+    bench.page.setFileCheck([&coded](const Recipe&) {
+      RecipeFiles files;
+      files.coded_model = coded;
+      return files;
+    });
+    QTRY_VERIFY(box->isVisibleTo(&bench.page));
+    QVERIFY(bench.page.obstacle().contains("quantized already"));
+    QVERIFY(box->text().contains("codes stand for"));
+    box->click();
+    QVERIFY(bench.document.recipe().dequantize);
+    QVERIFY(bench.page.editor()->toPlainText().contains("dequantize: true"));
+    QTRY_VERIFY(bench.page.obstacle().isEmpty());
+    // Said of a float model it stays in sight.
+    coded = false;
+    bench.typeInto(bench.field<QLineEdit>("name"), "other");
+    QTest::qWait(50);
+    QVERIFY(box->isVisibleTo(&bench.page));
+  }
+
+  void an_importance_matrix_is_a_file_that_must_be_there() {
+    Bench bench;
+    auto* line = bench.field<QLineEdit>("calibration.importance");
+    QVERIFY(!line->isVisibleTo(&bench.page));
+    Recipe next = bench.document.recipe();
+    next.scheme.weights = spec_of(*parse_storage("q4_K"));
+    next.pipeline = {{"rtn", {{"importance", true}}}};
+    next.calibration = CalibrationSpec{};
+    next.calibration->corpus.path = "c.txt";
+    bench.document.setRecipe(next, "x", "edit");
+    QVERIFY(line->isVisibleTo(&bench.page));
+    std::atomic<int> asked = 0;
+    bench.page.setFileCheck([&asked](const Recipe& recipe) {
+      ++asked;
+      RecipeFiles files;
+      if (recipe.importance == "/gone.gguf") files.importance_problem = "/gone.gguf: no such file";
+      return files;
+    });
+    bench.typeInto(line, "/gone.gguf");
+    QVERIFY(bench.page.editor()->toPlainText().contains("importance: /gone.gguf"));
+    const auto labels = line->parentWidget()->parentWidget()->findChildren<QLabel*>();
+    const auto told = [&] { return std::any_of(labels.begin(), labels.end(), [](const QLabel* label) { return label->isVisible() && label->text().contains("no such file"); }); };
+    QTRY_VERIFY(told());
+    QVERIFY(bench.page.obstacle().contains("no such file"));
+    bench.typeInto(line, "/there.gguf");
+    QTRY_VERIFY(bench.page.obstacle().isEmpty());
+    QVERIFY(!told() && asked > 1);
   }
 
   void a_file_dropped_on_a_path_field_becomes_its_path() {

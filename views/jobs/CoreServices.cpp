@@ -9,6 +9,7 @@ Services coreServices() {
     info.hash = model_hash(path);
     return info;
   };
+  services.lookAtFiles = [](const Recipe& recipe) { return look_at_files(recipe); };
   services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
   services.preflight = [](const Recipe& recipe, const RunOptions& options, const std::filesystem::path& workspace) { preflight(recipe, options, workspace); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,

@@ -8,6 +8,7 @@
 #include "core/engine/device.h"
 #include "core/model/model_info.h"
 #include "core/run/export_job.h"
+#include "core/run/recipe_files.h"
 #include "core/run/run.h"
 
 namespace qb::views {
@@ -21,6 +22,7 @@ using Exporter = std::function<ExportResult(const std::filesystem::path& run, co
 // called on worker threads.
 struct Services {
   std::function<ModelInfo(const std::filesystem::path&)> inspectModel;
+  std::function<RecipeFiles(const Recipe&)> lookAtFiles;
   std::function<WorkspacePtr(const std::filesystem::path&)> openWorkspace;
   std::function<void(const Recipe&, const RunOptions&, const std::filesystem::path& workspace)> preflight;
   Runner carryOut;

@@ -148,8 +148,8 @@ void FieldGroup::real(const FieldText& text, double minimum, double maximum, std
   });
 }
 
-void FieldGroup::boolean(const FieldText& text, std::function<bool(const Recipe&)> get, std::function<void(Recipe&, bool)> set) {
-  auto* box = new QCheckBox;
+void FieldGroup::boolean(const FieldText& text, std::function<bool(const Recipe&)> get, std::function<void(Recipe&, bool)> set, const QString& beside) {
+  auto* box = new QCheckBox(beside);
   add(text, box, box, [box, get](const Recipe& recipe) {
     const QSignalBlocker quiet(box);
     box->setChecked(get(recipe));
@@ -213,7 +213,7 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
   layout->setSpacing(4);
   auto* box = new PathLine;
   box->setMinimumWidth(60);
-  box->setPlaceholderText(kind == ModelPath ? tr("Model folder or GGUF file") : tr("Text file, .jsonl or .json file, or folder"));
+  box->setPlaceholderText(kind == ModelPath ? tr("Model folder or GGUF file") : kind == ImportanceFile ? tr("Importance matrix; empty: none") : tr("Text file, .jsonl or .json file, or folder"));
   auto* browse = new QToolButton;
   browse->setIcon(icon(QStringLiteral("open")));
   browse->setPopupMode(QToolButton::InstantPopup);
@@ -256,6 +256,9 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
     if (kind == ModelPath) {
       menu->addAction(tr("Model folder…"), this, [ask] { ask(QFileDialog::Directory, tr("Choose a model folder"), {}); });
       menu->addAction(tr("GGUF file…"), this, [ask] { ask(QFileDialog::ExistingFile, tr("Choose a GGUF file"), tr("GGUF files (*.gguf);;All files (*)")); });
+    } else if (kind == ImportanceFile) {
+      menu->addAction(tr("Importance matrix…"), this,
+                      [ask] { ask(QFileDialog::ExistingFile, tr("Choose an importance matrix"), tr("Importance matrices (*.gguf *.imatrix *.dat);;All files (*)")); });
     } else {
       menu->addAction(tr("Text or JSONL file…"), this,
                       [ask] { ask(QFileDialog::ExistingFile, tr("Choose a text"), tr("Texts (*.txt *.text *.md *.raw *.jsonl *.ndjson *.json);;All files (*)")); });

@@ -32,12 +32,13 @@ class FieldGroup : public QWidget {
   void integer(const FieldText& text, qint64 minimum, qint64 maximum, std::function<qint64(const Recipe&)> get, std::function<void(Recipe&, qint64)> set,
                const QString& zeroText = {});
   void real(const FieldText& text, double minimum, double maximum, std::function<double(const Recipe&)> get, std::function<void(Recipe&, double)> set);
-  void boolean(const FieldText& text, std::function<bool(const Recipe&)> get, std::function<void(Recipe&, bool)> set);
+  // beside: what the box says itself.
+  void boolean(const FieldText& text, std::function<bool(const Recipe&)> get, std::function<void(Recipe&, bool)> set, const QString& beside = {});
   // `editable`: other values than the choices may be typed; set returns false for one that makes no sense.
   void choice(const FieldText& text, const QStringList& values, const QStringList& titles, std::function<QString(const Recipe&)> get,
               std::function<bool(Recipe&, const QString&)> set, bool editable = false);
   void line(const FieldText& text, const QString& placeholder, std::function<QString(const Recipe&)> get, std::function<void(Recipe&, const QString&)> set);
-  enum PathKind { TextFile, ModelPath };
+  enum PathKind { TextFile, ModelPath, ImportanceFile };
   void path(const FieldText& text, PathKind kind, std::function<QString(const Recipe&)> get, std::function<void(Recipe&, const QString&)> set,
             std::function<QStringList()> suggestions = {});
   // A field made from a method's knob, at stage `stage` of the pipeline.

@@ -5,10 +5,12 @@
 #include <QPushButton>
 #include <QToolButton>
 #include <QVBoxLayout>
+#include <algorithm>
 #include <limits>
 
 #include "core/exporting/formats.h"
 #include "core/method/contracts.h"
+#include "core/recipe/importance.h"
 #include "views/Icons.h"
 #include "views/Theme.h"
 #include "views/pages/SchemeFields.h"
@@ -156,6 +158,11 @@ void RecipeForm::buildGeneral() {
   fields->path({"model.path", tr("Model"), tr("A Hugging Face folder with config.json and safetensors, or a GGUF file.")}, FieldGroup::ModelPath,
                [](const Recipe& r) { return text(r.model); }, [](Recipe& r, const QString& v) { r.model = v.toStdString(); },
                [this] { return m_modelSuggestions ? m_modelSuggestions() : QStringList(); });
+  fields->boolean({"model.dequantize", tr("Quantized model"),
+                   tr("The model is a quantized checkpoint. On: what its codes stand for is taken for its float weights and quantized as the scheme says; errors are counted from these. Off: it is "
+                      "refused."),
+                   {}, [this](const Recipe& r) { return r.dequantize || m_codedModel; }},
+                  [](const Recipe& r) { return r.dequantize; }, [](Recipe& r, bool on) { r.dequantize = on; }, tr("Quantize what its codes stand for"));
   fields->choice({"model.dtype", tr("Compute in"), tr("Number type of the calibration's forward passes.")}, {"bfloat16", "float32"}, {},
                  [](const Recipe& r) { return QString::fromStdString(r.dtype); }, [](Recipe& r, const QString& v) { r.dtype = v.toStdString(); return true; });
   QStringList formats{QString()}, formatTitles{tr("not decided")}, engines{QString()}, engineTitles{tr("any")};
@@ -263,6 +270,10 @@ void RecipeForm::buildCalibration() {
   fields->boolean({"calibration", tr("Use a text"), tr("Methods that look at activations need one; without it, output errors are not measured.")}, used,
                   [](Recipe& r, bool on) { r.calibration = on ? std::optional(CalibrationSpec{}) : std::nullopt; });
   const auto get = [](auto pick) { return [pick](const Recipe& r) { return r.calibration ? pick(*r.calibration) : decltype(pick(*r.calibration)){}; }; };
+  fields->path({"calibration.importance", tr("Importance"),
+                tr("A file of the inputs' mean squares, as “qbench imatrix” or llama.cpp writes it, by which rounding to nearest with importance weighs errors; it needs no text."), {},
+                [](const Recipe& r) { return !r.importance.empty() || std::any_of(r.pipeline.begin(), r.pipeline.end(), weighs_by_inputs); }},
+               FieldGroup::ImportanceFile, [](const Recipe& r) { return text(r.importance); }, [](Recipe& r, const QString& v) { r.importance = v.toStdString(); });
   fields->path({"calibration.corpus", tr("Text"), tr("A text file, a .jsonl or .json file, or a folder of them. Conversations go through the model's chat template."), {}, used}, FieldGroup::TextFile,
                get([](const CalibrationSpec& c) { return text(c.corpus.path); }), [](Recipe& r, const QString& v) { if (r.calibration) r.calibration->corpus.path = v.toStdString(); });
   fields->line({"calibration.field", tr("JSON field"), tr("Which field of each object holds the text or the conversation."), {},
@@ -453,6 +464,12 @@ void RecipeForm::focusField(const QString& key) {
   for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
     for (FieldGroup* fields : list->groups) fields->focusKey(key);
   if (QWidget* focus = widget()->focusWidget()) ensureWidgetVisible(focus);
+}
+
+void RecipeForm::setCodedModel(bool coded) {
+  if (m_codedModel == coded) return;
+  m_codedModel = coded;
+  setRecipe(m_recipe);
 }
 
 void RecipeForm::setSummary(const QString& text) {

@@ -35,6 +35,7 @@ class RecipeForm : public QScrollArea {
 
   void setRecipe(const Recipe& recipe);
   void setProblem(const std::optional<RecipeProblem>& problem);
+  void setCodedModel(bool coded);                                    // whether the recipe's model is a quantized checkpoint
   void setSummary(const QString& text);                              // one line under the scheme
   void setModelSuggestions(std::function<QStringList()> suggestions);  // paths offered beside the model field
   bool hasField(const QString& key) const;                           // of a problem's key
@@ -59,6 +60,7 @@ class RecipeForm : public QScrollArea {
 
   Recipe m_recipe;
   std::optional<RecipeProblem> m_problem;
+  bool m_codedModel = false;
   QVBoxLayout* m_column;
   std::vector<FieldGroup*> m_groups;  // fixed ones
   struct CardList {

@@ -129,6 +129,11 @@ void RecipePage::setModels(const ModelTree* models) {
   checkFit();
 }
 
+void RecipePage::setFileCheck(std::function<RecipeFiles(const Recipe&)> check) {
+  m_fileCheck = std::move(check);
+  checkFit();
+}
+
 void RecipePage::setPresets(const std::vector<Preset>& presets) {
   QMenu* menu = m_presetButton->menu();
   menu->clear();
@@ -204,22 +209,41 @@ void RecipePage::showHead() {
   Q_EMIT obstacleChanged();
 }
 
-// Sizes and fit are counted over every linear, which in a model with many experts takes a while.
+namespace {
+
+struct Checked {
+  SchemeFit fit;
+  RecipeFiles files;
+};
+
+std::optional<RecipeProblem> problemOf(const Recipe& recipe, const RecipeFiles& files) {
+  if (files.coded_model && !recipe.dequantize && recipe.checkpoint.empty())
+    return RecipeProblem{0, 0, QStringLiteral("model.dequantize"),
+                         RecipePage::tr("the model is quantized already: switch “Quantize what its codes stand for” on, or choose the float model that it was made of")};
+  if (!files.importance_problem.empty()) return RecipeProblem{0, 0, QStringLiteral("calibration.importance"), QString::fromStdString(files.importance_problem)};
+  return std::nullopt;
+}
+
+}  // namespace
+
+// Sizes and fit are counted over every linear, which in a model with many experts takes a while; files may be far away.
 void RecipePage::checkFit() {
-  const Recipe recipe = m_document->recipe();
+  Recipe recipe = m_document->recipe();
+  const auto folder = std::filesystem::path(m_document->path().toStdString()).parent_path();
+  for (std::filesystem::path* path : {&recipe.model, &recipe.importance})
+    if (!path->empty()) *path = (folder / *path).lexically_normal();  // an absolute one stays
+  if (recipe.model.has_parent_path() && recipe.model.filename().empty()) recipe.model = recipe.model.parent_path();
   ModelPtr model;
-  if (m_models && !recipe.model.empty()) {
-    const auto folder = std::filesystem::path(m_document->path().toStdString()).parent_path();
-    auto path = (folder / recipe.model).lexically_normal();  // an absolute one stays
-    if (path.filename().empty()) path = path.parent_path();
-    model = m_models->find(QString::fromStdString(path.string()));
-  }
+  if (m_models && !recipe.model.empty()) model = m_models->find(QString::fromStdString(recipe.model.string()));
   m_background->run(
-      QStringLiteral("fit"), [recipe, model](const std::stop_token&) { return fitRecipe(recipe, model.get()); },
-      [this](const SchemeFit& fit) {
-        m_form->setSummary(fit.summary);
-        if (m_misfit == fit.problem) return;
-        m_misfit = fit.problem;
+      QStringLiteral("fit"),
+      [recipe, model, check = m_fileCheck](const std::stop_token&) { return Checked{fitRecipe(recipe, model.get()), check ? check(recipe) : RecipeFiles{}}; },
+      [this, recipe](const Checked& checked) {
+        m_form->setSummary(checked.fit.summary);
+        m_form->setCodedModel(checked.files.coded_model);
+        const std::optional<RecipeProblem> problem = checked.fit.problem ? checked.fit.problem : problemOf(recipe, checked.files);
+        if (m_misfit == problem) return;
+        m_misfit = problem;
         showHead();
       },
       [this](const QString&) { m_form->setSummary({}); });

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "core/recipe/preset.h"
+#include "core/run/recipe_files.h"
 #include "views/jobs/Background.h"
 #include "views/models/ModelTree.h"
 #include "views/models/RecipeDocument.h"
@@ -23,6 +24,8 @@ class RecipePage : public QWidget {
   RecipePage(RecipeDocument* document, Background* background, QWidget* parent = nullptr);
 
   void setModels(const ModelTree* models);  // open models: suggestions, and the fit of the scheme
+  // What the recipe's files turn out to be; called on a worker thread with whole paths.
+  void setFileCheck(std::function<RecipeFiles(const Recipe&)> check);
   void setPresets(const std::vector<Preset>& presets);
   NoticeBar* notices() { return m_notices; }
   RecipeForm* form() { return m_form; }
@@ -50,7 +53,8 @@ class RecipePage : public QWidget {
   QPushButton *m_save, *m_start;
   RecipeForm* m_form;
   YamlEditor* m_editor;
-  std::optional<RecipeProblem> m_misfit;  // of scheme and model
+  std::function<RecipeFiles(const Recipe&)> m_fileCheck;
+  std::optional<RecipeProblem> m_misfit;  // of scheme, model and files
 };
 
 // How a recipe's scheme sits on a model: one line to show, and the first layer it does not fit. Pure, for a worker thread.

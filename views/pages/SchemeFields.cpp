@@ -65,11 +65,14 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
     values = QStringList{"tensor", "token", "group", "head"};
     titles = QStringList{tr("One per tensor"), tr("One per token"), tr("One per group of channels"), tr("One per head")};
   }
-  group.choice({key + QStringLiteral(".granularity"), tr("Scales"), tr("How many weights share one scale."), {}, when(always)}, values, titles,
+  group.choice({key + QStringLiteral(".granularity"), tr("Scales"), role == SpecRole::Weights ? tr("How many weights share one scale.") : tr("How many inputs share one scale; ranges of the calibration text (Dynamic off) have one per tensor."), {}, when(always)}, values, titles,
                [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(to_text(s->granularity)) : QString(); },
-               [access](Recipe& r, const QString& v) {
+               [access, role](Recipe& r, const QString& v) {
                  const auto granularity = parse_granularity(v.toStdString());
-                 if (auto* s = access(r); s && granularity) s->granularity = *granularity;
+                 if (auto* s = access(r); s && granularity) {
+                   s->granularity = *granularity;
+                   if (role == SpecRole::Activations && *granularity != Granularity::tensor) s->dynamic = true;
+                 }
                  return granularity.has_value();
                });
   const auto granular = [](Granularity g) { return [g](const QuantSpec& s) { return s.storage == Storage::none && s.granularity == g; }; };
@@ -90,9 +93,9 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
   group.boolean({key + QStringLiteral(".full_scale"), tr("Full scale"), tr("Scale = largest value / half the code range, as compressed-tensors does; off: as LLMC and AutoGPTQ do."), {},
                  when(symmetricIntegers)},
                 get(&QuantSpec::full_scale), set(&QuantSpec::full_scale));
-  QStringList scaleTypes{QString(), "float32", "float16", "bfloat16"}, scaleTitles{tr("As the target's engines compute, else float16"), "float32", "float16", "bfloat16"};
+  QStringList scaleTypes{QString(), "float32", "float16", "bfloat16"}, scaleTitles{tr("By the target, else float16"), "float32", "float16", "bfloat16"};
   if (role == SpecRole::Activations) scaleTypes.removeFirst(), scaleTitles.removeFirst();
-  group.choice({key + QStringLiteral(".scale_type"), tr("Scale format"), tr("How the target format stores scales; what is evaluated is rounded the same way."), {}, when(always)},
+  group.choice({key + QStringLiteral(".scale_type"), tr("Scale format"), tr("How the target format stores scales; what is evaluated is rounded the same way. By the target: as its engines compute."), {}, when(always)},
                scaleTypes, scaleTitles,
                [at](const Recipe& r) { const auto* s = at(r); return s && !s->scale_type_open ? QString::fromStdString(to_text(s->scale_type)) : QString(); },
                [access](Recipe& r, const QString& v) {
@@ -101,8 +104,15 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  return type.has_value();
                });
   if (role == SpecRole::Activations) {
-    group.boolean({key + QStringLiteral(".dynamic"), tr("Dynamic"), tr("Ranges are computed at each call; off: one range for each input, taken from the calibration text."), {}, when(always)},
-                  get(&QuantSpec::dynamic), set(&QuantSpec::dynamic));
+    group.boolean({key + QStringLiteral(".dynamic"), tr("Dynamic"),
+                   tr("Ranges are computed at each call. Off: one range for each linear's input, taken from the calibration text; such ranges have one scale per tensor, so that Scales changes too."), {},
+                   when(always)},
+                  get(&QuantSpec::dynamic), [access](Recipe& r, bool on) {
+                    auto* s = access(r);
+                    if (!s) return;
+                    s->dynamic = on;
+                    if (!on) s->granularity = Granularity::tensor;
+                  });
     return;
   }
   group.choice({key + QStringLiteral(".range"), tr("Range"), tr("How the range of each scale is found."), {}, when(always)}, {"minmax", "mse", "hqq"},
