@@ -18,6 +18,7 @@ import llama_cpp
 import model_zoo
 import zoo_dense
 import zoo_experts
+import zoo_hybrid
 import zoos
 from answers import Answers
 from conftest import DEMO
@@ -414,6 +415,22 @@ def test_llama_cpp_computes_experts_in_codes(name, kind, changes, tmp_path, tool
         assert typical_difference(found, ours) < 0.4 * typical_difference(exact, ours)
     if name == "deepseek-v3":
         assert any("latent attention" in note for note in notes) and {types[f"blk.1.attn_{part}_b.weight"] for part in "kv"} == {"f32", "q4_0"}
+
+
+def test_columns_that_move_inside_blocks_are_said_before_the_run(tmp_path, tool):
+    """llama.cpp wants value heads of linear attention by turns of the key heads: of 32 channels each, which blocks of 256 do not follow."""
+    zoo_hybrid.make_model("qwen3-5", hidden_size=256, intermediate_size=256, head_dim=64, linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=32,
+                          linear_value_head_dim=32).save_pretrained(tmp_path / "model")
+
+    def check(overrides=""):
+        (tmp_path / "recipe.yaml").write_text(f"name: x\nmodel: {{path: '{tmp_path}/model', dtype: float32}}\nscheme:\n  weights: {{type: q4_K}}\n{overrides}"
+                                              "pipeline: [rtn]\ntarget: {format: gguf, engine: llama.cpp}\n")
+        return subprocess.run([tool("qbench"), "run", tmp_path / "recipe.yaml", "--check"], capture_output=True, text=True)
+    done = check()
+    assert done.returncode == 3 and "blocks of 256 do not follow" in done.stderr and "a type in blocks of 32 (q8_0" in done.stderr and "weights: float" in done.stderr, done.stderr
+    for instead in ("{type: q8_0}", "float"):
+        done = check(f'  overrides: [{{match: "*.linear_attn.out_proj", weights: {instead}}}]\n')
+        assert done.returncode == 0, done.stderr
 
 
 def test_published_experts_keep_their_codes(tmp_path, tool):
