@@ -1,6 +1,7 @@
 """Models written as GGUF by us: read by ourselves, beside files of llama.cpp's conversion, and run by llama.cpp."""
 import json
 import select
+import shutil
 import subprocess
 
 import gguf
@@ -431,6 +432,63 @@ def test_columns_that_move_inside_blocks_are_said_before_the_run(tmp_path, tool)
     for instead in ("{type: q8_0}", "float"):
         done = check(f'  overrides: [{{match: "*.linear_attn.out_proj", weights: {instead}}}]\n')
         assert done.returncode == 0, done.stderr
+
+
+def one_nibble(blocks):
+    blocks[2, 5, 0, 7] ^= 0x30
+
+
+def one_scale(blocks):
+    blocks[2, 5, 0, :2] = np.frombuffer((blocks[2, 5, 0, :2].copy().view("<f2") * np.float16(1.01)).tobytes(), np.uint8)
+
+
+def scales_as_bfloat16(blocks):
+    blocks[2, :, :, :2] = (blocks[2, :, :, :2].copy().view("<u2").astype("<u4") << 16).view("<f4").astype("<f2").view(np.uint8)
+
+
+def halves_swapped(blocks):
+    blocks[2, :, :, 2:] = (blocks[2, :, :, 2:] << 4) | (blocks[2, :, :, 2:] >> 4)
+
+
+def experts_swapped(blocks):
+    blocks[[1, 2]] = blocks[[2, 1]]
+
+
+def rows_swapped(blocks):
+    blocks[2, [3, 4]] = blocks[2, [4, 3]]
+
+
+# Whether llama.cpp's logits show it too: what is wrong in a whole expert.
+EXPERT_MISTAKES = {one_nibble: False, one_scale: False, rows_swapped: False, scales_as_bfloat16: True, halves_swapped: True, experts_swapped: True}
+
+
+@pytest.fixture(scope="module")
+def coded_experts(tool, tmp_path_factory):
+    """A mixture of experts in Q4_0: the file, and the run that it was made of."""
+    folder = tmp_path_factory.mktemp("experts")
+    zoo = zoos.ZOO_OF["qwen3-moe-plain"]
+    zoo.make_model("qwen3-moe-plain", hidden_size=64, moe_intermediate_size=32, head_dim=16).save_pretrained(folder / "model")
+    file, _ = quantized_gguf(tool, folder / "model", folder, "{weights: {type: q4_0}}")
+    return file, next((folder / "w/runs").iterdir())
+
+
+@pytest.mark.parametrize("stem", ["gate", "down"])
+@pytest.mark.parametrize("mistake", EXPERT_MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_a_mistake_in_an_expert_is_seen(mistake, stem, coded_experts, tool, logits, llama, tmp_path):
+    right, run = coded_experts
+    wrong = shutil.copy(right, tmp_path / "wrong.gguf")
+    file = gguf.GGUFReader(wrong, "r+")
+    tensor = next(t for t in file.tensors if t.name == f"blk.1.ffn_{stem}_exps.weight")
+    assert tensor.tensor_type == gguf.GGMLQuantizationType.Q4_0
+    mistake(tensor.data.reshape(*tensor.data.shape[:2], -1, 18))
+    file.data.flush()
+    verified = lambda path: subprocess.run([tool("qbench"), "verify", path, run, "--json"], capture_output=True, text=True)
+    assert verified(right).returncode == 0
+    done = verified(wrong)
+    assert done.returncode != 0 and f"layers.1.mlp.experts.{1 if mistake is experts_swapped else 2}.{stem}_proj" in json.loads(done.stdout)["difference"]
+    if EXPERT_MISTAKES[mistake]:
+        ids = token_ids(24)
+        assert typical_difference(llama.logits(wrong, ids)[0], logits(right, ids)) > 2 * 0.03
 
 
 def test_published_experts_keep_their_codes(tmp_path, tool):
