@@ -52,7 +52,7 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
       linears.push_back(std::move(linear));
     }
   }
-  auto all = obstacles(*format, engine, linears, floats);
+  auto all = obstacles(*format, engine, linears, floats, model.architecture.family);
   if (all.empty() && format->name == "gguf") try {
       std::map<std::string, QuantSpec> types;
       for (const StoredScheme& linear : linears) types.emplace(linear.module + ".weight", linear.weights);
