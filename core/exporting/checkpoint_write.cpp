@@ -386,7 +386,7 @@ std::vector<std::string> scheme_obstacles(const QuantizedModel& model, const std
         linears.push_back(scheme_of(*model.model, it->second, info, block.index));
       else
         floats.push_back(scheme_of(*model.model, nullptr, info, block.index));
-  auto all = obstacles(format, engine, linears, floats);
+  auto all = obstacles(format, engine, linears, floats, model.model->architecture.family);
   if (all.empty() && format.codes && engine && engine->fuses)
     if (std::string unequal = unequal_factors(model, coded, *engine); !unequal.empty()) all.push_back(std::move(unequal));
   return all;

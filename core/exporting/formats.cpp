@@ -81,6 +81,26 @@ std::string one_of(const Items& items) {
   return text;
 }
 
+bool misses(const EngineInfo& engine, const FormatInfo& format, const std::string& family, std::string* why = nullptr) {
+  const auto has = [](const auto& list, const std::string& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
+  for (const EngineInfo::Unread& unread : engine.unread)
+    if (has(unread.formats, format.name) && has(unread.families, family)) {
+      if (why) *why = unread.why;
+      return true;
+    }
+  return false;
+}
+
+// Engines that load a format and find a family's codes in it, whatever else they refuse.
+std::vector<std::string> readers_of(const FormatInfo& format, const std::string& family) {
+  std::vector<std::string> titles;
+  for (const EngineInfo& engine : export_engines()) {
+    const bool loads = std::any_of(engine.takes.begin(), engine.takes.end(), [&](const EngineInfo::Takes& one) { return one.format == format.name; });
+    if (loads && !misses(engine, format, family)) titles.push_back(engine.title);
+  }
+  return titles;
+}
+
 }  // namespace
 
 std::string describe(const SchemeRule& rule) {
@@ -143,15 +163,18 @@ const std::vector<EngineInfo>& export_engines() {
       {"vllm-cpu", "vLLM on a CPU", "0.32", "2026-10", "tried here", "VLLM_CPU_INT4_W4A8=0 vllm serve {}", true,
        {{"compressed-tensors",
          {{{"int4"}, true, true, {channel, group}, {}, {""}, 32, 32}, {{"int8"}, true, false, {channel}, {}, {"int8 token symmetric", "int8 token asymmetric", "int8 tensor asymmetric static"}}},
-         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX, where symmetric static ranges are not used either"},
-        {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}},
-        {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}},
+         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX, where symmetric static ranges are not used either", false, false},
+        {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}, "", false, false},
+        {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}, "", false, false},
         {"dequantized", {}}, {"transformed", {}}}},
       {"transformers", "transformers", "5.17", "2026-10", "tried here", "python -c \"from transformers import pipeline; pipeline('text-generation', '{}')\"", false,
        {{"compressed-tensors", {}, "needs the package compressed-tensors; weights are dequantized at load"}, {"gptq", {}, "needs gptqmodel and optimum"},
         {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}, {"transformed", {}}}},
       {"gptqmodel", "GPTQModel", "7.7", "2026-10", "tried here", "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('{}')\"", false,
-       {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}}},
+       {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}},
+       {{{"gptq", "gptq_v2"}, {"phi3", "glm", "glm4"}, "it splits gate_up_proj, which they keep in one matrix, before it reads"},
+        {{"gptq", "gptq_v2", "awq"}, {"mixtral", "phimoe"}, "it looks for experts under names of its own (gate_proj for w1)"},
+        {{"gptq", "gptq_v2", "awq"}, {"gpt_neox"}, "it looks for the output matrix (embed_out) under another name and leaves it empty"}}},
       {"mlx-lm", "mlx-lm", "0.32", "2026-11", "tried here", "mlx_lm.server --model {}", false,
        {{"mlx", {}, "scales of the model's own type (scale_type) keep products in 16 bits"}}},
       {"llama.cpp", "llama.cpp", "b11549", "2026-10", "tried here", "llama-server -m {}", false,
@@ -218,7 +241,7 @@ std::string known_engine_names() {
 }
 
 std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* engine, const std::vector<StoredScheme>& linears,
-                                   const std::vector<StoredScheme>& floats) {
+                                   const std::vector<StoredScheme>& floats, const std::string& family) {
   // The same complaint about many linears is said once, of the first, with how many it is about.
   std::vector<std::string> order;
   struct Said {
@@ -243,6 +266,9 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
       for (const EngineInfo::Takes& one : engine->takes) names.push_back(one.format);
       return {fmt::format("{} {} does not load {} ({}, {}); it loads {}", engine->title, engine->version, format.title, engine->source, engine->date, fmt::join(names, ", "))};
     }
+    if (std::string why; misses(*engine, format, family, &why))
+      return {fmt::format("{} {} does not read {} models in {} ({}, {}): {}; engines that do: {}", engine->title, engine->version, family, format.title, engine->source, engine->date, why,
+                          one_of(readers_of(format, family)))};
   }
   auto rotated = [&](const StoredScheme& linear) {
     if (!linear.input_hadamard) return;
@@ -280,6 +306,11 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
       complain(linear, fmt::format("{} has one scheme for all linears, but it has {} and {} has {}", format.title, describe(linear.weights), linears.front().module, describe(linears.front().weights)));
     if (!storage && !linear.weights.symmetric && !linear.weights.round_zero_point && !format.float_zero_point)
       complain(linear, fmt::format("{} stores zero points as codes, not as floats; nearest that it can: round_zero_point: true", format.title));
+    if (takes && !takes->experts && linear.expert) {
+      complain(linear, fmt::format("{} {} does not compute experts in codes ({}, {}); nearest that it takes: experts in float (overrides: [{{match: \"*.experts.*\", weights: float}}]) in compressed-tensors",
+                                   engine->title, engine->version, engine->source, engine->date));
+      continue;
+    }
     if (takes && !takes->schemes.empty())
       if (const std::string need = nearest(takes->schemes, linear); !need.empty())
         complain(linear, fmt::format("{} {} does not take {} in {} ({}, {}); nearest that it takes: {}", engine->title, engine->version, scheme_text(linear), format.title, engine->source,

@@ -45,8 +45,14 @@ struct EngineInfo {
     std::vector<SchemeRule> schemes;       // empty: all that the format holds
     std::string note = {};                 // what to know
     bool transforms = false;               // rotates inputs at run time where the format says so, of linears without bias
+    bool experts = true;                   // computes codes of experts
+  };
+  struct Unread {
+    std::vector<std::string> formats, families;  // Architecture::family
+    std::string why;
   };
   std::vector<Takes> takes;
+  std::vector<Unread> unread = {};         // families of which it does not find everything in files that others read
 };
 const std::vector<EngineInfo>& export_engines();
 const EngineInfo* find_engine(const std::string& name);
@@ -70,9 +76,9 @@ struct StoredScheme {
 };
 
 // One sentence for each kind of thing that stands against it, with the nearest that is taken; empty: none does. engine: nullptr for
-// the format alone. floats: linears that stay float, for engines that fuse.
+// the format alone. floats: linears that stay float, for engines that fuse. family: of the model; empty: any.
 std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* engine, const std::vector<StoredScheme>& linears,
-                                   const std::vector<StoredScheme>& floats = {});
+                                   const std::vector<StoredScheme>& floats = {}, const std::string& family = {});
 
 std::string activation_text(const QuantSpec& spec);  // "int8 token symmetric"
 std::string describe(const SchemeRule& rule);        // "int4 or int8, symmetric, per channel or group of 32, 64 or 128"

@@ -53,6 +53,26 @@ at::Tensor moved_blocks(const at::Tensor& part, const std::vector<int64_t>& bloc
   return part.reshape({part.size(0), static_cast<int64_t>(blocks.size()), -1}).index_select(1, at::tensor(blocks, at::kLong)).reshape(part.sizes());
 }
 
+// Why the codes of a tensor cannot lie in a file; empty: they can.
+std::string obstacle(const GgufTensor& tensor, const std::map<std::string, QuantSpec>& types) {
+  size_t coded = 0;
+  std::pair<std::string, const QuantSpec*> first;  // module
+  for (const GgufPart& part : tensor.parts)
+    if (const auto it = types.find(part.source); it != types.end()) {
+      const std::string module = part.source.substr(0, part.source.size() - kWeight.size());
+      const QuantSpec& spec = it->second;
+      if (coded++ == 0) first = {module, &spec};
+      if (ggml_type(spec) != ggml_type(*first.second))
+        return fmt::format("{}: GGUF keeps it with {} in one tensor ({}) of one type, but they are {} and {}; give both the same", module, first.first, tensor.name, describe(spec), describe(*first.second));
+      if (const auto type = ggml_type(spec); type && !gguf_blocks(part, block_elements(*type)))
+        return fmt::format("{}: llama.cpp wants its input features in another order, which blocks of {} do not follow; {}keep it in float (overrides: [{{match: \"{}\", weights: float}}])", module,
+                           block_elements(*type), gguf_blocks(part, 32) ? "give it a type in blocks of 32 (q8_0, q4_0, iq4_nl …) or " : "", module);
+    }
+  if (coded > 0 && coded < tensor.parts.size())
+    return fmt::format("{}: GGUF keeps it with linears that stay float in one tensor ({}); quantize all of them or none", first.first, tensor.name);
+  return {};
+}
+
 class Planner {
  public:
   explicit Planner(const QuantizedModel& model, const std::string& embeddings)
@@ -72,6 +92,7 @@ class Planner {
       head_ = type(true);
       embeddings_ = type(false);
     }
+    if (model.model->source.get() == static_cast<const TensorSource*>(model.model->files.get())) file_ = std::dynamic_pointer_cast<const GgufFile>(model.model->files->stored());
     std::map<DType, int64_t> elements;
     for (const GgufTensor& tensor : plan_.tensors) {
       TensorInfo info;
@@ -101,6 +122,18 @@ class Planner {
   // Every tensor as it is measured: codes as numbers.
   const TensorSourcePtr& rounded() const { return rounded_; }
 
+  // The model's own codes of an embedding or a head, bytes as its GGUF file has them, where they go into this one as they are; undefined: none do.
+  at::Tensor own_codes(size_t index) const {
+    const TensorInfo* stored = stored_codes(plan_.tensors[index]);
+    return stored && stored->dtype == infos_[index].dtype ? file_->bytes(stored->name) : at::Tensor();
+  }
+  // Whether an embedding or a head is rounded by the export.
+  bool rounds() const {
+    for (size_t i = 0; i < infos_.size(); ++i)
+      if (const GgufRole role = plan_.tensors[i].role; (role == GgufRole::embedding || role == GgufRole::head) && is_block_quantized(infos_[i].dtype) && !own_codes(i).defined()) return true;
+    return false;
+  }
+
   // The linear in codes that all parts are of, or nullptr; a transposed tensor has none.
   const QuantizedLinear* coded(const GgufTensor& tensor) const {
     if (tensor.transposed_heads > 0) return nullptr;
@@ -109,31 +142,10 @@ class Planner {
     return tensor.parts.empty() ? nullptr : coded_.at(tensor.parts.front().source);
   }
 
-  // Why the codes of a tensor cannot lie in a file; empty: they can.
-  std::string obstacle(const GgufTensor& tensor) const {
-    size_t coded_parts = 0;
-    const QuantizedLinear* first = nullptr;
-    for (const GgufPart& part : tensor.parts)
-      if (const auto it = coded_.find(part.source); it != coded_.end()) {
-        ++coded_parts;
-        if (!first) first = it->second;
-        if (ggml_type(it->second->weights) != ggml_type(first->weights))
-          return fmt::format("{}: GGUF keeps it with {} in one tensor ({}) of one type, but they are {} and {}", it->second->module, first->module, tensor.name, describe(it->second->weights),
-                             describe(first->weights));
-        if (const auto type = ggml_type(it->second->weights); type && !gguf_blocks(part, block_elements(*type)))
-          return fmt::format("{}: GGUF wants its input features in another order, which blocks of {} do not follow; {}keep it in float", it->second->module, block_elements(*type),
-                             gguf_blocks(part, 32) ? "give it a type in blocks of 32 (q8_0, q4_0, iq4_nl …) or " : "");
-      }
-    if (coded_parts == 0) return {};
-    if (coded_parts < tensor.parts.size()) return fmt::format("{}: GGUF keeps it with linears that stayed float in one tensor ({})", first->module, tensor.name);
-    return {};
-  }
-
   std::vector<std::string> obstacles() const {
-    std::vector<std::string> all;
-    for (const GgufTensor& tensor : plan_.tensors)
-      if (std::string one = obstacle(tensor); !one.empty() && all.size() < 8) all.push_back(std::move(one));
-    return all;
+    std::map<std::string, QuantSpec> types;
+    for (const auto& [weight, linear] : coded_) types.emplace(weight, linear->weights);
+    return gguf_obstacles(plan_, types);
   }
 
   // The bytes of a tensor, part after part.
@@ -145,7 +157,11 @@ class Planner {
       writer.write(tensor.name, std::span(static_cast<const std::byte*>(plain.const_data_ptr()), plain.nbytes()));
       written(plain.nbytes());
     };
-    if (tensor.values.defined()) return put(pack_ggml_floats(type, tensor.values.reshape({1, -1})));
+    if (tensor.values.defined()) return put(pack_ggml_floats(type, gguf_values(*numbers_, tensor, 0).reshape({1, -1})));
+    if (const at::Tensor own = own_codes(index); own.defined()) {
+      for (int64_t row = 0; row < own.size(0); row += kRows) put(own.slice(0, row, std::min(row + kRows, own.size(0))));
+      return;
+    }
     const bool codes = coded(tensor) != nullptr;
     for (size_t p = 0; p < tensor.parts.size(); ++p) {
       if (codes) {
@@ -179,19 +195,31 @@ class Planner {
   }
 
   DType type_of(const GgufTensor& tensor) const {
-    if (tensor.values.defined() || tensor.role == GgufRole::other) return DType::f32;
+    if (tensor.role == GgufRole::other) return DType::f32;
     if (tensor.role == GgufRole::linear) {
       const bool exact = tensor.transposed_heads > 0 && halved(tensor.parts.front().source);  // what the codes stand for, to the bit
       if (exact) return DType::f32;
       const QuantizedLinear* linear = coded(tensor);
       return linear ? *ggml_type(linear->weights) : number_type();
     }
-    return (tensor.role == GgufRole::head ? head_ : embeddings_).value_or(number_type());
+    const TensorInfo* own = stored_codes(tensor);
+    return (tensor.role == GgufRole::head ? head_ : embeddings_).value_or(own ? own->dtype : number_type());
+  }
+
+  // How the model's GGUF file has an embedding or a head; nullptr: in numbers, otherwise than here, or nowhere.
+  const TensorInfo* stored_codes(const GgufTensor& tensor) const {
+    if (!file_ || (tensor.role != GgufRole::embedding && tensor.role != GgufRole::head) || tensor.unit_rows) return nullptr;
+    const std::string& source = tensor.parts.front().source;
+    const CanonicalTensor* entry = model_.model->files->entry(source);
+    if (!entry || !entry->plain() || (model_.changed && model_.changed->contains(source))) return nullptr;
+    const TensorInfo* stored = file_->find(entry->stored.front());
+    return stored && is_block_quantized(stored->dtype) && stored->shape == tensor.shape ? stored : nullptr;
   }
 
   const QuantizedModel& model_;
   GgufPlan plan_;
   TensorSourcePtr numbers_, rounded_;
+  std::shared_ptr<const GgufFile> file_;  // that the model was opened from, as it is; may be empty
   std::set<std::string> halved_;  // weights
   std::unordered_map<std::string, const QuantizedLinear*> coded_;  // by weight
   std::optional<DType> embeddings_, head_;
@@ -212,6 +240,12 @@ std::string compare(const QuantizedModel& model, const Planner& planner, const f
     done += static_cast<double>(planner.infos()[i].elements());
     const GgufTensor& tensor = planner.plan().tensors[i];
     if (tensor.values.defined()) continue;
+    if (const at::Tensor own = planner.own_codes(i); own.defined()) {
+      const auto file = std::static_pointer_cast<const GgufFile>(back.model->files->stored());
+      if (const TensorInfo* found = file->find(tensor.name); found->dtype == planner.infos()[i].dtype && !at::equal(file->bytes(tensor.name), own))
+        return fmt::format("tensor \"{}\" holds other codes", tensor.name);
+      continue;
+    }
     const bool codes = planner.coded(tensor) != nullptr;
     for (const GgufPart& part : tensor.parts) {
       if (planner.halved(part.source)) {
@@ -239,6 +273,13 @@ std::string compare(const QuantizedModel& model, const Planner& planner, const f
 }
 
 }  // namespace
+
+std::vector<std::string> gguf_obstacles(const GgufPlan& plan, const std::map<std::string, QuantSpec>& types) {
+  std::vector<std::string> all;
+  for (const GgufTensor& tensor : plan.tensors)
+    if (std::string one = obstacle(tensor, types); !one.empty() && all.size() < 8) all.push_back(std::move(one));
+  return all;
+}
 
 ExportOutlook gguf_outlook(const QuantizedModel& model, const std::string& embeddings) {
   const Planner planner(model, embeddings);
@@ -290,7 +331,7 @@ ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& optio
   result.bytes = fs::file_size(partial);
   if (const size_t halves = planner.halves(); halves > 0)
     result.notes.push_back(fmt::format("the keys' half of {} matrices of latent attention lies by columns there: its codes are written as the numbers that they stand for, in float32", halves));
-  if (!options.embeddings.empty()) result.notes.push_back(fmt::format("embedding and head are rounded to {}, which the run's figures do not include", options.embeddings));
+  if (!options.embeddings.empty() && planner.rounds()) result.notes.push_back(fmt::format("embedding and head are rounded to {}, which the run's figures do not include", options.embeddings));
   add_engine(result, options);
   control.checkpoint();
   fs::rename(partial, options.output, error);

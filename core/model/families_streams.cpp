@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "core/model/family_fields.h"
+#include "core/model/gguf_describer.h"
 #include "core/model/gguf_translator.h"
 
 // Gemma 3n's text model: hidden states of several streams, an embedding of each token for each layer, keys and values that layers
@@ -110,11 +112,28 @@ std::string translate_gemma3n(GgufTranslator& t) {
   return "";
 }
 
+void describe_gemma3n(GgufDescriber& d) {
+  const StreamSpec& s = d.a.streams;
+  d.integers("feed_forward_length", std::vector<int64_t>(static_cast<size_t>(d.a.blocks), d.a.intermediate_size));  // its converter says it for each
+  d.sliding_window();
+  d.window_pattern();
+  if (d.a.ropes.size() > 1) d.real("rope.freq_base_swa", d.a.ropes[1].theta);
+  if (d.a.logit_softcap > 0) d.real("final_logit_softcapping", d.a.logit_softcap);
+  d.integer("altup.num_inputs", s.count);
+  d.integer("altup.active_idx", s.active);
+  d.integer("embedding_length_per_layer_input", s.token_width);
+  d.integer("attention.shared_kv_layers", std::count_if(d.a.layers.begin(), d.a.layers.end(), [](const LayerSpec& layer) { return layer.takes_kv >= 0; }));
+  // A gate without a limit: as far below the mean as a share of nothing is.
+  std::vector<double> deviations;
+  for (const LayerSpec& layer : d.a.layers) deviations.push_back(layer.gate_deviations.value_or(-std::numeric_limits<double>::infinity()));
+  d.reals("activation_sparsity_scale", deviations);
+}
+
 }  // namespace
 
 std::vector<Family> stream_families() {
   // The clip and the learning rate are for training; early configurations have the scale of another Gemma's queries.
-  return {{"gemma3n", "Gemma 3n (text)", {"gemma3n_text"}, {.names = {"gemma3n"}, .translate = translate_gemma3n}, gemma3n_names(), configure_gemma3n,
+  return {{"gemma3n", "Gemma 3n (text)", {"gemma3n_text"}, {.names = {"gemma3n"}, .translate = translate_gemma3n, .describe = describe_gemma3n}, gemma3n_names(), configure_gemma3n,
            {{"altup_coef_clip", {}}, {"altup_lr_multiplier", {}}, {"query_pre_attn_scalar", {}}}}};
 }
 

@@ -28,6 +28,7 @@ class GgufDescriber {
   void boolean(const std::string& key, bool value) { out_.boolean(full(key), value); }
   void text(const std::string& key, const std::string& value) { out_.text(full(key), value); }
   void integers(const std::string& key, std::vector<int64_t> values) { out_.i32s(full(key), std::move(values)); }
+  void reals(const std::string& key, std::vector<double> values) { out_.f32s(full(key), std::move(values)); }
   bool has(const std::string& key) const { return out_.find(full(key)) != nullptr; }
 
   // Numbers of experts, and how wide one is.

@@ -99,6 +99,31 @@ void describe_rope(GgufDescriber& d, const GgufForm& form, std::vector<GgufTenso
   }
 }
 
+// What llama.cpp asks for of layers that take keys and values of earlier ones, although it reads nothing of it: the model's own tensors, where
+// its files have them, else zeros.
+void add_unread(const Model& model, std::vector<GgufTensor>& made) {
+  const Architecture& a = model.architecture;
+  const TensorSource* files = model.files ? model.files->stored().get() : nullptr;
+  for (int64_t i = 0; i < a.blocks; ++i) {
+    const LayerSpec& layer = a.layers[static_cast<size_t>(i)];
+    if (layer.takes_kv < 0) continue;
+    const std::string stored = a.gguf.block + std::to_string(i) + ".";
+    const auto add = [&](const std::string& name, const std::string& gguf, std::vector<int64_t> shape) {
+      GgufTensor tensor{.name = stored + gguf + ".weight", .shape = shape, .role = shape.size() > 1 ? GgufRole::linear : GgufRole::other};
+      for (const std::string& own : files ? std::vector<std::string>{model.files->stored_name(a.block_prefix(i) + name + ".weight"), tensor.name} : std::vector<std::string>())
+        if (const TensorInfo* found = files->find(own); found && found->shape == shape) {
+          tensor.values = files->read(own);
+          break;
+        }
+      if (!tensor.values.defined()) tensor.values = at::zeros({1}).expand(shape);
+      made.push_back(std::move(tensor));
+    };
+    add(a.names.k, a.gguf.k, {a.kv_heads * a.head_dim, a.hidden_size});
+    add(a.names.v, a.gguf.v, {a.kv_heads * a.head_dim, a.hidden_size});
+    add(a.names.k_norm, a.gguf.k_norm, {a.head_dim});
+  }
+}
+
 // What all architectures have, then the family's own keys.
 void describe(GgufDescriber& d, const GgufForm& form, int64_t context, std::vector<GgufTensor>& made) {
   const Architecture& a = d.a;
@@ -153,6 +178,18 @@ std::vector<int64_t> inverse(const std::vector<int64_t>& order) {
   std::vector<int64_t> back(order.size());
   for (size_t i = 0; i < order.size(); ++i) back[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
   return back;
+}
+
+// A table that may be the largest tensor of all, some rows at a time; rows that it does not have are its first.
+std::vector<GgufPart> rows_by_rows(const std::string& table, int64_t own, int64_t all) {
+  constexpr int64_t kRows = 4096;
+  std::vector<GgufPart> parts;
+  for (int64_t begin = 0; begin < all; begin += kRows) {
+    GgufPart part{table, {}, {}};
+    for (int64_t row = begin; row < std::min(all, begin + kRows); ++row) part.rows.push_back(row < own ? row : 0);
+    parts.push_back(std::move(part));
+  }
+  return parts;
 }
 
 // How each stored tensor is made of canonical ones, from how those are read.
@@ -233,6 +270,14 @@ GgufPlan plan_gguf(const Model& model, GgufReader reader) {
   const std::string origin = model.path.string();
   const ModelFiles files = locate_model(model.path);
   const auto family = std::find_if(families().begin(), families().end(), [&](const Family& row) { return row.name == a.family; });
+  // As the file has it: its table of each layer's inputs has a row for every token, those that have none the first one.
+  Architecture whole = a;
+  const std::string token_table = a.names.token_inputs + ".weight";
+  if (a.streams.count > 1) {
+    whole.streams.token_rows = a.embedding_rows > 0 ? a.embedding_rows : a.vocabulary;
+    for (TensorSpec& spec : whole.globals)
+      if (spec.name == token_table) spec.shape.front() = whole.streams.token_rows;
+  }
   GgufPlan plan;
   plan.architecture = gguf_name(*family);
   if (plan.architecture.empty()) throw InputError(fmt::format("{}: GGUF has no architecture for the family {}", origin, family->title));
@@ -240,13 +285,14 @@ GgufPlan plan_gguf(const Model& model, GgufReader reader) {
   if (const std::string limit = llama_cpp_limit(plan.architecture, a); !limit.empty() && reader == GgufReader::llama_cpp) throw InputError(fmt::format("{}: {}", origin, limit));
 
   const nlohmann::json config = text_config(files);
-  const std::vector<TensorInfo> stored = gguf_tensors(a, form);
+  const std::vector<TensorInfo> stored = gguf_tensors(whole, form);
   const auto attempt = [&](int64_t context) {
     plan.metadata = {};
     plan.tensors.clear();
     describe_general(model, files, plan.architecture, plan.metadata);
     GgufDescriber d(a, config, plan.architecture, plan.metadata);
     describe(d, form, context, plan.tensors);
+    add_unread(model, plan.tensors);
     // What this would read as.
     std::vector<TensorInfo> all = stored;
     std::map<std::string, at::Tensor> values;
@@ -259,7 +305,7 @@ GgufPlan plan_gguf(const Model& model, GgufReader reader) {
     const auto file = GgufFile::imagined(origin, metadata, all, values);
     Architecture read = architecture_from_config(config_from_gguf(*file, fmt::format("{} as {}", origin, plan.architecture)));
     read.normalise_head = a.normalise_head;  // rows that have length 1 keep it
-    std::string text = difference(a, read, context);
+    std::string text = difference(whole, read, context);
     if (text.empty()) canonical_gguf(file, read, form, origin);  // nothing missing, nothing unread
     return text;
   };
@@ -277,18 +323,24 @@ GgufPlan plan_gguf(const Model& model, GgufReader reader) {
   }
   Inverter inverter(a, stored);
   const auto base = GgufFile::imagined(origin, {}, stored, {});
-  for (const CanonicalTensor& entry : gguf_entries(*base, a, form, origin)) inverter.add(entry);
+  for (const CanonicalTensor& entry : gguf_entries(*base, whole, form, origin)) inverter.add(entry);
   std::vector<GgufTensor> weights = std::move(inverter).done();
+  for (GgufTensor& tensor : weights)
+    if (a.streams.count > 1 && tensor.parts.front().source == token_table) {
+      tensor.role = GgufRole::embedding;
+      tensor.parts = rows_by_rows(token_table, a.streams.token_rows, whole.streams.token_rows);
+    }
   plan.tensors.insert(plan.tensors.end(), std::make_move_iterator(weights.begin()), std::make_move_iterator(weights.end()));
   describe_tokenizer(files.gguf ? files.weights : files.folder, a.embedding_rows > 0 ? a.embedding_rows : a.vocabulary, plan.metadata);
   return plan;
 }
 
 at::Tensor gguf_values(const TensorSource& canonical, const GgufTensor& tensor, size_t part) {
-  if (tensor.values.defined()) return tensor.values;
+  if (tensor.values.defined()) return tensor.values.to(at::kFloat).contiguous();
   const GgufPart& from = tensor.parts[part];
-  at::Tensor value = canonical.read(from.source).to(at::kFloat);
+  at::Tensor value = canonical.read(from.source);
   if (!from.rows.empty()) value = value.index_select(0, at::tensor(from.rows, at::kLong));
+  value = value.to(at::kFloat);
   if (!from.columns.empty()) value = value.index_select(1, at::tensor(from.columns, at::kLong));
   if (tensor.minus_exponential) value = value.exp().neg();
   if (tensor.add != 0) value = value + tensor.add;

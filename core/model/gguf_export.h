@@ -17,6 +17,8 @@
 // - Mistral's sliding window has no key: such a file says a context_length within which the window changes nothing.
 // - It has a window of no use in Phi-3, StarCoder2 and Mistral 3: likewise. It rounds YaRN's range outwards also in gpt-oss, whose
 //   configuration says that it is not: its logits there are slightly others than transformers'. gguf_limits.h has what it cannot do.
+// - Gemma 3n's layers that take keys and values of earlier ones must have matrices of their own too, which nothing reads, and its table
+//   of what each layer gets of a token a row for every token.
 // - A key/value matrix of latent attention is stored as two, the keys' transposed: [heads, kv_rank, nope].
 namespace qb {
 
@@ -39,7 +41,7 @@ struct GgufTensor {
   bool minus_exponential = false;  // −exp(value) is stored
   bool unit_rows = false;        // each row is stored with length 1: Baichuan 2's output, which llama.cpp takes as it is
   int64_t transposed_heads = 0;  // > 0: of so many heads each part's rows are stored as columns: codes along rows do not carry over
-  at::Tensor values;             // of a tensor that is made of the configuration (rotary divisors); else undefined
+  at::Tensor values;             // of a tensor that no canonical one is (rotary divisors, what llama.cpp asks for and does not read); else undefined
 };
 
 struct GgufPlan {

@@ -18,12 +18,38 @@ bool has_window(const Architecture& a) {
   return std::any_of(a.layers.begin(), a.layers.end(), [](const LayerSpec& layer) { return layer.window > 0; });
 }
 
+// The first layer that takes keys and values of earlier ones; as many as there are: none does.
+int64_t first_sharing(const Architecture& a) {
+  return std::find_if(a.layers.begin(), a.layers.end(), [](const LayerSpec& layer) { return layer.takes_kv >= 0; }) - a.layers.begin();
+}
+
+bool slides_but_every(const Architecture& a, size_t period) {
+  for (size_t i = 0; i < a.layers.size(); ++i)
+    if ((a.layers[i].window > 0) == ((i + 1) % period == 0)) return false;
+  return true;
+}
+
+bool other_sparsity(const Architecture& a) {
+  constexpr size_t kSparse = 10;
+  constexpr double kDeviations = 1.6448536;
+  for (size_t i = 0; i < a.layers.size(); ++i) {
+    const auto& gate = a.layers[i].gate_deviations;
+    if (i < kSparse ? !gate || std::abs(*gate - kDeviations) > 1e-5 : gate.has_value()) return true;
+  }
+  return false;
+}
+
 const std::vector<Limit>& limits() {
   static const std::vector<Limit> all = {
-      {{"gemma3n"}, [](const Architecture&) { return true; }, "the keys of its streams and of what its layers share are read, not written, by this program"},
+      {{"gemma3n"}, [](const Architecture& a) { return first_sharing(a) != std::min<int64_t>(a.blocks, 20); }, "of its layers the first 20 have keys and values of their own, all others take those"},
+      {{"gemma3n"}, other_sparsity, "gates of its first 10 layers keep the largest 5 % of their channels, those of all others all"},
+      {{"gemma3n"}, [](const Architecture& a) { return !slides_but_every(a, 5); }, "every fifth layer of it sees everything, the others have a sliding window"},
+      {{"gemma3n"}, [](const Architecture& a) { return a.streams.count != 4 || a.streams.active != 0 || a.streams.laurel_rank != 64 || a.streams.token_width != 256; },
+       "it has four streams (altup_num_inputs), of which it computes the first, a laurel_rank of 64, and a hidden_size_per_layer_input of 256"},
+      {{"gemma3n"}, [](const Architecture& a) { return a.logit_softcap != 30; }, "its logits are capped at 30"},
       {{"gemma", "gemma2", "command-r", "cohere2"}, [](const Architecture& a) { return !a.tied_embeddings; }, "it has no output matrix of its own, the model has one"},
       {{"nemotron", "olmo2", "gpt-oss", "qwen2moe", "gptneox", "stablelm", "phi2", "minimax-m2"}, [](const Architecture& a) { return a.tied_embeddings; }, "it needs an output matrix of its own, the model's is that of the embedding"},
-      {{"arcee", "seed_oss", "olmo", "olmo2", "hunyuan-dense", "hunyuan-moe", "ernie4_5-moe", "command-r", "cohere2", "gemma", "qwen3", "qwen3moe", "smollm3", "falcon", "llama4", "mistral4", "deepseek2"}, [](const Architecture& a) { return a.o_bias; }, "attention's output has no bias there"},
+      {{"arcee", "seed_oss", "olmo", "olmo2", "hunyuan-dense", "hunyuan-moe", "ernie4_5-moe", "command-r", "cohere2", "gemma", "gemma3n", "qwen3", "qwen3moe", "smollm3", "falcon", "llama4", "mistral4", "deepseek2"}, [](const Architecture& a) { return a.o_bias; }, "attention's output has no bias there"},
       {{"arcee", "seed_oss", "ernie4_5", "ernie4_5-moe", "smollm3"}, [](const Architecture& a) { return a.mlp_bias; }, "the MLP has no biases there"},
       {{"gptneox", "starcoder2", "gpt-oss"}, [](const Architecture& a) { return !a.qkv_bias; }, "attention needs biases there"},
       {{"lfm2", "lfm2moe"}, [](const Architecture& a) { return a.convolution_bias; }, "convolutions have no biases there"},

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/engine/module_name.h"
 #include "core/exporting/formats.h"
+#include "core/exporting/gguf_checkpoint.h"
 #include "core/method/stored_form.h"
 #include "core/method/transformation/quarot.h"
 #include "core/model/gguf_export.h"
@@ -51,10 +52,12 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
       linears.push_back(std::move(linear));
     }
   }
-  auto all = obstacles(*format, engine, linears, floats);
+  auto all = obstacles(*format, engine, linears, floats, model.architecture.family);
   if (all.empty() && format->name == "gguf") try {
-      plan_gguf(model);  // a family or a tokenizer that GGUF has no form of
-    } catch (const InputError& error) {
+      std::map<std::string, QuantSpec> types;
+      for (const StoredScheme& linear : linears) types.emplace(linear.module + ".weight", linear.weights);
+      all = gguf_obstacles(plan_gguf(model), types);
+    } catch (const InputError& error) {  // a family or a tokenizer that GGUF has no form of
       all.emplace_back(error.what());
     }
   return all;

@@ -1,6 +1,7 @@
 """Models written as GGUF by us: read by ourselves, beside files of llama.cpp's conversion, and run by llama.cpp."""
 import json
 import select
+import shutil
 import subprocess
 
 import gguf
@@ -18,13 +19,14 @@ import llama_cpp
 import model_zoo
 import zoo_dense
 import zoo_experts
+import zoo_hybrid
 import zoos
 from answers import Answers
 from conftest import DEMO
 
 # What GGUF cannot say of a model, and words of the sentence that refuses it.
 REFUSED = {
-    "gemma3n": "attention.shared_kv_layers", "gemma3n-unshared": "attention.shared_kv_layers",
+    "gemma3n-unshared": "altup.correct_output_scale",
     "opt": "no architecture for the family OPT", "opt-350m": "no architecture for the family OPT", "gptj": "the family GPT-J", "gptj-whole": "the family GPT-J",
     "qwen2-moe": "in block 1", "qwen3-moe": "in block 0", "qwen3-next": "in block 1", "qwen3-next-unnormalised": "in block 0", "ernie4-5-moe-biased": "in block",
     "gemma2": "scale 0.31623", "gemma3": "scale 0.31623", "gpt2-scaled": "activation relu", "gpt2-unscaled": "scale 1,", "falcon-rw": "positions of kind 2",
@@ -34,7 +36,7 @@ REFUSED = {
 }
 # What llama.cpp cannot do with a model that GGUF can hold.
 LIMITED = {
-    "arcee-biased": "attention's output", "cohere-qk-norm": "no output matrix", "gemma-biased": "no output matrix",
+    "gemma3n": "the first 20", "arcee-biased": "attention's output", "cohere-qk-norm": "no output matrix", "gemma-biased": "no output matrix",
     "nemotron-biased": "needs an output matrix", "olmo2-biased": "needs an output matrix", "seed-oss-biased": "attention's output", "olmo-clipped": "attention's output",
     "hunyuan-dense": "attention's output", "hunyuan-moe": "attention's output", "ernie4-5-biased": "the MLP has no biases", "gpt-neox-sequential": "needs biases",
     "lfm2-biased": "no biases", "phimoe-plain": "sparse mixer", "phimoe-window": "sparse mixer", "olmoe": "as many key/value heads", "dots1": "as many key/value heads", "dots1-plain": "as many key/value heads", "glm-unbiased": "its heads are",
@@ -103,6 +105,10 @@ def llama(tmp_path_factory):
 
 def saved_model(name, folder):
     """The model that CONVERTED's writer takes, as a folder."""
+    if name == "gemma3n":  # as it is published, with keys and values that nothing reads
+        model = zoos.save_model(name, folder)
+        save_file(load_file(folder / "model.safetensors") | zoo_dense.unused_keys_and_values(model), folder / "model.safetensors", metadata={"format": "pt"})
+        return model
     if name not in gguf_zoo_dense.CHANGES:
         return zoos.save_model(name, folder)
     model = zoos.ZOO_OF[name].make_model(name, **gguf_zoo_dense.CHANGES[name])
@@ -175,6 +181,9 @@ def test_llama_cpp_computes_what_transformers_does(name, tmp_path, write, llama)
     assert context_of(tmp_path / "model.gguf") == SHORTER_IN_LLAMA_CPP[name] if name in SHORTER_IN_LLAMA_CPP else context_of(tmp_path / "model.gguf") >= 80
 
 
+# Gemma 3n as llama.cpp has it, in small.
+GEMMA3N = dict(num_hidden_layers=25, num_kv_shared_layers=5, layer_types=[zoo_dense.FULL if i % 5 == 4 else zoo_dense.SLIDING for i in range(25)], intermediate_size=[64] * 25,
+               activation_sparsity_pattern=[0.95] * 10 + [0.0] * 15, laurel_rank=64, hidden_size_per_layer_input=256, final_logit_softcapping=30.0)
 # More of its limits: what changes a model that it computes, and words of the refusal.
 BEYOND_LIMITS = [
     ("qwen3", dict(attention_bias=True), "attention's output"), ("qwen3-moe-plain", dict(attention_bias=True), "attention's output"), ("falcon-7b", dict(bias=True), "attention's output"),
@@ -184,6 +193,7 @@ BEYOND_LIMITS = [
     ("qwen2-moe-plain", dict(tie_word_embeddings=True), "needs an output matrix"), ("gpt-neox", dict(tie_word_embeddings=True), "needs an output matrix"),
     ("stablelm", dict(tie_word_embeddings=True), "needs an output matrix"), ("phi", dict(tie_word_embeddings=True), "needs an output matrix"),
     ("mistral4", dict(attention_bias=True), "attention's output"), ("llama4-plain", dict(attention_bias=True), "attention's output"), ("gpt-oss", dict(attention_bias=False), "needs biases"), ("gpt-oss-all-full", dict(attention_bias=True), "sliding window"),
+    ("gemma3n", GEMMA3N | dict(laurel_rank=32), "laurel_rank of 64"), ("gemma3n", GEMMA3N | dict(altup_num_inputs=3), "four streams"), ("gemma3n", GEMMA3N | dict(attention_bias=True), "attention's output"),
     ("minimax-m2", dict(tie_word_embeddings=True), "needs an output matrix"), ("nemotron", dict(head_dim=24), "its heads are"), ("cohere", dict(use_qk_norm=True), "64 blocks"),
 ]
 
@@ -219,6 +229,52 @@ def test_llama_cpp_computes_what_is_within_its_limits(name, tmp_path, write, lla
     found, said = llama.logits(tmp_path / "model.gguf", token_ids())
     assert found is not None, said
     assert far_off(found, model_zoo.reference_logits(model, token_ids()).numpy()) <= 0.15
+
+
+def calm_gemma3n(**changes):
+    """Small steps from layer to layer: its gates that are zero but for the largest few would magnify llama.cpp's half floats."""
+    model = make_gemma3n("gemma3n", **GEMMA3N | changes)
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if ("post_" in key and key.endswith("norm.weight")) or "_coefs" in key:
+                value.mul_(0.05)
+    return model
+
+
+make_gemma3n = zoo_dense.make_model
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["text", "published"])
+def test_llama_cpp_computes_gemma3n(published, tmp_path, write, llama, monkeypatch):
+    """As it is published, with an embedding for each layer of fewer tokens than there are, too."""
+    monkeypatch.setattr(zoo_dense, "make_model", lambda name, seed=0: calm_gemma3n())
+    save = zoo_dense.save_gemma3n_wrapper if published else (lambda folder: zoo_dense.save_model("gemma3n", folder))
+    model = save(tmp_path / "model")
+    assert not write(tmp_path / "model", tmp_path / "model.gguf")
+    ids = torch.randint(0, 256, (2, 80), generator=torch.Generator().manual_seed(7))
+    found, said = llama.logits(tmp_path / "model.gguf", ids)
+    assert found is not None, said
+    assert far_off(found, model_zoo.reference_logits(model, ids).numpy()) <= 0.15
+    # Keys and values that nothing reads are there: the files' own, or zeros.
+    tensors = {t.name: t for t in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    assert bool(np.any(tensors["blk.24.attn_k.weight"].data)) == published and tensors["per_layer_token_embd.weight"].data.shape[0] == 256
+    # What is computed elsewhere shows.
+    for changes in (dict(sliding_window=80), dict(activation_sparsity_pattern=[0.95] * 9 + [0.0] * 16)):
+        other = calm_gemma3n(**changes)
+        other.load_state_dict(model.state_dict(), strict=False)
+        assert far_off(found, model_zoo.reference_logits(other, ids).numpy()) > 0.3, changes
+
+
+def test_gemma3n_in_codes(tmp_path, tool, llama, logits, monkeypatch):
+    monkeypatch.setattr(zoo_dense, "make_model", lambda name, seed=0: calm_gemma3n())
+    zoo_dense.save_gemma3n_wrapper(tmp_path / "model")
+    file, _ = quantized_gguf(tool, tmp_path / "model", tmp_path, "{weights: {type: q8_0}}")  # read back and compared by the export
+    types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(file).tensors}
+    assert {types[f"blk.24.{stem}.weight"] for stem in ("attn_q", "laurel_l", "inp_gate", "ffn_down")} == {"Q8_0"} and types["blk.24.altup_router.weight"] == "F32"
+    ids = token_ids(24)
+    found, said = llama.logits(file, ids)
+    assert found is not None, said
+    assert typical_difference(found, logits(file, ids)) < 0.03
 
 
 # Models that transformers does not have under their own names, and text models inside others: how to save one, which returns logits(ids).
@@ -414,6 +470,79 @@ def test_llama_cpp_computes_experts_in_codes(name, kind, changes, tmp_path, tool
         assert typical_difference(found, ours) < 0.4 * typical_difference(exact, ours)
     if name == "deepseek-v3":
         assert any("latent attention" in note for note in notes) and {types[f"blk.1.attn_{part}_b.weight"] for part in "kv"} == {"f32", "q4_0"}
+
+
+def test_columns_that_move_inside_blocks_are_said_before_the_run(tmp_path, tool):
+    """llama.cpp wants value heads of linear attention by turns of the key heads: of 32 channels each, which blocks of 256 do not follow."""
+    zoo_hybrid.make_model("qwen3-5", hidden_size=256, intermediate_size=256, head_dim=64, linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=32,
+                          linear_value_head_dim=32).save_pretrained(tmp_path / "model")
+
+    def check(overrides=""):
+        (tmp_path / "recipe.yaml").write_text(f"name: x\nmodel: {{path: '{tmp_path}/model', dtype: float32}}\nscheme:\n  weights: {{type: q4_K}}\n{overrides}"
+                                              "pipeline: [rtn]\ntarget: {format: gguf, engine: llama.cpp}\n")
+        return subprocess.run([tool("qbench"), "run", tmp_path / "recipe.yaml", "--check"], capture_output=True, text=True)
+    done = check()
+    assert done.returncode == 3 and "blocks of 256 do not follow" in done.stderr and "a type in blocks of 32 (q8_0" in done.stderr and "weights: float" in done.stderr, done.stderr
+    for instead in ("{type: q8_0}", "float"):
+        done = check(f'  overrides: [{{match: "*.linear_attn.out_proj", weights: {instead}}}]\n')
+        assert done.returncode == 0, done.stderr
+
+
+def one_nibble(blocks):
+    blocks[2, 5, 0, 7] ^= 0x30
+
+
+def one_scale(blocks):
+    blocks[2, 5, 0, :2] = np.frombuffer((blocks[2, 5, 0, :2].copy().view("<f2") * np.float16(1.01)).tobytes(), np.uint8)
+
+
+def scales_as_bfloat16(blocks):
+    blocks[2, :, :, :2] = (blocks[2, :, :, :2].copy().view("<u2").astype("<u4") << 16).view("<f4").astype("<f2").view(np.uint8)
+
+
+def halves_swapped(blocks):
+    blocks[2, :, :, 2:] = (blocks[2, :, :, 2:] << 4) | (blocks[2, :, :, 2:] >> 4)
+
+
+def experts_swapped(blocks):
+    blocks[[1, 2]] = blocks[[2, 1]]
+
+
+def rows_swapped(blocks):
+    blocks[2, [3, 4]] = blocks[2, [4, 3]]
+
+
+# Whether llama.cpp's logits show it too: what is wrong in a whole expert.
+EXPERT_MISTAKES = {one_nibble: False, one_scale: False, rows_swapped: False, scales_as_bfloat16: True, halves_swapped: True, experts_swapped: True}
+
+
+@pytest.fixture(scope="module")
+def coded_experts(tool, tmp_path_factory):
+    """A mixture of experts in Q4_0: the file, and the run that it was made of."""
+    folder = tmp_path_factory.mktemp("experts")
+    zoo = zoos.ZOO_OF["qwen3-moe-plain"]
+    zoo.make_model("qwen3-moe-plain", hidden_size=64, moe_intermediate_size=32, head_dim=16).save_pretrained(folder / "model")
+    file, _ = quantized_gguf(tool, folder / "model", folder, "{weights: {type: q4_0}}")
+    return file, next((folder / "w/runs").iterdir())
+
+
+@pytest.mark.parametrize("stem", ["gate", "down"])
+@pytest.mark.parametrize("mistake", EXPERT_MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_a_mistake_in_an_expert_is_seen(mistake, stem, coded_experts, tool, logits, llama, tmp_path):
+    right, run = coded_experts
+    wrong = shutil.copy(right, tmp_path / "wrong.gguf")
+    file = gguf.GGUFReader(wrong, "r+")
+    tensor = next(t for t in file.tensors if t.name == f"blk.1.ffn_{stem}_exps.weight")
+    assert tensor.tensor_type == gguf.GGMLQuantizationType.Q4_0
+    mistake(tensor.data.reshape(*tensor.data.shape[:2], -1, 18))
+    file.data.flush()
+    verified = lambda path: subprocess.run([tool("qbench"), "verify", path, run, "--json"], capture_output=True, text=True)
+    assert verified(right).returncode == 0
+    done = verified(wrong)
+    assert done.returncode != 0 and f"layers.1.mlp.experts.{1 if mistake is experts_swapped else 2}.{stem}_proj" in json.loads(done.stdout)["difference"]
+    if EXPERT_MISTAKES[mistake]:
+        ids = token_ids(24)
+        assert typical_difference(llama.logits(wrong, ids)[0], logits(right, ids)) > 2 * 0.03
 
 
 def test_published_experts_keep_their_codes(tmp_path, tool):

@@ -120,12 +120,11 @@ def test_our_own_file_is_its_run_again(case, qbench, tmp_path):
     # A run like others: verified against its file, and written as one again.
     again = run.parents[0] / back["id"]
     assert subprocess.run([qbench, "verify", file, again], capture_output=True).returncode == 0
-    if not embeddings:
-        exported(qbench, again, "gguf", tmp_path / "again.gguf")
-        stored = [{t.name: t for t in gguf.GGUFReader(path).tensors} for path in (file, tmp_path / "again.gguf")]
-        assert stored[0].keys() == stored[1].keys()
-        for name, tensor in stored[0].items():
-            assert tensor.tensor_type == stored[1][name].tensor_type and np.array_equal(tensor.data, stored[1][name].data), name
+    exported(qbench, again, "gguf", tmp_path / "again.gguf")
+    stored = [{t.name: t for t in gguf.GGUFReader(path).tensors} for path in (file, tmp_path / "again.gguf")]
+    assert stored[0].keys() == stored[1].keys()
+    for name, tensor in stored[0].items():
+        assert tensor.tensor_type == stored[1][name].tensor_type and np.array_equal(tensor.data, stored[1][name].data), name
 
 
 def test_without_its_original_it_is_only_evaluated(qbench, demo_gguf, tmp_path):
@@ -256,3 +255,32 @@ def test_a_quantized_file_is_no_model_to_quantize_unless_that_is_asked_for(qbenc
     assert all(linear["weight_mse"] > 0 for linear in linears(report).values())
     # The run opens again.
     exported(qbench, tmp_path / "w" / "runs" / report["id"], "gguf", tmp_path / "again.gguf")
+    assert embedding_of(tmp_path / "again.gguf")[0] == KIND.Q8_0
+
+
+def embedding_of(path):
+    tensor = next(t for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
+    return tensor.tensor_type, tensor.data
+
+
+def test_an_embedding_in_codes_is_written_as_it_is_or_as_it_is_asked_for(qbench, demo_gguf, tmp_path):
+    values = rewrite(demo_gguf, tmp_path / "theirs.gguf", kinds_of(MIXTURES["legacy"]))["token_embd.weight"][1]
+    run = tmp_path / "w/runs" / imported(qbench, tmp_path / "theirs.gguf", "-w", tmp_path / "w")["id"]
+    _, own = embedding_of(tmp_path / "theirs.gguf")
+    for asked in ("", "q8_0"):
+        file = exported(qbench, run, "gguf", tmp_path / f"same{asked}.gguf", *(["--embeddings", asked] if asked else []))
+        kind, data = embedding_of(file)
+        assert kind == KIND.Q8_0 and np.array_equal(data, own)
+        assert subprocess.run([qbench, "verify", file, run], capture_output=True).returncode == 0
+    # Another code in it is not the run's.
+    shutil.copy(tmp_path / "same.gguf", tmp_path / "wrong.gguf")
+    wrong = gguf.GGUFReader(tmp_path / "wrong.gguf", "r+")
+    next(t for t in wrong.tensors if t.name == "token_embd.weight").data[7, 40] ^= 1
+    wrong.data.flush()
+    done = subprocess.run([qbench, "verify", tmp_path / "wrong.gguf", run], capture_output=True, text=True)
+    assert done.returncode != 0 and "token_embd.weight" in done.stdout + done.stderr
+    # Another type is made of what the codes stand for, no worse than gguf-py does.
+    kind, data = embedding_of(exported(qbench, run, "gguf", tmp_path / "smaller.gguf", "--embeddings", "q5_1"))
+    theirs = gguf.dequantize(gguf.quantize(np.ascontiguousarray(values, dtype=np.float32), KIND.Q5_1), KIND.Q5_1)
+    assert kind == KIND.Q5_1
+    assert 0 < np.square(gguf.dequantize(data, kind) - values).sum() <= 1.01 * np.square(theirs - values).sum()

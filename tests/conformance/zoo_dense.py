@@ -326,10 +326,10 @@ def save_gemma3n_wrapper(folder, rows=200):
 
 def unused_keys_and_values(model, prefix="model."):
     """What published files of Gemma 3n hold for the layers that take keys and values of earlier ones."""
-    config, tensors = model.config, {}
+    config, tensors, generator = model.config, {}, torch.Generator().manual_seed(3)
     for i in range(config.num_hidden_layers - config.num_kv_shared_layers, config.num_hidden_layers):
         for name in ("k_proj", "v_proj"):
-            tensors[f"{prefix}layers.{i}.self_attn.{name}.weight"] = torch.randn(config.num_key_value_heads * config.head_dim, config.hidden_size)
+            tensors[f"{prefix}layers.{i}.self_attn.{name}.weight"] = torch.randn(config.num_key_value_heads * config.head_dim, config.hidden_size, generator=generator)
         tensors[f"{prefix}layers.{i}.self_attn.k_norm.weight"] = torch.ones(config.head_dim)
     return tensors
 

@@ -54,10 +54,10 @@ REFUSED_GGUF = {"mamba": "state-space", "mamba2": "state-space", "jamba": "state
                 "llada": "diffusion", "dream": "diffusion", "wavtokenizer-dec": "audio"}
 
 
-def make_model(name, seed=0):
+def make_model(name, seed=0, **changes):
     cls, config_cls, arguments = MODELS[name]
     torch.manual_seed(seed)
-    return perturb(cls._from_config(config_cls(**arguments), attn_implementation="eager").float().eval())
+    return perturb(cls._from_config(config_cls(**arguments | changes), attn_implementation="eager").float().eval())
 
 
 def save_model(name, folder, seed=0):

@@ -14,7 +14,7 @@ class Model:
     def __init__(self, job):
         kind = json.loads(Path(job["model"], "config.json").read_text()).get("quantization_config", {}).get("quant_method")
         self.loaded = GPTQModel.load(job["model"], device="cpu", dtype=getattr(torch, job["dtype"]), backend=BACKEND(f"{kind}_torch" if kind else "auto"))
-        self.kernel = type(self.loaded.model.model.layers[0].self_attn.o_proj).__name__
+        self.kernel = next((type(module).__name__ for module in self.loaded.model.modules() if hasattr(module, "qweight")), "Linear")
 
     def tokenize(self, text):
         return self.loaded.tokenizer(text).input_ids

@@ -49,8 +49,8 @@ class Model:
 
 
 def kernel_of(model):
-    """What computes the first layer's attention output: one linear that is fused with no other."""
-    linear = model.model.layers[0].self_attn.o_proj
+    """What computes the first layer's attention output: the first linear that is fused with no other."""
+    linear = next(module for module in model.modules() if type(module).__name__ == "RowParallelLinear")
     scheme = getattr(linear, "scheme", None) or linear.quant_method
     return type(getattr(scheme, "kernel", scheme)).__name__
 
