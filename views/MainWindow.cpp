@@ -16,7 +16,6 @@
 #include <QTabWidget>
 #include <QTimer>
 #include <QToolBar>
-#include <QUndoStack>
 #include <QVBoxLayout>
 
 #include "core/base/error.h"
@@ -57,9 +56,7 @@ MainWindow::MainWindow(Workbench* workbench, Settings* settings, Theme* theme, Q
   buildToolBar();
   connectWorkbench();
   resize(1280, 800);
-  resizeDocks({m_explorerDock, m_inspectorDock}, {330, 300}, Qt::Horizontal);
-  resizeDocks({m_queueDock}, {150}, Qt::Vertical);
-  pageChanged();
+  resetLayout();
   statusBar()->setSizeGripEnabled(true);
 }
 
@@ -154,7 +151,7 @@ void MainWindow::connectWorkbench() {
     showTitle();
   });
   connect(m_workbench->document(), &RecipeDocument::textChanged, this, &MainWindow::showTitle);
-  connect(m_workbench->document()->undoStack(), &QUndoStack::cleanChanged, this, &MainWindow::showTitle);
+  connect(m_workbench->document(), &RecipeDocument::modifiedChanged, this, &MainWindow::showTitle);
   for (const auto signal : {&Selection::currentModelChanged, &Selection::modelsChanged}) connect(m_workbench->selection(), signal, this, &MainWindow::showTitle);
   const auto showQueue = [this] {
     m_queueDock->show();
@@ -187,6 +184,20 @@ void MainWindow::connectWorkbench() {
   connect(m_workbench->queue(), &RunQueue::idle, this, [this] {
     if (m_closing) close();
   });
+}
+
+// Docks as a first start has them, whatever became of them.
+void MainWindow::resetLayout() {
+  const QList<QPair<QDockWidget*, Qt::DockWidgetArea>> places{{m_explorerDock, Qt::LeftDockWidgetArea}, {m_inspectorDock, Qt::RightDockWidgetArea}, {m_queueDock, Qt::BottomDockWidgetArea}};
+  for (const auto& [dock, area] : places) {
+    dock->setFloating(false);
+    addDockWidget(area, dock);
+    dock->show();
+  }
+  m_inspectorWanted = true;
+  resizeDocks({m_explorerDock, m_inspectorDock}, {330, 300}, Qt::Horizontal);
+  resizeDocks({m_queueDock}, {150}, Qt::Vertical);
+  pageChanged();
 }
 
 void MainWindow::showTitle() {

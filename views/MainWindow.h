@@ -55,6 +55,7 @@ class MainWindow : public QMainWindow {
   void connectWorkbench();
   void pageChanged();
   void showTitle();
+  void resetLayout();
   void fillRecent();
   void openModelFolder();
   void openFiles();

@@ -123,6 +123,7 @@ void MainWindow::buildViewMenu() {
     view->addAction(action);
     addAction(action);
   }
+  add(view, {}, tr("&Reset layout"), {}, [this] { resetLayout(); });
   view->addSeparator();
   QMenu* themes = view->addMenu(tr("&Theme"));
   auto* group = new QActionGroup(this);

@@ -9,9 +9,12 @@
 #include "views/Theme.h"
 
 int main(int argc, char** argv) {
-  // Pictures are drawn without a display too.
-  for (int i = 1; i < argc; ++i)
-    if (QByteArray(argv[i]).startsWith("--export-pictures") && qEnvironmentVariableIsEmpty("QT_QPA_PLATFORM")) qputenv("QT_QPA_PLATFORM", "offscreen");
+  // Pictures are drawn and questions are answered without a display too.
+  for (int i = 1; i < argc; ++i) {
+    const QByteArray argument(argv[i]);
+    const bool told = argument.startsWith("--export-pictures") || argument.startsWith("--help") || argument == "-h" || argument == "--version" || argument == "-v";
+    if (told && qEnvironmentVariableIsEmpty("QT_QPA_PLATFORM")) qputenv("QT_QPA_PLATFORM", "offscreen");
+  }
   QApplication app(argc, argv);
   QApplication::setApplicationName(QStringLiteral("qbench-workbench"));
   QApplication::setApplicationDisplayName(QStringLiteral("LLM-QBench Workbench"));

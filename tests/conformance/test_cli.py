@@ -216,6 +216,13 @@ def test_a_preset_fits_its_model_and_its_recipe_measures(qbench):
     assert f"groups of {size}: 128 do not divide" in done.stderr
 
 
+def test_the_workbench_tells_its_options_without_a_display(tool):
+    plain = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")}
+    for option in ("--help", "-h", "--version", "-v"):
+        done = subprocess.run([tool("qbench-workbench"), option], capture_output=True, text=True, env=plain, timeout=60)
+        assert done.returncode == 0 and ("--workspace" in done.stdout or "." in done.stdout), done.stderr
+
+
 def start_long_run(qbench, workspace):
     recipe = write_recipe(qbench.folder, "long", samples=400)
     process = subprocess.Popen([qbench.program, "run", recipe, "--workspace", workspace, "--threads", "1"], cwd=qbench.folder,

@@ -114,6 +114,21 @@ class TestMainWindow : public QObject {
     QVERIFY(bench.settings.recent().contains(bench.folder.filePath("tiny")));
   }
 
+  void the_layout_can_be_reset() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.window->showPage("layers");
+    const QList<QDockWidget*> docks = bench.window->findChildren<QDockWidget*>();
+    QCOMPARE(docks.size(), 3);
+    docks[0]->setFloating(true);
+    docks[1]->hide();
+    bench.window->addDockWidget(Qt::TopDockWidgetArea, docks[2]);
+    bench.action("Reset layout")->trigger();
+    for (QDockWidget* dock : docks) QVERIFY(!dock->isFloating() && dock->isVisible());
+    for (const auto& [name, area] : {std::pair("explorer", Qt::LeftDockWidgetArea), {"inspector", Qt::RightDockWidgetArea}, {"queue", Qt::BottomDockWidgetArea}})
+      QCOMPARE(bench.window->dockWidgetArea(bench.window->findChild<QDockWidget*>(name)), area);
+  }
+
   void one_model_at_a_time() {
     Bench bench;
     QVERIFY(bench.ready());

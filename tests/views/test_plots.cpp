@@ -62,6 +62,52 @@ class TestPlots : public QObject {
     QStandardPaths::setTestModeEnabled(true);
   }
 
+  void of_forty_runs_two_have_colours_and_the_pointer_names_the_others() {
+    Selection selection;
+    const auto names = [](const QCustomPlot& plot) {
+      QStringList shown;
+      for (int i = 0; i < plot.legend->itemCount(); ++i)
+        if (auto* item = qobject_cast<QCPPlottableLegendItem*>(plot.legend->item(i))) shown << item->plottable()->name();
+      return shown;
+    };
+    const auto fill = [&](int from, int to) {
+      for (int i = from; i < to; ++i) {
+        const QString id = QStringLiteral("run %1").arg(i);
+        auto report = std::make_shared<RunReport>(*smallRun(id.toStdString(), {0.01 * (i + 1), 0.02 * (i + 1), 0.03 * (i + 1), 0.04 * (i + 1)}));
+        report->perplexities = {test::demo_perplexity(21.7, true, 1), test::demo_perplexity(22 + i, false, unsigned(i) + 10)};
+        selection.putRun(report);
+        selection.setShown(id, true);
+      }
+    };
+    fill(0, 8);
+    selection.setCurrentRun("run 3");
+    selection.setBaseline("run 5");
+    LinearErrorsPlot plot;
+    const auto draw = [&] {
+      const LinearErrors errors = gatherErrors(selection);
+      plot.setData(errors, orderedRows(errors, LinearOrder::Depth, {}), true);
+    };
+    show(plot, {700, 400});
+    draw();
+    QCOMPARE(names(plot).size(), 8);
+    fill(8, 40);
+    draw();
+    QCOMPARE(names(plot), QStringList({"38 others (named on hovering)", "run 3", "run 5"}));
+    QTRY_COMPARE(plot.graph(3)->pen().color().rgb(), selection.find("run 3")->colour.rgb());
+    QVERIFY(plot.graph(7)->pen().color() == plot.graph(20)->pen().color() && plot.graph(7)->layer()->index() < plot.graph(3)->layer()->index());
+    const QString at = plot.describe(plot.pixelOf({0, "mlp.down_proj"}, 30));
+    QVERIFY2(at.contains("run 30:") && at.contains("run 3:") && at.contains("run 5:") && at.contains("and 37 others") && !at.contains("run 12:"), qPrintable(at));
+    WindowDeltaPlot deltas;
+    show(deltas, {700, 400});
+    deltas.setData(gatherAccuracy(selection, {}));
+    QCOMPARE(names(deltas).size(), 2);  // the baseline is the zero line
+    QVERIFY(names(deltas).filter("38 others").size() == 1 && names(deltas).filter("run 3:").size() == 1);
+    // Fewer again: each has its colour.
+    for (int i = 8; i < 40; ++i) selection.setShown(QStringLiteral("run %1").arg(i), false);
+    draw();
+    QCOMPARE(names(plot).size(), 8);
+  }
+
   void errors_are_drawn_in_depth_order_and_gaps_stay_gaps() {
     Selection selection;
     selection.putRun(smallRun("a", {0.1, 0.4, 0.2, 0.3}));

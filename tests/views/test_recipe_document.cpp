@@ -226,6 +226,25 @@ class TestRecipeDocument : public QObject {
     QVERIFY(!document.isModified());
     QCOMPARE(document.path(), QString("/data/b.yaml"));
   }
+
+  void where_a_recipe_is_kept_is_no_step_of_the_history() {
+    RecipeDocument document;
+    document.open(QString::fromStdString(to_yaml(test::fake_recipe("start"))), "/data/a.yaml", "open");
+    Recipe next = document.recipe();
+    next.seed = 3;
+    document.setRecipe(next, "seed", "Seed");
+    document.markSaved("/data/b.yaml", document.text());
+    document.undoStack()->undo();
+    QCOMPARE(document.path(), QString("/data/b.yaml"));  // saved as: there it stays
+    QVERIFY(document.isModified());
+    document.undoStack()->redo();
+    QVERIFY(!document.isModified());
+    document.open(QString::fromStdString(to_yaml(test::fake_recipe("other"))), "/data/other.yaml", "open");
+    QCOMPARE(document.path(), QString("/data/other.yaml"));
+    document.undoStack()->undo();
+    QCOMPARE(document.path(), QString("/data/b.yaml"));  // each recipe has its own
+    QVERIFY(!document.isModified());
+  }
 };
 
 QTEST_GUILESS_MAIN(TestRecipeDocument)

@@ -11,6 +11,7 @@
 #include <QToolButton>
 #include <QtTest/QtTest>
 #include <atomic>
+#include <limits>
 
 #include "fake_services.h"
 #include "views/pages/NoticeBar.h"
@@ -65,6 +66,28 @@ class TestRecipePage : public QObject {
     QTest::mouseClick(bench.field<QCheckBox>("evaluate_float"), Qt::LeftButton, {}, QPoint(6, bench.field<QCheckBox>("evaluate_float")->height() / 2));
     QVERIFY(bench.page.editor()->toPlainText().contains("evaluate_float: false\n"));
     QCOMPARE(bench.document.recipe().scheme.weights->group_size, int64_t(32));
+  }
+
+  void a_seed_is_any_number_of_64_bits() {
+    Bench bench;
+    bench.typeInto(bench.field<QLineEdit>("seed"), "18446744073709551615");
+    QCOMPARE(bench.document.recipe().seed, std::numeric_limits<uint64_t>::max());
+    QVERIFY(bench.page.editor()->toPlainText().contains("seed: 18446744073709551615\n"));
+    bench.document.setText(bench.document.text().replace("18446744073709551615", "3000000000"));
+    QCOMPARE(bench.field<QLineEdit>("seed")->text(), QString("3000000000"));
+    bench.typeInto(bench.field<QLineEdit>("seed"), "18446744073709551616");  // one too many
+    QCOMPARE(bench.document.recipe().seed, uint64_t(3000000000));
+  }
+
+  void a_recipe_without_evaluation_says_so() {
+    Bench bench;
+    auto* said = bench.page.findChild<QLabel*>("noEvaluation");
+    QVERIFY(said && !said->isHidden() && said->text().contains("not measured"));
+    Recipe next = bench.document.recipe();
+    next.evaluation.push_back({});
+    next.evaluation.back().corpus.path = "/texts/some.txt";
+    bench.document.setRecipe(next, "evaluation", "Text");
+    QVERIFY(said->isHidden());
   }
 
   void what_is_typed_into_the_yaml_stands_in_the_form() {

@@ -53,7 +53,7 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
     return nullptr;
   };
   const auto take = [&](const RunEntry& run) {
-    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, run.report, find(*run.report, false)};
+    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, isFolded(selection, run.id), run.report, find(*run.report, false)};
   };
   for (const RunEntry& run : drawnRuns(selection)) {
     accuracy.runs.push_back(take(run));

@@ -12,6 +12,7 @@ struct Accuracy {
     QString id, name;
     QColor colour;
     int marker = 0;
+    bool folded = false;                       // as in LinearErrors
     RunPtr report;
     const PerplexityResult* result = nullptr;  // under the chosen conditions, of the quantized model; nullptr: not measured
   };

@@ -62,6 +62,12 @@ QVector<RunEntry> drawnRuns(const Selection& selection) {
   return runs;
 }
 
+bool isFolded(const Selection& selection, const QString& run) {
+  if (drawnRuns(selection).size() <= kMostColours || run == selection.baseline()) return false;
+  const RunEntry* current = currentEntry(selection);
+  return !current || current->id != run;
+}
+
 const RunEntry* currentEntry(const Selection& selection) {
   if (const RunEntry* current = selection.find(selection.currentRun())) return current;
   for (const RunEntry& run : selection.shownRuns()) return selection.find(run.id);
@@ -106,7 +112,7 @@ LinearErrors gatherErrors(const Selection& selection) {
     for (const QString& subset : block.subsets) errors.subsets.push_back(subset);
   }
   for (const RunEntry& run : runs) {
-    LinearErrors::Run values{run.id, runName(*run.report), run.colour, run.marker, errors.runs.size() < drawn, QVector<double>(errors.keys.size(), kMissing)};
+    LinearErrors::Run values{run.id, runName(*run.report), run.colour, run.marker, errors.runs.size() < drawn, isFolded(selection, run.id), QVector<double>(errors.keys.size(), kMissing)};
     for (const BlockReport& block : run.report->blocks)
       for (const LinearReport& linear : block.linears)
         values.values[firstRow[linear.block] + blocks[linear.block].rows.at(linear.name)] =

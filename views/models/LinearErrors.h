@@ -14,6 +14,7 @@ struct LinearErrors {
     QColor colour;
     int marker = 0;
     bool drawn = true;       // false: only here as current run or baseline
+    bool folded = false;     // one of too many for colours: drawn grey, named on hovering
     QVector<double> values;  // a row each; NaN: the run has not measured that linear (yet)
   };
   Metric metric = Metric::OutputRelativeError;
@@ -34,6 +35,10 @@ struct LinearErrors {
   QStringList subsetTypes() const;  // in order of appearance
   QStringList names() const;        // names inside a block, in order of appearance
 };
+
+// So many runs are told apart by colours and a legend; of more, the current one and the baseline are.
+constexpr int kMostColours = 8;
+bool isFolded(const Selection& selection, const QString& run);
 
 // Runs to draw: the shown ones; without any, the current one.
 QVector<RunEntry> drawnRuns(const Selection& selection);

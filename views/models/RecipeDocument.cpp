@@ -44,7 +44,7 @@ RecipeDocument::RecipeDocument(QObject* parent) : QObject(parent) { m_undo.setUn
 
 QString RecipeDocument::title() const {
   if (!m_state.recipe.name.empty()) return QString::fromStdString(m_state.recipe.name);
-  return m_state.path.isEmpty() ? tr("New recipe") : QFileInfo(m_state.path).completeBaseName();
+  return path().isEmpty() ? tr("New recipe") : QFileInfo(path()).completeBaseName();
 }
 
 std::optional<RecipeProblem> RecipeDocument::read(const QString& text, Recipe& recipe) const {
@@ -60,12 +60,12 @@ std::optional<RecipeProblem> RecipeDocument::read(const QString& text, Recipe& r
 }
 
 Recipe RecipeDocument::resolved() const {
-  const std::filesystem::path file = m_state.path.toStdString();
-  return parse_recipe(m_state.text.toStdString(), m_state.path.isEmpty() ? title().toStdString() : file.string(), file.parent_path());
+  const std::filesystem::path file = path().toStdString();
+  return parse_recipe(m_state.text.toStdString(), path().isEmpty() ? title().toStdString() : file.string(), file.parent_path());
 }
 
 void RecipeDocument::push(State next, const QString& what, int mergeId, const QString& mergeKey) {
-  if (next.text == m_state.text && next.path == m_state.path && next.recipe == m_state.recipe) return;
+  if (next.text == m_state.text && next.file == m_state.file && next.recipe == m_state.recipe) return;
   m_undo.push(new Edit(this, m_state, std::move(next), what, mergeId, mergeKey));
 }
 
@@ -96,20 +96,20 @@ void RecipeDocument::setRecipe(const Recipe& recipe, const QString& key, const Q
 }
 
 void RecipeDocument::open(const QString& text, const QString& path, const QString& what) {
-  State next{text, m_state.recipe, path};
+  State next{text, m_state.recipe, int(m_files.size())};
+  m_files.push_back({path, path.isEmpty() ? QString() : text});
   Recipe said;
   const auto wrong = read(text, said);
   next.recipe = wrong ? Recipe{} : said;
-  m_savedText = path.isEmpty() ? QString() : text;
   push(std::move(next), what, -1, {});
   Q_EMIT modifiedChanged();
 }
 
 void RecipeDocument::open(const Recipe& recipe, const QString& what) {
-  State next{QString::fromStdString(to_yaml(recipe)), recipe, {}};
+  State next{QString::fromStdString(to_yaml(recipe)), recipe, int(m_files.size())};
+  m_files.push_back({});
   Recipe canonical;
   if (!read(next.text, canonical)) next.recipe = canonical;
-  m_savedText.clear();
   push(std::move(next), what, -1, {});
   Q_EMIT modifiedChanged();
 }
@@ -117,8 +117,7 @@ void RecipeDocument::open(const Recipe& recipe, const QString& what) {
 void RecipeDocument::forgetHistory() { m_undo.clear(); }
 
 void RecipeDocument::markSaved(const QString& path, const QString& text) {
-  m_state.path = path;
-  m_savedText = text;
+  m_files[m_state.file] = {path, text};
   Q_EMIT modifiedChanged();
 }
 

@@ -28,9 +28,9 @@ class RecipeDocument : public QObject {
   const QString& text() const { return m_state.text; }
   const Recipe& recipe() const { return m_state.recipe; }
   const std::optional<RecipeProblem>& problem() const { return m_problem; }
-  const QString& path() const { return m_state.path; }  // file, empty: not saved yet
+  const QString& path() const { return m_files[m_state.file].path; }  // empty: not saved yet
   QString title() const;                                // recipe's name, or the file's
-  bool isModified() const { return m_state.text != m_savedText; }
+  bool isModified() const { return m_state.text != m_files[m_state.file].saved; }
   QUndoStack* undoStack() { return &m_undo; }
 
   // The recipe with its paths resolved against the file's folder. Throws RecipeError while the text is wrong.
@@ -55,7 +55,11 @@ class RecipeDocument : public QObject {
   struct State {
     QString text;
     Recipe recipe;
-    QString path;
+    int file = 0;  // of m_files
+  };
+  // Where a recipe is kept is no step of the history: what was undone behind a "Save as" is kept there as well.
+  struct File {
+    QString path, saved;
   };
   class Edit;
   void push(State next, const QString& what, int mergeId, const QString& mergeKey);
@@ -63,7 +67,7 @@ class RecipeDocument : public QObject {
   std::optional<RecipeProblem> read(const QString& text, Recipe& recipe) const;
 
   State m_state;
-  QString m_savedText;
+  QVector<File> m_files{{}};  // one for each recipe that was opened
   std::optional<RecipeProblem> m_problem;
   QUndoStack m_undo;
 };

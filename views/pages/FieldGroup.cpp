@@ -11,6 +11,7 @@
 #include <QMimeData>
 #include <QDropEvent>
 #include <QRegularExpression>
+#include <QRegularExpressionValidator>
 #include <QSpinBox>
 #include <QStringListModel>
 #include <QToolButton>
@@ -125,6 +126,21 @@ void FieldGroup::integer(const FieldText& text, qint64 minimum, qint64 maximum, 
   });
   connect(box, &QSpinBox::valueChanged, this,
           [this, text, set](int value) { Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); }); });
+}
+
+void FieldGroup::seed(const FieldText& text, std::function<quint64(const Recipe&)> get, std::function<void(Recipe&, quint64)> set) {
+  auto* box = new QLineEdit;
+  box->setValidator(new QRegularExpressionValidator(QRegularExpression(QStringLiteral("[0-9]{1,20}")), box));
+  add(text, box, box, [box, get](const Recipe& recipe) {
+    if (const QString value = QString::number(get(recipe)); box->text() != value) box->setText(value);
+  });
+  connect(box, &QLineEdit::editingFinished, this, [this, text, box, set] {
+    if (!box->isModified()) return;
+    box->setModified(false);
+    bool fits = false;
+    const quint64 value = box->text().toULongLong(&fits);
+    if (fits) Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); });
+  });
 }
 
 void FieldGroup::real(const FieldText& text, double minimum, double maximum, std::function<double(const Recipe&)> get, std::function<void(Recipe&, double)> set) {

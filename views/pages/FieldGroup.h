@@ -29,6 +29,8 @@ class FieldGroup : public QWidget {
  public:
   explicit FieldGroup(QWidget* parent = nullptr);
 
+  // A seed: any 64-bit number without a sign.
+  void seed(const FieldText& text, std::function<quint64(const Recipe&)> get, std::function<void(Recipe&, quint64)> set);
   void integer(const FieldText& text, qint64 minimum, qint64 maximum, std::function<qint64(const Recipe&)> get, std::function<void(Recipe&, qint64)> set,
                const QString& zeroText = {});
   void real(const FieldText& text, double minimum, double maximum, std::function<double(const Recipe&)> get, std::function<void(Recipe&, double)> set);

@@ -214,8 +214,8 @@ void Inspector::updateLinear(const RunEntry* run) {
   for (const RunEntry& each : runs)
     if (const LinearReport* other = findLinear(*each.report, key)) {
       const QString name = runName(*each.report);
-      weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id, markerOf(each.colour, each.marker)});
-      outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id, markerOf(each.colour, each.marker)});
+      weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id, markerOf(each.colour, each.marker), isFolded(*m_selection, each.id)});
+      outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id, markerOf(each.colour, each.marker), isFolded(*m_selection, each.id)});
     }
   m_weightError->setCaption(tr("Weight error"));
   m_weightError->setData(weightErrors, tr("Weight, quantized − float"));

@@ -183,8 +183,7 @@ void RecipeForm::buildGeneral() {
                    if (r.target) r.target->engine = v.toStdString();
                    return true;
                  });
-  fields->integer({"seed", tr("Seed"), tr("The same seed gives the same result.")}, 0, std::numeric_limits<int>::max(), [](const Recipe& r) { return qint64(r.seed); },
-                  [](Recipe& r, qint64 v) { r.seed = uint64_t(v); });
+  fields->seed({"seed", tr("Seed"), tr("The same seed gives the same result.")}, [](const Recipe& r) { return quint64(r.seed); }, [](Recipe& r, quint64 v) { r.seed = v; });
   box->addWidget(fields);
   m_groups.push_back(fields);
 }
@@ -289,8 +288,8 @@ void RecipeForm::buildCalibration() {
                   get([](const CalibrationSpec& c) { return qint64(c.sampling.samples); }), [](Recipe& r, qint64 v) { if (r.calibration) r.calibration->sampling.samples = v; });
   fields->integer({"calibration.seq_len", tr("Sample length"), tr("Tokens of each sample."), tr("tokens"), used}, 1, 1 << 24,
                   get([](const CalibrationSpec& c) { return qint64(c.sampling.seq_len); }), [](Recipe& r, qint64 v) { if (r.calibration) r.calibration->sampling.seq_len = v; });
-  fields->integer({"calibration.seed", tr("Sampling seed"), tr("Of random samplings."), {}, used}, 0, std::numeric_limits<int>::max(),
-                  get([](const CalibrationSpec& c) { return qint64(c.sampling.seed); }), [](Recipe& r, qint64 v) { if (r.calibration) r.calibration->sampling.seed = uint64_t(v); });
+  fields->seed({"calibration.seed", tr("Sampling seed"), tr("Of random samplings."), {}, used},
+               get([](const CalibrationSpec& c) { return quint64(c.sampling.seed); }), [](Recipe& r, quint64 v) { if (r.calibration) r.calibration->sampling.seed = v; });
   fields->choice({"calibration.bos", tr("BOS"), bosHelp(), {}, used}, bosValues(), bosTitles(),
                  [](const Recipe& r) { return r.calibration ? bosText(r.calibration->sampling.bos) : QString(); },
                  [](Recipe& r, const QString& v) { if (r.calibration) r.calibration->sampling.bos = parse_bos(v.toStdString()); return true; });
@@ -302,6 +301,10 @@ void RecipeForm::buildEvaluation() {
   auto* box = section(tr("Evaluation"), tr("On which texts is perplexity measured?"));
   m_evaluations.layout = new QVBoxLayout;
   box->addLayout(m_evaluations.layout);
+  m_noEvaluation = new QLabel(tr("⚠ No text: perplexity is not measured, and the run cannot be compared by it."));
+  m_noEvaluation->setWordWrap(true);
+  m_noEvaluation->setObjectName(QStringLiteral("noEvaluation"));
+  box->addWidget(m_noEvaluation);
   auto* add = new QPushButton(icon(QStringLiteral("add")), tr("Add text"));
   connect(add, &QPushButton::clicked, this,
           [this] { change(QStringLiteral("evaluation"), tr("Add evaluation text"), [](Recipe& r) { r.evaluation.push_back({}); }); });
@@ -391,6 +394,7 @@ void RecipeForm::fillOverrides() {
 void RecipeForm::fillEvaluations() {
   QStringList kinds;
   for (size_t i = 0; i < m_recipe.evaluation.size(); ++i) kinds << QString::number(i);
+  m_noEvaluation->setVisible(kinds.isEmpty());
   if (kinds == m_evaluations.kinds && m_evaluations.groups.size() == size_t(kinds.size())) return;
   emptyCards(m_evaluations);
   m_evaluations.kinds = kinds;

@@ -69,7 +69,7 @@ class RecipeForm : public QScrollArea {
     std::vector<FieldGroup*> groups;
   };
   CardList m_stages, m_overrides, m_evaluations;
-  QLabel *m_summary = nullptr, *m_noStages = nullptr;
+  QLabel *m_summary = nullptr, *m_noStages = nullptr, *m_noEvaluation = nullptr;
   std::function<QStringList()> m_modelSuggestions;
 };
 

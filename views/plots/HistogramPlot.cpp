@@ -47,6 +47,7 @@ void HistogramPlot::rebuild() {
     if (width > 0) m_floor = std::min(m_floor, 0.5 / total(series.histogram) / width);
   }
   if (!std::isfinite(m_floor)) m_floor = 1e-9;
+  QVector<QCPGraph*> folded;
   for (const HistogramSeries& series : m_series) {
     const Histogram& histogram = series.histogram;
     const double width = binWidth(histogram), all = total(histogram), ground = isLogarithmic() ? m_floor : 0;
@@ -66,7 +67,9 @@ void HistogramPlot::rebuild() {
     graph->setLineStyle(QCPGraph::lsStepLeft);
     graph->setData(x, y, true);
     m_graphs.push_back(graph);
+    if (series.folded) folded.push_back(graph);
   }
+  fold(folded);
   restyle(colours());
 }
 
@@ -74,6 +77,10 @@ void HistogramPlot::restyle(const PlotColours& look) {
   Plot::restyle(look);
   for (int i = 0; i < int(m_graphs.size()); ++i) {
     const HistogramSeries& series = m_series[i];
+    if (series.folded) {
+      m_graphs[i]->setPen(QPen(foldedColour(), 1));
+      continue;
+    }
     // An invalid colour stands for the float model, which has the colour of text.
     const QColor colour = series.colour.isValid() ? series.colour : look.faint;
     m_graphs[i]->setPen(QPen(colour, 1.4, series.dashed ? Qt::DashLine : Qt::SolidLine));
@@ -111,7 +118,12 @@ QString HistogramPlot::describe(const QPointF& pixel) const {
   if (!axisRect()->rect().contains(pixel.toPoint())) return {};
   const double x = xAxis->pixelToCoord(pixel.x());
   QStringList lines;
+  int untold = 0;
   for (const HistogramSeries& series : m_series) {
+    if (series.folded) {
+      ++untold;
+      continue;
+    }
     const Histogram& histogram = series.histogram;
     const double width = binWidth(histogram);
     const double all = total(histogram);
@@ -126,6 +138,7 @@ QString HistogramPlot::describe(const QPointF& pixel) const {
       lines.push_back(tr("%1: %2 values below, %3 above this range")
                           .arg(series.name, QLocale().toString(qlonglong(histogram.below)), QLocale().toString(qlonglong(histogram.above))));
   }
+  if (untold > 0) lines.push_back(tr("and %1 other runs, in grey").arg(untold));
   return lines.join(QLatin1Char('\n'));
 }
 

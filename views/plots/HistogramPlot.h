@@ -12,6 +12,7 @@ struct HistogramSeries {
   bool dashed = false;
   bool filled = false;
   int marker = -1;  // shape that stands on the line here and there; -1: none
+  bool folded = false;  // one of too many for colours
 };
 
 // Distributions over one another. y: density (share of values per unit of x), so that histograms with other bins compare.

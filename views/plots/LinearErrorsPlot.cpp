@@ -1,6 +1,7 @@
 #include "views/plots/LinearErrorsPlot.h"
 
 #include <cmath>
+#include <limits>
 
 namespace qb::views {
 
@@ -59,6 +60,7 @@ void LinearErrorsPlot::rebuild() {
   m_floor = limits(all, isLogarithmic()).lower;
 
   QVector<double> zeroX, zeroY;
+  QVector<QCPGraph*> folded;
   for (const auto& run : m_errors.runs) {
     if (!run.drawn) continue;
     QVector<double> x(m_rows.size()), y(m_rows.size());
@@ -75,7 +77,9 @@ void LinearErrorsPlot::rebuild() {
     graph->setName(run.name);
     graph->setData(x, y, true);
     m_graphs.push_back(graph);
+    if (run.folded) folded.push_back(graph);
   }
+  fold(folded);
   // Values of zero, which a logarithmic axis cannot hold: open triangles at its lower edge.
   if (!zeroX.isEmpty()) {
     m_zeros = addGraph();
@@ -102,6 +106,13 @@ void LinearErrorsPlot::laidOut() {
     if (!run.drawn || i >= m_graphs.size()) continue;
     QColor line = run.colour;
     line.setAlphaF(colours().dark || !roomy ? 0.9f : 0.55f);
+    if (run.folded) {
+      m_graphs[i]->setPen(QPen(foldedColour(), 1));
+      m_graphs[i]->setScatterStyle(QCPScatterStyle());
+      if (i < m_marks.size()) m_marks[i]->setScatterStyle(markerStyle(0, colours().faint, 5));
+      ++i;
+      continue;
+    }
     // The current run stands out.
     const bool current = m_errors.current >= 0 && m_errors.runs[m_errors.current].id == run.id;
     m_graphs[i]->setPen(QPen(line, current ? 2 : roomy ? 1.4 : 1));
@@ -173,13 +184,18 @@ int LinearErrorsPlot::placeAt(const QPointF& pixel) const {
   return best;
 }
 
-QString LinearErrorsPlot::textFor(int place) const {
+QString LinearErrorsPlot::textFor(int place, int near) const {
   const int row = m_rows[place];
   QStringList lines{linearTitle(m_errors.keys[row])};
+  int untold = 0;
   const double base = m_errors.baseline >= 0 ? m_errors.runs[m_errors.baseline].values[row] : std::nan("");
   for (int i = 0; i < int(m_errors.runs.size()); ++i) {
     const auto& run = m_errors.runs[i];
     if (!run.drawn || std::isnan(run.values[row])) continue;
+    if (run.folded && i != near) {
+      ++untold;
+      continue;
+    }
     QString line = tr("%1: %2").arg(run.name, formatWithUnit(run.values[row], metricUnit(m_errors.metric)));
     if (i == m_errors.baseline)
       line += tr(" (baseline)");
@@ -187,12 +203,25 @@ QString LinearErrorsPlot::textFor(int place) const {
       line += tr(" (Δ %1)").arg(formatNumber(run.values[row] - base, 3));
     lines.push_back(line);
   }
+  if (untold > 0) lines.push_back(tr("and %1 others").arg(untold));
   return lines.join(QLatin1Char('\n'));
 }
 
 QString LinearErrorsPlot::describe(const QPointF& pixel) const {
   const int place = placeAt(pixel);
-  return place < 0 ? QString() : textFor(place);
+  if (place < 0) return {};
+  // Of many runs the one whose line is nearest is named.
+  int near = -1;
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < int(m_errors.runs.size()); ++i) {
+    const double value = m_errors.runs[i].values[m_rows[place]];
+    if (!m_errors.runs[i].drawn || std::isnan(value)) continue;
+    if (const double distance = std::abs(yAxis->coordToPixel(drawn(value, isLogarithmic(), m_floor)) - pixel.y()); distance < best) {
+      best = distance;
+      near = i;
+    }
+  }
+  return textFor(place, near);
 }
 
 void LinearErrorsPlot::activate(const QPointF& pixel) {

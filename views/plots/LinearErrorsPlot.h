@@ -33,7 +33,7 @@ class LinearErrorsPlot : public Plot {
  private:
   int placeAt(const QPointF& pixel) const;  // -1: none near
   void markCurrent();
-  QString textFor(int place) const;
+  QString textFor(int place, int near = -1) const;  // near: the run that is pointed at, named even when it is folded
 
   LinearErrors m_errors;
   QVector<int> m_rows, m_placeOfRow;

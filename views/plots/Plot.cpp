@@ -181,6 +181,22 @@ int Plot::headHeight() const {
   return m_caption->minimumOuterSizeHint().height() + (legend->visible() ? legend->minimumOuterSizeHint().height() : 0);
 }
 
+void Plot::fold(const QVector<QCPGraph*>& others) {
+  const QString below = QStringLiteral("folded");
+  if (!layer(below)) addLayer(below, layer(QStringLiteral("main")), limBelow);
+  for (QCPGraph* graph : others) {
+    graph->setLayer(below);
+    if (graph == others.front()) graph->setName(tr("%1 others (named on hovering)").arg(others.size()));
+    else graph->removeFromLegend();
+  }
+}
+
+QColor Plot::foldedColour() const {
+  QColor grey = m_colours.faint;
+  grey.setAlphaF(0.45f);
+  return grey;
+}
+
 void Plot::fitLegend() {
   if (!legend->visible() || legend->itemCount() == 0) return;
   constexpr int kBeside = 22 + 7 + 14;  // icon, its padding, space between columns

@@ -77,6 +77,9 @@ class Plot : public QCustomPlot {
 
   // Arranges the legend in as many columns as names have room for, and elides names that are still too long.
   void fitLegend();
+  // Graphs of runs that are too many for colours: below the others, with one entry for all of them in the legend.
+  void fold(const QVector<QCPGraph*>& others);
+  QColor foldedColour() const;
   // After new data: rebuilds, keeps the user's zoom, redraws soon.
   void refresh(bool empty);
   void redraw();

@@ -1,6 +1,7 @@
 #include "views/plots/WindowDeltaPlot.h"
 
 #include <cmath>
+#include <limits>
 
 namespace qb::views {
 
@@ -40,6 +41,7 @@ void WindowDeltaPlot::setData(const Accuracy& accuracy) {
 void WindowDeltaPlot::rebuild() {
   clearGraphs();
   m_graphs.clear();
+  QVector<QCPGraph*> folded;
   for (const Series& series : m_series) {
     QVector<double> x, y;
     for (int i = 0; i < int(series.difference.windows.size()); ++i) {
@@ -51,7 +53,9 @@ void WindowDeltaPlot::rebuild() {
     graph->setName(tr("%1: %2 ± %3").arg(series.run.name, formatNumber(series.difference.mean, 3),
                                          formatNumber(series.difference.standardError, 2)));
     m_graphs.push_back(graph);
+    if (series.run.folded) folded.push_back(graph);
   }
+  fold(folded);
   restyle(colours());
 }
 
@@ -60,6 +64,11 @@ void WindowDeltaPlot::restyle(const PlotColours& look) {
   m_zero->setPen(QPen(look.text, 1.2, Qt::DashLine));
   for (int i = 0; i < int(m_graphs.size()); ++i) {
     QColor line = m_series[i].run.colour;
+    if (m_series[i].run.folded) {
+      m_graphs[i]->setScatterStyle(QCPScatterStyle());
+      m_graphs[i]->setPen(QPen(foldedColour(), 1));
+      continue;
+    }
     const bool few = m_series[i].difference.windows.size() <= 60;
     m_graphs[i]->setScatterStyle(few ? markerStyle(markerOf(line, m_series[i].run.marker), line, 6) : QCPScatterStyle());
     line.setAlphaF(colours().dark || !few ? 0.9f : 0.45f);
@@ -82,11 +91,27 @@ QString WindowDeltaPlot::describe(const QPointF& pixel) const {
   if (!axisRect()->rect().contains(pixel.toPoint())) return {};
   const auto window = std::lround(xAxis->pixelToCoord(pixel.x()));
   QStringList lines;
+  // Of many runs the one whose line is nearest is named.
+  const Series* near = nullptr;
+  double best = std::numeric_limits<double>::infinity();
   for (const Series& series : m_series)
     if (window >= 1 && window <= series.difference.windows.size())
+      if (const double distance = std::abs(yAxis->coordToPixel(series.difference.windows[window - 1]) - pixel.y()); distance < best) {
+        best = distance;
+        near = &series;
+      }
+  int untold = 0;
+  for (const Series& series : m_series)
+    if (window >= 1 && window <= series.difference.windows.size()) {
+      if (series.run.folded && &series != near) {
+        ++untold;
+        continue;
+      }
       lines.push_back(tr("%1: %2 nats/token (mean of all %3 ± %4)")
                           .arg(series.run.name, formatNumber(series.difference.windows[window - 1], 3),
                                formatNumber(series.difference.mean, 3), formatNumber(series.difference.standardError, 2)));
+    }
+  if (untold > 0) lines.push_back(tr("and %1 others").arg(untold));
   if (lines.isEmpty()) return {};
   lines.prepend(tr("Window %1, against %2").arg(window).arg(m_reference));
   return lines.join(QLatin1Char('\n'));
