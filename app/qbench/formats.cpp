@@ -23,7 +23,7 @@ nlohmann::json engines_of(const qb::FormatInfo& format) {
     for (const qb::EngineInfo::Takes& takes : engine.takes)
       if (takes.format == format.name)
         list.push_back({{"name", engine.name}, {"title", engine.title}, {"version", engine.version}, {"date", engine.date}, {"source", engine.source},
-                        {"takes", texts(takes.schemes)}, {"note", takes.note}});
+                        {"takes", texts(takes.schemes)}, {"note", qb::note_of(engine, takes)}});
   return list;
 }
 

@@ -193,6 +193,15 @@ const std::vector<EngineInfo>& export_engines() {
   return engines;
 }
 
+std::string note_of(const EngineInfo& engine, const EngineInfo::Takes& takes) {
+  std::vector<std::string> notes;
+  if (!takes.note.empty()) notes.push_back(takes.note);
+  if (!takes.experts) notes.emplace_back("no experts in codes");
+  for (const EngineInfo::Unread& unread : engine.unread)
+    if (std::find(unread.formats.begin(), unread.formats.end(), takes.format) != unread.formats.end()) notes.push_back(fmt::format("no {} models: {}", one_of(unread.families), unread.why));
+  return fmt::format("{}", fmt::join(notes, "; "));
+}
+
 const FormatInfo* find_format(const std::string& name) {
   for (const FormatInfo& format : export_formats())
     if (format.name == name) return &format;

@@ -55,6 +55,8 @@ struct EngineInfo {
   std::vector<Unread> unread = {};         // families of which it does not find everything in files that others read
 };
 const std::vector<EngineInfo>& export_engines();
+// What to know of a format in an engine: its note, what it does not compute, whose models it does not read. Empty: nothing.
+std::string note_of(const EngineInfo& engine, const EngineInfo::Takes& takes);
 const EngineInfo* find_engine(const std::string& name);
 // The command line that serves a checkpoint, for a shell whatever characters the path has.
 std::string serve_command(const EngineInfo& engine, const std::filesystem::path& checkpoint);

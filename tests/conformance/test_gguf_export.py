@@ -266,7 +266,7 @@ def test_llama_cpp_computes_gemma3n(published, tmp_path, write, llama, monkeypat
 
 
 def test_gemma3n_in_codes(tmp_path, tool, llama, logits, monkeypatch):
-    monkeypatch.setattr(zoo_dense, "make_model", lambda name, seed=0: calm_gemma3n())
+    monkeypatch.setattr(zoo_dense, "make_model", lambda name, seed=0: calm_gemma3n(head_dim=16))
     zoo_dense.save_gemma3n_wrapper(tmp_path / "model")
     file, _ = quantized_gguf(tool, tmp_path / "model", tmp_path, "{weights: {type: q8_0}}")  # read back and compared by the export
     types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(file).tensors}
