@@ -150,9 +150,9 @@ inline FileBytes sample_torch() {
   std::string directory;
   const std::pair<std::string, std::string> entries[] = {{"m/data.pkl", pickle}, {"m/byteorder", "little"}, {"m/data/0", pattern(24, 1)}, {"m/data/1", pattern(8, 2)}, {"m/version", "3\n"}};
   const auto little = [](uint64_t value, int bytes) {
-    std::string text;
-    for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i));
-    return text;
+    std::string made;
+    for (int i = 0; i < bytes; ++i) made += static_cast<char>(value >> (8 * i));
+    return made;
   };
   for (const auto& [name, data] : entries) {
     const std::string sizes = little(0, 12) + little(data.size(), 4) + little(data.size(), 4) + little(name.size(), 2);
