@@ -35,12 +35,13 @@ nlohmann::ordered_json special_tokens_of(const fs::path& folder) {
   return tokens;
 }
 
-// A string, or a list of named templates of which "default" is the one for plain conversations.
-std::string template_of(const JsonField& f) {
-  if (!f.value().is_array()) return f.text();
-  for (size_t i = 0; i < f.size(); ++i)
-    if (f.at(i).at("name").text() == "default") return f.at(i).at("template").text();
-  f.fail("none of the templates is named 'default'");
+// A string, or a list of named templates of which "default" is the one for plain conversations; empty: neither.
+std::string template_of(const nlohmann::json& given) {
+  if (given.is_string()) return given.get<std::string>();
+  if (given.is_array())
+    for (const auto& item : given)
+      if (item.is_object() && item.value("name", nlohmann::json()) == "default" && item.contains("template") && item["template"].is_string()) return item["template"].get<std::string>();
+  return "";
 }
 
 }  // namespace
@@ -63,21 +64,23 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::load(const fs::path& model, co
   const nlohmann::json document = read_json(config);
   const JsonField root(document, config.string());
   if (!root.has("chat_template")) return nullptr;
-  return std::make_shared<ChatTemplate>(template_of(root.at("chat_template")), root.at("chat_template").where(), special_tokens_of(folder));
+  return std::make_shared<ChatTemplate>(template_of(root.at("chat_template").value()), root.at("chat_template").where(), special_tokens_of(folder));
 }
 
 ChatTemplate::ChatTemplate(std::string source, std::string origin, const nlohmann::ordered_json& special_tokens)
-    : source_(std::move(source)), origin_(std::move(origin)), special_tokens_(std::make_unique<nlohmann::ordered_json>(special_tokens)) {
-  try {
-    program_ = std::make_unique<jinja::program>(jinja::parse_from_tokens(jinja::lexer().tokenize(source_)));
-  } catch (const std::exception& e) {
-    throw InputError(fmt::format("{}: this chat template cannot be read: {}", origin_, e.what()));
-  }
-}
+    : source_(std::move(source)), origin_(std::move(origin)), special_tokens_(std::make_unique<nlohmann::ordered_json>(special_tokens)) {}
 
 ChatTemplate::~ChatTemplate() = default;
 
 std::string ChatTemplate::render(const nlohmann::ordered_json& messages) const {
+  if (source_.empty()) throw InputError(origin_ + ": expected a chat template, or a list of them of which one is named 'default'");
+  if (!program_) {
+    try {
+      program_ = std::make_unique<jinja::program>(jinja::parse_from_tokens(jinja::lexer().tokenize(source_)));
+    } catch (const std::exception& e) {
+      throw InputError(fmt::format("{}: this chat template cannot be read: {}", origin_, e.what()));
+    }
+  }
   try {
     jinja::context context(source_);
     context.current_time = kToday;

@@ -140,9 +140,13 @@ def test_without_a_template_conversations_are_plain_text(model, read, tmp_path):
     assert len(found["notes"]) == 1 and "no chat template" in found["notes"][0]
 
 
-def test_a_broken_template_is_refused(model, read, tmp_path):
-    found = read(model("{% for m in messages %}{{ m.content }}"), write_chats(tmp_path / "chat.jsonl"))
-    assert "chat template cannot be read" in found and "tokenizer_config.json" in found
+@pytest.mark.parametrize("template", ["{% for m in messages %}{{ m.content }}", [{"name": "tools", "template": "x"}]], ids=["unended", "no-default"])
+def test_a_broken_template_is_refused_where_it_is_needed(template, model, read, tmp_path):
+    folder = model(template)
+    found = read(folder, write_chats(tmp_path / "chat.jsonl"))
+    assert isinstance(found, str) and "chat template" in found and "tokenizer_config.json" in found
+    (tmp_path / "plain.txt").write_text("plain")
+    assert read(folder, tmp_path / "plain.txt")["documents"] == ["plain"]
 
 
 TEXT = "Grüße, 世界 😀 — they said:\n'it is'\n"
