@@ -49,7 +49,8 @@ StoredQuantization read_fp8(const ConfigFields& config) {
 }
 
 StoredQuantization read_compressed_tensors(const ConfigFields& config) {
-  StoredQuantization found{{}, {kActivations}};
+  StoredQuantization found;
+  bool activations = false;
   config.without_effect({"ignore", "version", "quantization_status", "global_compression_ratio", "run_compressed", "dequantize", "use_optimized_inference"});
   for (const char* key : {"transform_config", "sparsity_config"}) {
     if (!config.has(key)) continue;
@@ -59,11 +60,15 @@ StoredQuantization read_compressed_tensors(const ConfigFields& config) {
   }
   if (config.has("kv_cache_scheme")) found.notes.push_back(kCache);
   config.without_effect({"kv_cache_scheme"});
-  if (!config.has("config_groups")) return found;
+  if (!config.has("config_groups")) {
+    found.notes.push_back(kActivations);
+    return found;
+  }
   const ConfigFields groups = config.child("config_groups");
   for (const auto& [name, value] : groups.json().items()) {
     const ConfigFields group = groups.child(name);
     group.without_effect({"targets", "input_activations"});
+    activations = activations || group.has("input_activations");
     if (group.has("output_activations")) group.fail("output_activations", "none");
     require_text(group, "format", {"float-quantized", "naive-quantized"});
     if (group.has("weights")) {
@@ -80,6 +85,7 @@ StoredQuantization read_compressed_tensors(const ConfigFields& config) {
     }
     require_all_known(group);
   }
+  if (activations) found.notes.push_back(kActivations);
   return found;
 }
 
