@@ -430,7 +430,13 @@ class RecipeRun {
 
 RunReport carry_out(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {
   if (const RunReport report = workspace.load(id); report.status == RunStatus::finished) {
-    const std::string damage = damage_of_blocks(workspace.run_folder(id));
+    std::string damage = damage_of_blocks(workspace.run_folder(id));
+    for (const BlockReport& block : report.blocks) try {
+        const fs::path path = block_report_path(workspace.run_folder(id), block.block);
+        if (damage.empty()) block_report_from_json(read_text(path), path.string());
+      } catch (const InputError& e) {
+        damage = e.what();
+      }
     if (damage.empty()) {
       if (observer.on_log) observer.on_log("the run is finished: nothing is left to do");
       return report;

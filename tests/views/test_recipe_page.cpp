@@ -73,7 +73,7 @@ class TestRecipePage : public QObject {
     bench.typeInto(bench.field<QLineEdit>("seed"), "18446744073709551615");
     QCOMPARE(bench.document.recipe().seed, std::numeric_limits<uint64_t>::max());
     QVERIFY(bench.page.editor()->toPlainText().contains("seed: 18446744073709551615\n"));
-    bench.document.setText(bench.document.text().replace("18446744073709551615", "3000000000"));
+    bench.document.setText(QString(bench.document.text()).replace("18446744073709551615", "3000000000"));
     QCOMPARE(bench.field<QLineEdit>("seed")->text(), QString("3000000000"));
     bench.typeInto(bench.field<QLineEdit>("seed"), "18446744073709551616");  // one too many
     QCOMPARE(bench.document.recipe().seed, uint64_t(3000000000));

@@ -187,6 +187,8 @@ class TestMeasure : public QObject {
       // Earlier reports lack these.
       if (key == "statistics_cached_blocks")
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").statistics_cached_blocks, int64_t{0});
+      else if (key == "style")
+        QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").style, -1);
       else if (key == "peak_device_bytes")
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").peak_device_bytes, int64_t{0});
       else

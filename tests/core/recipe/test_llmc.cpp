@@ -156,7 +156,7 @@ class TestLlmc : public QObject {
     const LlmcImport r = from_llmc(kHead + "calib:\n    name: custom_txt\n    path: /chats\n    apply_chat_template: True\n    n_samples: 8\n    seq_len: 64\n    preproc: random_truncate_txt\nquant:\n    method: RTN\n    weight:\n        bit: 4\n        symmetric: False\n        granularity: per_channel\n", "c.yml");
     QCOMPARE(r.recipe.calibration->corpus.field, std::string("messages"));
     QVERIFY(has_note(r.notes, "chat template"));
-    QVERIFY(to_llmc(r.recipe).yaml.find("    path: /chats\n    apply_chat_template: True\n    n_samples: 8\n") != std::string::npos);
+    QVERIFY(to_llmc(r.recipe).yaml.find("    path: '/chats'\n    apply_chat_template: True\n    n_samples: 8\n") != std::string::npos);
   }
 
   void what_llmc_cannot_say_is_told() {
