@@ -51,7 +51,12 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
       linears.push_back(std::move(linear));
     }
   }
-  auto all = obstacles(*format, engine, linears, floats);
+  std::optional<StoredCache> cache;
+  if (scheme.kv_cache) cache = StoredCache{*scheme.kv_cache};
+  for (const BlockInfo& block : model.info.blocks)
+    if (const CachedValues cached = cached_values(model.architecture.layers[static_cast<size_t>(block.index)].graph); cache && cached.exists() && cache->keys.empty())
+      cache->keys = module_of(block.linears.at(static_cast<size_t>(cached.linear)));
+  auto all = obstacles(*format, engine, linears, floats, cache ? &*cache : nullptr);
   if (all.empty() && format->name == "gguf") try {
       plan_gguf(model);  // a family or a tokenizer that GGUF has no form of
     } catch (const InputError& error) {
