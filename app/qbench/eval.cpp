@@ -36,10 +36,12 @@ int eval(const Arguments& a, const Options& options) {
   // Codes are evaluated as what they stand for, with activations rounded as the checkpoint asks.
   std::shared_ptr<const qb::Model> model;
   qb::LinearTap tap;
+  qb::CacheTap cache_tap;
   if (qb::is_coded_checkpoint(a.model)) {
     const qb::QuantizedModel quantized = qb::open_checkpoint(a.model);
     model = quantized.model;
     tap = qb::activation_tap(quantized);
+    cache_tap = qb::cache_tap(quantized);
   } else {
     model = qb::Model::open(a.model);
   }
@@ -53,7 +55,7 @@ int eval(const Arguments& a, const Options& options) {
   const std::vector<int32_t> ids = qb::evaluation_tokens(corpus, *tokenizer, bos, a.seq_len);
   ProgressBar bar("eval");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
-  qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap};
+  qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap, cache_tap};
   qb::PerplexityResult result = qb::perplexity(model, model->source, ids, spec, control);
   bar.clear();
   result.corpus = corpus.name;

@@ -15,7 +15,17 @@ std::vector<std::string> texts(const std::vector<qb::SchemeRule>& rules) {
   return all;
 }
 
-std::string holds(const qb::FormatInfo& format) { return format.codes ? fmt::format("{}", fmt::join(texts(format.schemes), "; ")) : "any weights, as numbers"; }
+template <class Rules>
+std::string cache_texts(const Rules& rules) {
+  std::vector<std::string> all;
+  for (const qb::CacheRule& rule : rules) all.push_back(qb::describe(rule));
+  return fmt::format("{}", fmt::join(all, ", or "));
+}
+
+std::string holds(const qb::FormatInfo& format) {
+  if (!format.codes) return "any weights, as numbers";
+  return fmt::format("{}", fmt::join(texts(format.schemes), "; ")) + (format.caches.empty() ? "" : "; keys and values " + cache_texts(format.caches));
+}
 
 nlohmann::json engines_of(const qb::FormatInfo& format) {
   nlohmann::json list = nlohmann::json::array();
@@ -23,7 +33,7 @@ nlohmann::json engines_of(const qb::FormatInfo& format) {
     for (const qb::EngineInfo::Takes& takes : engine.takes)
       if (takes.format == format.name)
         list.push_back({{"name", engine.name}, {"title", engine.title}, {"version", engine.version}, {"date", engine.date}, {"source", engine.source},
-                        {"takes", texts(takes.schemes)}, {"note", qb::note_of(engine, takes)}});
+                        {"takes", texts(takes.schemes)}, {"caches", cache_texts(takes.caches)}, {"note", qb::note_of(engine, takes)}});
   return list;
 }
 
@@ -40,9 +50,9 @@ int show(const Options& options) {
                                                      format["one_scheme"].get<bool>() ? "; the same for all linears" : "");
     for (const auto& engine : format["engines"]) {
       const auto takes = engine["takes"].get<std::vector<std::string>>();
-      const std::string note = engine["note"];
+      const std::string note = engine["note"], caches = engine["caches"];
       std::cout << fmt::format("  {} {} ({}, {}): {}{}\n", engine["title"].get<std::string>(), engine["version"].get<std::string>(), engine["source"].get<std::string>(),
-                               engine["date"].get<std::string>(), takes.empty() ? "all of it" : fmt::format("{}", fmt::join(takes, "; ")), note.empty() ? "" : "; " + note);
+                               engine["date"].get<std::string>(), (takes.empty() ? "all of it" : fmt::format("{}", fmt::join(takes, "; "))) + (caches.empty() || takes.empty() ? "" : "; keys and values " + caches), note.empty() ? "" : "; " + note);
     }
   }
   return ok;

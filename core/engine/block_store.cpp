@@ -26,9 +26,10 @@ constexpr const char *kColumns = ".columns", *kColumnValues = ".column_values", 
 constexpr const char *kMinimum = ".minimum", *kSuper = ".super", *kSuperMinimum = ".super_minimum";  // of storage types, from which zero points follow
 constexpr const char *kInputScale = ".input_scale", *kOutputScale = ".output_scale";  // what scalings did to the linear's coordinates
 constexpr std::array kParts = {kCodes, kScale, kZero, kLayout, kColumns, kColumnValues, kOutliers, kOutlierValues, kMinimum, kSuper, kSuperMinimum, kInputScale, kOutputScale};
+constexpr const char *kKeys = "keys", *kValues = "values";
 constexpr int64_t kLayoutFields = 11;
 constexpr const char* kMetadata = "qbench";
-constexpr int kSchema = 2, kStaticSchema = 3;  // the second where activations are static: "input" holds their grid
+constexpr int kSchema = 2, kStaticSchema = 3, kCacheSchema = 4;  // the second where activations are static: "input" holds their grid; the third where keys and values are rounded
 
 std::string place(const std::filesystem::path& file, const std::string& tensor) {
   return fmt::format("{}: tensor \"{}\"", file.string(), tensor);
@@ -57,6 +58,32 @@ QuantizedLinear read_layout(const at::Tensor& stored, bool symmetric, const std:
   return linear;
 }
 
+nlohmann::ordered_json stored_grid(const InputGrid& grid) { return {{"scale", grid.scale}, {"zero_point", grid.zero}}; }
+
+// Nothing where it is damaged.
+std::optional<InputGrid> parse_grid(const nlohmann::json& json) {
+  auto number = [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number() ? json[key].get<float>() : std::numeric_limits<float>::quiet_NaN(); };
+  const InputGrid grid{number("scale"), number("zero_point")};
+  if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !(std::abs(grid.zero) <= 128) || grid.zero != std::nearbyint(grid.zero)) return std::nullopt;
+  return grid;
+}
+
+QuantizedCache parse_cache(const nlohmann::json& json, int block, const std::string& file) {
+  const std::string what = fmt::format("{}: keys and values", file);
+  auto damaged = [&](const char* expected) { return InputError(fmt::format("{}: described as {}, expected {}", what, json.dump().substr(0, 200), expected)); };
+  if (!json.is_object() || !json.contains("spec")) throw damaged("an object with \"spec\"");
+  QuantizedCache cache{block, parse_stored_cache_spec(json["spec"].dump(), what), {}};
+  for (const auto& [part, grids] : {std::pair{kKeys, &cache.grids.keys}, {kValues, &cache.grids.values}}) {
+    if (json.contains(part) == cache.spec.dynamic) throw damaged("\"keys\" and \"values\" with static ranges and only with those");
+    if (cache.spec.dynamic) continue;
+    if (json[part].is_array())
+      for (const auto& entry : json[part])
+        if (const auto grid = parse_grid(entry)) grids->push_back(*grid);
+    if (!json[part].is_array() || grids->empty() || grids->size() != json[part].size()) throw damaged("lists of grids, each with a positive \"scale\" and an integral \"zero_point\"");
+  }
+  return cache;
+}
+
 std::string described(const BlockWork& work) {
   auto linears = nlohmann::ordered_json::object();
   int schema = kSchema;
@@ -67,12 +94,23 @@ std::string described(const BlockWork& work) {
     if (linear.activations) entry["activations"] = nlohmann::ordered_json::parse(stored_spec(*linear.activations));
     if (linear.activations && !linear.activations->dynamic) {
       if (!linear.input_grid) throw InternalError(fmt::format("{}: static activations without a range", linear.module));
-      entry["input"] = {{"scale", linear.input_grid->scale}, {"zero_point", linear.input_grid->zero}};
+      entry["input"] = stored_grid(*linear.input_grid);
       schema = kStaticSchema;
     }
     if (work.decoder.graph(work.block.index).value(linear.info.input).hadamard) entry["input_hadamard"] = true;
   }
-  return nlohmann::ordered_json{{"schema", schema}, {"block", work.block.index}, {"linears", linears}}.dump();
+  nlohmann::ordered_json all = {{"schema", schema}, {"block", work.block.index}, {"linears", linears}};
+  if (work.cache) {
+    all["schema"] = kCacheSchema;
+    auto& cache = all["cache"] = {{"spec", nlohmann::ordered_json::parse(stored_cache_spec(*work.cache))}};
+    if (!work.cache->dynamic && !work.cache_grids) throw InternalError(fmt::format("block {}: static keys and values without ranges", work.block.index));
+    if (work.cache_grids)
+      for (const auto& [part, grids] : {std::pair{kKeys, &work.cache_grids->keys}, {kValues, &work.cache_grids->values}}) {
+        cache[part] = nlohmann::ordered_json::array();
+        for (const InputGrid& grid : *grids) cache[part].push_back(stored_grid(grid));
+      }
+  }
+  return all.dump();
 }
 
 QuantizedLinear parse_linear(const nlohmann::json& json, const std::string& what) {
@@ -87,12 +125,8 @@ QuantizedLinear parse_linear(const nlohmann::json& json, const std::string& what
   linear.weights = parse_stored_spec(json["weights"].dump(), what + ": weights");
   if (json.contains("activations")) linear.activations = parse_stored_spec(json["activations"].dump(), what + ": activations");
   if (json.contains("input")) {
-    const auto& input = json["input"];
-    auto number = [&](const char* key) { return input.is_object() && input.contains(key) && input[key].is_number() ? input[key].get<float>() : std::numeric_limits<float>::quiet_NaN(); };
-    const InputGrid grid{number("scale"), number("zero_point")};
-    if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !(std::abs(grid.zero) <= 128) || grid.zero != std::nearbyint(grid.zero))
-      throw damaged("\"input\" with a positive \"scale\" and an integral \"zero_point\"");
-    linear.input_grid = grid;
+    linear.input_grid = parse_grid(json["input"]);
+    if (!linear.input_grid) throw damaged("\"input\" with a positive \"scale\" and an integral \"zero_point\"");
   }
   if ((linear.activations && !linear.activations->dynamic) != linear.input_grid.has_value()) throw damaged("\"input\" with static activations and only with those");
   if (json.contains("input_hadamard")) {
@@ -199,9 +233,13 @@ BlockFile::BlockFile(const std::filesystem::path& path, const Scheme* older) : p
     const auto json = nlohmann::json::parse(written->second, nullptr, false);
     if (!json.is_object() || !json.contains("schema") || !json["schema"].is_number_integer() || !json.contains("linears") || !json["linears"].is_object())
       throw InputError(fmt::format("{}: metadata \"{}\" does not describe a block", path.string(), kMetadata));
-    if (const auto schema = json["schema"].get<int64_t>(); schema < kSchema || schema > kStaticSchema)
-      throw InputError(fmt::format("{}: block of schema {}, expected 1 to {}; written by a newer version?", path.string(), schema, kStaticSchema));
+    if (const auto schema = json["schema"].get<int64_t>(); schema < kSchema || schema > kCacheSchema)
+      throw InputError(fmt::format("{}: block of schema {}, expected 1 to {}; written by a newer version?", path.string(), schema, kCacheSchema));
     for (const auto& [weight, entry] : json["linears"].items()) linears_[weight] = parse_linear(entry, place(path, weight));
+    if (json.contains("cache")) {
+      if (!json.contains("block") || !json["block"].is_number_integer()) throw InputError(fmt::format("{}: metadata \"{}\" does not say which block it describes", path.string(), kMetadata));
+      cache_ = parse_cache(json["cache"], json["block"].get<int>(), path.string());
+    }
   } else {
     for (const TensorInfo& info : stored_->tensors()) {
       if (!info.name.ends_with(kCodes)) continue;
@@ -334,6 +372,11 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
     floats->add_file(blocks->tuned, tuned, others);
   }
   QuantizedModel quantized;
+  for (const BlockFile& file : blocks->files) {
+    if (!file.cache()) continue;
+    require_cache_fits(*file.cache(), *model, file.stored().files().front().string());
+    quantized.caches.push_back(*file.cache());
+  }
   quantized.model = model;
   quantized.changed = floats;
   for (const BlockInfo& block : model->info.blocks)

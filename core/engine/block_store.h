@@ -9,7 +9,7 @@
 namespace qb {
 
 // Writes a finished block: packed codes and grid of every rounded linear, with what they mean as JSON in the file's metadata
-// (schema 2); float weights, biases, norms and so on that stages replaced, in full; all with checksums. `loaded` is the block
+// (schemas 2 to 4); float weights, biases, norms and so on that stages replaced, in full; all with checksums. `loaded` is the block
 // before its stages. Atomic and fsynced.
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded);
 
@@ -25,6 +25,7 @@ class BlockFile {
 
   const std::map<std::string, QuantizedLinear>& linears() const { return linears_; }  // by weight: "model.layers.0.mlp.up_proj.weight"
   const TensorSource& stored() const { return *stored_; }
+  const std::optional<QuantizedCache>& cache() const { return cache_; }
   std::vector<TensorInfo> floats() const;                                             // what is stored as numbers
   QuantizedWeight read(const std::string& weight) const;
   ScaleZero read_grid(const std::string& weight) const;
@@ -36,6 +37,7 @@ class BlockFile {
   std::filesystem::path path_;
   TensorSourcePtr stored_;
   std::map<std::string, QuantizedLinear> linears_;
+  std::optional<QuantizedCache> cache_;
 };
 
 // A quantized model of written blocks. tuned: a file of grids ("NAME.scale" and so on) and other tensors that replace the blocks' own; empty: none.

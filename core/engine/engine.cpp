@@ -91,11 +91,15 @@ class Run {
       return x;
     };
     // Static ranges come with each block.
-    rounding_ = job.given ? activation_tap(*job.given) : fixes_ranges() ? LinearTap() : activation_tap(job.scheme);
+    if (job.given)
+      take_taps(*job.given);
+    else if (!fixes_ranges())
+      take_taps(job.scheme);
     quantizing_.at_linear = [this](const Linear& linear, const at::Tensor& x) {
       control_.checkpoint();
       return rounding_ ? rounding_(linear, x) : x;
     };
+    quantizing_.at_cache = [this](int block, const GraphValue& value, const at::Tensor& x) { return cache_rounding_ ? cache_rounding_(block, value, x) : x; };
     if (job.calibration.samples.empty()) return;
     // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough. Checkpoints are
     // measured as runs that learn are.
@@ -144,7 +148,7 @@ class Run {
     pass_float(block);
     if (job_.propagate_quantized) {
       const QuantizedModel stored = open_blocks(job_.model, {block_path(job_.folder, index)});
-      if (fixes_ranges()) rounding_ = activation_tap(stored);
+      if (fixes_ranges()) take_taps(stored);
       const Decoder decoder(job_.model, dequantized(stored), job_.dtype, job_.device);
       pass(decoder.load_block(index), quantizing_);
     }
@@ -157,6 +161,7 @@ class Run {
     Block loaded = block;  // shares the tensors: what a stage replaces differs from it
     for (Linear& linear : loaded.linears) linear.weight.reset();
     BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
+    if (!given_ && cached_values(float_decoder_.graph(index)).exists()) work.cache = job_.scheme.kv_cache;
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
     if (float_hidden_) work.statistics = statistics_of(block);
     if (job_.importance) use_importance(job_, work);
@@ -196,8 +201,8 @@ class Run {
     use_current_weights(work);
     if (fixes_ranges()) {
       report("ranges", index, "", 0.75);
-      fix_input_grids(work, *hidden_);
-      rounding_ = activation_tap(work);
+      fix_ranges(work, *hidden_);
+      take_taps(work);
     }
     report("propagate", index, "", 0.8);
     const at::Tensor quantized_output = float_hidden_ ? quantized_pass(block) : at::Tensor();
@@ -210,8 +215,14 @@ class Run {
 
   bool wants(Statistic what) const { return (wanted_ & static_cast<Statistics>(what)) != 0; }
 
-  // Of static activations; a checkpoint has its own.
-  bool fixes_ranges() const { return !job_.given && job_.scheme.has_static_activations(); }
+  // Of static activations or caches; a checkpoint has its own.
+  bool fixes_ranges() const { return !job_.given && (job_.scheme.has_static_activations() || job_.scheme.has_static_cache()); }
+
+  template <class Source>
+  void take_taps(const Source& source) {
+    rounding_ = activation_tap(source);
+    cache_rounding_ = cache_tap(source);
+  }
 
   // Stages still want the block's inputs after the pass that collects.
   bool keeps_inputs() const { return hidden_ && (outputs_ || wants(Statistic::again)); }
@@ -379,8 +390,9 @@ class Run {
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<std::string> names_;
   Statistics wanted_ = 0;
-  ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations, by
+  ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations, keys and values, by
   LinearTap rounding_;
+  CacheTap cache_rounding_;
   std::unique_ptr<HiddenStates> hidden_, float_hidden_, outputs_;
   at::Tensor float_output_;
   std::vector<at::Tensor> measured_inputs_;

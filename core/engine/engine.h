@@ -54,6 +54,10 @@ LinearTap activation_tap(const Scheme& scheme);
 // The same as a quantized model itself says, or a block at work as far as its static ranges are known.
 LinearTap activation_tap(const QuantizedModel& model);
 LinearTap activation_tap(const BlockWork& work);
+// The same for keys and values where a cache keeps them; empty where it stays float.
+CacheTap cache_tap(const Scheme& scheme);
+CacheTap cache_tap(const QuantizedModel& model);
+CacheTap cache_tap(const BlockWork& work);  // as far as its static ranges are known
 
 // Number of leading blocks that a folder already holds for this job, their checksums compared; InputError when its fingerprint
 // differs, naming what. damaged: told of the block that was finished and is not sound, from which on all are made again.

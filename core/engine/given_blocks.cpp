@@ -95,6 +95,11 @@ void GivenBlocks::write_outside(const std::filesystem::path& folder) const {
 }
 
 void GivenBlocks::fill(BlockWork& work) const {
+  for (const QuantizedCache& cache : job_.given->caches)
+    if (cache.block == work.block.index) {
+      work.cache = cache.spec;
+      if (!cache.spec.dynamic) work.cache_grids = cache.grids;
+    }
   std::vector<at::Tensor> given;  // the weights as numbers, float32
   for (LinearWork& linear : work.linears) {
     work.begin(linear);

@@ -113,7 +113,10 @@ class Tuning {
       }
       for (TunedNorm& norm : block.norms) give(norm.weight);
     }
-    const LinearTap quantizing = job.scheme.has_static_activations() ? activation_tap(quantized_model(job.model, job.folder)) : activation_tap(job.scheme);
+    const bool of_run = job.scheme.has_static_activations() || job.scheme.has_static_cache();
+    const LinearTap quantizing = of_run ? activation_tap(quantized_model(job.model, job.folder)) : activation_tap(job.scheme);
+    cache_tap_ = of_run ? cache_tap(quantized_model(job.model, job.folder)) : cache_tap(job.scheme);
+    if (cache_tap_) learning_cache_tap_ = straight_through(cache_tap_);
     tap_ = [this, quantizing](const Linear& linear, const at::Tensor& x) {
       control_.checkpoint();
       return quantizing ? quantizing(linear, x) : x;
@@ -229,7 +232,7 @@ class Tuning {
     at::Tensor hidden = decoder_.embed(states_.ids(batch).to(job_.device));
     for (const TunedBlock& tuned : blocks_) {
       inputs.push_back(hidden);
-      hidden = decoder_.forward(current(tuned).block, hidden, {.at_linear = tap_});
+      hidden = decoder_.forward(current(tuned).block, hidden, {.at_linear = tap_, .at_cache = cache_tap_});
     }
     auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device));
     release_freed_memory();  // the logits are the largest tensors of all
@@ -244,7 +247,7 @@ class Tuning {
       {
         at::AutoGradMode gradients(true);
         const at::Tensor leaf = inputs[i].to(decoder_.weight_dtype(), false, true).requires_grad_(true);
-        decoder_.forward_learning(block, leaf, {.at_linear = learning_tap_}).backward(gradient);
+        decoder_.forward_learning(block, leaf, {.at_linear = learning_tap_, .at_cache = learning_cache_tap_}).backward(gradient);
         gradient = leaf.grad();
       }
       inputs.pop_back();
@@ -361,6 +364,7 @@ class Tuning {
   HiddenStates states_;        // first the calibration tokens' on their way through the float model, then its last
   std::vector<TunedBlock> blocks_;
   LinearTap tap_, learning_tap_;
+  CacheTap cache_tap_, learning_cache_tap_;
   int64_t count_ = 0;
   double teaching_ = 1 / tuning_passes(options_, 0);  // the float model's share of the work
   at::Tensor all_, mean_, square_;  // factors of all parameters, and Adam's moments

@@ -34,9 +34,29 @@ void require_matches(const Scheme& scheme, const std::vector<std::string>& modul
   }
 }
 
+// What attends must have keys and values of its own, or those of a block before it.
+void require_cache(const EngineJob& job) {
+  const QuantSpec& spec = *job.scheme.kv_cache;
+  bool any = false;
+  for (const BlockInfo& block : job.model->info.blocks) {
+    const LayerGraph& graph = job.model->architecture.layers[static_cast<size_t>(block.index)].graph;
+    if (caches_latent(graph))
+      throw InputError(fmt::format("kv_cache: block {} of {} makes keys and values of a latent, which is what engines keep of a token: what rounding it does is theirs to say; leave kv_cache out", block.index,
+                                   job.model->info.name));
+    const CachedValues cached = cached_values(graph);
+    if (!cached.exists()) continue;
+    any = true;
+    for (int64_t dim : {cached.key_dim, cached.value_dim})
+      if (const std::string problem = cache_misfit(spec, dim); !problem.empty()) throw InputError(fmt::format("kv_cache: block {}: {}", block.index, problem));
+  }
+  if (!any) throw InputError(fmt::format("kv_cache: no block of {} attends to keys and values", job.model->info.name));
+  if (!spec.dynamic && job.calibration.samples.empty()) throw InputError("scheme: static ranges of keys and values are taken from calibration text, and there is none");
+}
+
 void require_fitting(const EngineJob& job) {
   std::vector<std::string> modules;
-  bool quantizes = false;
+  bool quantizes = job.scheme.kv_cache.has_value();
+  if (job.scheme.kv_cache) require_cache(job);
   for (const BlockInfo& block : job.model->info.blocks)
     for (const LinearInfo& linear : block.linears) {
       const std::string module = module_of(linear);
@@ -100,7 +120,7 @@ EngineNeeds estimate(const EngineJob& job) {
     solves = solves || (method.contract.leaves.has(Trace::codes) && (needs & static_cast<Statistics>(Statistic::gram)) != 0);
   }
   if (job.importance) wanted &= ~static_cast<Statistics>(Statistic::sum_squares);
-  if (!job.given && job.scheme.has_static_activations()) wanted |= static_cast<Statistics>(Statistic::again);
+  if (!job.given && (job.scheme.has_static_activations() || job.scheme.has_static_cache())) wanted |= static_cast<Statistics>(Statistic::again);
   auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
   const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
   const bool reruns = outputs || wants(Statistic::again);

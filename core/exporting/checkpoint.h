@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/control.h"
+#include "core/quant/scheme.h"
 
 namespace qb {
 
@@ -33,6 +34,7 @@ struct ExportResult {
   uint64_t source_bytes = 0;            // of the float model
   double write_seconds = 0, verify_seconds = 0;
   std::string serve;                    // command line, for an engine that was named
+  std::optional<QuantSpec> cache;       // how keys and values shall be rounded
   std::vector<std::string> notes;       // what its user should know
 };
 

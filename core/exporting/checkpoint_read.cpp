@@ -12,6 +12,7 @@
 #include "core/format/listed_tensors.h"
 #include "core/model/canonical_source.h"
 #include "core/model/model_files.h"
+#include "core/quant/stored_spec.h"
 
 namespace qb {
 namespace {
@@ -131,6 +132,22 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
       (*stored_names)[linear.module] = module;
       quantized.linears.push_back(std::move(linear));
       ++found;
+    }
+  if (coded->cache())
+    for (const BlockInfo& block : quantized.model->info.blocks) {
+      const CachedValues cached = cached_values(quantized.model->architecture.layers[static_cast<size_t>(block.index)].graph);
+      if (caches_latent(quantized.model->architecture.layers[static_cast<size_t>(block.index)].graph))
+        throw InputError(fmt::format("{}: quantization_config.kv_cache_scheme: block {} makes keys and values of a latent, which is what engines keep of a token: what rounding it does is theirs to say", origin, block.index));
+      if (!cached.exists()) continue;
+      const CanonicalTensor* entry = quantized.model->files->entry(block.linears.at(static_cast<size_t>(cached.linear)).tensor);
+      const std::string module = entry->stored.front().substr(0, entry->stored.front().rfind('.', entry->stored.front().size() - kWeight.size() - 1));
+      QuantizedCache cache{block.index, *coded->cache(), {}};
+      const auto grids = coded->cache_grids().find(module);
+      if (!cache.spec.dynamic && grids == coded->cache_grids().end()) throw InputError(fmt::format("{}: tensor \"{}.k_scale\" is missing: keys and values have static ranges", origin, module));
+      if (!cache.spec.dynamic) cache.grids = grids->second;
+      cache.spec = cache_meaning(cache.spec);
+      require_cache_fits(cache, *quantized.model, fmt::format("{}: \"{}\"", origin, module));
+      quantized.caches.push_back(std::move(cache));
     }
   if (rotated) quantized.model = rotated;
   quantized.read = [coded, stored_names](const QuantizedLinear& linear) { return coded->read(stored_names->at(linear.module)); };

@@ -46,6 +46,14 @@ TensorSourcePtr numbers_of(const QuantizedModel& model, const FormatInfo& format
   return format.name == "transformed" ? transformed(model) : dequantized(model);
 }
 
+// The module that makes a block's keys, as the files call it: what holds it attends.
+std::string stored_keys(const Model& model, int block) {
+  const int linear = cached_values(model.architecture.layers[static_cast<size_t>(block)].graph).linear;
+  const std::string& canonical = model.info.blocks[static_cast<size_t>(block)].linears.at(static_cast<size_t>(linear)).tensor;
+  const CanonicalTensor* entry = model.files->entry(canonical);
+  return without_weight(entry && entry->plain() ? entry->stored.front() : model.files->stored_name(canonical));
+}
+
 class Planner {
  public:
   Planner(const QuantizedModel& model, const FormatInfo& format) : model_(model), format_(format), codec_(codec_of(format)), files_(*model.model->files), coded_(linears_by_weight(model)) {
@@ -93,6 +101,15 @@ class Planner {
           const CanonicalTensor* entry = files_.entry(info.tensor);
           plan_.content.rotated.push_back(without_weight(entry && entry->plain() ? entry->stored.front() : files_.stored_name(info.tensor)));
         }
+    if (format_.codes)
+      for (const QuantizedCache& cache : model_.caches) {
+        if (format_.caches.empty() || !files_hold(cache.spec)) continue;  // told to an engine at its start
+        plan_.content.cache = cache.spec;
+        for (PlannedTensor& tensor : codec_->plan_cache(cache, attending_module(cache.block))) {
+          std::erase_if(plan_.tensors, [&](const PlannedTensor& kept) { return kept.name == tensor.name; });  // of the original
+          plan_.tensors.push_back(std::move(tensor));
+        }
+      }
     // Under whatever name: transformers' heads are called so in memory, tied ones too.
     if (auto& floats = plan_.content.floats; std::find(floats.begin(), floats.end(), "lm_head") == floats.end()) floats.push_back("lm_head");
     for (const PlannedTensor& tensor : plan_.tensors) plan_.bytes += tensor.bytes();
@@ -116,6 +133,12 @@ class Planner {
     if (plain(stored) && !coded) return stored;
     const TensorInfo* embedding = files_.find(model_.model->architecture.names.embedding + kWeight);
     return embedding && plain(embedding->dtype) ? embedding->dtype : DType::bf16;
+  }
+
+  // "model.layers.0.self_attn", as the files call it.
+  std::string attending_module(int block) const {
+    const std::string keys = stored_keys(*model_.model, block);
+    return keys.substr(0, keys.rfind('.'));
   }
 
   void keep(const TensorInfo& stored) {
@@ -289,6 +312,19 @@ bool same_rounding(std::optional<QuantSpec> a, const std::optional<QuantSpec>& b
   return a == b;
 }
 
+// Of keys and values, where the checkpoint says how they are rounded: what an engine is told at its start is in no file.
+std::string cache_difference(const QuantizedModel& back, const QuantizedModel& model) {
+  if (back.caches.empty() && !model.caches.empty() && !files_hold(model.caches.front().spec)) return {};
+  if (back.caches.size() != model.caches.size()) return fmt::format("keys and values of {} blocks are rounded, expected {}", back.caches.size(), model.caches.size());
+  for (size_t i = 0; i < model.caches.size(); ++i) {
+    QuantizedCache found = back.caches[i];
+    if (found.spec.dynamic) found.spec.scale_type = model.caches[i].spec.scale_type;
+    if (found.block != model.caches[i].block || found.spec != model.caches[i].spec) return fmt::format("keys and values of block {} are {}, expected {}", found.block, activation_text(found.spec), activation_text(model.caches[i].spec));
+    if (found.grids != model.caches[i].grids) return fmt::format("static ranges of the keys and values of block {} differ", found.block);
+  }
+  return {};
+}
+
 // Compares a checkpoint with the model that it shall hold: the linears in codes, and the numbers of these names (nothing: all that
 // are not in codes). Returns what differs first, or nothing.
 std::string compare(const QuantizedModel& model, const fs::path& folder, const std::vector<std::string>* names, const TensorSourcePtr& numbers, const Control& control, const std::function<void(double)>& progress) {
@@ -305,6 +341,7 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
       if (!in_codes.contains(tensor.name)) all.push_back(tensor.name);
     names = &all;
   }
+  if (std::string how = cache_difference(back, model); !how.empty()) return how;
   double total = 0, done = 0;  // elements
   for (const QuantizedLinear& linear : model.linears)
     if (coded) total += static_cast<double>(linear.out_features * linear.in_features);
@@ -386,7 +423,9 @@ std::vector<std::string> scheme_obstacles(const QuantizedModel& model, const std
         linears.push_back(scheme_of(*model.model, it->second, info, block.index));
       else
         floats.push_back(scheme_of(*model.model, nullptr, info, block.index));
-  auto all = obstacles(format, engine, linears, floats, model.model->architecture.family);
+  std::optional<StoredCache> cache;
+  if (!model.caches.empty()) cache = StoredCache{model.caches.front().spec, model.model->info.format == "safetensors" ? stored_keys(*model.model, model.caches.front().block) : ""};
+  auto all = obstacles(format, engine, linears, floats, model.model->architecture.family, cache ? &*cache : nullptr);
   if (all.empty() && format.codes && engine && engine->fuses)
     if (std::string unequal = unequal_factors(model, coded, *engine); !unequal.empty()) all.push_back(std::move(unequal));
   return all;

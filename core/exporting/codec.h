@@ -30,6 +30,7 @@ using LinearReaderPtr = std::shared_ptr<LinearReader>;
 struct CheckpointContent {
   std::vector<std::pair<std::string, const QuantizedLinear*>> coded;  // module as the files call it
   std::vector<std::string> floats;                                    // modules of matrices that stay float
+  std::optional<QuantSpec> cache = {};                                // how keys and values are rounded
   std::vector<std::string> rotated;                                   // modules of either kind whose input is rotated at run time
 };
 
@@ -41,6 +42,9 @@ class CodedLinears {
   const std::set<std::string>& parts() const { return parts_; }                       // stored tensors that they are made of
   virtual QuantizedWeight read(const std::string& module) const = 0;
   virtual ScaleZero read_grid(const std::string& module) const = 0;
+  // How keys and values are rounded; static ones have grids by the module that attends, as the files call it.
+  const std::optional<QuantSpec>& cache() const { return cache_; }
+  const std::map<std::string, CacheGrids>& cache_grids() const { return cache_grids_; }
   virtual bool rotated(const std::string&) const { return false; }            // whether the input of any linear, in codes or not, is rotated at run time
 
  protected:
@@ -54,6 +58,8 @@ class CodedLinears {
   std::string origin_;  // file that says how linears are stored
   std::map<std::string, QuantizedLinear> linears_;
   std::set<std::string> parts_;
+  std::optional<QuantSpec> cache_;
+  std::map<std::string, CacheGrids> cache_grids_;
 };
 
 // How scales of a stored type are rounded; others than the 16-bit ones count as float32. And back.
@@ -66,6 +72,8 @@ class Codec {
   virtual ~Codec() = default;
   // The tensors that stand for the weight of `linear`. module: its name in the files.
   virtual std::vector<PlannedTensor> plan(const QuantizedLinear& linear, const std::string& module, const LinearReaderPtr& reader) const = 0;
+  // The same for the grids of a cache. module: the one that attends.
+  virtual std::vector<PlannedTensor> plan_cache(const QuantizedCache&, const std::string&) const { return {}; }
   virtual nlohmann::ordered_json config(const CheckpointContent& content) const = 0;       // quantization_config
   // config: quantization_config. Throws InputError naming file, key or tensor, what was found and what was expected.
   virtual std::unique_ptr<CodedLinears> find(const TensorSourcePtr& stored, const nlohmann::json& config, const std::string& origin) const = 0;

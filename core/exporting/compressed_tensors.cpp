@@ -6,6 +6,9 @@
 // - transformers does not decompress Falcon, whose linears are a class of its own;
 // - integer weights with quantized activations are int-quantized, one byte a weight, whatever their bits;
 // - static activations have one value in "input_scale", and asymmetric ones in "input_zero_point", which is refused beside symmetric ones;
+// - scales of keys and values stand beside the module that attends, one or [heads, 1, 1] of them; ranges of each call are per group of a
+//   head's channels ("token" and "tensor" take all tokens of the call together there). transformers ignores them where the module has no
+//   k_proj or qkv_proj;
 // - "transform_config" says rotations of inputs at run time: transformers 5.17 ignores it, vLLM has a kernel on GPUs alone. "hadamard" is
 //   Sylvester's matrix over the root of its size. Weights are stored rotated, so there is no entry for "weight_input", which a reader that
 //   applies transforms to weights would rotate once more.
@@ -27,7 +30,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char *kPacked = ".weight_packed", *kWeight = ".weight", *kScale = ".weight_scale", *kZero = ".weight_zero_point", *kShape = ".weight_shape", *kGlobal = ".weight_global_scale";
-constexpr const char *kInputScale = ".input_scale", *kInputZero = ".input_zero_point";
+constexpr const char *kInputScale = ".input_scale", *kInputZero = ".input_zero_point", *kInputGlobal = ".input_global_scale";
+constexpr const char *kKeyScale = ".k_scale", *kKeyZero = ".k_zero_point", *kValueScale = ".v_scale", *kValueZero = ".v_zero_point", *kHeads = "attn_head";
+constexpr const char* kLocal = "local";  // groups' scales are made at each call, under a static one
 
 enum class Kind { packed, bytes, floats, nvfp4, mxfp4, mxfp8 };
 
@@ -118,11 +123,12 @@ class Found final : public CodedLinears {
       for (const auto& target : json["targets"])
         if (target.is_string()) group.targets.push_back(target.get<std::string>());
       if (!json.contains("weights") || !json["weights"].is_object()) continue;  // activations or a cache alone
-      group.weights = read_args(json["weights"], place + ".weights", false);
-      if (json.contains("input_activations") && json["input_activations"].is_object()) group.activations = read_args(json["input_activations"], place + ".input_activations", true);
+      group.weights = read_args(json["weights"], place + ".weights", Use::weights);
+      if (json.contains("input_activations") && json["input_activations"].is_object()) group.activations = read_args(json["input_activations"], place + ".input_activations", Use::activations);
       groups.push_back(std::move(group));
     }
     read_transforms(config);
+    read_cache(config);
     for (const TensorInfo& tensor : stored_->tensors()) {
       if (!tensor.name.ends_with(kScale)) continue;
       const std::string module = tensor.name.substr(0, tensor.name.size() - std::string_view(kScale).size());
@@ -232,9 +238,12 @@ class Found final : public CodedLinears {
       if (found.numel() != 1) throw InputError(fmt::format("{}: tensor \"{}{}\" has {} values, static activations have one", origin_, module, name, found.numel()));
       return found.to(at::kFloat).item<float>();
     };
-    activations.scale_type = scale_type_of(part(module + kInputScale).dtype);
-    InputGrid grid{value(kInputScale), 0};
-    if (!(grid.scale > 0) || !std::isfinite(grid.scale)) throw InputError(fmt::format("{}: tensor \"{}{}\" is {}, expected a positive number", origin_, module, kInputScale, grid.scale));
+    const bool fp4 = activations.storage == Storage::nvfp4;
+    const char* name = fp4 ? kInputGlobal : kInputScale;
+    if (!fp4) activations.scale_type = scale_type_of(part(module + name).dtype);
+    InputGrid grid{value(name), 0};
+    if (!(grid.scale > 0) || !std::isfinite(grid.scale)) throw InputError(fmt::format("{}: tensor \"{}{}\" is {}, expected a positive number", origin_, module, name, grid.scale));
+    if (fp4) return grid;
     if (activations.symmetric && !stored_->contains(module + kInputZero)) return grid;
     grid.zero = value(kInputZero);
     const auto [low, high] = code_bounds(activations);
@@ -248,7 +257,10 @@ class Found final : public CodedLinears {
     return named_by(targets, module);
   }
 
-  static QuantSpec read_args(const nlohmann::json& json, const std::string& place, bool activations) {
+  enum class Use { weights, activations, cache };
+
+  static QuantSpec read_args(const nlohmann::json& json, const std::string& place, Use use) {
+    const bool activations = use != Use::weights;
     auto fail = [&](const char* key, const std::string& expected) {
       throw InputError(fmt::format("{}: \"{}\" is {}, expected {}", place, key, json.contains(key) ? json[key].dump() : "missing", expected));
     };
@@ -260,6 +272,13 @@ class Found final : public CodedLinears {
     if (bits < 1 || bits > 8 || (type == "float" && bits != 8 && bits != 4)) fail("num_bits", type == "float" ? "8 or 4" : "1 to 8");
     const int64_t group = json.contains("group_size") && json["group_size"].is_number_integer() ? json["group_size"].get<int64_t>() : 0;
     const std::string how = json.contains("strategy") && json["strategy"].is_string() ? json["strategy"].get<std::string>() : "tensor";
+    if (activations && type == "float" && (bits == 4 || (how == "group" && group == 32 && json.contains("scale_dtype") && json["scale_dtype"] == "torch.uint8"))) {
+      const bool local = how == "tensor_group" && group == 16, shared = how == "group" && group == 32;
+      if (use == Use::cache || (!local && !shared)) fail("strategy", "tensor_group with group_size 16 (NVFP4) or group with 32 (MXFP4) for inputs that are 4-bit floats");
+      const nlohmann::json wanted = local ? nlohmann::json(kLocal) : nlohmann::json(true);
+      if (!json.contains("dynamic") || json["dynamic"] != wanted) fail("dynamic", wanted.dump());
+      return input_spec_of(bits == 8 ? Storage::mxfp8 : local ? Storage::nvfp4 : Storage::mxfp4);
+    }
     if (!activations && type == "float" && (bits == 4 || (how == "group" && group == 32))) {
       if (bits == 8) return qb::spec_of(Storage::mxfp8);
       if (how == "group" && group == 32) return qb::spec_of(Storage::mxfp4);
@@ -287,9 +306,51 @@ class Found final : public CodedLinears {
       const auto& dynamic = json.contains("dynamic") ? json["dynamic"] : nlohmann::json(false);
       if (dynamic != true && dynamic != false) fail("dynamic", "true or false");
       spec.dynamic = dynamic.get<bool>();
+      if (use == Use::cache) return spec;
       if (const std::string problem = activation_misfit(spec, spec.granularity == Granularity::group ? spec.group_size : 1); !problem.empty()) throw InputError(fmt::format("{}: {}", place, problem));
     }
     return meaning_of(spec);
+  }
+
+  // One value, or one for each head.
+  std::vector<InputGrid> read_grids(const std::string& scale_name, const std::string& zero_name, const QuantSpec& spec) {
+    const at::Tensor scale = stored_->read(part(scale_name).name).to(at::kFloat).flatten();
+    at::Tensor zero = at::zeros_like(scale);
+    if (!spec.symmetric || stored_->contains(zero_name)) zero = stored_->read(part(zero_name).name).to(at::kFloat).flatten();
+    const auto [low, high] = spec.symmetric ? std::pair(0, 0) : code_bounds(spec);
+    if (zero.numel() != scale.numel()) throw InputError(fmt::format("{}: tensor \"{}\" has {} values, \"{}\" has {}", origin_, zero_name, zero.numel(), scale_name, scale.numel()));
+    std::vector<InputGrid> grids;
+    for (int64_t i = 0; i < scale.numel(); ++i) {
+      const InputGrid grid{scale[i].item<float>(), zero[i].item<float>()};
+      if (!(grid.scale > 0) || !std::isfinite(grid.scale)) throw InputError(fmt::format("{}: tensor \"{}\" holds {}, expected positive numbers", origin_, scale_name, grid.scale));
+      if (grid.zero < low || grid.zero > high || grid.zero != std::nearbyint(grid.zero))
+        throw InputError(fmt::format("{}: tensor \"{}\" holds {}, expected {}", origin_, zero_name, grid.zero, spec.symmetric ? "0 beside symmetric keys and values" : fmt::format("codes from {} to {}", low, high)));
+      grids.push_back(grid);
+    }
+    return grids;
+  }
+
+  void read_cache(const nlohmann::json& config) {
+    if (!config.contains("kv_cache_scheme") || config["kv_cache_scheme"].is_null()) return;
+    const std::string place = origin_ + ": quantization_config.kv_cache_scheme";
+    if (!config["kv_cache_scheme"].is_object()) throw InputError(fmt::format("{}: expected an object", place));
+    nlohmann::json json = config["kv_cache_scheme"];
+    const bool by_head = json.contains("strategy") && json["strategy"] == kHeads;
+    if (by_head) json["strategy"] = to_text(Granularity::tensor);
+    QuantSpec spec = read_args(json, place, Use::cache);
+    if (by_head) spec.granularity = Granularity::head;
+    if (by_head && spec.dynamic) throw InputError(fmt::format("{}: \"dynamic\" is true, expected false with strategy {}", place, kHeads));
+    if (spec.dynamic && spec.granularity != Granularity::group)
+      throw InputError(fmt::format("{}: \"strategy\" is {} with ranges of each call, which are of all tokens of it; expected group, or static ranges (\"dynamic\": false)", place, json["strategy"].dump()));
+    if (const std::string problem = cache_misfit(spec, spec.group_size); !problem.empty()) throw InputError(fmt::format("{}: {}", place, problem));
+    cache_ = spec;
+    if (spec.dynamic) return;
+    for (const TensorInfo& tensor : stored_->tensors()) {
+      if (!tensor.name.ends_with(kKeyScale)) continue;
+      const std::string module = tensor.name.substr(0, tensor.name.size() - std::string_view(kKeyScale).size());
+      cache_->scale_type = scale_type_of(tensor.dtype);
+      cache_grids_.emplace(module, CacheGrids{read_grids(tensor.name, module + kKeyZero, spec), read_grids(module + kValueScale, module + kValueZero, spec)});
+    }
   }
 
   // Whatever is computed at run time must be understood: only what export writes is.
@@ -333,7 +394,8 @@ class CompressedTensors final : public Codec {
     std::vector<PlannedTensor> all;
     if (linear.input_grid) {
       const at::ScalarType type = scalar_type_of(linear.activations->scale_type);
-      all.push_back({module + kInputScale, dtype_of(type), {1}, [=, value = linear.input_grid->scale] { return at::full({1}, value, type); }});
+      const bool fp4 = linear.activations->storage == Storage::nvfp4;
+      all.push_back({module + (fp4 ? kInputGlobal : kInputScale), dtype_of(type), {1}, [=, value = linear.input_grid->scale] { return at::full({1}, value, type); }});
       if (!linear.activations->symmetric) all.push_back({module + kInputZero, DType::i8, {1}, [value = linear.input_grid->zero] { return at::full({1}, value, at::kChar); }});
     }
     if (is_fp4(kind) || kind == Kind::mxfp8) {
@@ -365,6 +427,25 @@ class CompressedTensors final : public Codec {
                        [=] { return pack_codes(reader->grid(linear).zero.t().add(1 << (bits - 1)).to(at::kByte), bits).t().contiguous(); }});
       else
         all.push_back({module + kZero, DType::i8, grid, [=] { return reader->grid(linear).zero.to(at::kChar).reshape(grid); }});
+    }
+    return all;
+  }
+
+  std::vector<PlannedTensor> plan_cache(const QuantizedCache& cache, const std::string& module) const override {
+    const at::ScalarType type = scalar_type_of(cache.spec.scale_type);
+    std::vector<PlannedTensor> all;
+    for (const auto& [scale, zero, grids] : {std::tuple{kKeyScale, kKeyZero, &cache.grids.keys}, {kValueScale, kValueZero, &cache.grids.values}}) {
+      const auto count = static_cast<int64_t>(grids->size());
+      if (count == 0) continue;  // dynamic
+      std::vector<int64_t> shape = {count};
+      if (cache.spec.granularity == Granularity::head) shape = {count, 1, 1};
+      auto values = [shape, grids = *grids](float InputGrid::* member, at::ScalarType as) {
+        std::vector<float> numbers;
+        for (const InputGrid& grid : grids) numbers.push_back(grid.*member);
+        return at::tensor(numbers).to(as).view(shape);
+      };
+      all.push_back({module + scale, dtype_of(type), shape, [=] { return values(&InputGrid::scale, type); }});
+      if (!cache.spec.symmetric) all.push_back({module + zero, DType::i8, shape, [=] { return values(&InputGrid::zero, at::kChar); }});
     }
     return all;
   }
@@ -402,6 +483,7 @@ class CompressedTensors final : public Codec {
       if (like.activations) {
         group["input_activations"] = args(*like.activations);
         group["input_activations"]["dynamic"] = like.activations->dynamic;
+        if (like.activations->storage == Storage::nvfp4) group["input_activations"]["dynamic"] = kLocal;
       }
       formats.insert(format_name(kind_of(like)));
       of_groups[fmt::format("group_{}", i)] = std::move(group);
@@ -410,6 +492,11 @@ class CompressedTensors final : public Codec {
     for (const auto& [module, linear] : content.coded) coded.push_back(module);
     Json all = {{"quant_method", "compressed-tensors"}, {"format", formats.size() == 1 ? *formats.begin() : "mixed-precision"}, {"quantization_status", "compressed"},
             {"config_groups", of_groups}, {"ignore", module_patterns(content.floats, coded)}, {"kv_cache_scheme", nullptr}};
+    if (content.cache) {
+      Json& cache = all["kv_cache_scheme"] = args(*content.cache);
+      if (content.cache->granularity == Granularity::head) cache["strategy"] = kHeads;
+      cache["dynamic"] = content.cache->dynamic;
+    }
     if (!content.rotated.empty()) {
       std::vector<std::string> others;
       for (const std::vector<std::string>& modules : {coded, content.floats})

@@ -27,6 +27,7 @@ void refuse(const std::vector<std::string>& obstacles) {
 ExportResult begin_result(const QuantizedModel& model, const ExportOptions& options) {
   ExportResult result;
   result.path = options.output;
+  if (!model.caches.empty()) result.cache = model.caches.front().spec;
   for (const TensorInfo& tensor : model.model->files->stored()->tensors()) result.source_bytes += tensor.bytes;
   return result;
 }
@@ -34,7 +35,7 @@ ExportResult begin_result(const QuantizedModel& model, const ExportOptions& opti
 void add_engine(ExportResult& result, const ExportOptions& options) {
   const EngineInfo* engine = find_engine(options.engine);
   if (!engine) return;
-  result.serve = serve_command(*engine, options.output);
+  result.serve = serve_command(*engine, options.output, result.cache ? &*result.cache : nullptr);
   for (const EngineInfo::Takes& takes : engine->takes)
     if (takes.format == options.format && !takes.note.empty()) result.notes.push_back(takes.note);
 }

@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 
+#include "core/quant/stored_spec.h"
+
 namespace qb {
 namespace {
 
@@ -14,6 +16,96 @@ using enum Granularity;
 
 const std::vector<std::string> kDynamicInt8 = {"int8 token symmetric"};
 const std::vector<std::string> kInt8Inputs = {"int8 token symmetric", "int8 token asymmetric", "int8 tensor symmetric static", "int8 tensor asymmetric static"};
+
+// As compressed-tensors computes them: its ranges per token are of all tokens of a call, and of heads' channels only groups.
+const std::vector<CacheRule> kCompressedCaches = {{{"int2", "int3", "int4", "int5", "int6", "int7", "int8"}, true, true, {tensor, head}, false},
+                                                  {{"e4m3"}, true, false, {tensor, head}, false},
+                                                  {{"int2", "int3", "int4", "int5", "int6", "int7", "int8"}, true, true, {group}, true},
+                                                  {{"e4m3"}, true, false, {group}, true}};
+
+// Ranges of each call, symmetric, in groups of 32 where in groups. narrow: codes are as many on both sides, which the largest value spans.
+QuantSpec cache_of(const char* type, Granularity granularity, bool narrow, bool symmetric, ScaleType scales) {
+  QuantSpec spec = default_cache_spec();
+  spec.type = *NumberType::parse(type);
+  spec.granularity = granularity;
+  spec.group_size = granularity == group ? 32 : spec.group_size;
+  spec.narrow_range = narrow;
+  spec.full_scale = narrow || spec.type.kind == NumberType::Kind::floating;
+  spec.symmetric = symmetric;
+  spec.scale_type = scales;
+  return cache_meaning(spec);
+}
+
+// The same rounding: a narrow range and one that the largest code spans differ in nothing that rounds to nearest.
+bool same_rounding(const QuantSpec& a, const QuantSpec& b) {
+  auto alike = [](const QuantSpec& spec) {
+    QuantSpec same = cache_meaning(spec);
+    if (same.dynamic && same.type.kind == NumberType::Kind::integer && same.symmetric && (same.narrow_range || !same.full_scale)) same.narrow_range = true, same.full_scale = true;
+    return same;
+  };
+  return alike(a) == alike(b);
+}
+
+std::string cache_text(const QuantSpec& spec) {
+  std::string text = activation_text(spec);
+  if (spec.narrow_range) text += " narrow";
+  if (!spec.full_scale) text += ", the largest code at the end of the range";
+  return text;
+}
+
+// What a rule has not of a cache; empty: it takes it.
+std::vector<std::string> mismatches(const CacheRule& rule, const QuantSpec& spec) {
+  std::vector<std::string> all;
+  const auto has = [](const auto& list, const auto& value) { return std::find(list.begin(), list.end(), value) != list.end(); };
+  if (!has(rule.types, type_text(spec))) all.push_back(fmt::format("type {}", fmt::join(rule.types, " or ")));
+  if (rule.dynamic != spec.dynamic) all.push_back(rule.dynamic ? "dynamic: true" : "dynamic: false");
+  if (spec.type.kind == NumberType::Kind::integer && (spec.symmetric ? !rule.symmetric : !rule.asymmetric)) all.push_back(spec.symmetric ? "symmetric: false" : "symmetric: true");
+  if (!has(rule.granularities, spec.granularity)) {
+    std::vector<std::string> names;
+    for (Granularity g : rule.granularities) names.push_back(to_text(g));
+    all.push_back(fmt::format("granularity {}", fmt::join(names, " or ")));
+  }
+  if (!spec.symmetric && !spec.round_zero_point) all.emplace_back("round_zero_point: true");
+  if (spec.narrow_range) all.emplace_back("narrow_range: false");
+  if (!spec.full_scale) all.emplace_back("full_scale: true");
+  return all;
+}
+
+std::string nearest(const std::vector<CacheRule>& rules, const QuantSpec& spec) {
+  std::vector<std::string> best;
+  for (const CacheRule& rule : rules) {
+    auto misses = mismatches(rule, spec);
+    if (misses.empty()) return {};
+    if (best.empty() || misses.size() < best.size()) best = std::move(misses);
+  }
+  return fmt::format("{}", fmt::join(best, ", "));
+}
+
+// Why keys and values cannot be rounded so there; empty: they can. takes: of the engine, if any.
+std::string cache_obstacle(const FormatInfo& format, const EngineInfo* engine, const EngineInfo::Takes* takes, const StoredCache& cache) {
+  const QuantSpec spec = cache_meaning(cache.spec);
+  std::vector<std::string> flags;
+  for (const EngineInfo& one : export_engines())
+    for (const EngineInfo::CacheFlag& flag : one.cache_flags) {
+      if (engine == &one) flags.push_back(cache_text(flag.spec));
+      if (!same_rounding(flag.spec, spec)) continue;
+      if (engine == &one) return {};
+      if (!engine && !files_hold(spec) && std::any_of(one.takes.begin(), one.takes.end(), [&](const EngineInfo::Takes& t) { return t.format == format.name; }))
+        return fmt::format("{} does not say how keys and values are rounded; {} {} is told when it is started ({}, {}): name it as the engine", format.title, one.title, one.version, one.source, one.date);
+    }
+  const std::string advice = flags.empty() ? "leave kv_cache out" : fmt::format("it rounds them as {} when it is told so at its start, nothing else", fmt::join(flags, " or "));
+  if (format.caches.empty()) return fmt::format("{} does not say how keys and values are rounded; {}", format.title, advice);
+  if (const std::string need = nearest(format.caches, spec); !need.empty())
+    return fmt::format("{} cannot say that keys and values are {}; nearest that it can: {}", format.title, cache_text(spec), need);
+  const std::string name = cache.keys.substr(cache.keys.rfind('.') + 1);
+  if (!cache.keys.empty() && name != "k_proj" && name != "qkv_proj")
+    return fmt::format("{} has scales of keys and values beside a module that holds k_proj or qkv_proj, which {} is not; leave kv_cache out", format.title, cache.keys);
+  if (!takes) return {};
+  if (takes->caches.empty()) return fmt::format("{} {} does not round keys and values as {} says ({}, {}); {}", engine->title, engine->version, format.title, engine->source, engine->date, advice);
+  if (const std::string need = nearest(takes->caches, spec); !need.empty())
+    return fmt::format("{} {} does not take keys and values {} in {} ({}, {}); nearest that it takes: {}", engine->title, engine->version, cache_text(spec), format.title, engine->source, engine->date, need);
+  return {};
+}
 
 // Bits, group sizes and so on that a linear's scheme has and a rule has not; empty: the rule takes it.
 std::vector<std::string> mismatches(const SchemeRule& rule, const StoredScheme& linear) {
@@ -64,6 +156,7 @@ std::string nearest(const std::vector<SchemeRule>& rules, const StoredScheme& li
 }  // namespace
 
 std::string activation_text(const QuantSpec& spec) {
+  if (spec.storage != Storage::none) return type_text(spec);
   std::string text = spec.type.text() + " " + to_text(spec.granularity);
   if (spec.granularity == group) text += fmt::format(" {}", spec.group_size);
   if (spec.type.kind == NumberType::Kind::integer) text += spec.symmetric ? " symmetric" : " asymmetric";
@@ -103,6 +196,14 @@ std::vector<std::string> readers_of(const FormatInfo& format, const std::string&
 
 }  // namespace
 
+std::string describe(const CacheRule& rule) {
+  std::vector<std::string> places;
+  for (Granularity g : rule.granularities) places.push_back(to_text(g));
+  const bool integers = rule.types.front().starts_with("int");
+  return fmt::format("{}{}, per {}, {}", one_of(rule.types), !integers || (rule.symmetric && rule.asymmetric) ? "" : rule.symmetric ? ", symmetric" : ", asymmetric", one_of(places),
+                     rule.dynamic ? "dynamic" : "static");
+}
+
 std::string describe(const SchemeRule& rule) {
   std::vector<std::string> places;
   for (Granularity g : rule.granularities)
@@ -122,8 +223,10 @@ const std::vector<FormatInfo>& export_formats() {
         {{"int4", "int8"}, true, true, {channel, group}, {}, kInt8Inputs},
         {{"int8"}, true, false, {tensor}, {}, kInt8Inputs},
         {{"e4m3"}, true, false, {tensor, channel, block}, {}, {"", "e4m3 token", "e4m3 group 128", "e4m3 tensor static"}},
-        {{"nvfp4", "mxfp4", "mxfp8"}, true, false, {group}}},
-       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}, false, false, true},
+        {{"nvfp4"}, true, false, {group}, {}, {"", "nvfp4"}},
+        {{"mxfp4"}, true, false, {group}, {}, {"", "mxfp4"}},
+        {{"mxfp8"}, true, false, {group}, {}, {"", "mxfp8"}}},
+       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}, false, false, true, kCompressedCaches},
       {"gptq", "GPTQ", "Hugging Face folder in AutoGPTQ's first layout (zero points less one)", true,
        {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, false, {channel, group}, {}, {""}, 32, 4}},
        {ScaleType::f16}, false, true},
@@ -155,20 +258,22 @@ const std::vector<EngineInfo>& export_engines() {
           {{"int8"}, true, false, {channel, tensor}, {}, kInt8Inputs},
           {{"int4"}, true, false, {group}, {128}, {"int8 token symmetric"}},
           {{"e4m3"}, true, false, {channel, tensor}, {}, {"", "e4m3 token", "e4m3 tensor static"}}, {{"e4m3"}, true, false, {block}, {}, {"e4m3 group 128"}},
-          {{"nvfp4"}, true, false, {group}}},
-         "", true},
+          {{"nvfp4"}, true, false, {group}, {}, {"", "nvfp4"}}},
+         "", true, {{{"e4m3"}, true, false, {tensor, head}, false}}},
         {"gptq", {{{"int4", "int8"}, true, false, {channel, group}, {32, 64, 128}}}},
         {"awq", {{{"int4"}, false, true, {group}, {32, 64, 128}}}},
-        {"dequantized", {}}, {"transformed", {}}}},
+        {"dequantized", {}}, {"transformed", {}}},
+       {{cache_of("int8", head, false, true, ScaleType::f32), " --kv-cache-dtype int8_per_token_head"}, {cache_of("e4m3", head, false, true, ScaleType::f32), " --kv-cache-dtype fp8_per_token_head"}}},
       {"vllm-cpu", "vLLM on a CPU", "0.32", "2026-10", "tried here", "VLLM_CPU_INT4_W4A8=0 vllm serve {}", true,
        {{"compressed-tensors",
          {{{"int4"}, true, true, {channel, group}, {}, {""}, 32, 32}, {{"int8"}, true, false, {channel}, {}, {"int8 token symmetric", "int8 token asymmetric", "int8 tensor asymmetric static"}}},
-         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX, where symmetric static ranges are not used either", false, false},
-        {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}, "", false, false},
-        {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}, "", false, false},
+         "VLLM_CPU_INT4_W4A8=0, else activations are rounded to int8 on machines with AMX, where symmetric static ranges are not used either", false,
+         {{{"e4m3"}, true, false, {tensor}, false}}, false},
+        {"gptq", {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 32}}, "", false, {}, false},
+        {"awq", {{{"int4"}, false, true, {group}, {}, {""}, 32, 32}}, "", false, {}, false},
         {"dequantized", {}}, {"transformed", {}}}},
       {"transformers", "transformers", "5.17", "2026-10", "tried here", "python -c \"from transformers import pipeline; pipeline('text-generation', '{}')\"", false,
-       {{"compressed-tensors", {}, "needs the package compressed-tensors; weights are dequantized at load"}, {"gptq", {}, "needs gptqmodel and optimum"},
+       {{"compressed-tensors", {}, "needs the package compressed-tensors; weights are dequantized at load", false, kCompressedCaches}, {"gptq", {}, "needs gptqmodel and optimum"},
         {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}, {"transformed", {}}}},
       {"gptqmodel", "GPTQModel", "7.7", "2026-10", "tried here", "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('{}')\"", false,
        {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}},
@@ -178,7 +283,8 @@ const std::vector<EngineInfo>& export_engines() {
       {"mlx-lm", "mlx-lm", "0.32", "2026-11", "tried here", "mlx_lm.server --model {}", false,
        {{"mlx", {}, "scales of the model's own type (scale_type) keep products in 16 bits"}}},
       {"llama.cpp", "llama.cpp", "b11549", "2026-10", "tried here", "llama-server -m {}", false,
-       {{"gguf", {}, "activations are rounded to int8 for each block of 32 where it computes on a CPU"}}},
+       {{"gguf", {}, "activations are rounded to int8 for each block of 32 where it computes on a CPU"}},
+       {{cache_of("int8", group, true, true, ScaleType::f16), " -ctk q8_0 -ctv q8_0 -fa on"}}},
       {"ollama", "Ollama", "0.9", "2026-10", "read in its documentation", "echo FROM {} > Modelfile && ollama create quantized", false, {{"gguf", {}}}},
       {"openvino", "OpenVINO GenAI", "2026.4", "2026-10", "tried here", "python -c \"import openvino_genai; openvino_genai.LLMPipeline('{}', 'CPU')\"", false,
        {{"gguf", {{{"q4_0", "q8_0", "q6_K"}, true, false, {group}}, {{"int4", "int8"}, true, false, {group}}}, "q4_1 and q4_K load there with other values"}}},
@@ -214,7 +320,15 @@ const EngineInfo* find_engine(const std::string& name) {
   return nullptr;
 }
 
-std::string serve_command(const EngineInfo& engine, const std::filesystem::path& checkpoint) {
+bool files_hold(const QuantSpec& cache) {
+  const auto& formats = export_formats();
+  return std::any_of(formats.begin(), formats.end(), [&](const FormatInfo& format) { return !format.caches.empty() && nearest(format.caches, cache_meaning(cache)).empty(); });
+}
+
+std::string serve_command(const EngineInfo& engine, const std::filesystem::path& checkpoint, const QuantSpec* cache) {
+  if (cache)
+    for (const EngineInfo::CacheFlag& flag : engine.cache_flags)
+      if (same_rounding(flag.spec, *cache)) return serve_command(engine, checkpoint) + flag.flags;
   const std::string path = std::filesystem::absolute(checkpoint).lexically_normal().string();
   const size_t place = engine.serve.find("{}");
   if (place == std::string::npos) return engine.serve;
@@ -250,7 +364,7 @@ std::string known_engine_names() {
 }
 
 std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* engine, const std::vector<StoredScheme>& linears,
-                                   const std::vector<StoredScheme>& floats, const std::string& family) {
+                                   const std::vector<StoredScheme>& floats, const std::string& family, const StoredCache* cache) {
   // The same complaint about many linears is said once, of the first, with how many it is about.
   std::vector<std::string> order;
   struct Said {
@@ -344,6 +458,8 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
                  "fused floats");
   }
   std::vector<std::string> all;
+  if (cache)
+    if (std::string against = cache_obstacle(format, engine, takes, *cache); !against.empty()) all.push_back(std::move(against));
   for (const std::string& key : order) {
     const auto& [module, what, count] = said.at(key);
     all.push_back(module.empty() ? what : fmt::format("{}{}: {}", module, count > 1 ? fmt::format(" and {} more", count - 1) : "", what));

@@ -107,7 +107,7 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
       const Block block = decoder.load_block(b);
       for (at::Tensor& states : hidden) {
         control.checkpoint();
-        states = decoder.forward(block, states, {.at_linear = spec.tap});
+        states = decoder.forward(block, states, {.at_linear = spec.tap, .at_cache = spec.cache_tap});
         advance(b);
       }
     }

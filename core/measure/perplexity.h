@@ -13,6 +13,7 @@ struct PerplexitySpec {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   LinearTap tap;                        // activation fake-quantization, may be empty
+  CacheTap cache_tap = {};              // of keys and values, may be empty
 };
 
 // Non-overlapping windows of seq_len, remainder dropped. Block by block: resident memory is one block plus the hidden

@@ -75,6 +75,9 @@ struct BlockWork {
   const Control& control;
   std::function<void(const std::string& linear)> on_linear;  // progress, may be empty
 
+  std::optional<QuantSpec> cache = {};         // how keys and values are rounded where a cache keeps them; nullopt: not, or the block has none
+  std::optional<CacheGrids> cache_grids = {};  // of a static one, fixed when all stages are through
+
   const BlockSamples* samples = nullptr;  // when block_io was asked for
   // The statistics of one value with the block's weights as they are now (when `again` was asked for).
   std::function<ValueStatistics(ValueId value, Statistics what)> collect_again;

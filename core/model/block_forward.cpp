@@ -220,6 +220,7 @@ BlockForward::Tensors BlockForward::apply(const ShareOp& op, const Operation& st
 
 at::Tensor BlockForward::made(const GraphValue& value, at::Tensor x) const {
   if (value.hadamard) x = apply_hadamard(flat(x));
+  if (context_.at_cache && value.cache != CachePart::none) x = context_.at_cache(block_.index, value, x);
   if (context_.at_value) x = context_.at_value(value, x);
   return x;
 }

@@ -27,6 +27,10 @@ using LinearTap = std::function<at::Tensor(const Linear& linear, const at::Tenso
 // are of the tokens routed to it, and not made where there are none. What no linear reads may be written over afterwards.
 using ValueTap = std::function<at::Tensor(const GraphValue& value, const at::Tensor& x)>;
 
+// Called for the keys and for the values that a cache would keep of a block's tokens, as attention reads them (keys after RoPE):
+// GraphValue::cache tells which. [tokens, width] or by head. May return a replacement, or `x` itself.
+using CacheTap = std::function<at::Tensor(int block, const GraphValue& value, const at::Tensor& x)>;
+
 // Keys and values of the tokens before, of every block: a pass that is given one continues these sequences.
 class KeyValueCache {
  public:
@@ -49,6 +53,7 @@ struct ForwardContext {
   KeyValueCache* cache = nullptr;   // positions follow the tokens in it; without: positions 0 … seq − 1
   std::optional<ValueId> stop_at;   // the pass ends with this value and returns it, [tokens, width]
   bool taps_only = false;           // only what leads to inputs of linears is computed, and nothing returned
+  CacheTap at_cache = {};           // before at_value
 };
 
 // One decoder layer's weights, loaded: copies, never views of the file. Weights may be replaced in place

@@ -37,6 +37,18 @@ ValueId LayerGraph::add(OperationKind kind, std::vector<ValueId> inputs, std::st
 
 void LayerGraph::finish(ValueId output) {
   output_ = output;
+  for (const Operation& operation : operations_) {
+    const auto* attention = std::get_if<AttentionOp>(&operation.kind);
+    if (!attention) continue;
+    const Operation *keys = producer(operation.inputs[1]), *values = producer(operation.inputs[2]);
+    const bool handed_on = !keys || !values || std::holds_alternative<SplitOp>(keys->kind), latent = keys && std::holds_alternative<JoinOp>(keys->kind);
+    if (handed_on || latent) continue;
+    for (const auto& [input, part] : {std::pair{size_t{1}, CachePart::keys}, {size_t{2}, CachePart::values}}) {
+      GraphValue& value = values_[static_cast<size_t>(operation.inputs[input])];
+      value.cache = part;
+      value.cache_heads = attention->kv_heads;
+    }
+  }
   for (size_t o = 0; o < operations_.size(); ++o) {
     Operation& operation = operations_[o];
     operation.last_use.clear();
@@ -215,6 +227,32 @@ int module_end(const LayerGraph& graph, const std::vector<int>& linears) {
     }
   }
   return end;
+}
+
+CachedValues cached_values(const LayerGraph& graph) {
+  CachedValues found;
+  for (const GraphValue& value : graph.values()) {
+    if (value.cache == CachePart::none) continue;
+    found.heads = value.cache_heads;
+    if (value.cache == CachePart::values) {
+      found.values = value.id;
+      found.value_dim = value.width / value.cache_heads;
+      continue;
+    }
+    found.keys = value.id;
+    found.key_dim = value.width / value.cache_heads;
+    const Operation* maker = graph.producer(value.id);
+    while (maker && !std::holds_alternative<LinearOp>(maker->kind)) maker = graph.producer(maker->inputs.front());
+    if (maker) found.linear = std::get<LinearOp>(maker->kind).linear;
+  }
+  return found;
+}
+
+bool caches_latent(const LayerGraph& graph) {
+  return std::any_of(graph.operations().begin(), graph.operations().end(), [&](const Operation& operation) {
+    const Operation* keys = std::holds_alternative<AttentionOp>(operation.kind) ? graph.producer(operation.inputs[1]) : nullptr;
+    return keys && std::holds_alternative<JoinOp>(keys->kind);
+  });
 }
 
 bool makes_scores(const LayerGraph& graph, int linear) {

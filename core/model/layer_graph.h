@@ -17,6 +17,7 @@ enum class RouterScore { softmax, sigmoid, sparse_mixer };  // sparse_mixer: Phi
 // rotation touches) is derived from it. Torch-free.
 
 using ValueId = int;  // index into LayerGraph::values; 0 is the layer's input
+enum class CachePart { none, keys, values };
 
 // A vector of every token.
 struct GraphValue {
@@ -26,6 +27,8 @@ struct GraphValue {
   int producer = -1;         // operation that makes it; -1: it is the layer's input
   std::vector<int> readers;  // operations, in order, each as often as it reads
   bool hadamard = false;     // a run-time transform: all readers see x·H/√width
+  CachePart cache = CachePart::none;  // a cache keeps it of every token, as attention reads it
+  int64_t cache_heads = 0;   // that it then is of
   bool tapped = false;       // a linear reads it
 };
 
@@ -196,6 +199,17 @@ bool is_context(const LayerGraph& graph, ValueId id);
 // The linear that ends the smallest module around linears: the first that all they make flows into, and nothing else;
 // −1: they end in different places, or in the layer's output.
 int module_end(const LayerGraph& graph, const std::vector<int>& linears);
+
+// The keys and values that a cache keeps of a layer; what an earlier layer made and this one reads again is that layer's.
+struct CachedValues {
+  ValueId keys = -1, values = -1;
+  int64_t heads = 0, key_dim = 0, value_dim = 0;
+  int linear = -1;  // that makes the keys
+  bool exists() const { return keys >= 0; }
+};
+CachedValues cached_values(const LayerGraph& graph);
+// Why there are none, where a layer attends nevertheless: keys and values are made of a latent, and that is what caches keep.
+bool caches_latent(const LayerGraph& graph);
 
 // Whether a linear makes queries or keys: what attention's scores are made of.
 bool makes_scores(const LayerGraph& graph, int linear);

@@ -53,6 +53,17 @@ std::string unequal(const at::Tensor& a, const at::Tensor& b, const char* what) 
 
 }  // namespace
 
+void require_cache_fits(const QuantizedCache& cache, const Model& model, const std::string& what) {
+  if (cache.block < 0 || cache.block >= static_cast<int>(model.architecture.layers.size())) throw InputError(fmt::format("{}: keys and values of block {}, which the model has not", what, cache.block));
+  const CachedValues cached = cached_values(model.architecture.layers[static_cast<size_t>(cache.block)].graph);
+  if (!cached.exists()) throw InputError(fmt::format("{}: block {} makes no keys and values that a cache keeps", what, cache.block));
+  for (int64_t dim : {cached.key_dim, cached.value_dim})
+    if (const std::string problem = cache_misfit(cache.spec, dim); !problem.empty()) throw InputError(fmt::format("{}: keys and values: {}", what, problem));
+  const auto expected = static_cast<size_t>(cache.spec.dynamic ? 0 : cache.spec.granularity == Granularity::head ? cached.heads : 1);
+  for (const auto* grids : {&cache.grids.keys, &cache.grids.values})
+    if (grids->size() != expected) throw InputError(fmt::format("{}: {} ranges of keys or values, expected {}", what, grids->size(), expected));
+}
+
 std::unordered_map<std::string, const QuantizedLinear*> linears_by_weight(const QuantizedModel& model) {
   std::unordered_map<std::string, const QuantizedLinear*> all;
   for (const QuantizedLinear& linear : model.linears) all.emplace(linear.module + kWeight, &linear);

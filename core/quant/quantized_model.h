@@ -19,11 +19,20 @@ struct QuantizedLinear {
   bool operator==(const QuantizedLinear&) const = default;
 };
 
+// How the keys and values of a block are rounded where a cache keeps them.
+struct QuantizedCache {
+  int block = 0;
+  QuantSpec spec;    // as cache_meaning()
+  CacheGrids grids;  // of a static one
+  bool operator==(const QuantizedCache&) const = default;
+};
+
 // A quantized model as a value, wherever it lies: blocks of a run, or a checkpoint of some format. Exporters write it, importers
 // make it. Tensors are read when they are asked for.
 struct QuantizedModel {
   std::shared_ptr<const Model> model;    // its architecture, and the float tensors of whatever is neither coded nor changed
   std::vector<QuantizedLinear> linears;  // in the model's order
+  std::vector<QuantizedCache> caches = {};  // by block
   TensorSourcePtr changed;               // float tensors in place of the model's (norms, biases, linears that stayed float), canonical names; may be empty
   // The whole weight of a linear, or its grid alone (codes undefined). Throws InputError naming file and tensor.
   std::function<QuantizedWeight(const QuantizedLinear& linear)> read;
@@ -33,6 +42,9 @@ struct QuantizedModel {
   std::function<at::Tensor(const QuantizedLinear& linear)> read_transformed;
 
 };
+
+// Throws InputError beginning with `what` where a cache's spec or its number of grids does not fit the block's keys and values.
+void require_cache_fits(const QuantizedCache& cache, const Model& model, const std::string& what);
 
 // Its linears by their weights' canonical names, as long as they stay where they are.
 std::unordered_map<std::string, const QuantizedLinear*> linears_by_weight(const QuantizedModel& model);

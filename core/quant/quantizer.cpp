@@ -360,7 +360,37 @@ double bits_per_weight(const QuantizedWeight& weight) {
   return bits;
 }
 
+namespace {
+
+// Scales of groups [n, 1] of microscaling types: the power of two that puts the largest value, rounded to one significant bit more, into the
+// type's last binade (compressed-tensors' rule: what would be above 1¾ of it counts as the next).
+at::Tensor power_scale(const at::Tensor& largest, const QuantSpec& spec) {
+  const auto [mantissa, exponent] = at::frexp(largest);
+  const int last = static_cast<int>(std::floor(std::log2(float_max(spec.type))));
+  const at::Tensor power = (exponent - 1 - last + (mantissa >= 0.875)).clamp(-127, 127);
+  return at::ldexp(at::ones_like(largest), power);
+}
+
+// NVFP4's: what e4m3 holds of the wish times `global`, then without it.
+at::Tensor local_scale(const at::Tensor& largest, double global) {
+  const at::Tensor stored = (largest * global / 6).clamp_max(448).to(at::kFloat8_e4m3fn).to(at::kFloat);
+  return at::where(stored == 0, at::full_like(stored, 0.125), stored) / global;
+}
+
+at::Tensor fake_quantize_groups(const at::Tensor& x, const QuantSpec& spec, const InputGrid* grid) {
+  const at::Tensor units = x.to(at::kFloat).reshape({-1, spec.group_size}), largest = units.abs().amax(1, true);
+  const at::Tensor scale = spec.storage == Storage::nvfp4 ? local_scale(largest, grid->scale) : power_scale(largest, spec);
+  return decode(encode(units, scale, {}, spec), scale, {}).reshape(x.sizes()).to(x.scalar_type());
+}
+
+}  // namespace
+
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec) {
+  if (spec.storage == Storage::nvfp4) {
+    const InputGrid grid = x.numel() == 0 ? InputGrid{} : input_grid(x.min().item<double>(), x.max().item<double>(), spec);
+    return fake_quantize_groups(x, spec, &grid);
+  }
+  if (spec.storage != Storage::none) return fake_quantize_groups(x, spec, nullptr);
   const int64_t rows = x.size(0), features = x.size(1);
   const int64_t width = spec.granularity == Granularity::tensor ? rows * features
                         : spec.granularity == Granularity::group ? spec.group_size
@@ -372,14 +402,34 @@ at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec) {
 }
 
 InputGrid input_grid(double low, double high, const QuantSpec& spec) {
+  if (spec.storage == Storage::nvfp4) return {1 / tensor_factor(at::tensor({low, high}, at::kFloat), spec).item<float>(), 0};
   const ScaleZero grid = grid_of(at::full({1}, low, at::kFloat), at::full({1}, high, at::kFloat), spec);
   return {grid.scale.item<float>(), grid.zero.defined() ? grid.zero.item<float>() : 0};
 }
 
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec, const InputGrid& grid) {
+  if (spec.storage == Storage::nvfp4) return fake_quantize_groups(x, spec, &grid);
   const at::Tensor scale = at::full({1}, grid.scale, x.options().dtype(at::kFloat));
   const at::Tensor zero = has_zero(spec) ? at::full({1}, grid.zero, scale.options()) : at::Tensor();
   return decode(encode(x.to(at::kFloat), scale, zero, spec), scale, zero).to(x.scalar_type());
+}
+
+at::Tensor fake_quantize_cache(const at::Tensor& x, const QuantSpec& spec, int64_t heads, const std::vector<InputGrid>& grids) {
+  if (grids.size() == 1) return fake_quantize(x, spec, grids.front());
+  if (grids.empty()) {
+    QuantSpec of_heads = spec;
+    of_heads.heads = heads;
+    return fake_quantize(x.reshape({x.size(0), -1}), of_heads).view(x.sizes());
+  }
+  std::vector<float> scales, zeros;
+  for (const InputGrid& grid : grids) {
+    scales.push_back(grid.scale);
+    zeros.push_back(grid.zero);
+  }
+  const auto options = x.options().dtype(at::kFloat);
+  const at::Tensor scale = at::tensor(scales).to(options).view({1, heads, 1}), zero = has_zero(spec) ? at::tensor(zeros).to(options).view({1, heads, 1}) : at::Tensor();
+  const at::Tensor by_head = x.to(at::kFloat).reshape({x.size(0), heads, -1});
+  return decode(encode(by_head, scale, zero, spec), scale, zero).to(x.scalar_type()).view(x.sizes());
 }
 
 }  // namespace qb

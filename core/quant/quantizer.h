@@ -92,7 +92,8 @@ at::Tensor nearest_code(const at::Tensor& quotient, const QuantSpec& spec);
 // Dynamic fake quantization of activations x [tokens, features] (token, tensor, group or head granularity); keeps x's dtype.
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec);
 
-// The grid of static activations, one for all that enters a linear.
+// The grid of static activations, one for all that enters a linear. Of NVFP4, whose groups' scales are made at each call: what these
+// are stored times, as "input_global_scale"; a power of two, as of weights.
 struct InputGrid {
   float scale = 1;  // as the spec's scale type stores it
   float zero = 0;   // a code; 0 for symmetric and float types
@@ -102,6 +103,15 @@ struct InputGrid {
 InputGrid input_grid(double low, double high, const QuantSpec& spec);
 // Static fake quantization: values beyond the grid become its ends.
 at::Tensor fake_quantize(const at::Tensor& x, const QuantSpec& spec, const InputGrid& grid);
+
+// The grids of a layer's static keys and values: one each, or one each for every head.
+struct CacheGrids {
+  std::vector<InputGrid> keys, values;
+  bool operator==(const CacheGrids&) const = default;
+};
+// Fake quantization of keys or values x [tokens, heads · dim] or [tokens, heads, dim]; keeps shape and dtype. grids: those of a
+// static spec; empty: ranges of this call.
+at::Tensor fake_quantize_cache(const at::Tensor& x, const QuantSpec& spec, int64_t heads, const std::vector<InputGrid>& grids = {});
 
 // Largest finite value of a float format: e4m3 448 (OCP's fn variant), e3m2 28, e2m1 6; five exponent bits and more give
 // their top exponent to infinity and NaN as IEEE 754 does (e5m2 57344), fewer represent numbers with all codes.

@@ -109,6 +109,20 @@ QuantSpec spec_of(Storage storage) {
   return spec;
 }
 
+QuantSpec input_spec_of(Storage storage) {
+  QuantSpec spec = spec_of(storage);
+  spec.dynamic = storage != Storage::nvfp4;
+  return spec;
+}
+
+QuantSpec default_cache_spec() {
+  QuantSpec spec;
+  spec.type = {NumberType::Kind::integer, 8};
+  spec.granularity = Granularity::head;
+  spec.scale_type = ScaleType::f32;
+  return spec;
+}
+
 std::string type_text(const QuantSpec& spec) { return spec.storage == Storage::none ? spec.type.text() : info_of(spec.storage).name; }
 
 int64_t grid_width(const QuantSpec& spec, int64_t in_features) {
@@ -165,15 +179,18 @@ std::string describe(const QuantSpec& spec) {
 }
 
 std::string describe(const Scheme& scheme) {
-  auto short_type = [](const NumberType& type) {
-    return type.kind == NumberType::Kind::integer ? std::to_string(type.bits) : type.text();
+  auto short_type = [](const QuantSpec& spec) {
+    return spec.type.kind == NumberType::Kind::integer || spec.storage != Storage::none ? std::to_string(spec.type.bits) : spec.type.text();
   };
-  if (!scheme.weights && !scheme.activations) return "float";
-  if (!scheme.mix.empty()) return scheme.mix + (scheme.activations ? " A" + short_type(scheme.activations->type) : "");
+  if (!scheme.weights && !scheme.activations && !scheme.kv_cache) return "float";
+  const std::string cache = scheme.kv_cache ? "KV" + short_type(*scheme.kv_cache) : "";
+  const std::string inputs = (scheme.activations ? " A" + short_type(*scheme.activations) : "") + (cache.empty() ? "" : " " + cache);
+  if (!scheme.mix.empty()) return scheme.mix + inputs;
   if (scheme.weights && scheme.weights->storage != Storage::none)
-    return describe(*scheme.weights) + (scheme.activations ? " A" + short_type(scheme.activations->type) : "");
-  std::string text = scheme.weights ? "W" + short_type(scheme.weights->type) : "W16";
-  text += scheme.activations ? "A" + short_type(scheme.activations->type) : "A16";
+    return describe(*scheme.weights) + inputs;
+  std::string text = scheme.weights ? "W" + short_type(*scheme.weights) : "W16";
+  text += scheme.activations ? "A" + short_type(*scheme.activations) : "A16";
+  text += cache;
   if (scheme.weights) {
     const std::string whole = describe(*scheme.weights);
     text += whole.substr(whole.find(' '));
@@ -242,7 +259,12 @@ std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_featu
 }
 
 std::string activation_misfit(const QuantSpec& spec, int64_t in_features) {
-  if (spec.storage != Storage::none) return fmt::format("{} is a type of weights; activations have numbers such as int8 or e4m3", type_text(spec));
+  if (spec.storage != Storage::none) {
+    if (spec.scale_type != ScaleType::e8m0 && spec.scale_type != ScaleType::e4m3)
+      return fmt::format("{} is a type of weights; activations have numbers such as int8 or e4m3, or are nvfp4, mxfp4 or mxfp8", type_text(spec));
+    if (spec.range == RangeMethod::hqq) return "range hqq searches too long for activations";
+    return in_features % spec.group_size == 0 ? "" : fmt::format("{} has groups of {}, which do not divide the {} input features", type_text(spec), spec.group_size, in_features);
+  }
   if (!spec.dynamic && spec.granularity != Granularity::tensor)
     return fmt::format("static ranges are one for all that enters a linear, not one per {}; use granularity tensor, or dynamic ranges", to_text(spec.granularity));
   if (!spec.dynamic && !spec.symmetric && !spec.round_zero_point) return "static ranges have zero points that are codes; use round_zero_point: true";
@@ -255,6 +277,22 @@ std::string activation_misfit(const QuantSpec& spec, int64_t in_features) {
     return fmt::format("{} heads do not divide the {} input features", spec.heads, in_features);
   if (spec.range != RangeMethod::minmax)
     return fmt::format("range {} searches too long for activations; use minmax", to_text(spec.range));
+  return range_misfit(spec);
+}
+
+std::string cache_misfit(const QuantSpec& spec, int64_t head_dim) {
+  if (spec.storage != Storage::none) return fmt::format("{} is a type of weights; keys and values have numbers such as int8 or e4m3", type_text(spec));
+  if (!spec.dynamic && spec.granularity != Granularity::tensor && spec.granularity != Granularity::head)
+    return fmt::format("static ranges of keys and values are one for all, or one for each head, not one per {}; use granularity tensor or head, or dynamic ranges", to_text(spec.granularity));
+  if (!spec.dynamic && !spec.symmetric && !spec.round_zero_point) return "static ranges have zero points that are codes; use round_zero_point: true";
+  if (spec.dynamic && spec.granularity == Granularity::tensor)
+    return "a range over all tokens would change with each new one what the cache holds already; use token, head or group, or static ranges (dynamic: false)";
+  if (spec.granularity == Granularity::channel || spec.granularity == Granularity::block)
+    return fmt::format("keys and values cannot be quantized per {} as tokens come; use token, head or group, or static ranges per tensor or head", to_text(spec.granularity));
+  if (spec.granularity == Granularity::group && (spec.group_size <= 0 || head_dim % spec.group_size != 0))
+    return fmt::format("group_size {} does not divide the {} channels of a head; sizes that do: {}", spec.group_size, head_dim, fitting_groups(head_dim));
+  if (spec.heads != 0) return "heads are those that the layer has: leave heads out";
+  if (spec.range != RangeMethod::minmax) return fmt::format("range {} searches too long for keys and values; use minmax", to_text(spec.range));
   return range_misfit(spec);
 }
 

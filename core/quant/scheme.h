@@ -52,13 +52,17 @@ struct QuantSpec {
   double hqq_norm = 0.7, hqq_beta = 10, hqq_kappa = 1.01;  // RangeMethod::hqq
   int64_t hqq_iterations = 20;
   bool dynamic = true;                    // activations: ranges computed per call
-  Storage storage = Storage::none;        // weights: a type that fixes all of the above but hqq_…; set with spec_of()
+  Storage storage = Storage::none;        // a type that fixes all of the above but hqq_…; set with spec_of()
   bool scale_type_open = false;           // recipes: nothing is said of scale_type, which is the target's to choose
   bool operator==(const QuantSpec&) const = default;
 };
 
 // How weights of this storage type are quantized.
 QuantSpec spec_of(Storage storage);
+// How activations of this storage type are quantized: groups by the values of each call, NVFP4's under one factor of the calibration text.
+QuantSpec input_spec_of(Storage storage);
+// What a recipe's kv_cache is where it does not say: a range for each head of a token, scales as engines keep them.
+QuantSpec default_cache_spec();
 // What stands for the type in recipes and sentences: the storage type's name, or the number type's.
 std::string type_text(const QuantSpec& spec);
 // Inputs whose scales are chosen together: a super-block, or what shares one scale.
@@ -77,6 +81,7 @@ struct SchemeOverride {
 struct Scheme {
   std::optional<QuantSpec> weights;
   std::optional<QuantSpec> activations;
+  std::optional<QuantSpec> kv_cache;        // keys (after RoPE) and values, as attention reads them
   std::vector<std::string> ignore;          // patterns kept in float; lm_head and embeddings are never quantized in blocks
   std::vector<SchemeOverride> overrides;    // first match wins
   std::string mix;                          // of mix_names(): weights are its first type, and with_mix() adds the others; empty: none
@@ -84,6 +89,7 @@ struct Scheme {
   std::optional<QuantSpec> weights_of(const std::string& module) const;
   std::optional<QuantSpec> activations_of(const std::string& module) const;
   bool has_static_activations() const { return activations && !activations->dynamic; }  // whose ranges are taken from calibration text
+  bool has_static_cache() const { return kv_cache && !kv_cache->dynamic; }
   bool operator==(const Scheme&) const = default;
 };
 
@@ -92,7 +98,7 @@ bool matches(const std::string& pattern, const std::string& module);
 
 // "int4 g64 asymmetric", "q4_K"
 std::string describe(const QuantSpec& spec);
-// "W4A16 g64 asymmetric", "q4_K", "nvfp4 A8"
+// "W4A16 g64 asymmetric", "q4_K", "nvfp4 A8", "W8A8KV8 per channel symmetric"
 std::string describe(const Scheme& scheme);
 // Storage per weight, scales and zero points included.
 double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_features);
@@ -100,5 +106,8 @@ double bits_per_weight(const QuantSpec& spec, int64_t out_features, int64_t in_f
 std::string misfit(const QuantSpec& spec, int64_t out_features, int64_t in_features);
 // The same for activations entering a linear of in_features. token: a range per row; head: per row and head; static: per tensor.
 std::string activation_misfit(const QuantSpec& spec, int64_t in_features);
+// The same for keys or values of heads of this size. token: a range per token; head: per token and head; group: along a head;
+// static: per tensor, or per head.
+std::string cache_misfit(const QuantSpec& spec, int64_t head_dim);
 
 }  // namespace qb

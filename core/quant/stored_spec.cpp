@@ -50,7 +50,11 @@ class Keys {
 }  // namespace
 
 QuantSpec meaning_of(const QuantSpec& spec) {
-  if (spec.storage != Storage::none) return spec_of(spec.storage);
+  if (spec.storage != Storage::none) {
+    QuantSpec meaning = spec_of(spec.storage);
+    meaning.dynamic = spec.dynamic;
+    return meaning;
+  }
   const bool integer = spec.type.kind == NumberType::Kind::integer;
   QuantSpec meaning;
   meaning.type = spec.type;
@@ -65,9 +69,21 @@ QuantSpec meaning_of(const QuantSpec& spec) {
   return meaning;
 }
 
+QuantSpec cache_meaning(const QuantSpec& spec) {
+  QuantSpec meaning = meaning_of(spec);
+  if (spec.type.kind != NumberType::Kind::integer || !spec.symmetric) return meaning;
+  meaning.narrow_range = spec.narrow_range;
+  if (spec.dynamic && !spec.narrow_range) meaning.full_scale = spec.full_scale;  // a narrow range has its own
+  return meaning;
+}
+
 std::string stored_spec(const QuantSpec& given) {
   const QuantSpec spec = meaning_of(given);
-  if (spec.storage != Storage::none) return nlohmann::ordered_json{{"storage", info_of(spec.storage).name}}.dump();
+  if (spec.storage != Storage::none) {
+    nlohmann::ordered_json json = {{"storage", info_of(spec.storage).name}};
+    if (!spec.dynamic) json["dynamic"] = false;
+    return json.dump();
+  }
   nlohmann::ordered_json json = {{"type", spec.type.text()}, {"symmetric", spec.symmetric}, {"granularity", to_text(spec.granularity)}};
   if (spec.granularity == Granularity::group) json["group_size"] = spec.group_size;
   if (spec.granularity == Granularity::block) json["block_rows"] = spec.block_rows, json["block_cols"] = spec.block_cols;
@@ -85,8 +101,10 @@ QuantSpec parse_stored_spec(const std::string& text, const std::string& what) {
   if (keys.has("storage")) {
     const auto storage = parse_storage(keys.text("storage"));
     if (!storage) keys.fail("storage", "a storage type such as q4_K");
+    QuantSpec spec = spec_of(*storage);
+    if (keys.has("dynamic")) spec.dynamic = keys.boolean("dynamic");
     keys.require_all_read();
-    return spec_of(*storage);
+    return spec;
   }
   QuantSpec spec;
   if (const auto type = NumberType::parse(keys.text("type"))) spec.type = *type; else keys.fail("type", "int1 to int8 or a float eXmY");
@@ -104,6 +122,35 @@ QuantSpec parse_stored_spec(const std::string& text, const std::string& what) {
   if (const auto found = parse_scale_type(keys.text("scale_type"))) spec.scale_type = *found; else keys.fail("scale_type", "float32, float16 or bfloat16");
   if (keys.has("dynamic")) spec.dynamic = keys.boolean("dynamic");
   keys.require_all_read();
+  return spec;
+}
+
+std::string stored_cache_spec(const QuantSpec& given) {
+  const QuantSpec spec = cache_meaning(given);
+  auto json = nlohmann::ordered_json::parse(stored_spec(spec));
+  json.erase("heads");  // those that the layer has
+  if (spec.narrow_range) json["narrow_range"] = true;
+  if (!spec.full_scale) json["full_scale"] = false;
+  return json.dump();
+}
+
+QuantSpec parse_stored_cache_spec(const std::string& text, const std::string& what) {
+  auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) throw InputError(fmt::format("{}: is not a JSON object", what));
+  auto taken = [&](const char* key, bool otherwise) {
+    if (!json.contains(key)) return otherwise;
+    if (!json[key].is_boolean()) throw InputError(fmt::format("{}: \"{}\" is {}, expected true or false", what, key, json[key].dump()));
+    const bool value = json[key].get<bool>();
+    json.erase(key);
+    return value;
+  };
+  const bool narrow = taken("narrow_range", false), full = taken("full_scale", true);
+  const bool by_head = json.contains("granularity") && json["granularity"] == to_text(Granularity::head);
+  if (by_head) json["heads"] = 1;
+  QuantSpec spec = parse_stored_spec(json.dump(), what);
+  if (by_head) spec.heads = 0;
+  spec.narrow_range = narrow;
+  spec.full_scale = full;
   return spec;
 }
 

@@ -12,5 +12,9 @@ std::string stored_spec(const QuantSpec& spec);
 QuantSpec parse_stored_spec(const std::string& json, const std::string& what);
 // Only what the JSON form says, the rest at its defaults: specs whose numbers mean the same are equal.
 QuantSpec meaning_of(const QuantSpec& spec);
+// The same for what is rounded at run time, where the way to a scale counts too: keys and values.
+QuantSpec cache_meaning(const QuantSpec& spec);
+std::string stored_cache_spec(const QuantSpec& spec);
+QuantSpec parse_stored_cache_spec(const std::string& json, const std::string& what);
 
 }  // namespace qb

@@ -75,9 +75,16 @@ std::string save_key(const std::optional<TargetSpec>& target) {
   return target->engine.empty() || target->engine == "vllm" ? "save_vllm" : "";
 }
 
+// A token of LLMC's caches is one head's.
+std::string cache_granularity(const QuantSpec& spec, std::vector<std::string>& notes) {
+  if (spec.granularity == Granularity::token) notes.push_back("scheme.kv_cache.granularity: LLMC's per_token is for each head of a token");
+  if (spec.granularity == Granularity::head && !spec.dynamic) notes.push_back("scheme.kv_cache.granularity: LLMC's static caches are per tensor");
+  return spec.granularity == Granularity::group ? "per_group" : spec.dynamic ? "per_token" : "per_tensor";
+}
+
 std::string granularity(const QuantSpec& spec) { return "per_" + to_text(spec.granularity); }
 
-std::string quantizer(const std::string& indent, const QuantSpec& spec, const std::string& key, std::vector<std::string>& notes) {
+std::string quantizer(const std::string& indent, const QuantSpec& spec, const std::string& key, std::vector<std::string>& notes, bool cache = false) {
   std::string text;
   auto line = [&](const std::string& name, const std::string& value) { text += indent + name + ": " + value + "\n"; };
   if (spec.storage != Storage::none)
@@ -86,16 +93,16 @@ std::string quantizer(const std::string& indent, const QuantSpec& spec, const st
   if (!integer) line("quant_type", "float-quant");
   line("bit", integer ? std::to_string(spec.type.bits) : spec.type.text());
   line("symmetric", boolean(spec.symmetric));
-  line("granularity", granularity(spec));
+  line("granularity", cache ? cache_granularity(spec, notes) : granularity(spec));
   if (spec.granularity == Granularity::group) line("group_size", std::to_string(spec.group_size));
   if (spec.granularity == Granularity::channel) line("group_size", "-1");
   if (spec.granularity == Granularity::block) {
     line("block_size", std::to_string(spec.block_rows));
     if (spec.block_rows != spec.block_cols) notes.push_back(fmt::format("{}: LLMC's blocks are square; {}×{} became {}", key, spec.block_rows, spec.block_cols, spec.block_rows));
   }
-  if (spec.granularity == Granularity::head) line("head_num", std::to_string(spec.heads));
+  if (spec.granularity == Granularity::head && !cache) line("head_num", std::to_string(spec.heads));
   if (!integer) line("use_qtorch", "True");
-  if (!spec.dynamic) {
+  if (!spec.dynamic && spec.storage == Storage::none) {
     line("static", "True");
     line("calib_algo", "static_minmax");
     notes.push_back(fmt::format("{}.dynamic: LLMC's static ranges are the mean of the samples' own, not the largest of all", key));
@@ -200,6 +207,7 @@ LlmcExport to_llmc(const Recipe& recipe) {
   if (learnable) y += "        calib_algo: learnable\n        ste: True\n";
   y += quantizer("        ", weights, "scheme.weights", result.notes);
   if (recipe.scheme.activations) y += "    act:\n" + quantizer("        ", *recipe.scheme.activations, "scheme.activations", result.notes);
+  if (recipe.scheme.kv_cache) y += "    kvcache:\n        method: Naive\n" + quantizer("        ", *recipe.scheme.kv_cache, "scheme.kv_cache", result.notes, true);
   if (hqq)
     y += fmt::format("    special:\n        axis: 1\n        lp_norm: {}\n        beta: {}\n        kappa: {}\n        iters: {}\n", plain_number(weights.hqq_norm),
                      plain_number(weights.hqq_beta), plain_number(weights.hqq_kappa), weights.hqq_iterations);

@@ -32,14 +32,14 @@ std::vector<std::string> texts(YamlMap& map, const std::string& key) {
 // What a key of ours is called in the LLMC file, so that an error points at what the user wrote.
 std::string llmc_key(std::string key) {
   static const std::pair<const char*, const char*> names[] = {
-      {"scheme.weights", "quant.weight"}, {"scheme.activations", "quant.act"}, {"scheme.ignore", "ignored_layers"}, {"scheme", "quant"},
+      {"scheme.weights", "quant.weight"}, {"scheme.activations", "quant.act"}, {"scheme.kv_cache", "quant.kvcache"}, {"scheme.ignore", "ignored_layers"}, {"scheme", "quant"},
       {"calibration", "calib"},           {"evaluation", "eval"},             {"pipeline", "quant.method"}};
   for (const auto& [ours, theirs] : names)
     if (key.rfind(ours, 0) == 0) {
       key = theirs + key.substr(std::string(ours).size());
       break;
     }
-  static const std::pair<const char*, const char*> ends[] = {{".type", ".bit"}, {".heads", ".head_num"}, {".range", ".calib_algo"}, {".round_zero_point", ".round_zp"}};
+  static const std::pair<const char*, const char*> ends[] = {{".type", ".bit"}, {".heads", ".head_num"}, {".range", ".calib_algo"}, {".round_zero_point", ".round_zp"}, {".dynamic", ".static"}};
   for (const auto& [ours, theirs] : ends)
     if (const std::string end = ours; key.size() > end.size() && key.compare(key.size() - end.size(), end.size(), end) == 0)
       key = key.substr(0, key.size() - end.size()) + theirs;
@@ -150,6 +150,7 @@ class Import {
       }
       for (const std::string& place : places) {
         if (place == "pretrain") recipe_.evaluate_float = true;
+        if (place == "fake_quant_wo_kv") note("eval_pos fake_quant_wo_kv was left out; give a recipe without kv_cache for it");
         if (place == "transformed") note("eval_pos transformed was left out; the float and the quantized model are measured");
       }
       std::vector<std::string> sets = texts(entry, "name");
@@ -172,18 +173,18 @@ class Import {
     const std::string method = map.text("method").value_or("");
     if (method != "HQQ" && !known_from_llmc(method))
       map.fail("method", fmt::format("{} has no counterpart in this program yet", method.empty() ? "nothing" : method));
-    if (map.has("kvcache")) map.fail("kvcache", "quantized KV caches have no counterpart in this program yet");
     if (map.has("mix_bits")) map.fail("mix_bits", "mixed bits are not imported; write scheme.overrides");
     const std::string kind = map.text("quant_type").value_or("int-quant");  // older files have it here
     auto weight = map.map("weight");
     if (!weight && !map.has("act")) map.fail("weight", "is missing");
     if (weight) {
       learnable_ = method == "OmniQuant" || method == "TesseraQ" || method == "Awq";
-      recipe_.scheme.weights = quantizer(*weight, kind, false);
+      recipe_.scheme.weights = quantizer(*weight, kind, Role::weights);
       learnable_ = false;
       if (method == "HQQ") hqq(map, *recipe_.scheme.weights);
     }
-    if (auto act = map.map("act")) recipe_.scheme.activations = quantizer(*act, kind, true);
+    if (auto act = map.map("act")) recipe_.scheme.activations = quantizer(*act, kind, Role::activations);
+    if (auto cache = map.map("kvcache")) kv_cache(*cache, kind);
     if (method == "RTN" && map.node("special").IsDefined()) note("quant.special was left out; RTN has no settings");
     recipe_.propagate_quantized = flag(map, "quant_out", false);
     if (method == "RTN" || method == "HQQ") {
@@ -209,8 +210,18 @@ class Import {
     leave_out(*special);
   }
 
-  QuantSpec quantizer(YamlMap map, const std::string& otherwise, bool activations) {
+  void kv_cache(YamlMap map, const std::string& kind) {
+    const std::string method = map.text("method").value_or("");
+    if (method == "Kivi") map.fail("method", "Kivi keeps the last tokens exact until residual_length of them are there, which has no counterpart in this program; Naive rounds each token as it comes");
+    if (method != "Naive") map.fail("method", fmt::format("expected Naive, found \"{}\"", method));
+    recipe_.scheme.kv_cache = quantizer(map, kind, Role::cache);
+  }
+
+  enum class Role { weights, activations, cache };
+
+  QuantSpec quantizer(YamlMap map, const std::string& otherwise, Role role) {
     QuantSpec spec;
+    const bool activations = role != Role::weights;
     const std::string kind = map.text("quant_type").value_or(otherwise);
     const std::string bit = map.text("bit").value_or("");
     const bool floating = kind.find("float") != std::string::npos || (!bit.empty() && bit[0] == 'e');
@@ -224,6 +235,7 @@ class Import {
     const auto parsed = parse_granularity(granularity);
     if (!parsed) map.fail("granularity", fmt::format("\"{}\" is not known", granularity));
     spec.granularity = *parsed;
+    if (role == Role::cache && spec.granularity == Granularity::token) spec.granularity = Granularity::head;  // its tokens are of one head
     if (const auto size = map.integer("group_size", -1, 1 << 20); size && *size > 0 && spec.granularity == Granularity::group) spec.group_size = *size;
     if (const auto size = map.integer("block_size", 1, 1 << 20); size && spec.granularity == Granularity::block) spec.block_rows = spec.block_cols = *size;
     if (const auto heads = map.integer("head_num", 1, 1 << 16); heads && spec.granularity == Granularity::head) spec.heads = *heads;
@@ -233,6 +245,7 @@ class Import {
     if (activations) spec.dynamic = !flag(map, "static", false);
     if (!spec.dynamic && spec.granularity != Granularity::tensor) map.fail("granularity", fmt::format("expected per_tensor for static activations, found \"per_{}\"", granularity));
     if (!spec.dynamic) note(map.place("static") + ": the range is the largest of all calibration tokens; LLMC's static_minmax averages the samples' own");
+    if (role == Role::cache) map.node("method");
     for (const char* key : {"int_range", "float_range", "bit4", "bit8", "w_1", "w_2"})
       if (map.has(key)) map.fail(key, "has no counterpart in this program yet");
     const std::string range = map.text("calib_algo").value_or("minmax");

@@ -51,7 +51,7 @@ void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
     out << YAML::Key << "block_rows" << YAML::Value << spec.block_rows;
     out << YAML::Key << "block_cols" << YAML::Value << spec.block_cols;
   }
-  if (spec.granularity == Granularity::head || spec.heads != 0) out << YAML::Key << "heads" << YAML::Value << spec.heads;
+  if (spec.heads != 0) out << YAML::Key << "heads" << YAML::Value << spec.heads;
   if (integer || !spec.round_zero_point) out << YAML::Key << "round_zero_point" << YAML::Value << spec.round_zero_point;
   if (integer || spec.narrow_range) out << YAML::Key << "narrow_range" << YAML::Value << spec.narrow_range;
   if (integer || !spec.full_scale) out << YAML::Key << "full_scale" << YAML::Value << spec.full_scale;
@@ -86,6 +86,10 @@ void emit(YAML::Emitter& out, const Scheme& scheme) {
   if (scheme.activations) {
     out << YAML::Key << "activations" << YAML::Value;
     emit(out, *scheme.activations, true);
+  }
+  if (scheme.kv_cache) {
+    out << YAML::Key << "kv_cache" << YAML::Value;
+    emit(out, *scheme.kv_cache, true);
   }
   if (!scheme.ignore.empty()) out << YAML::Key << "ignore" << YAML::Value << scheme.ignore;
   if (!scheme.overrides.empty()) {
@@ -177,8 +181,8 @@ std::string unknown_name(const char* what, const std::string& found, const Infos
 // What can be said of a quantization without knowing the matrix.
 void validate_spec(const QuantSpec& spec, const std::string& key, bool activations) {
   if (spec.storage != Storage::none) {
-    if (activations) fail(key + ".type", activation_misfit(spec, 1));
-    QuantSpec fixed = spec_of(spec.storage);
+    if (const std::string problem = activations ? activation_misfit(spec, spec.group_size) : ""; !problem.empty()) fail(key + ".type", problem);
+    QuantSpec fixed = activations ? input_spec_of(spec.storage) : spec_of(spec.storage);
     fixed.range = spec.range;
     fixed.hqq_norm = spec.hqq_norm;
     fixed.hqq_beta = spec.hqq_beta;
@@ -205,6 +209,20 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (activations && !spec.dynamic)
     if (const std::string problem = activation_misfit(spec, in); !problem.empty()) fail(key + (spec.granularity != Granularity::tensor ? ".granularity" : ".round_zero_point"), problem);
   if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
+}
+
+// The same for keys and values: which heads there are is the model's to say.
+void validate_cache(const QuantSpec& spec, const std::string& key) {
+  const std::string problem = cache_misfit(spec, std::max<int64_t>(1, spec.group_size) * 4);
+  if (spec.storage != Storage::none) fail(key + ".type", problem);
+  if (spec.type.kind == NumberType::Kind::floating && !spec.symmetric) fail(key + ".symmetric", "float types are symmetric");
+  if (problem.empty()) return;
+  const bool placed = spec.granularity == Granularity::head || spec.granularity == Granularity::token || spec.granularity == Granularity::group || (spec.granularity == Granularity::tensor && !spec.dynamic);
+  if (!placed || (!spec.dynamic && spec.granularity != Granularity::head && spec.granularity != Granularity::tensor)) fail(key + ".granularity", problem);
+  if (spec.heads != 0) fail(key + ".heads", problem);
+  if (spec.range != RangeMethod::minmax) fail(key + ".range", problem);
+  if (spec.scale_type == ScaleType::e8m0 || spec.scale_type == ScaleType::e4m3) fail(key + ".scale_type", problem);
+  fail(key + (!spec.symmetric && !spec.round_zero_point ? ".round_zero_point" : ".symmetric"), problem);
 }
 
 }  // namespace
@@ -251,6 +269,10 @@ void check_target(const Recipe& recipe) {
   const Scheme& scheme = recipe.scheme;
   if (format->codes && !scheme.weights && scheme.overrides.empty() && scheme.activations)
     fail("scheme.activations", fmt::format("{} has no place for quantized activations on weights that stay float; nearest that it can: weights quantized too", format->title));
+  if (scheme.kv_cache) {
+    const StoredCache cache{*scheme.kv_cache};
+    if (const auto against = obstacles(*format, engine, {}, {}, {}, &cache); !against.empty()) fail("scheme.kv_cache", against.front());
+  }
   auto check = [&](const QuantSpec& spec, const std::string& key) {
     auto against = [&](const std::vector<StageSpec>& pipeline, const std::optional<QuantSpec>& activations) {
       std::vector<StoredScheme> linears = {any_linear(spec, activations, pipeline)};
@@ -288,15 +310,20 @@ void check_consistency(const Recipe& recipe) {
     if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
     return;
   }
-  if (!recipe.scheme.weights && !recipe.scheme.activations && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights or activations");
+  if (!recipe.scheme.weights && !recipe.scheme.activations && !recipe.scheme.kv_cache && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights, activations or kv_cache");
   if (!recipe.scheme.mix.empty()) {
     if (!is_mix(recipe.scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), recipe.scheme.mix));
     if (recipe.scheme.weights != spec_of(first_type(recipe.scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", recipe.scheme.mix));
   }
   if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
   if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
+  if (recipe.scheme.kv_cache) validate_cache(*recipe.scheme.kv_cache, "scheme.kv_cache");
+  if (recipe.scheme.has_static_cache() && !recipe.calibration)
+    fail("scheme.kv_cache.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
   if (recipe.scheme.has_static_activations() && !recipe.scheme.weights)
     fail("scheme.activations.dynamic", "static ranges are stored with codes: give weights too, or use dynamic ranges");
+  if (recipe.scheme.has_static_activations() && !recipe.calibration && recipe.scheme.activations->storage != Storage::none)
+    fail("scheme.activations.type", "nvfp4's factor of all inputs is taken from calibration text: give a calibration section");
   if (recipe.scheme.has_static_activations() && !recipe.calibration)
     fail("scheme.activations.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
   for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i)

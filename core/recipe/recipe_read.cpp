@@ -27,13 +27,18 @@ void read_choice(YamlMap& map, const std::string& key, T& value, Parse parse, co
 
 constexpr const char* kTypes = "int1 … int8, a float such as e4m3, or a storage type such as q4_K or nvfp4";
 
-QuantSpec read_spec(YamlMap map, bool activations) {
+enum class Role { weights, activations, cache };
+
+QuantSpec read_spec(YamlMap map, Role role) {
+  const bool activations = role != Role::weights;
   QuantSpec spec;
-  if (activations) spec.granularity = Granularity::token;
+  if (role == Role::activations) spec.granularity = Granularity::token;
+  if (role == Role::cache) spec = default_cache_spec();
   if (!map.has("type")) map.fail("type", fmt::format("is missing; expected {}", kTypes));
   if (const auto storage = parse_storage(map.text("type").value_or(""))) {
-    if (activations) map.fail("type", activation_misfit(spec_of(*storage), 1));
-    spec = spec_of(*storage);
+    if (role == Role::cache) map.fail("type", cache_misfit(spec_of(*storage), 1));
+    spec = activations ? input_spec_of(*storage) : spec_of(*storage);
+    if (const std::string problem = activations ? activation_misfit(spec, spec.group_size) : ""; !problem.empty()) map.fail("type", problem);
   } else {
     read_choice(map, "type", spec.type, [](const std::string& t) { return NumberType::parse(t); }, kTypes);
   }
@@ -74,15 +79,16 @@ QuantSpec read_spec(YamlMap map, bool activations) {
   same("narrow_range", spec.narrow_range, fixed.narrow_range);
   same("full_scale", spec.full_scale, fixed.full_scale);
   same("scale_type", spec.scale_type, fixed.scale_type);
+  same("dynamic", spec.dynamic, fixed.dynamic);
   for (const char* key : {"mse_grid", "mse_max_shrink", "mse_norm"})
     if (map.has(key)) map.fail(key, fmt::format("{} has a search of its own", type_text(fixed)));
   return spec;
 }
 
-std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, bool activations) {
+std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, Role role) {
   const YAML::Node node = map.node(key);
   if (!node.IsDefined() || node.IsNull() || (node.IsScalar() && node.Scalar() == "float")) return std::nullopt;
-  return read_spec(YamlMap(node, map.place(key)), activations);
+  return read_spec(YamlMap(node, map.place(key)), role);
 }
 
 KnobValue read_knob(YamlMap& map, const KnobInfo& knob) {
@@ -194,7 +200,7 @@ Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
   if (auto calibration = map.map("calibration")) read_calibration(*calibration, base, recipe);
   recipe.target = read_target(map);
   if (const auto checkpoint = map.text("checkpoint")) recipe.checkpoint = resolve(*checkpoint, base);
-  if (!map.has("scheme") && recipe.checkpoint.empty()) map.fail("scheme", "is missing; expected what to quantize (weights, activations)");
+  if (!map.has("scheme") && recipe.checkpoint.empty()) map.fail("scheme", "is missing; expected what to quantize (weights, activations, kv_cache)");
   if (auto scheme = map.map("scheme")) recipe.scheme = read_scheme(*scheme);
   recipe.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
   recipe.propagate_quantized = map.boolean("propagate_quantized").value_or(recipe.propagate_quantized);
@@ -241,8 +247,9 @@ Scheme read_scheme(YamlMap map) {
     scheme.mix = mix_name(*mix);
     scheme.weights = spec_of(first_type(*mix));
   }
-  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", false);
-  scheme.activations = read_optional_spec(map, "activations", true);
+  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", Role::weights);
+  scheme.activations = read_optional_spec(map, "activations", Role::activations);
+  scheme.kv_cache = read_optional_spec(map, "kv_cache", Role::cache);
   const auto ignore = map.list("ignore");
   for (size_t i = 0; i < ignore.size(); ++i) {
     if (!ignore[i].IsScalar()) fail_at(fmt::format("{}[{}]", map.place("ignore"), i), "expected a pattern such as \"*.down_proj\"");
@@ -256,7 +263,7 @@ Scheme read_scheme(YamlMap map) {
     if (!match || match->empty()) entry.fail("match", "is missing; expected a pattern such as \"*.down_proj\"");
     override.match = *match;
     if (!entry.has("weights")) entry.fail("weights", "is missing; expected a quantization, or \"float\"");
-    override.weights = read_optional_spec(entry, "weights", false);
+    override.weights = read_optional_spec(entry, "weights", Role::weights);
     entry.finish();
     scheme.overrides.push_back(std::move(override));
   }

@@ -14,6 +14,7 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/engine/cache_size.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/run_state.h"
@@ -205,6 +206,7 @@ class RecipeRun {
     for (const std::string& note : inputs_.notes) log_(note);
     require_target(recipe_, *inputs_.model);
     for (const std::string& note : target_notes(recipe_, *inputs_.model)) log_(note);
+    if (recipe_.scheme.kv_cache) log_(cache_size_text(inputs_.model->architecture, *recipe_.scheme.kv_cache));
     recipe_ = for_target(std::move(recipe_), info.dtype);
     report_.recipe_hash = recipe_hash(recipe_);
     job_ = make_job(recipe_, inputs_, options_, folder_);
@@ -350,8 +352,18 @@ class RecipeRun {
     const EvaluationSpec& spec = recipe_.evaluation[i];
     const RunText& text = inputs_.texts[i];
     PerplexitySpec settings{spec.seq_len, spec.windows, dtype_from(spec.dtype), at::Device(options_.device), {}};
-    if (!of_float)
-      settings.tap = job_.given ? activation_tap(*job_.given) : recipe_.scheme.has_static_activations() ? activation_tap(quantized_model(job_.model, folder_)) : activation_tap(recipe_.scheme);
+    if (!of_float) {
+      const auto take = [&](const auto& source) {
+        settings.tap = activation_tap(source);
+        settings.cache_tap = cache_tap(source);
+      };
+      if (job_.given)
+        take(*job_.given);
+      else if (recipe_.scheme.has_static_activations() || recipe_.scheme.has_static_cache())
+        take(quantized_model(job_.model, folder_));
+      else
+        take(recipe_.scheme);
+    }
     auto named = [&](PerplexityResult result) {
       result.corpus = text.name;
       result.corpus_hash = text.hash;
@@ -453,6 +465,7 @@ std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& optio
   qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, workspace));
   std::vector<std::string> notes = notes_of(inputs.model->info);
   for (std::string& note : target_notes(recipe, *inputs.model)) notes.push_back(std::move(note));
+  if (recipe.scheme.kv_cache) notes.push_back(cache_size_text(inputs.model->architecture, *recipe.scheme.kv_cache));
   return notes;
 }
 

@@ -58,6 +58,7 @@ Scheme scheme_of(const QuantizedModel& checkpoint) {
   const QuantizedLinear& most = *std::max_element(kinds.begin(), kinds.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
   Scheme scheme;
   scheme.weights = most.weights;
+  if (!checkpoint.caches.empty()) scheme.kv_cache = checkpoint.caches.front().spec;
   scheme.activations = most.activations;
   return scheme;
 }

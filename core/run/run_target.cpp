@@ -52,7 +52,12 @@ std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& mod
       linears.push_back(std::move(linear));
     }
   }
-  auto all = obstacles(*format, engine, linears, floats, model.architecture.family);
+  std::optional<StoredCache> cache;
+  if (scheme.kv_cache) cache = StoredCache{*scheme.kv_cache};
+  for (const BlockInfo& block : model.info.blocks)
+    if (const CachedValues cached = cached_values(model.architecture.layers[static_cast<size_t>(block.index)].graph); cache && cached.exists() && cache->keys.empty())
+      cache->keys = module_of(block.linears.at(static_cast<size_t>(cached.linear)));
+  auto all = obstacles(*format, engine, linears, floats, model.architecture.family, cache ? &*cache : nullptr);
   if (all.empty() && format->name == "gguf") try {
       std::map<std::string, QuantSpec> types;
       for (const StoredScheme& linear : linears) types.emplace(linear.module + ".weight", linear.weights);

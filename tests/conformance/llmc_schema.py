@@ -84,6 +84,11 @@ def check(text):
     check_quantizer(need(quant, "weight", dict, "quant"), "quant.weight", act=False)
     if "act" in quant:
         check_quantizer(quant["act"], "quant.act", act=True)
+    if "kvcache" in quant:
+        cache = dict(quant["kvcache"])
+        assert cache.pop("method", None) == "Naive"
+        assert cache["granularity"] in ("per_token", "per_tensor", "per_group")
+        check_quantizer(cache, "quant.kvcache", act=True)
     if method == "HQQ":
         special = need(quant, "special", dict, "quant")
         assert need(special, "axis", int, "special") in (0, 1)

@@ -73,7 +73,7 @@ def test_llmcs_own_files_come_back_as_they_were(tool, shared, tmp_path):
             continue
         back = convert(qbench, tmp_path / "ours.yaml", "--to", "llmc")
         was, now = yaml.safe_load(path.read_text()), llmc_schema.check(back.stdout)
-        for section in ("weight", "act"):
+        for section in ("weight", "act", "kvcache"):
             assert (section in was["quant"]) == (section in now["quant"]), path
             for key, value in was["quant"].get(section, {}).items():
                 if key in ("need_pack", "pack_version", "use_qtorch", "ste", "qmax_to_tensor") or (key, value) in (("calib_algo", "minmax"), ("calib_algo", "learnable"), ("static", False)):

@@ -36,6 +36,7 @@ INT8_TOKENS = "  activations: {type: int8, symmetric: true, granularity: token}\
 FP8_TOKENS = "  activations: {type: e4m3, granularity: token}\n"
 # Scales of static inputs in the type that transformers computes in, which it reads them into.
 STATIC = "  activations: {{type: {}, granularity: tensor, dynamic: false, scale_type: bfloat16}}\n"
+FP8_CACHE = "  kv_cache: {type: e4m3, granularity: tensor, dynamic: false, scale_type: bfloat16}\n"
 SCHEMES = {
     "w4": weights("int4"), "w4-bf16": weights("int4", scale="bfloat16"), "w4-asym": weights("int4", symmetric=False), "w4-g32": weights("int4", 32),
     "w4-channel": weights("int4", 0), "w2-asym": weights("int2", 32, False), "w3": weights("int3"), "w3-asym": weights("int3", symmetric=False),
@@ -44,6 +45,8 @@ SCHEMES = {
     "w8a8-static": weights("int8", 0, more=STATIC.format("int8")), "w8a8-static-asym": weights("int8", 0, more=STATIC.format("int8, symmetric: false")),
     "w8a8-static-asym-bf16": weights("int8", 0, scale="bfloat16", more=STATIC.format("int8, symmetric: false")),
     "fp8-static": "  weights: {type: e4m3, granularity: channel}\n" + STATIC.format("e4m3"), "fp8-static-tensor": "  weights: {type: e4m3, granularity: tensor}\n" + STATIC.format("e4m3"),
+    "w4-fp8-cache": weights("int4", more=FP8_CACHE), "w8a8-fp8-cache": weights("int8", 0, more=INT8_TOKENS + FP8_CACHE),
+    "nvfp4-a4": "  weights: {type: nvfp4}\n  activations: {type: nvfp4}\n", "mxfp4-a4": "  weights: {type: mxfp4}\n  activations: {type: mxfp4}\n",
     "w4-but-down": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: float}\n'),
     "w4-down-w8": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: {type: int8, granularity: group, group_size: 64}}\n'),
 } | {kind.lower(): f"  weights: {{type: {kind}}}\n" for kind in
@@ -83,6 +86,8 @@ ROWS = [
     *rows(CT, ["w8a8"], ["vllm", "transformers"], **BF16),
     *rows(CT, ["w8a8-static-asym"], ["vllm"], **BF16),
     *rows(CT, ["w4a8", "fp8", "w8a8-static", "w8a8-static-asym-bf16", "fp8-static", "fp8-static-tensor"], ["transformers"], **BF16),
+    *rows(CT, ["w4-fp8-cache", "w8a8-fp8-cache"], ["vllm", "transformers"], **BF16),
+    *rows(CT, ["mxfp4-a4", "nvfp4-a4"], ["transformers"], **BF16),
     *rows(CT, ["nvfp4"], ["transformers"], **BF16),  # whose numbers are bfloat16 there, also in a float32 model, which then fails
     *rows("gptq", ["w4", "w4-channel"], ["vllm", "gptqmodel"]),
     *rows("gptq", ["w8"], ["gptqmodel"]),

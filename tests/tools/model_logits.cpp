@@ -21,6 +21,7 @@ void write_logits(const std::string& path, const std::string& in, const std::str
     const qb::QuantizedModel quantized = qb::open_checkpoint(path);
     model = quantized.model;
     context.at_linear = qb::activation_tap(quantized);
+    context.at_cache = qb::cache_tap(quantized);
   } else {
     model = qb::Model::open(path);
   }

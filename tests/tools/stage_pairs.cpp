@@ -42,7 +42,7 @@ qb::EngineJob job_of(const qb::Recipe& recipe, const at::Tensor& ids, const std:
 at::Tensor logits_of(const qb::EngineJob& job, const at::Tensor& ids) {
   qb::Decoder decoder(job.model, qb::quantized_source(job.model, job.folder), at::kFloat, job.device);
   at::Tensor hidden = decoder.embed(ids.to(job.device));
-  for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden, {.at_linear = qb::activation_tap(job.scheme)});
+  for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden, {.at_linear = qb::activation_tap(job.scheme), .at_cache = qb::cache_tap(job.scheme)});
   return decoder.logits(hidden);
 }
 

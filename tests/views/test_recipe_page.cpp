@@ -131,6 +131,11 @@ class TestRecipePage : public QObject {
     bench.document.setRecipe(next, "y", "edit");
     QVERIFY(!bench.field<QComboBox>("scheme.weights.type")->isVisibleTo(&bench.page));
     QVERIFY(bench.field<QComboBox>("scheme.activations.type")->isVisibleTo(&bench.page));
+    QVERIFY(!bench.field<QComboBox>("scheme.kv_cache.granularity")->isVisibleTo(&bench.page));
+    bench.field<QCheckBox>("scheme.kv_cache")->click();
+    QVERIFY(bench.document.recipe().scheme.kv_cache == default_cache_spec());
+    QVERIFY(bench.field<QComboBox>("scheme.kv_cache.granularity")->isVisibleTo(&bench.page));
+    QVERIFY(!bench.page.findChild<QWidget*>("scheme.kv_cache.heads"));
   }
 
   void every_knob_of_every_method_is_a_field() {

@@ -97,7 +97,7 @@ void ExportResultView::setResult(std::shared_ptr<const ExportResult> result, con
 
 void ExportResultView::showServe() {
   const EngineInfo* engine = find_engine(m_engine->currentData().toString().toStdString());
-  m_command->setText(engine ? text(serve_command(*engine, m_result->path)) : QString());
+  m_command->setText(engine ? text(serve_command(*engine, m_result->path, m_result->cache ? &*m_result->cache : nullptr)) : QString());
   m_command->setCursorPosition(0);
   QStringList notes = exportTexts(m_result->notes);
   if (engine)

@@ -201,6 +201,9 @@ void RecipeForm::buildScheme() {
   fields->boolean({"scheme.activations", tr("Quantize activations"), tr("Inputs of the linears are (fake-)quantized too.")}, [](const Recipe& r) { return r.scheme.activations.has_value(); },
                   [](Recipe& r, bool on) { r.scheme.activations = on ? std::optional(defaultSpec(SpecRole::Activations)) : std::nullopt; });
   addSpecFields(*fields, "scheme.activations", SpecRole::Activations, [](Recipe& r) { return r.scheme.activations ? &*r.scheme.activations : nullptr; });
+  fields->boolean({"scheme.kv_cache", tr("Quantize the KV cache"), tr("Keys (after the rotation by position) and values are (fake-)quantized where attention reads them.")},
+                  [](const Recipe& r) { return r.scheme.kv_cache.has_value(); }, [](Recipe& r, bool on) { r.scheme.kv_cache = on ? std::optional(defaultSpec(SpecRole::Cache)) : std::nullopt; });
+  addSpecFields(*fields, "scheme.kv_cache", SpecRole::Cache, [](Recipe& r) { return r.scheme.kv_cache ? &*r.scheme.kv_cache : nullptr; });
   fields->line({"scheme.ignore", tr("Keep in float"), tr("Patterns of module names, separated by commas: * and ? are wild; re: starts a regular expression.")},
                tr("for example *.down_proj, re:layers\\.(0|1)\\."), [](const Recipe& r) { return joined(r.scheme.ignore); },
                [](Recipe& r, const QString& v) { r.scheme.ignore = separated(v); });

@@ -8,6 +8,7 @@ QString tr(const char* text) { return FieldGroup::tr(text); }
 }  // namespace
 
 QuantSpec defaultSpec(SpecRole role) {
+  if (role == SpecRole::Cache) return default_cache_spec();
   QuantSpec spec;
   if (role == SpecRole::Activations) {
     spec.type.bits = 8;
@@ -32,16 +33,17 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
   const auto integers = [](const QuantSpec& s) { return s.storage == Storage::none && s.type.kind == NumberType::Kind::integer; };
   const auto always = [](const QuantSpec& s) { return s.storage == Storage::none; };
   QStringList types{"int8", "int6", "int5", "int4", "int3", "int2", "e4m3", "e5m2", "e3m2", "e2m1"};
-  if (role == SpecRole::Weights)
-    for (const StorageInfo& info : storage_types()) types.append(QString::fromUtf8(info.name));
+  const auto ofRole = [role](Storage storage) { return role == SpecRole::Weights || (role == SpecRole::Activations && activation_misfit(input_spec_of(storage), spec_of(storage).group_size).empty()); };
+  for (const StorageInfo& info : storage_types())
+    if (ofRole(info.storage)) types.append(QString::fromUtf8(info.name));
 
   group.choice({key + QStringLiteral(".type"), tr("Number type"), tr("Integers of 1 to 8 bits, floats written eXmY: exponent and mantissa bits; or a file format's type, which fixes the rest."), {},
                 when([](const QuantSpec&) { return true; })},
                types, {},
                [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(type_text(*s)) : QString(); },
-               [access, role](Recipe& r, const QString& v) {
-                 if (const auto storage = parse_storage(v.toStdString()); storage && role == SpecRole::Weights) {
-                   if (auto* s = access(r)) *s = spec_of(*storage);
+               [access, role, ofRole](Recipe& r, const QString& v) {
+                 if (const auto storage = parse_storage(v.toStdString()); storage && ofRole(*storage)) {
+                   if (auto* s = access(r)) *s = role == SpecRole::Weights ? spec_of(*storage) : input_spec_of(*storage);
                    return true;
                  }
                  const auto type = NumberType::parse(v.toStdString());
@@ -65,13 +67,17 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
     values = QStringList{"tensor", "token", "group", "head"};
     titles = QStringList{tr("One per tensor"), tr("One per token"), tr("One per group of channels"), tr("One per head")};
   }
-  group.choice({key + QStringLiteral(".granularity"), tr("Scales"), role == SpecRole::Weights ? tr("How many weights share one scale.") : tr("How many inputs share one scale; ranges of the calibration text (Dynamic off) have one per tensor."), {}, when(always)}, values, titles,
+  const QString shares = role == SpecRole::Weights ? tr("How many weights share one scale.")
+                         : role == SpecRole::Cache ? tr("How many values share one scale: of each token one for all heads, one a head or one a group of its channels; fixed ranges are one for all or one a head.")
+                                                   : tr("How many inputs share one scale; ranges of the calibration text (Dynamic off) have one per tensor.");
+  group.choice({key + QStringLiteral(".granularity"), tr("Scales"), shares, {}, when(always)}, values, titles,
                [at](const Recipe& r) { const auto* s = at(r); return s ? QString::fromStdString(to_text(s->granularity)) : QString(); },
                [access, role](Recipe& r, const QString& v) {
                  const auto granularity = parse_granularity(v.toStdString());
                  if (auto* s = access(r); s && granularity) {
                    s->granularity = *granularity;
                    if (role == SpecRole::Activations && *granularity != Granularity::tensor) s->dynamic = true;
+                   if (role == SpecRole::Cache && *granularity != Granularity::head) s->dynamic = *granularity != Granularity::tensor;  // of the calibration text are those of a tensor
                  }
                  return granularity.has_value();
                });
@@ -82,7 +88,8 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                 get(&QuantSpec::block_rows), set(&QuantSpec::block_rows));
   group.integer({key + QStringLiteral(".block_cols"), tr("Block columns"), tr("Inputs of a block that shares one scale."), {}, when(granular(Granularity::block))}, 1, 1 << 20,
                 get(&QuantSpec::block_cols), set(&QuantSpec::block_cols));
-  group.integer({key + QStringLiteral(".heads"), tr("Heads"), tr("Number of heads along the rows."), {}, when(granular(Granularity::head))}, 0, 1 << 16, get(&QuantSpec::heads),
+  if (role != SpecRole::Cache)
+    group.integer({key + QStringLiteral(".heads"), tr("Heads"), tr("Number of heads along the rows."), {}, when(granular(Granularity::head))}, 0, 1 << 16, get(&QuantSpec::heads),
                 set(&QuantSpec::heads));
   group.boolean({key + QStringLiteral(".round_zero_point"), tr("Integer zero point"), tr("Off: the zero point stays a float."), {},
                  when([integers](const QuantSpec& s) { return integers(s) && !s.symmetric; })},
@@ -94,7 +101,7 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  when(symmetricIntegers)},
                 get(&QuantSpec::full_scale), set(&QuantSpec::full_scale));
   QStringList scaleTypes{QString(), "float32", "float16", "bfloat16"}, scaleTitles{tr("By the target, else float16"), "float32", "float16", "bfloat16"};
-  if (role == SpecRole::Activations) scaleTypes.removeFirst(), scaleTitles.removeFirst();
+  if (role != SpecRole::Weights) scaleTypes.removeFirst(), scaleTitles.removeFirst();
   group.choice({key + QStringLiteral(".scale_type"), tr("Scale format"), tr("How the target format stores scales; what is evaluated is rounded the same way. By the target: as its engines compute."), {}, when(always)},
                scaleTypes, scaleTitles,
                [at](const Recipe& r) { const auto* s = at(r); return s && !s->scale_type_open ? QString::fromStdString(to_text(s->scale_type)) : QString(); },
@@ -103,15 +110,18 @@ void addSpecFields(FieldGroup& group, const QString& key, SpecRole role, SpecAcc
                  if (auto* s = access(r); s && type) s->scale_type = *type, s->scale_type_open = v.isEmpty();
                  return type.has_value();
                });
-  if (role == SpecRole::Activations) {
+  if (role != SpecRole::Weights) {
     group.boolean({key + QStringLiteral(".dynamic"), tr("Dynamic"),
-                   tr("Ranges are computed at each call. Off: one range for each linear's input, taken from the calibration text; such ranges have one scale per tensor, so that Scales changes too."), {},
+                   role == SpecRole::Cache ? tr("Ranges are computed for each token; off: fixed ones, taken from the calibration text.")
+                                           : tr("Ranges are computed at each call. Off: one range for each linear's input, taken from the calibration text; such ranges have one scale per tensor, so that Scales changes too."), {},
                    when(always)},
-                  get(&QuantSpec::dynamic), [access](Recipe& r, bool on) {
+                  get(&QuantSpec::dynamic), [access, role](Recipe& r, bool on) {
                     auto* s = access(r);
                     if (!s) return;
                     s->dynamic = on;
-                    if (!on) s->granularity = Granularity::tensor;
+                    const bool cache = role == SpecRole::Cache;
+                    if (!on && !(cache && s->granularity == Granularity::head)) s->granularity = Granularity::tensor;
+                    if (on && cache && s->granularity == Granularity::tensor) s->granularity = Granularity::token;
                   });
     return;
   }

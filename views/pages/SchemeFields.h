@@ -3,7 +3,7 @@
 
 namespace qb::views {
 
-enum class SpecRole { Weights, Activations };
+enum class SpecRole { Weights, Activations, Cache };
 using SpecAccess = std::function<QuantSpec*(Recipe&)>;  // nullptr: not quantized, no fields shown
 
 // Adds the fields of one QuantSpec, each shown only where it has a meaning.

@@ -70,6 +70,13 @@ LinearTap straight_through(const LinearTap& tap) {
   };
 }
 
+CacheTap straight_through(const CacheTap& tap) {
+  return [tap](int block, const GraphValue& value, const at::Tensor& x) {
+    const at::Tensor exact = x.detach(), replaced = tap(block, value, exact);
+    return replaced.is_same(exact) ? x : x + (replaced - exact);
+  };
+}
+
 at::Tensor stored_through(const at::Tensor& x, ScaleType type) {
   if (type == ScaleType::f32) return x;
   const at::Tensor stored = x.detach().to(type == ScaleType::f16 ? at::kHalf : at::kBFloat16).to(at::kFloat);
@@ -131,10 +138,12 @@ BlockLearning::BlockLearning(BlockWork& work) : work_(work), state_(work.seed * 
     const auto it = activations.find(linear.info.tensor);
     return it == activations.end() ? x : fake_quantize(x, it->second);
   });
+  // Static ranges are known when all stages are through: until then those of the batch stand for them.
+  if (work.cache) cache_tap_ = straight_through([spec = *work.cache](int, const GraphValue& value, const at::Tensor& x) { return fake_quantize_cache(x, spec, value.cache_heads); });
 }
 
 at::Tensor BlockLearning::difference(const at::Tensor& input, const at::Tensor& target) const {
-  const at::Tensor out = work_.decoder.forward_learning(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_});
+  const at::Tensor out = work_.decoder.forward_learning(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_, .at_cache = cache_tap_});
   const Decoder& decoder = work_.decoder;
   return (decoder.hidden_part(out).to(at::kFloat) - decoder.hidden_part(target).to(decoder.device(), at::kFloat)).square();
 }
@@ -173,7 +182,7 @@ double BlockLearning::full_loss(bool float_path) {
   double sum = 0, count = 0;
   for (int64_t b = 0; b < work_.samples->batches(); ++b) {
     const at::Tensor input = work_.samples->input(b), target = float_path ? work_.samples->model_output(b) : work_.samples->float_output(b);
-    const at::Tensor out = work_.decoder.forward(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_});
+    const at::Tensor out = work_.decoder.forward(work_.block, input.to(work_.decoder.device()), {.at_linear = tap_, .at_cache = cache_tap_});
     const at::Tensor error = work_.decoder.hidden_part(out).to(at::kFloat) - work_.decoder.hidden_part(target).to(work_.decoder.device(), at::kFloat);
     sum += error.square_().sum(at::kDouble).item<double>();
     count += static_cast<double>(error.numel());

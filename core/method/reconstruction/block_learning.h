@@ -36,6 +36,7 @@ std::vector<NormTensor> norm_tensors(const Block& block, const LayerGraph& graph
 
 // x as the tap replaces it, with the gradient of x.
 LinearTap straight_through(const LinearTap& tap);
+CacheTap straight_through(const CacheTap& tap);
 
 // A value as it is stored in a coarser type, with the gradient of the exact one.
 at::Tensor stored_through(const at::Tensor& x, ScaleType type);
@@ -57,6 +58,7 @@ class BlockLearning {
   at::Tensor difference(const at::Tensor& input, const at::Tensor& target) const;
   BlockWork& work_;
   LinearTap tap_;
+  CacheTap cache_tap_;
   uint64_t state_;
 };
 

@@ -87,7 +87,11 @@ class TestLlmc : public QObject {
     QCOMPARE(refusal(kHead + w), P("imported", 0));
     QCOMPARE(refusal(kHead + "quant:\n    method: QUIK\n"), P("quant.method", 8));
     QCOMPARE(refusal(kHead + "sparse:\n    method: Wanda\n"), P("sparse", 7));
-    QCOMPARE(refusal(kHead + w + "    kvcache:\n        bit: 8\n"), P("quant.kvcache", 13));
+    QCOMPARE(refusal(kHead + w + "    kvcache:\n        method: Naive\n        bit: 8\n        granularity: per_token\n"), P("imported", 0));
+    QCOMPARE(refusal(kHead + w + "    kvcache:\n        bit: 8\n"), P("quant.kvcache.method", 13));
+    QCOMPARE(refusal(kHead + w + "    kvcache:\n        method: Kivi\n        bit: 8\n        granularity: per_token\n"), P("quant.kvcache.method", 14));
+    QCOMPARE(refusal(kHead + w + "    kvcache:\n        method: Naive\n        bit: 8\n        granularity: per_tensor\n"), P("quant.kvcache.granularity", 16));
+    QCOMPARE(refusal(kHead + w + "    kvcache:\n        method: Naive\n        bit: 8\n        granularity: per_tensor\n        static: True\n"), P("quant.kvcache.static", 17));  // no calibration
     QCOMPARE(refusal(kHead + w + "        calib_algo: learnable\n"), P("quant.weight.calib_algo", 13));
     QCOMPARE(refusal(kHead + w + "        int_range: [-120, 120]\n"), P("quant.weight.int_range", 13));
     QCOMPARE(refusal(kHead + w + "    act:\n        bit: 8\n        granularity: per_token\n        static: True\n"), P("quant.act.granularity", 15));
@@ -141,6 +145,20 @@ class TestLlmc : public QObject {
     r.scheme.weights->type = *NumberType::parse("e4m3");
     r.scheme.weights->symmetric = true;
     QVERIFY(same(r));
+    // Caches: a token of LLMC's is one head's.
+    for (Granularity granularity : {Granularity::head, Granularity::group, Granularity::tensor})
+      for (const char* type : {"int8", "int4", "e4m3"}) {
+        QuantSpec cache = default_cache_spec();
+        cache.type = *NumberType::parse(type);
+        cache.full_scale = false;
+        cache.granularity = granularity;
+        cache.dynamic = granularity != Granularity::tensor;
+        if (granularity == Granularity::group) cache.group_size = 32;
+        r.scheme.kv_cache = cache;
+        QVERIFY(same(r));
+        QVERIFY(to_llmc(r).yaml.find("kvcache:\n        method: Naive\n") != std::string::npos);
+      }
+    r.scheme.kv_cache.reset();
     // HQQ: LLMC's method of its own; it takes no calibration.
     r.calibration.reset();
     r.scheme.weights = w;
@@ -193,11 +211,9 @@ class TestLlmc : public QObject {
         {"methods/LlmInt8/llmint8_w_only.yml", "quant.method"},
         {"methods/MixPrecision/awq_w_a_static.yml", "quant.act.calib_algo"},
         {"methods/QUIK/quik_w_a.yml", "quant.method"},
-        {"methods/KVQuant/rtn_w_a_kivi_quant_kv.yml", "quant.kvcache"},
-        {"methods/KVQuant/rtn_w_a_naive_quant_kv.yml", "quant.kvcache"},
-        {"methods/KVQuant/rtn_w_a_pertensor_static_naive_quant_kv.yml", "quant.kvcache"},
+        {"methods/KVQuant/rtn_w_a_kivi_quant_kv.yml", "quant.kvcache.method"},
+        {"methods/KVQuant/rtn_w_a_pertensor_static_naive_quant_kv.yml", "quant.kvcache.granularity"},
         {"methods/MixPrecision/rtn_w_a_static.yml", "quant.act.calib_algo"},
-        {"methods/RTN/rtn_w_a_kv.yml", "quant.kvcache"},
         {"methods/RTN/rtn_w_a_pertensor_static.yml", "quant.act.calib_algo"},
         {"methods/RTN/rtn_w_a_vlm.yml", "quant.quant_objects"},
         {"methods/RTN/rtn_w_a_wint4afp8.yml", "quant.weight.bit"},

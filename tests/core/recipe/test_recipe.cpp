@@ -94,6 +94,14 @@ Recipe random_recipe(std::mt19937& random) {
   }
   r.scheme.weights = random_spec(random, false);
   if (random() % 2) r.scheme.activations = random_spec(random, true);
+  if (random() % 3 == 0) r.scheme.activations = input_spec_of(pick(Storage::mxfp4, Storage::mxfp8));
+  if (random() % 2) {
+    QuantSpec& cache = r.scheme.kv_cache.emplace(random_spec(random, true));
+    cache.round_zero_point = cache.symmetric || cache.round_zero_point;
+    cache.dynamic = cache.granularity != Granularity::tensor;
+    if (!cache.dynamic && !r.calibration) r.calibration = CalibrationSpec{{"c", "/c", "text"}, {}};
+    if (!cache.dynamic) cache.round_zero_point = true;
+  }
   for (size_t i = random() % 3; i > 0; --i) r.scheme.ignore.push_back(pick(std::string("*.down_proj"), std::string("re:.*\\.(q|k)_proj"), std::string("? #'\"")));
   for (size_t i = random() % 3; i > 0; --i) {
     SchemeOverride entry{pick(std::string("*"), std::string("*.0.*")), std::nullopt};
@@ -293,6 +301,11 @@ class TestRecipe : public QObject {
     row("a search of another kind", "model: m\nscheme:\n  weights: {type: q4_K, range: hqq}\n", 3, 25, "scheme.weights.range", "q4_1");
     row("steps of another search", "model: m\nscheme:\n  weights: {type: q4_K, mse_grid: 20}\n", 3, 25, "scheme.weights.mse_grid", "search of its own");
     row("a storage type for activations", "model: m\nscheme:\n  activations: {type: q8_0}\n", 3, 17, "scheme.activations.type", "weights");
+    row("nvfp4 activations without a text", "model: m\nscheme:\n  weights: {type: nvfp4}\n  activations: {type: nvfp4}\n", 4, 17, "scheme.activations.type", "calibration text");
+    row("mxfp4 activations that are static", "model: m\nscheme:\n  weights: {type: mxfp4}\n  activations: {type: mxfp4, dynamic: false}\n", 4, 30, "scheme.activations.dynamic", "mxfp4 fixes it");
+    row("a cache's ranges over all tokens", "model: m\nscheme:\n  kv_cache: {type: int8, granularity: tensor}\n", 3, 26, "scheme.kv_cache.granularity", "each new one");
+    row("a cache's heads", "model: m\nscheme:\n  kv_cache: {type: int8, heads: 4}\n", 3, 26, "scheme.kv_cache.heads", "leave heads out");
+    row("a storage type for a cache", "model: m\nscheme:\n  kv_cache: {type: q8_0}\n", 3, 14, "scheme.kv_cache.type", "weights");
     row("scales of a storage type alone", "model: m\nscheme:\n  weights: {type: int4, scale_type: e4m3}\n", 3, 25, "scheme.weights.scale_type", "nvfp4");
     row("bad pattern", "model: m\nscheme:\n  weights: {type: int4}\n  ignore:\n    - \"*.q_proj\"\n    - \"re:(\"\n", 6, 7, "scheme.ignore[1]", "regular expression");
     row("an empty file", "", 0, 0, "", "empty");
