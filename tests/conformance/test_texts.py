@@ -41,7 +41,7 @@ OWN = {
 FAMILIES = ["Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.2-3B-Instruct", "google-gemma-2-2b-it",
             "microsoft-Phi-3.5-mini-instruct", "mistralai-Mistral-Nemo-Instruct-2407", "HuggingFaceTB-SmolLM3-3B", "openai-gpt-oss-120b", "deepseek-ai-DeepSeek-V3.1",
             "ibm-granite-granite-3.3-2B-Instruct", "CohereForAI-c4ai-command-r7b-12-2024-tool_use", "ByteDance-Seed-OSS", "LFM2-8B-A1B", "GLM-4.6", "moonshotai-Kimi-K2",
-            "NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "MiniMax-M2", "Apertus-8B-Instruct"]
+            "MiniMax-M2", "Apertus-8B-Instruct"]
 
 
 @pytest.fixture
