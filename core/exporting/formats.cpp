@@ -276,7 +276,7 @@ const std::vector<EngineInfo>& export_engines() {
        {{"compressed-tensors", {}, "needs the package compressed-tensors; weights are dequantized at load", false, kCompressedCaches}, {"gptq", {}, "needs gptqmodel and optimum"},
         {"gptq_v2", {}, "needs gptqmodel and optimum"}, {"awq", {}, "needs gptqmodel"}, {"dequantized", {}}, {"transformed", {}}}},
       {"gptqmodel", "GPTQModel", "7.7", "2026-10", "tried here", "python -c \"from gptqmodel import GPTQModel; GPTQModel.load('{}')\"", false,
-       {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}},
+       {{"gptq", {}}, {"gptq_v2", {}}, {"awq", {}}}, {},
        {{{"gptq", "gptq_v2"}, {"phi3", "glm", "glm4"}, "it splits gate_up_proj, which they keep in one matrix, before it reads"},
         {{"gptq", "gptq_v2", "awq"}, {"mixtral", "phimoe"}, "it looks for experts under names of its own (gate_proj for w1)"},
         {{"gptq", "gptq_v2", "awq"}, {"gpt_neox"}, "it looks for the output matrix (embed_out) under another name and leaves it empty"}}},

@@ -62,13 +62,13 @@ struct EngineInfo {
     std::string why;
   };
   std::vector<Takes> takes;
-  std::vector<Unread> unread = {};         // families of which it does not find everything in files that others read
   // Ways of rounding keys and values that are asked for when it is started, whatever the checkpoint says.
   struct CacheFlag {
     QuantSpec spec;
     std::string flags;                     // behind `serve`
   };
   std::vector<CacheFlag> cache_flags = {};
+  std::vector<Unread> unread = {};         // families of which it does not find everything in files that others read
 };
 const std::vector<EngineInfo>& export_engines();
 // What to know of a format in an engine: its note, what it does not compute, whose models it does not read. Empty: nothing.
