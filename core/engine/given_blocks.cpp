@@ -149,15 +149,16 @@ void GivenBlocks::tell_storage(LinearWork& linear) const {
   if (!entry) return;
   linear.info.bytes = entry->info.bytes;
   std::vector<std::string> types;
-  bool blocks = false;
+  bool blocks = false, known = true;
   for (const std::string& stored : entry->stored) {
     const DType type = job_.given->model->files->stored()->find(stored)->dtype;
     blocks = blocks || is_block_quantized(type);
+    known = known && type != DType::iq4_xs && type != DType::tq1_0 && type != DType::tq2_0;
     if (const std::string name(name_of(type)); std::find(types.begin(), types.end(), name) == types.end()) types.push_back(name);
   }
   if (!blocks) return;
   linear.tell(fmt::format("stored as {}, {}: measured as the numbers that they stand for", fmt::join(types, " and "),
-                          types.size() > 1 ? "which no linear has at once" : "in blocks that do not follow its rows"));
+                          types.size() > 1 ? "which no linear has at once" : known ? "in blocks that do not follow its rows" : "which is read only"));
 }
 
 // Factors that a norm took in are known from the norm; those that rows of a linear took in are the least squares fit of readers and rows.

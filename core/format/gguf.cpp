@@ -49,13 +49,13 @@ struct NumberedType {
 };
 constexpr NumberedType kGgmlTypes[] = {
     {0, DType::f32},   {1, DType::f16},   {2, DType::q4_0},  {3, DType::q4_1},  {6, DType::q5_0}, {7, DType::q5_1}, {8, DType::q8_0}, {10, DType::q2_k},
-    {11, DType::q3_k}, {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {20, DType::iq4_nl}, {24, DType::i8}, {25, DType::i16}, {26, DType::i32},
-    {27, DType::i64},  {28, DType::f64},  {30, DType::bf16}, {39, DType::mxfp4}};
+    {11, DType::q3_k}, {12, DType::q4_k}, {13, DType::q5_k}, {14, DType::q6_k}, {20, DType::iq4_nl}, {23, DType::iq4_xs}, {24, DType::i8}, {25, DType::i16}, {26, DType::i32},
+    {27, DType::i64},  {28, DType::f64},  {30, DType::bf16}, {34, DType::tq1_0}, {35, DType::tq2_0}, {39, DType::mxfp4}};
 
 // Others of ggml's, by the names that files are called after; those that it has given up too.
 constexpr std::pair<uint32_t, const char*> kUnread[] = {
     {4, "Q4_2"},      {5, "Q4_3"},      {9, "Q8_1"},      {15, "Q8_K"},      {16, "IQ2_XXS"},   {17, "IQ2_XS"},   {18, "IQ3_XXS"}, {19, "IQ1_S"},
-    {21, "IQ3_S"},    {22, "IQ2_S"},    {29, "IQ1_M"}, {23, "IQ4_XS"}, {34, "TQ1_0"}, {35, "TQ2_0"},    {31, "Q4_0_4_4"},  {32, "Q4_0_4_8"},  {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"},
+    {21, "IQ3_S"},    {22, "IQ2_S"},    {29, "IQ1_M"},    {31, "Q4_0_4_4"},  {32, "Q4_0_4_8"},  {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"},
     {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {40, "NVFP4"}, {41, "Q1_0"}};
 
 std::string unread_type(uint32_t number) {
@@ -191,7 +191,7 @@ TensorInfo read_tensor_info(Cursor& cursor) {
   }
   const auto type = cursor.number<uint32_t>(info.name);
   const auto dtype = dtype_of_ggml(type);
-  if (!dtype) throw fail(fmt::format("{} is not supported, expected Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, MXFP4 or numbers", unread_type(type)));
+  if (!dtype) throw fail(fmt::format("{} is not supported, expected Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4 or numbers", unread_type(type)));
   info.dtype = *dtype;
   const auto elements = element_count(info.shape);
   if (!elements || *elements > INT64_MAX / 8) throw fail("too large to address");

@@ -81,6 +81,39 @@ void decode(const IQ4_NL& b, float* y) {
   }
 }
 
+// Eight sub-blocks of 32, each laid out as IQ4_NL's; of its 6-bit scale the low nibble and the two high bits lie apart.
+void decode(const IQ4_XS& b, float* y) {
+  const float d = real(b.d);
+  for (int sub = 0; sub < 8; ++sub) {
+    const int low = b.scales_l[sub / 2] >> (4 * (sub % 2)) & 15, high = b.scales_h >> (2 * sub) & 3;
+    const float step = d * static_cast<float>((low | high << 4) - 32);
+    for (int j = 0; j < 16; ++j, ++y) {
+      y[0] = step * static_cast<float>(kIq4Levels[b.qs[sub * 16 + j] & 15]);
+      y[16] = step * static_cast<float>(kIq4Levels[b.qs[sub * 16 + j] >> 4]);
+    }
+    y += 16;
+  }
+}
+
+// A byte is a fraction of 256 whose leading base-3 digits are the values + 1: digit k of each byte of a run, run after run.
+void decode(const TQ1_0& b, float* y) {
+  const float d = real(b.d);
+  const auto run = [&](const uint8_t* bytes, int count, int digits) {
+    for (int k = 0, power = 1; k < digits; ++k, power *= 3)
+      for (int j = 0; j < count; ++j) *y++ = d * static_cast<float>((static_cast<uint8_t>(bytes[j] * power) * 3 >> 8) - 1);
+  };
+  run(b.qs, 32, 5);
+  run(b.qs + 32, 16, 5);
+  run(b.qh, 4, 4);
+}
+
+void decode(const TQ2_0& b, float* y) {
+  const float d = real(b.d);
+  for (int half = 0; half < 2; ++half)
+    for (int pair = 0; pair < 4; ++pair)
+      for (int j = 0; j < 32; ++j) *y++ = d * static_cast<float>((b.qs[half * 32 + j] >> (2 * pair) & 3) - 1);
+}
+
 // Sixteen sub-blocks of 16; a byte of `scales` holds a 4-bit scale (low) and a 4-bit minimum (high).
 void decode(const Q2_K& b, float* y) {
   const float d = real(b.d), dmin = real(b.dmin);
@@ -188,6 +221,9 @@ void dequantize_ggml(DType dtype, std::span<const std::byte> bytes, float* out, 
     case DType::q5_k: return decode_all<Q5_K>(bytes, out, elements, per_block);
     case DType::mxfp4: return decode_all<MXFP4>(bytes, out, elements, per_block);
     case DType::iq4_nl: return decode_all<IQ4_NL>(bytes, out, elements, per_block);
+    case DType::iq4_xs: return decode_all<IQ4_XS>(bytes, out, elements, per_block);
+    case DType::tq1_0: return decode_all<TQ1_0>(bytes, out, elements, per_block);
+    case DType::tq2_0: return decode_all<TQ2_0>(bytes, out, elements, per_block);
     case DType::q6_k: return decode_all<Q6_K>(bytes, out, elements, per_block);
     default: throw InternalError(fmt::format("{} is not a ggml block format", name_of(dtype)));
   }

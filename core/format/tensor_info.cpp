@@ -15,7 +15,7 @@ struct Row {
 };
 
 // Block sizes: ggml-common.h (every block format also checked against gguf-py in the conformance tests).
-constexpr std::array<Row, 31> kRows = {{
+constexpr std::array<Row, 34> kRows = {{
     {DType::f64, "F64", 1, 8},        {DType::f32, "F32", 1, 4},         {DType::f16, "F16", 1, 2},
     {DType::bf16, "BF16", 1, 2},      {DType::f8_e4m3, "F8_E4M3", 1, 1}, {DType::f8_e5m2, "F8_E5M2", 1, 1},
     {DType::i64, "I64", 1, 8},        {DType::i32, "I32", 1, 4},         {DType::i16, "I16", 1, 2},
@@ -27,7 +27,8 @@ constexpr std::array<Row, 31> kRows = {{
     {DType::q5_1, "Q5_1", 32, 24},    {DType::q8_0, "Q8_0", 32, 34},     {DType::q2_k, "Q2_K", 256, 84},
     {DType::q3_k, "Q3_K", 256, 110},  {DType::q4_k, "Q4_K", 256, 144},   {DType::q5_k, "Q5_K", 256, 176},
     {DType::q6_k, "Q6_K", 256, 210},  {DType::mxfp4, "MXFP4", 32, 17},
-    {DType::iq4_nl, "IQ4_NL", 32, 18},
+    {DType::iq4_nl, "IQ4_NL", 32, 18}, {DType::iq4_xs, "IQ4_XS", 256, 136},  {DType::tq1_0, "TQ1_0", 256, 54},
+    {DType::tq2_0, "TQ2_0", 256, 66},
 }};
 
 constexpr const Row& row(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }

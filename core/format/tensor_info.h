@@ -13,6 +13,7 @@ enum class DType {
   f64, f32, f16, bf16, f8_e4m3, f8_e5m2, i64, i32, i16, i8, u8, boolean,
   u64, u32, u16, c64, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz,
   q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, mxfp4, iq4_nl,
+  iq4_xs, tq1_0, tq2_0,
 };
 
 std::string_view name_of(DType dtype);       // "BF16", "Q4_1", as the formats spell it

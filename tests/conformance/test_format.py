@@ -57,7 +57,7 @@ def test_what_we_write_the_reference_loads(tool, tmp_path):
         assert f.get_tensor("x").equal(torch.arange(6).reshape(2, 3))
 
 
-@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4"])
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"])
 def test_ggml_formats_dequantize_as_gguf_py_does(tool, tmp_path, name):
     qtype = gguf.GGMLQuantizationType[name]
     block, size = gguf.GGML_QUANT_SIZES[qtype]
