@@ -259,7 +259,8 @@ def test_compressed_tensors_computes_the_same(name, qbench, ask, tmp_path):
         unrounded = model(ids).logits
     ours = ask.logits_or_refusal(folder, tmp_path, ids)
     assert isinstance(ours, torch.Tensor), ours
-    assert (ours - reference).norm() < 0.1 * (unrounded - reference).norm()
+    # With rounded activations each on its side of a step, too.
+    assert (ours - reference).norm() < (0.3 if STORED[name][1] else 0.1) * (unrounded - reference).norm()
     if not STORED[name][1]:
         assert (ours - reference).abs().max() < 5e-3 * reference.abs().max()
     scales = [t for n, t in load_file(folder / "model.safetensors").items() if n.endswith(("self_attn.k_scale", "self_attn.v_scale"))]
