@@ -106,7 +106,6 @@ class Found final : public CodedLinears {
     const std::string whole = origin + ": quantization_config";
     require_known_keys(config, whole, {"quant_method", "format", "quantization_status", "config_groups", "ignore", "transform_config", "kv_cache_scheme", "sparsity_config", "global_compression_ratio",
                                        "version", "run_compressed", "dequantize", "use_optimized_inference"});
-    require_value(config, whole, "kv_cache_scheme", {nlohmann::json::object()});  // keys and values are not rounded here
     if (const auto sparse = config.find("sparsity_config"); sparse != config.end() && sparse->is_object()) require_value(*sparse, whole + ".sparsity_config", "format", {"dense"});
     struct Group {
       std::vector<std::string> targets;

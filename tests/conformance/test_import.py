@@ -367,7 +367,7 @@ UNKNOWN = {
     "rotation": ("gptq v1 int4", ["rotation"], "hadamard"), "adapter": ("gptq v1 int4", ["adapter"], {"name": "lora"}), "marlin": ("gptq v1 int4", ["checkpoint_format"], "marlin"),
     "another method": ("gptq v1 int4", ["method"], "qqq"), "two formats": ("gptq v1 int4", ["format"], "gptq_v2"), "wide words": ("gptq v1 int4", ["pack_dtype"], "int64"),
     "smoothed": ("gptq v2 int4", ["smoother"], {"smooth": "row"}), "gptq": ("gptq v2 int4", ["new_thing"], 1), "awq": ("awq", ["new_thing"], 1), "awq format": ("awq", ["format"], "gemv"),
-    "cache": ("ct int4", ["kv_cache_scheme"], {"num_bits": 8, "type": "float", "strategy": "tensor"}), "sparsity": ("ct int4", ["sparsity_config"], {"format": "sparse-24-bitmask"}),
+    "sparsity": ("ct int4", ["sparsity_config"], {"format": "sparse-24-bitmask"}),
     "transform": ("ct int4", ["transform_config"], {"config_groups": {"R1": {"type": "random-hadamard", "apply": []}}}), "compressed-tensors": ("ct int4", ["new_thing"], 1),
     "outputs": ("ct int4", ["config_groups", "group_0", "output_activations"], {"num_bits": 8}), "group": ("ct int4", ["config_groups", "group_0", "new_thing"], 1),
     "weights": ("ct int4", ["config_groups", "group_0", "weights", "offset"], 3),

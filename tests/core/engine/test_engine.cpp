@@ -423,8 +423,8 @@ class TestEngine : public QObject {
     QVERIFY(holds(described("\"symmetric\":true", "\"symmetric\":false"), "zero_point"));
     QVERIFY(holds(described("\"scale_type\"", "\"scale_kind\""), "scale_type"));
     QVERIFY(holds(described("\"group_size\":32", "\"group_size\":-3"), "group_size"));
-    write_safetensors(file, tensors, {{"qbench", "{\"schema\":4,\"linears\":{}}"}});
-    QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), "schema 4"));
+    write_safetensors(file, tensors, {{"qbench", "{\"schema\":5,\"linears\":{}}"}});
+    QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), "schema 5"));
     write_safetensors(file, tensors, metadata);
     fs::resize_file(file, fs::file_size(file) / 2);
     QVERIFY(holds(message_of<InputError>([&] { quantized_source(job.model, job.folder); }), file.string()));
