@@ -354,7 +354,7 @@ class Found final : public CodedLinears {
 
   // Whatever is computed at run time must be understood: only what export writes is.
   void read_transforms(const nlohmann::json& config) {
-    if (!config.contains("transform_config") || config["transform_config"].is_null()) return;
+    if (!config.contains("transform_config") || config["transform_config"].is_null() || config["transform_config"] == nlohmann::json::object()) return;  // written empty where there are none
     const std::string where = origin_ + ": quantization_config.transform_config";
     const auto& groups = config["transform_config"].is_object() ? config["transform_config"].value("config_groups", nlohmann::json()) : nlohmann::json();
     if (!groups.is_object()) throw InputError(fmt::format("{}: expected \"config_groups\", an object of groups", where));
