@@ -78,7 +78,11 @@ int presets(const Arguments& a, const Options& options) {
   if (!a.evaluation.empty()) recipe.evaluation.push_back({{"", a.evaluation, "text"}, 2048, 0, "float32"});
   qb::apply(qb::find_preset(a.preset), recipe);
   if (a.calibration.empty() && a.evaluation.empty()) qb::add_bundled_texts(recipe);
-  for (const std::string& change : qb::fit(recipe, qb::inspect_model(a.model))) std::cerr << "note: " << change << '\n';
+  try {
+    for (const std::string& change : qb::fit(recipe, qb::inspect_model(a.model))) std::cerr << "note: " << change << '\n';
+  } catch (const qb::InputError& e) {  // a recipe may be written where its model is not
+    std::cerr << "note: not fitted to the model: " << e.what() << '\n';
+  }
   qb::validate(recipe);
   deliver(qb::to_yaml(recipe), a.out);
   return ok;
