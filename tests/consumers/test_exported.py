@@ -87,7 +87,8 @@ ROWS = [
     *rows(CT, ["w8a8-static-asym"], ["vllm"], **BF16),
     *rows(CT, ["w4a8", "fp8", "w8a8-static", "w8a8-static-asym-bf16", "fp8-static", "fp8-static-tensor"], ["transformers"], **BF16),
     *rows(CT, ["w4-fp8-cache", "w8a8-fp8-cache"], ["vllm", "transformers"], **BF16),
-    *rows(CT, ["mxfp4-a4", "nvfp4-a4"], ["transformers"], **BF16),
+    *rows(CT, ["mxfp4-a4"], ["transformers"], **BF16),
+    *rows(CT, ["nvfp4-a4"], ["transformers"], **BF16 | dict(within=1.5e-2)),  # compressed-tensors rounds what a group's scale shall be to bfloat16 before e4m3: one in thirty is another
     *rows(CT, ["nvfp4"], ["transformers"], **BF16),  # whose numbers are bfloat16 there, also in a float32 model, which then fails
     *rows("gptq", ["w4", "w4-channel"], ["vllm", "gptqmodel"]),
     *rows("gptq", ["w8"], ["gptqmodel"]),
@@ -123,7 +124,7 @@ class Workbench:
             recipe.write_text(f"name: {scheme}\nmodel: {{path: '{self.model}', dtype: bfloat16}}\n"
                               f"calibration: {{corpus: '{self.corpus}', sampling: sequential, samples: 8, seq_len: 128}}\n"
                               f"scheme:\n{SCHEMES[scheme]}pipeline: [{pipeline}]\n"
-                              f"evaluation:\n  - {{corpus: '{self.text}', seq_len: {self.seq_len}, windows: {self.windows}, dtype: {dtype}}}\n")
+                              f"evaluation:\n  - {{corpus: '{self.text}', seq_len: {self.seq_len}, windows: {self.windows}, dtype: {dtype}, bos: tokenizer}}\n")
             report = json.loads(self.call("run", recipe, "--workspace", self.folder / "workspace", "--quiet", "--json").stdout)[0]
             self.runs[key] = self.folder / "workspace/runs" / report["id"], report
         return self.runs[key]
