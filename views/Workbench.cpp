@@ -145,8 +145,7 @@ void Workbench::openModel(const QString& path, bool choose) {
         return ModelPtr(info);
       },
       [this, choose](const ModelPtr& model) {
-        m_models.put(model);
-        m_selection.putModel(model);
+        addModel(model);
         if (choose) m_selection.setCurrentModel(m_selection.modelAt(text(model->path)));
         Q_EMIT status(tr("Opened %1").arg(QString::fromStdString(model->name)));
         Q_EMIT opened(QStringLiteral("model"), text(model->path));
@@ -304,8 +303,7 @@ void Workbench::startDemo() {
           return demo;
         },
         [this](const Demo& demo) {
-          m_models.put(demo.model);
-          m_selection.putModel(demo.model);
+          addModel(demo.model);
           m_document.open(demo.recipes.front(), tr("Open the demo recipe"));
           launch(demo.recipes, Place::Window, [this] { Q_EMIT demoStarted(); });
         },
@@ -401,6 +399,11 @@ void Workbench::remove(const QString& run) {
         return true;
       },
       [this, run](bool) { m_selection.removeRun(run); }, [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::addModel(const ModelPtr& model) {
+  m_models.put(model);
+  m_selection.putModel(model);
 }
 
 void Workbench::closeModel(const QString& path) {

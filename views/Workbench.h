@@ -84,6 +84,7 @@ class Workbench : public QObject {
   void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {});
   void withReport(const QString& run, std::function<void()> then);  // after its blocks are loaded
   Recipe freshRecipe() const;
+  void addModel(const ModelPtr& model);
   void whenOpen(std::function<void()> action);
   QString freshName(const std::string& name) const;
   void fail(Place place, const QString& text) { Q_EMIT notice(place, Kind::Error, text); }

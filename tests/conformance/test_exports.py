@@ -67,6 +67,23 @@ pipeline: [{pipeline}]
     return folder / "w" / "runs" / json.loads(done.stdout)[0]["id"]
 
 
+def evaluated(qbench, folder):
+    """The perplexity of 8 windows of the demo's text, in float32."""
+    done = subprocess.run([qbench, "eval", folder, "--text", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "--dtype", "float32", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["perplexity"]
+
+
+def imported(qbench, folder, workspace):
+    """The report of a checkpoint of the demo model, measured on the same windows."""
+    done = subprocess.run([qbench, "import", folder, "--model", DEMO, "--text", DEMO / "calibration.txt", "--set", "calibration.samples=4", "--set", "calibration.seq_len=64",
+                           "--set", "calibration.sampling=sequential", "--evaluate", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "-w", workspace, "--json", "-q"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    back = json.loads(done.stdout)
+    return back[0] if isinstance(back, list) else back
+
+
 def exported(qbench, run, fmt, out, *more):
     done = subprocess.run([qbench, "export", run, "-f", fmt, "-o", out, *more], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,10 +7,10 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-import answers
 import zoos
 from conftest import DEMO
-from test_exports import exported, mutate, quantized, verified
+from test_exports import evaluated, exported, imported, mutate, quantized, verified
+from test_kv_cache import ask, qbench  # noqa: F401  (fixtures)
 from test_quant import jobs, quantize  # noqa: F401  (fixtures)
 
 ct = pytest.importorskip("compressed_tensors")
@@ -75,18 +75,6 @@ def logits_by_compressed_tensors(model, folder, kind, ids):
         return model(ids).logits, unrounded
 
 
-@pytest.fixture(scope="module")
-def qbench(tool):
-    return tool("qbench")
-
-
-@pytest.fixture(scope="module")
-def ask(tool):
-    ours = answers.Answers(tool("model_logits"))
-    yield ours
-    ours.close()
-
-
 @pytest.mark.parametrize("kind, pipeline", [("nvfp4", "rtn"), ("nvfp4", "{method: smoothquant, linears: true}, gptq"), ("mxfp4", "rtn"), ("mxfp8", "rtn")])
 def test_a_model_computes_what_compressed_tensors_rounds(kind, pipeline, qbench, ask, tmp_path):
     run = quantized(qbench, tmp_path / "q", f"{{type: {kind}}}", f"{{type: {kind}}}", pipeline=pipeline)
@@ -140,12 +128,7 @@ def test_a_run_is_evaluated_and_imported_with_its_global_scales(qbench, tmp_path
     measured = report["perplexities"][-1]["perplexity"]
     assert report["scheme"] == "nvfp4 A4"
     folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
-
-    def perplexity(of):
-        done = subprocess.run([qbench, "eval", of, "--text", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "--dtype", "float32", "--json"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["perplexity"]
-    assert perplexity(folder) == measured
+    assert evaluated(qbench, folder) == measured
     # llm-compressor's own global scale, no power of two, is read as it is.
     tensors = load_file(folder / "model.safetensors")
     for name in list(tensors):
@@ -153,17 +136,12 @@ def test_a_run_is_evaluated_and_imported_with_its_global_scales(qbench, tmp_path
             tensors[name] = tensors[name] * 1.37
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert "static range of its input differs" in verified(qbench, folder, run)
-    assert perplexity(folder) == pytest.approx(measured, rel=0.05) and perplexity(folder) != measured
-    done = subprocess.run([qbench, "import", folder, "--model", DEMO, "--text", DEMO / "calibration.txt", "--set", "calibration.samples=4", "--set", "calibration.seq_len=64",
-                           "--set", "calibration.sampling=sequential", "--evaluate", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "-w", tmp_path / "w", "--json", "-q"],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    back = json.loads(done.stdout)
-    back = back[0] if isinstance(back, list) else back
-    assert back["perplexities"][-1]["perplexity"] == perplexity(folder)
+    assert evaluated(qbench, folder) == pytest.approx(measured, rel=0.05) and evaluated(qbench, folder) != measured
+    back = imported(qbench, folder, tmp_path / "w")
+    assert back["perplexities"][-1]["perplexity"] == evaluated(qbench, folder)
     # Too large a one puts every group at the end of e4m3.
     mutate(folder, tensor=".input_global_scale", change=lambda t: t * 2 ** 12)
-    assert perplexity(folder) > 1.05 * measured
+    assert evaluated(qbench, folder) > 1.05 * measured
 
 
 @pytest.mark.parametrize("change, says", [

@@ -14,7 +14,7 @@ import layouts
 import zoos
 from conftest import DEMO
 from peer_model import ALPHABET
-from test_exports import exported, mutate, quantized, verified
+from test_exports import evaluated, exported, imported, mutate, quantized, verified
 
 WINDOWS, LENGTH, SAMPLES = 4, 48, 6
 W8 = "{type: int8, symmetric: true, granularity: channel, scale_type: float32}"
@@ -276,24 +276,14 @@ def test_a_run_is_evaluated_and_imported_with_its_cache(qbench, tmp_path):
     measured = report["perplexities"][-1]["perplexity"]
     assert report["scheme"] == "W8A16KV4 per channel symmetric"
     folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
-
-    def perplexity(of):
-        done = subprocess.run([qbench, "eval", of, "--text", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "--dtype", "float32", "--json"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["perplexity"]
-    assert perplexity(folder) == measured
-    done = subprocess.run([qbench, "import", folder, "--model", DEMO, "--text", DEMO / "calibration.txt", "--set", "calibration.samples=4", "--set", "calibration.seq_len=64",
-                           "--set", "calibration.sampling=sequential", "--evaluate", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "-w", tmp_path / "w", "--json", "-q"],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    back = json.loads(done.stdout)
-    back = back[0] if isinstance(back, list) else back
+    assert evaluated(qbench, folder) == measured
+    back = imported(qbench, folder, tmp_path / "w")
     assert back["perplexities"][-1]["perplexity"] == measured
     assert stored_caches(tmp_path / "w" / "runs" / back["id"]) == stored_caches(run)
     for tensor in (".k_scale", ".v_scale"):
         mutate(folder, tensor=tensor, change=lambda t: t / 4)
         assert "static ranges of the keys and values of block 2 differ" in verified(qbench, folder, run)
-        assert perplexity(folder) > 1.01 * measured
+        assert evaluated(qbench, folder) > 1.01 * measured
         mutate(folder, tensor=tensor, change=lambda t: t * 4)
         assert verified(qbench, folder, run) == ""
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import layouts
 from conftest import DEMO
-from test_exports import quantized
+from test_exports import evaluated, imported, mutate, quantized
 
 SAMPLES, LENGTH = 8, 64  # of test_exports.quantized
 W8 = "{type: int8, symmetric: true, granularity: channel, scale_type: float32}"
@@ -139,23 +139,12 @@ def test_a_run_is_evaluated_and_imported_with_its_ranges(qbench, tmp_path):
     measured = json.loads((run / "report.json").read_text())["perplexities"][-1]["perplexity"]
     folder = tmp_path / "out"
     subprocess.run([qbench, "export", run, "-f", "compressed-tensors", "-o", folder], check=True, capture_output=True)
-
-    def perplexity(of):
-        done = subprocess.run([qbench, "eval", of, "--text", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "--dtype", "float32", "--json"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["perplexity"]
-    assert perplexity(folder) == measured
-    done = subprocess.run([qbench, "import", folder, "--model", DEMO, "--text", DEMO / "calibration.txt", "--set", "calibration.samples=4", "--set", "calibration.seq_len=64",
-                           "--set", "calibration.sampling=sequential", "--evaluate", DEMO / "evaluation.txt", "--seq-len", "64", "--windows", "8", "-w", tmp_path / "w", "--json", "-q"],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    back = json.loads(done.stdout)
-    back = back[0] if isinstance(back, list) else back
+    assert evaluated(qbench, folder) == measured
+    back = imported(qbench, folder, tmp_path / "w")
     assert back["perplexities"][-1]["perplexity"] == measured
     assert grids_of(tmp_path / "w" / "runs" / back["id"]) == grids_of(run)
-    from test_exports import mutate
     mutate(folder, tensor=".input_scale", change=lambda t: t / 4)
-    assert perplexity(folder) > 1.01 * measured
+    assert evaluated(qbench, folder) > 1.01 * measured
 
 
 @pytest.mark.parametrize("activations, text, says", [

@@ -52,8 +52,9 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
       if (result.float_model == floatModel && conditionsKey(result) == choice.key) return &result;
     return nullptr;
   };
+  const Folding folded(selection);
   const auto take = [&](const RunEntry& run) {
-    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, isFolded(selection, run.id), run.report, find(*run.report, false)};
+    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, folded(run.id), run.report, find(*run.report, false)};
   };
   for (const RunEntry& run : drawnRuns(selection)) {
     accuracy.runs.push_back(take(run));

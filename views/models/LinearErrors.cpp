@@ -62,10 +62,8 @@ QVector<RunEntry> drawnRuns(const Selection& selection) {
   return runs;
 }
 
-bool isFolded(const Selection& selection, const QString& run) {
-  if (drawnRuns(selection).size() <= kMostColours || run == selection.baseline()) return false;
-  const RunEntry* current = currentEntry(selection);
-  return !current || current->id != run;
+Folding::Folding(const Selection& selection) : m_folds(drawnRuns(selection).size() > kMostColours), m_baseline(selection.baseline()) {
+  if (const RunEntry* current = currentEntry(selection)) m_current = current->id;
 }
 
 const RunEntry* currentEntry(const Selection& selection) {
@@ -105,6 +103,7 @@ LinearErrors gatherErrors(const Selection& selection) {
         place.names.push_back(QString::fromStdString(linear.name));
         place.subsets.push_back(QString::fromStdString(linear.subset));
       }
+  const Folding folded(selection);
   std::map<int, int> firstRow;
   for (const auto& [number, block] : blocks) {
     firstRow[number] = int(errors.keys.size());
@@ -112,7 +111,7 @@ LinearErrors gatherErrors(const Selection& selection) {
     for (const QString& subset : block.subsets) errors.subsets.push_back(subset);
   }
   for (const RunEntry& run : runs) {
-    LinearErrors::Run values{run.id, runName(*run.report), run.colour, run.marker, errors.runs.size() < drawn, isFolded(selection, run.id), QVector<double>(errors.keys.size(), kMissing)};
+    LinearErrors::Run values{run.id, runName(*run.report), run.colour, run.marker, errors.runs.size() < drawn, folded(run.id), QVector<double>(errors.keys.size(), kMissing)};
     for (const BlockReport& block : run.report->blocks)
       for (const LinearReport& linear : block.linears)
         values.values[firstRow[linear.block] + blocks[linear.block].rows.at(linear.name)] =

@@ -38,7 +38,15 @@ struct LinearErrors {
 
 // So many runs are told apart by colours and a legend; of more, the current one and the baseline are.
 constexpr int kMostColours = 8;
-bool isFolded(const Selection& selection, const QString& run);
+class Folding {
+ public:
+  explicit Folding(const Selection& selection);
+  bool operator()(const QString& run) const { return m_folds && run != m_current && run != m_baseline; }
+
+ private:
+  bool m_folds;
+  QString m_current, m_baseline;
+};
 
 // Runs to draw: the shown ones; without any, the current one.
 QVector<RunEntry> drawnRuns(const Selection& selection);

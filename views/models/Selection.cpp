@@ -155,8 +155,7 @@ bool Selection::learnHash(const QString& path, const QString& hash) {
 
 int Selection::freeStyle(const QString& model) const {
   for (int style = 0;; ++style)
-    if (std::none_of(m_runs.begin(), m_runs.end(), [&](const RunEntry& run) { return run.model == model && run.marker * int(kColours.size()) + int(std::find(kColours.begin(), kColours.end(), run.colour.rgba()) - kColours.begin()) == style; }))
-      return style;
+    if (std::none_of(m_runs.begin(), m_runs.end(), [&](const RunEntry& run) { return run.model == model && run.style == style; })) return style;
 }
 
 void Selection::putRun(const RunPtr& report) {
@@ -178,7 +177,7 @@ void Selection::putRun(const RunPtr& report) {
     return;
   }
   const int style = report->style >= 0 ? report->style : freeStyle(model);
-  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), false, model});
+  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), style, false, model});
   if (m_currentModel.isEmpty()) setCurrentModel(model);
   Q_EMIT modelsChanged();
   Q_EMIT runsChanged();

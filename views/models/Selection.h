@@ -20,6 +20,7 @@ struct RunEntry {
   RunPtr report;       // immutable snapshot; replaced when a block or a figure arrives
   QColor colour;
   int marker = 0;      // index into plots' marker shapes
+  int style = 0;       // that colour and marker follow from
   bool shown = false;  // the eye in the run list
   QString model;       // key of the model that it was made of
 };

@@ -210,12 +210,13 @@ void Inspector::updateLinear(const RunEntry* run) {
   // The current run's figures first: the inspector is narrow.
   std::stable_partition(runs.begin(), runs.end(), [run](const RunEntry& each) { return each.id == run->id; });
   m_numbers->setRuns(runs, key);
+  const Folding folded(*m_selection);
   QVector<HistogramSeries> weightErrors, outputErrors;
   for (const RunEntry& each : runs)
     if (const LinearReport* other = findLinear(*each.report, key)) {
       const QString name = runName(*each.report);
-      weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id, markerOf(each.colour, each.marker), isFolded(*m_selection, each.id)});
-      outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id, markerOf(each.colour, each.marker), isFolded(*m_selection, each.id)});
+      weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id, markerOf(each.colour, each.marker), folded(each.id)});
+      outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id, markerOf(each.colour, each.marker), folded(each.id)});
     }
   m_weightError->setCaption(tr("Weight error"));
   m_weightError->setData(weightErrors, tr("Weight, quantized − float"));
