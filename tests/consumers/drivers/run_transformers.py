@@ -11,7 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 class Model:
     def __init__(self, job):
         self.tokenizer = AutoTokenizer.from_pretrained(job["model"])
-        self.model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=getattr(torch, job["dtype"])).eval()
+        dtype = getattr(torch, job["dtype"])
+        self.model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype).eval()
+        if dtype == torch.float32 and (quantizer := getattr(self.model, "hf_quantizer", None)):  # FP4 becomes bfloat16, whatever the model's type
+            quantizer.compressor.decompress_model(self.model)
+            torch.nn.Module.float(self.model)  # transformers' own refuses quantized models
         self.kernel = type(self.model.model.layers[0].self_attn.o_proj).__name__
 
     def tokenize(self, text):
