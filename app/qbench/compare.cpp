@@ -67,6 +67,8 @@ int compare(const Arguments& arguments, const Options& options) {
     std::cout << nlohmann::json{{"baseline_perplexity", base ? number(base->perplexity) : nlohmann::json(nullptr)}, {"runs", list}}.dump() << '\n';
     return ok;
   }
+  // Of the whole model where all runs know it: older ones do not.
+  const bool whole = std::all_of(runs.begin(), runs.end(), [](const auto& run) { return run.model_bytes > 0; });
   std::vector<std::vector<std::string>> rows;
   const qb::PerplexityResult* first = nullptr;
   bool same = true;
@@ -80,9 +82,9 @@ int compare(const Arguments& arguments, const Options& options) {
     }
     rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->perplexity, p->standard_error) : "–",
                     p && against && qb::same_conditions(*p, *against) ? fmt::format("{:+.4f}", p->perplexity - against->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
-                    bytes_text(static_cast<double>(run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
+                    bytes_text(static_cast<double>(whole ? run.model_bytes : run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
   }
-  print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", "linears", "time", "peak memory"}, rows);
+  print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", whole ? "model" : "linears", "time", "peak memory"}, rows);
   std::vector<std::string> shown;
   for (const auto& run : runs) {
     const auto* p = float_figure(run);

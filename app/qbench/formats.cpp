@@ -24,7 +24,8 @@ std::string cache_texts(const Rules& rules) {
 
 std::string holds(const qb::FormatInfo& format) {
   if (!format.codes) return "any weights, as numbers";
-  return fmt::format("{}", fmt::join(texts(format.schemes), "; ")) + (format.caches.empty() ? "" : "; keys and values " + cache_texts(format.caches));
+  return fmt::format("{}", fmt::join(texts(format.schemes), "; ")) + (format.head && format.embedding ? "; embedding and head too" : format.head ? "; the head too" : "") +
+         (format.caches.empty() ? "" : "; keys and values " + cache_texts(format.caches));
 }
 
 nlohmann::json engines_of(const qb::FormatInfo& format) {

@@ -86,6 +86,11 @@ void print_summary(const qb::RunReport& report) {
   std::cout << bold(report.name) << fmt::format("  {}, {}  (run {})\n", report.scheme, report.pipeline, report.id);
   std::cout << fmt::format("  {:.3f} bits a weight, {}{} of linears\n", report.bits_per_weight, report.float_bytes > 0 ? bytes_text(static_cast<double>(report.float_bytes)) + " → " : "",
                            bytes_text(static_cast<double>(report.quantized_bytes)));
+  for (const qb::LinearReport& matrix : report.vocabulary)
+    std::cout << fmt::format("  {} {}: {:.3f} bits a weight{}\n", matrix.name, matrix.scheme, matrix.bits_per_weight,
+                             std::isfinite(matrix.output_relative_error) ? fmt::format(", relative error of its output {:.4g}", matrix.output_relative_error) : "");
+  if (report.model_bytes > 0)
+    std::cout << fmt::format("  whole model {}{}\n", report.model_float_bytes > 0 ? bytes_text(static_cast<double>(report.model_float_bytes)) + " → " : "", bytes_text(static_cast<double>(report.model_bytes)));
   for (const auto& p : report.perplexities)
     std::cout << fmt::format("  perplexity {:.4f} ± {:.4f}{}  ({})\n", p.perplexity, p.standard_error, p.float_model ? " float model" : "",
                              qb::conditions_text(p));

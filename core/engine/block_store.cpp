@@ -84,13 +84,16 @@ QuantizedCache parse_cache(const nlohmann::json& json, int block, const std::str
   return cache;
 }
 
+nlohmann::ordered_json described(const QuantizedWeight& weight) {
+  return {{"shape", {weight.codes.size(0), weight.codes.size(1)}}, {"weights", nlohmann::ordered_json::parse(stored_spec(weight.spec))}};
+}
+
 std::string described(const BlockWork& work) {
   auto linears = nlohmann::ordered_json::object();
   int schema = kSchema;
   for (const LinearWork& linear : work.linears) {
     if (!linear.quantized) continue;
-    const at::Tensor& codes = linear.quantized->codes;
-    auto& entry = linears[linear.info.tensor] = {{"shape", {codes.size(0), codes.size(1)}}, {"weights", nlohmann::ordered_json::parse(stored_spec(linear.quantized->spec))}};
+    auto& entry = linears[linear.info.tensor] = described(*linear.quantized);
     if (linear.activations) entry["activations"] = nlohmann::ordered_json::parse(stored_spec(*linear.activations));
     if (linear.activations && !linear.activations->dynamic) {
       if (!linear.input_grid) throw InternalError(fmt::format("{}: static activations without a range", linear.module));
@@ -193,25 +196,43 @@ std::vector<std::pair<std::string, at::Tensor>> scale_tensors(const std::string&
   return tensors;
 }
 
+namespace {
+
+using Tensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+void add_codes(Tensors& tensors, const std::string& name, const QuantizedWeight& q) {
+  auto add = [&](const std::string& part, const at::Tensor& tensor) { tensors.emplace_back(part, tensor.to(at::kCPU)); };
+  add(name + kCodes, pack_codes(q.codes, q.spec.type));
+  for (const auto& [part, value] : scale_tensors(name, q.grid)) add(part, value);
+  if (q.grid.zero.defined() && q.spec.storage == Storage::none) add(name + kZero, q.grid.zero);
+  if (q.columns.defined()) {
+    add(name + kColumns, q.columns);
+    add(name + kColumnValues, q.column_values.to(at::kHalf));
+  }
+  if (q.outliers.defined()) {
+    add(name + kOutliers, q.outliers);
+    add(name + kOutlierValues, q.outlier_values.to(at::kHalf));
+  }
+}
+
+}  // namespace
+
+void write_codes(const std::filesystem::path& path, const std::string& weight, const QuantizedWeight& codes) {
+  Tensors tensors;
+  add_codes(tensors, weight, codes);
+  auto linears = nlohmann::ordered_json::object();
+  linears[weight] = described(codes);
+  write_checked_safetensors(path, tensors, {{kMetadata, nlohmann::ordered_json{{"schema", kSchema}, {"linears", linears}}.dump()}});
+}
+
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded) {
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  Tensors tensors;
   auto add = [&](const std::string& name, const at::Tensor& tensor) { tensors.emplace_back(name, tensor.to(at::kCPU)); };
   for (size_t i = 0; i < work.linears.size(); ++i) {
     const LinearWork& linear = work.linears[i];
     const std::string& name = linear.info.tensor;
     if (linear.quantized) {
-      const QuantizedWeight& q = *linear.quantized;
-      add(name + kCodes, pack_codes(q.codes, q.spec.type));
-      for (const auto& [part, value] : scale_tensors(name, q.grid)) add(part, value);
-      if (q.grid.zero.defined() && q.spec.storage == Storage::none) add(name + kZero, q.grid.zero);
-      if (q.columns.defined()) {
-        add(name + kColumns, q.columns);
-        add(name + kColumnValues, q.column_values.to(at::kHalf));
-      }
-      if (q.outliers.defined()) {
-        add(name + kOutliers, q.outliers);
-        add(name + kOutlierValues, q.outlier_values.to(at::kHalf));
-      }
+      add_codes(tensors, name, *linear.quantized);
       if (linear.input_scale.defined()) add(name + kInputScale, linear.input_scale.to(at::kFloat));
       if (linear.output_scale.defined()) add(name + kOutputScale, linear.output_scale.to(at::kFloat));
     } else if (!linear.original.defined() || !linear.weight.is_same(linear.original)) {
@@ -385,6 +406,15 @@ QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std:
         quantized.linears.push_back(*it->second);
         found.erase(it);
       }
+  for (const std::string& weight : {model->architecture.names.embedding + kWeight, model->architecture.names.head + kWeight})
+    if (const auto it = found.find(weight); it != found.end()) {
+      const TensorInfo* own = model->source->find(weight);
+      if (!own || own->shape != std::vector<int64_t>{it->second->out_features, it->second->in_features})
+        throw InputError(fmt::format("{}: codes of [{}, {}], which is not the shape of the model's", place(blocks->files[blocks->file_of.at(it->second->module)].stored().files().front(), weight),
+                                     it->second->out_features, it->second->in_features));
+      quantized.vocabulary.push_back(*it->second);
+      found.erase(it);
+    }
   if (!found.empty())
     throw InputError(fmt::format("{}: the model {} has no such linear", place(blocks->files[blocks->file_of.at(found.begin()->second->module)].stored().files().front(), found.begin()->first),
                                  model->path.string()));

@@ -13,6 +13,9 @@ namespace qb {
 // before its stages. Atomic and fsynced.
 void write_block(const std::filesystem::path& path, const BlockWork& work, const Block& loaded);
 
+// The same of one matrix outside of blocks: the embedding's or the head's codes.
+void write_codes(const std::filesystem::path& path, const std::string& weight, const QuantizedWeight& codes);
+
 // What of a grid is no zero point, under the names of block files and of files of tuned grids.
 std::vector<std::pair<std::string, at::Tensor>> scale_tensors(const std::string& weight, const ScaleZero& grid);
 
@@ -40,7 +43,7 @@ class BlockFile {
   std::optional<QuantizedCache> cache_;
 };
 
-// A quantized model of written blocks. tuned: a file of grids ("NAME.scale" and so on) and other tensors that replace the blocks' own; empty: none.
+// A quantized model of written blocks and files of write_codes(). tuned: a file of grids ("NAME.scale" and so on) and other tensors that replace the blocks' own; empty: none.
 QuantizedModel open_blocks(const std::shared_ptr<const Model>& model, const std::vector<std::filesystem::path>& paths,
                            const std::filesystem::path& tuned = {}, const Scheme* older = nullptr);
 

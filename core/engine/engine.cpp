@@ -10,6 +10,7 @@
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
 #include "core/engine/given_blocks.h"
+#include "core/engine/gram.h"
 #include "core/engine/hidden_states.h"
 #include "core/engine/importance.h"
 #include "core/engine/joined_factors.h"
@@ -18,6 +19,7 @@
 #include "core/engine/run_state.h"
 #include "core/engine/static_ranges.h"
 #include "core/engine/statistics_cache.h"
+#include "core/engine/vocabulary.h"
 #include "core/format/checked_safetensors.h"
 #include "core/method/contracts.h"
 
@@ -75,8 +77,9 @@ class Samples final : public BlockSamples {
 
 class Run {
  public:
-  Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block)
-      : job_(job), control_(control), on_block_(on_block), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
+  // head: whose Gram matrix is wanted at the end, or nullptr.
+  Run(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block, const VocabularyPart* head)
+      : job_(job), control_(control), on_block_(on_block), head_(head), float_decoder_(job.model, job.model->source, job.dtype, job.device) {
     if (job.given) given_.emplace(job, float_decoder_);
     for (const StageSpec& stage : job.given ? std::vector<StageSpec>{} : complete_pipeline(job.pipeline)) {
       if (find_method(stage.method)->contract.place == Place::finished) continue;
@@ -103,7 +106,7 @@ class Run {
     if (job.calibration.samples.empty()) return;
     // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough. Checkpoints are
     // measured as runs that learn are.
-    const TokenSet tokens = wanted_ || job.given ? job.calibration : leading(job.calibration, job.measured_tokens);
+    const TokenSet tokens = wanted_ || job.given || head_ ? job.calibration : leading(job.calibration, job.measured_tokens);
     const TokenSet measured = leading(job.calibration, job.measured_tokens);
     measured_tokens_ = measured.tokens();
     float_hidden_ = embedded(wants(Statistic::float_path) ? tokens : measured);
@@ -121,6 +124,9 @@ class Run {
     if (given_ && given_->outside()) {
       Decoder other(job.model, overlay(job.model->source, given_->outside()), job.dtype, job.device);
       hidden_ = embedded(tokens, other);
+    } else if (job.propagate_quantized && !vocabulary_paths(job.folder).empty()) {  // the embedding that the quantized model has
+      Decoder other(job.model, dequantized(open_blocks(job.model, vocabulary_paths(job.folder))), job.dtype, job.device);
+      hidden_ = embedded(tokens, other);
     } else {
       hidden_ = embedded(tokens);
     }
@@ -136,6 +142,20 @@ class Run {
       one(i);
       release_freed_memory();
     }
+  }
+
+  // XᵀX of what the head multiplies, of the states that the blocks were given; undefined without calibration text.
+  at::Tensor head_gram() {
+    if (job_.calibration.samples.empty()) return {};
+    report("calibrate", float_decoder_.blocks() - 1, "head", 0.9);
+    if (from_cache_) reach(float_decoder_.blocks());
+    const int64_t width = job_.model->architecture.embedding_size;
+    const at::Tensor gram = at::zeros({width, width}, at::TensorOptions().dtype(at::kFloat).device(job_.device));
+    for (size_t b = 0; b < hidden_->batches(); ++b) {
+      control_.checkpoint();
+      add_upper_gram(gram, float_decoder_.before_head((*hidden_)[b].to(job_.device)));
+    }
+    return complete_gram(gram);
   }
 
  private:
@@ -326,7 +346,7 @@ class Run {
       control_.checkpoint();
       at::Tensor& state = (*hidden_)[b];
       const bool measured = tokens < measured_tokens_;
-      if (!measured && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
+      if (!measured && !head_ && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
       state.copy_(float_decoder_.forward(block, state.to(job_.device), context));
       if (measured) outputs.push_back(flat(float_decoder_.hidden_part(state)));
       tokens += state.size(0) * state.size(1);
@@ -385,6 +405,7 @@ class Run {
   const EngineJob& job_;
   const Control& control_;
   const std::function<void(const BlockView&)>& on_block_;
+  const VocabularyPart* head_;
   Decoder float_decoder_;
   std::optional<GivenBlocks> given_;
   std::vector<std::unique_ptr<Method>> methods_;
@@ -407,14 +428,21 @@ class Run {
   Clock::time_point start_ = Clock::now();
 };
 
-// The blocks from `kept` on.
-void walk(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block, int kept, double share) {
+// The blocks from `kept` on, and the head behind them.
+void walk(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block, const std::function<void(const VocabularyView&)>& on_vocabulary, int kept,
+          const std::vector<VocabularyPart>& missing, double share) {
   control.checkpoint();
   std::error_code error;
   std::filesystem::create_directories(job.folder / "blocks", error);
   if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", (job.folder / "blocks").string(), error.message()));
   forget_tuning(job.folder);  // it was learned on other blocks
-  Run(job, control, on_block).all(kept, share);
+  const VocabularyPart* head = nullptr;
+  for (const VocabularyPart& part : missing)
+    if (part.rounding == HeadRounding::gptq) head = &part;
+    else make_vocabulary(job, part, {}, control, on_vocabulary);
+  Run run(job, control, on_block, head);
+  run.all(kept, share);
+  if (head) make_vocabulary(job, *head, run.head_gram(), control, on_vocabulary);
 }
 
 }  // namespace
@@ -435,18 +463,25 @@ int finished_blocks(const EngineJob& job, const std::function<void(int block, co
 std::string damage_of_blocks(const std::filesystem::path& folder) {
   for (int i = 0, all = load_state(folder).blocks; i < all; ++i)
     if (std::string damage = damage_of(block_path(folder, i)); !damage.empty()) return damage;
+  for (const auto& path : vocabulary_paths(folder))
+    if (std::string damage = damage_of(path); !damage.empty()) return damage;
   const auto tuned = tuned_path(folder);
   return std::filesystem::exists(tuned) ? damage_of(tuned) : std::string();
 }
 
-void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block) {
+void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block, const std::function<void(const VocabularyView&)>& on_vocabulary) {
   const at::NoGradGuard no_grad;
   preflight(job);
   const int kept = finished_blocks(job);  // refuses another job's folder
   const StageSpec* last = finishing_stage(job.pipeline);
   const auto samples = static_cast<int64_t>(job.calibration.samples.size());
   const double passes = last ? tuning_passes(tuning_options(*last), samples) : 0, share = 2 / (2 + passes);  // of the progress; two passes a block
-  if (kept < static_cast<int>(job.model->info.blocks.size())) walk(job, control, on_block, kept, share);
+  std::vector<VocabularyPart> missing;
+  if (!job.given)
+    for (VocabularyPart& part : vocabulary_parts(*job.model, job.scheme))
+      if (kept == 0 || !has_vocabulary(job, part)) missing.push_back(std::move(part));
+  if (kept < static_cast<int>(job.model->info.blocks.size()) || !missing.empty()) walk(job, control, on_block, on_vocabulary, kept, missing, share);
+  if (job.given) copy_vocabulary(job, control, on_vocabulary);
   if (job.given) GivenBlocks(job, Decoder(job.model, job.model->source, job.dtype, job.device)).write_outside(job.folder);
   if (!last) return;
   Control inner = control;
@@ -460,6 +495,7 @@ void run_engine(const EngineJob& job, const Control& control, const std::functio
 QuantizedModel quantized_model(const std::shared_ptr<const Model>& model, const std::filesystem::path& folder, const Scheme* older) {
   std::vector<std::filesystem::path> paths;
   for (int i = 0; std::filesystem::exists(block_path(folder, i)); ++i) paths.push_back(block_path(folder, i));
+  for (auto& path : vocabulary_paths(folder)) paths.push_back(std::move(path));
   const auto tuned = tuned_path(folder);
   return open_blocks(model, paths, std::filesystem::exists(tuned) ? tuned : std::filesystem::path(), older);
 }

@@ -49,6 +49,16 @@ struct BlockView {
   bool statistics_cached = false;  // read from statistics_folder
 };
 
+// What an observer sees of the embedding or the head in codes.
+struct VocabularyView {
+  std::string module;
+  at::Tensor original;                // [vocabulary, width] as the model stores it
+  const QuantizedWeight& quantized;
+  at::Tensor gram;                    // of what the head multiplied, [width, width] float32; undefined: nobody asked for it
+  double seconds = 0;
+  std::string note;
+};
+
 // Fake-quantizes every linear's input as the scheme says; empty when activations stay float.
 LinearTap activation_tap(const Scheme& scheme);
 // The same as a quantized model itself says, or a block at work as far as its static ranges are known.
@@ -67,8 +77,10 @@ std::string damage_of_blocks(const std::filesystem::path& folder);
 
 // Runs the job; already finished blocks of the same fingerprint are kept. Calls on_block when a new block's file is durable
 // and before state.json counts it as finished: after a kill a block is seen again rather than never.
+// on_vocabulary: likewise of the embedding and the head where the scheme has them.
 // Throws Cancelled, InputError (misfit of scheme and model: before any work), ResourceError.
-void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block);
+void run_engine(const EngineJob& job, const Control& control, const std::function<void(const BlockView&)>& on_block,
+                const std::function<void(const VocabularyView&)>& on_vocabulary = {});
 
 // What a job will take at most, roughly: files of its blocks (hidden states that spill included), memory of the device for a
 // block at work, and main memory for the hidden states between blocks.

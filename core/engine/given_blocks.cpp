@@ -90,7 +90,12 @@ at::Tensor GivenBlocks::loaded(const std::string& name) const {
 void GivenBlocks::write_outside(const std::filesystem::path& folder) const {
   if (!outside_) return;
   std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const TensorInfo& info : outside_->tensors()) tensors.emplace_back(info.name, outside_->read(info.name));
+  const auto coded = [&](const std::string& name) {
+    return std::any_of(job_.given->vocabulary.begin(), job_.given->vocabulary.end(), [&](const QuantizedLinear& matrix) { return name == matrix.module + kWeight; });
+  };
+  for (const TensorInfo& info : outside_->tensors())
+    if (!coded(info.name)) tensors.emplace_back(info.name, outside_->read(info.name));
+  if (tensors.empty()) return;
   write_checked_safetensors(tuned_path(folder), tensors);
 }
 

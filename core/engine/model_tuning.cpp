@@ -94,7 +94,7 @@ class Tuning {
  public:
   Tuning(const EngineJob& job, const TuningOptions& options, const Control& control)
       : job_(job), options_(options), control_(control), source_(quantized_source(job.model, job.folder)), decoder_(job.model, source_, job.dtype, job.device),
-        states_(first_samples(job.calibration, options.samples), job.model->architecture.carried_width(), job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
+        teacher_(job.model, job.model->source, job.dtype, job.device), states_(first_samples(job.calibration, options.samples), job.model->architecture.carried_width(), job.dtype, job.resident_bytes, job.folder, options.batch_tokens) {
     for (int i = 0; i < decoder_.blocks(); ++i) open(i);
     all_ = at::zeros({count_}, at::kFloat);
     mean_ = at::zeros_like(all_);
@@ -189,7 +189,7 @@ class Tuning {
 
   // The float model's hidden states behind its last block.
   void teach() {
-    Decoder teacher(job_.model, job_.model->source, job_.dtype, job_.device);
+    Decoder& teacher = teacher_;
     ForwardContext seen;
     seen.at_value = [this](const GraphValue&, const at::Tensor& x) {
       control_.checkpoint();
@@ -234,7 +234,7 @@ class Tuning {
       inputs.push_back(hidden);
       hidden = decoder_.forward(current(tuned).block, hidden, {.at_linear = tap_, .at_cache = cache_tap_});
     }
-    auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device));
+    auto [loss, gradient] = decoder_.divergence(hidden, states_[batch].to(job_.device), job_.scheme.has_vocabulary() ? &teacher_ : nullptr);
     release_freed_memory();  // the logits are the largest tensors of all
     gradient = gradient / static_cast<double>(states_.ids(batch).numel());
     const at::Tensor towards = at::zeros_like(all_);
@@ -360,7 +360,7 @@ class Tuning {
   const TuningOptions& options_;
   const Control& control_;
   TensorSourcePtr source_;
-  Decoder decoder_;
+  Decoder decoder_, teacher_;
   HiddenStates states_;        // first the calibration tokens' on their way through the float model, then its last
   std::vector<TunedBlock> blocks_;
   LinearTap tap_, learning_tap_;

@@ -10,6 +10,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/importance.h"
 #include "core/engine/module_name.h"
+#include "core/engine/vocabulary.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/quant/units.h"
@@ -55,7 +56,9 @@ void require_cache(const EngineJob& job) {
 
 void require_fitting(const EngineJob& job) {
   std::vector<std::string> modules;
-  bool quantizes = job.scheme.kv_cache.has_value();
+  bool quantizes = job.scheme.kv_cache.has_value() || job.scheme.has_vocabulary();
+  vocabulary_parts(*job.model, job.scheme);
+  if (job.scheme.has_vocabulary() && job.scheme.head_rounding == HeadRounding::gptq && job.calibration.samples.empty()) throw InputError("scheme: head_rounding gptq needs calibration text, and there is none");
   if (job.scheme.kv_cache) require_cache(job);
   for (const BlockInfo& block : job.model->info.blocks)
     for (const LinearInfo& linear : block.linears) {
@@ -125,6 +128,11 @@ EngineNeeds estimate(const EngineJob& job) {
   const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
   const bool reruns = outputs || wants(Statistic::again);
   EngineNeeds needs;
+  if (!job.given)
+    for (const VocabularyPart& part : vocabulary_parts(*job.model, job.scheme)) {
+      const std::vector<int64_t> shape = job.model->source->find(part.weight)->shape;
+      needs.disk_bytes += static_cast<double>(shape[0]) * static_cast<double>(shape[1]) / 8 * bits_per_weight(part.spec, shape[0], shape[1]) + 1024;
+    }
   double largest_block = 0, largest_linear = 0, tuned_block = 0, learned = 0;
   for (const BlockInfo& block : info.blocks) {
     double weights = 0, grams = 0, widest = 0;

@@ -133,6 +133,20 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
       quantized.linears.push_back(std::move(linear));
       ++found;
     }
+  const Architecture& a = quantized.model->architecture;
+  for (const std::string& module : {a.names.embedding, a.names.head}) {
+    const CanonicalTensor* entry = quantized.model->files->entry(module + kWeight);
+    if (!entry || !entry->plain() || entry->transposed) continue;
+    const std::string& stored = entry->stored.front();
+    const std::string name = stored.ends_with(kWeight) ? stored.substr(0, stored.size() - kWeight.size()) : stored;
+    const auto it = coded->linears().find(name);
+    if (it == coded->linears().end()) continue;
+    if (it->second.activations) throw InputError(fmt::format("{}: \"{}\" has inputs in codes, expected a head whose inputs stay float", origin, name));
+    QuantizedLinear matrix = it->second;
+    matrix.module = module;
+    (*stored_names)[module] = name;
+    quantized.vocabulary.push_back(std::move(matrix));
+  }
   if (coded->cache())
     for (const BlockInfo& block : quantized.model->info.blocks) {
       const CachedValues cached = cached_values(quantized.model->architecture.layers[static_cast<size_t>(block.index)].graph);

@@ -111,7 +111,8 @@ class Planner {
         }
       }
     // Under whatever name: transformers' heads are called so in memory, tied ones too.
-    if (auto& floats = plan_.content.floats; std::find(floats.begin(), floats.end(), "lm_head") == floats.end()) floats.push_back("lm_head");
+    const bool coded_head = std::any_of(model_.vocabulary.begin(), model_.vocabulary.end(), [&](const QuantizedLinear& matrix) { return format_.codes && matrix.module == model_.model->architecture.names.head; });
+    if (auto& floats = plan_.content.floats; !coded_head && std::find(floats.begin(), floats.end(), "lm_head") == floats.end()) floats.push_back("lm_head");
     for (const PlannedTensor& tensor : plan_.tensors) plan_.bytes += tensor.bytes();
     return std::move(plan_);
   }
@@ -155,6 +156,7 @@ class Planner {
       const std::string module = without_weight(name);
       for (PlannedTensor& tensor : codec_->plan(*it->second, module, reader_)) plan_.tensors.push_back(std::move(tensor));
       plan_.content.coded.emplace_back(module, it->second);
+      if (std::any_of(model_.vocabulary.begin(), model_.vocabulary.end(), [&](const QuantizedLinear& matrix) { return &matrix == it->second; })) plan_.content.vocabulary.push_back(module);
       return;
     }
     if (entry.plain() && !changed(canonical)) return keep(stored);
@@ -334,6 +336,13 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
     back = open_checkpoint(folder);
   else
     back.model = Model::open(folder);
+  const auto all_of = [](const QuantizedModel& of) {
+    std::vector<const QuantizedLinear*> linears;
+    for (const auto* some : {&of.linears, &of.vocabulary})
+      for (const QuantizedLinear& linear : *some) linears.push_back(&linear);
+    return linears;
+  };
+  const auto ours = all_of(model);
   const auto in_codes = coded ? linears_by_weight(model) : std::unordered_map<std::string, const QuantizedLinear*>(), back_in_codes = linears_by_weight(back);
   std::vector<std::string> all;
   if (!names) {
@@ -343,12 +352,13 @@ std::string compare(const QuantizedModel& model, const fs::path& folder, const s
   }
   if (std::string how = cache_difference(back, model); !how.empty()) return how;
   double total = 0, done = 0;  // elements
-  for (const QuantizedLinear& linear : model.linears)
-    if (coded) total += static_cast<double>(linear.out_features * linear.in_features);
+  for (const QuantizedLinear* linear : ours)
+    if (coded) total += static_cast<double>(linear->out_features * linear->in_features);
   for (const std::string& name : *names) total += static_cast<double>(numbers->find(name)->elements());
-  if (back.linears.size() != in_codes.size()) return fmt::format("{} linears are in codes, expected {}", back.linears.size(), in_codes.size());
+  if (all_of(back).size() != in_codes.size()) return fmt::format("{} linears are in codes, expected {}", all_of(back).size(), in_codes.size());
   if (coded)
-    for (const QuantizedLinear& linear : model.linears) {
+    for (const QuantizedLinear* of_ours : ours) {
+      const QuantizedLinear& linear = *of_ours;
       control.checkpoint();
       const auto it = back_in_codes.find(linear.module + kWeight);
       if (it == back_in_codes.end()) return fmt::format("\"{}\" is not in codes, expected {}", linear.module, describe(linear.weights));
@@ -423,6 +433,14 @@ std::vector<std::string> scheme_obstacles(const QuantizedModel& model, const std
         linears.push_back(scheme_of(*model.model, it->second, info, block.index));
       else
         floats.push_back(scheme_of(*model.model, nullptr, info, block.index));
+  for (const QuantizedLinear& matrix : model.vocabulary) {
+    const Architecture& a = model.model->architecture;
+    StoredScheme stored{matrix.module, matrix.out_features, matrix.in_features, matrix.weights};
+    stored.input = stored.block = -1;
+    stored.head = a.tied_embeddings || matrix.module == a.names.head;
+    stored.embedding = matrix.module == a.names.embedding;
+    linears.push_back(std::move(stored));
+  }
   std::optional<StoredCache> cache;
   if (!model.caches.empty()) cache = StoredCache{model.caches.front().spec, model.model->info.format == "safetensors" ? stored_keys(*model.model, model.caches.front().block) : ""};
   auto all = obstacles(format, engine, linears, floats, model.model->architecture.family, cache ? &*cache : nullptr);

@@ -30,6 +30,7 @@ using LinearReaderPtr = std::shared_ptr<LinearReader>;
 struct CheckpointContent {
   std::vector<std::pair<std::string, const QuantizedLinear*>> coded;  // module as the files call it
   std::vector<std::string> floats;                                    // modules of matrices that stay float
+  std::vector<std::string> vocabulary = {};                           // of those in codes, embedding and head
   std::optional<QuantSpec> cache = {};                                // how keys and values are rounded
   std::vector<std::string> rotated;                                   // modules of either kind whose input is rotated at run time
 };

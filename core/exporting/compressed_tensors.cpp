@@ -3,6 +3,8 @@
 // - a zero point beside symmetric weights is refused by vLLM, so there is none;
 // - every Linear that is not quantized must be in `ignore`, the head too when it is tied and has no tensor (transformers: "Linear has no
 //   attribute weight");
+// - vLLM's head is no Linear: it is named among the targets;
+// - an embedding in codes is what vLLM has a kernel of Triton for (GPUs), and transformers does not decompress it: it stays in numbers;
 // - transformers does not decompress Falcon, whose linears are a class of its own;
 // - integer weights with quantized activations are int-quantized, one byte a weight, whatever their bits;
 // - static activations have one value in "input_scale", and asymmetric ones in "input_zero_point", which is refused beside symmetric ones;
@@ -474,6 +476,8 @@ class CompressedTensors final : public Codec {
         for (size_t k = 0; k < groups.size(); ++k)
           if (k != i) others.insert(others.end(), groups[k].modules.begin(), groups[k].modules.end());
         targets = module_patterns(groups[i].modules, others);
+      } else {
+        targets.insert(targets.end(), content.vocabulary.begin(), content.vocabulary.end());
       }
       const QuantizedLinear& like = *groups[i].like;
       Json group = {{"targets", targets}, {"weights", args(like.weights)}, {"input_activations", nullptr}, {"output_activations", nullptr}};

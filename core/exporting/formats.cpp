@@ -226,24 +226,24 @@ const std::vector<FormatInfo>& export_formats() {
         {{"nvfp4"}, true, false, {group}, {}, {"", "nvfp4"}},
         {{"mxfp4"}, true, false, {group}, {}, {"", "mxfp4"}},
         {{"mxfp8"}, true, false, {group}, {}, {"", "mxfp8"}}},
-       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}, false, false, true, kCompressedCaches},
+       {ScaleType::f32, ScaleType::f16, ScaleType::bf16}, false, false, true, kCompressedCaches, true},
       {"gptq", "GPTQ", "Hugging Face folder in AutoGPTQ's first layout (zero points less one)", true,
        {{{"int4"}, true, false, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, false, {channel, group}, {}, {""}, 32, 4}},
-       {ScaleType::f16}, false, true},
+       {ScaleType::f16}, false, true, false, {}, true},
       {"gptq_v2", "GPTQ, second layout", "Hugging Face folder in GPTQModel's layout, zero points as they are", true,
        {{{"int2"}, true, true, {channel, group}, {}, {""}, 32, 16}, {{"int3"}, true, true, {channel, group}, {}, {""}, 32, 32},
         {{"int4"}, true, true, {channel, group}, {}, {""}, 32, 8}, {{"int8"}, true, true, {channel, group}, {}, {""}, 32, 4}},
-       {ScaleType::f16}, false, true},
+       {ScaleType::f16}, false, true, false, {}, true},
       {"awq", "AWQ", "Hugging Face folder in AutoAWQ's gemm layout", true,
        {{{"int4"}, false, true, {channel, group}, {}, {""}, 1, 8}},
        {ScaleType::f16}, false, true},
       {"mlx", "MLX", "Hugging Face folder in MLX's affine layout, for Apple's processors", true,
        {{{"int2", "int3", "int4", "int5", "int6", "int8"}, true, true, {group}, {32, 64, 128}}},
-       {ScaleType::f16, ScaleType::bf16, ScaleType::f32}},
+       {ScaleType::f16, ScaleType::bf16, ScaleType::f32}, false, false, false, {}, true, true},
       {"gguf", "GGUF", "one file in the format of llama.cpp, with tokenizer and metadata", true,
        {{{"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "iq4_nl", "mxfp4"}, true, true, {group}},
         {{"int4", "int5", "int8"}, true, false, {group}, {32, 64, 96, 128, 160, 192, 224, 256, 512, 1024}}},
-       {ScaleType::f16}},
+       {ScaleType::f16}, false, false, false, {}, true, true},
       {"dequantized", "Hugging Face, dequantized", "Hugging Face folder with the quantized weights as numbers in the model's own type", false, {}, {}, true},
       {"transformed", "Hugging Face, transformed", "Hugging Face folder with the float weights as rotations and scalings left them, for an engine's own quantization", false, {}, {}, true},
   };
@@ -411,6 +411,15 @@ std::vector<std::string> obstacles(const FormatInfo& format, const EngineInfo* e
   for (const StoredScheme& linear : linears) {
     rotated(linear);
     if (!format.codes) continue;
+    const char* matrix = linear.head && linear.embedding ? "a head that is the embedding of tokens too" : linear.head ? "the head" : "the embedding of tokens";
+    if ((linear.head && !format.head) || (linear.embedding && !format.embedding)) {
+      complain(linear, fmt::format("{} keeps {} as numbers; nearest that it can: leave it out of the scheme", format.title, matrix));
+      continue;
+    }
+    if (takes && ((linear.head && !takes->head) || (linear.embedding && !takes->embedding))) {
+      complain(linear, fmt::format("{} {} does not compute {} in codes ({}, {}); nearest that it takes: leave it out of the scheme", engine->title, engine->version, matrix, engine->source, engine->date));
+      continue;
+    }
     if (linear.exceptions) {
       complain(linear, fmt::format("{} has no place for columns or outliers kept in float16 beside the codes; only \"dequantized\" holds them", format.title));
       continue;

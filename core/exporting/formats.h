@@ -38,6 +38,7 @@ struct FormatInfo {
   bool uniform = false;                    // all linears in codes have one scheme
   bool transforms = false;                 // says that inputs are rotated at run time, by Sylvester's Hadamard matrices
   std::vector<CacheRule> caches = {};      // empty: says nothing of keys and values
+  bool head = false, embedding = false;    // holds their codes, by the rules of linears
 };
 const std::vector<FormatInfo>& export_formats();
 const FormatInfo* find_format(const std::string& name);  // nullptr when there is none of that name
@@ -56,6 +57,7 @@ struct EngineInfo {
     bool transforms = false;               // rotates inputs at run time where the format says so, of linears without bias
     std::vector<CacheRule> caches = {};    // of those that the format can say; empty: none
     bool experts = true;                   // computes codes of experts
+    bool head = true, embedding = true;    // of the head and the embedding, where the format holds them
   };
   struct Unread {
     std::vector<std::string> formats, families;  // Architecture::family
@@ -91,6 +93,7 @@ struct StoredScheme {
   int block = 0;
   std::string made_by = {};                // method that leaves something else than the scheme says
   bool expert = false, bias = false;       // it is an expert's, has a bias
+  bool head = false, embedding = false;    // it is the head's matrix, the embedding's, or both
 };
 
 // Keys and values that shall be rounded, as far as rules look at them.

@@ -81,6 +81,8 @@ class Planner {
       if (tensor.transposed_heads > 0)
         for (const GgufPart& part : tensor.parts)
           if (coded_.contains(part.source)) halved_.insert(part.source);
+    if (!embeddings.empty() && !model.vocabulary.empty())
+      throw InputError(fmt::format("embeddings: \"{}\" was asked for, but the run has codes of its own for {}: leave it out", embeddings, model.vocabulary.front().module));
     if (!embeddings.empty()) {
       const Architecture& a = model.model->architecture;
       const auto type = [&](bool head) {
@@ -130,7 +132,7 @@ class Planner {
   // Whether an embedding or a head is rounded by the export.
   bool rounds() const {
     for (size_t i = 0; i < infos_.size(); ++i)
-      if (const GgufRole role = plan_.tensors[i].role; (role == GgufRole::embedding || role == GgufRole::head) && is_block_quantized(infos_[i].dtype) && !own_codes(i).defined()) return true;
+      if (const GgufRole role = plan_.tensors[i].role; !coded(plan_.tensors[i]) && (role == GgufRole::embedding || role == GgufRole::head) && is_block_quantized(infos_[i].dtype) && !own_codes(i).defined()) return true;
     return false;
   }
 
@@ -202,13 +204,14 @@ class Planner {
       const QuantizedLinear* linear = coded(tensor);
       return linear ? *ggml_type(linear->weights) : number_type();
     }
+    if (const QuantizedLinear* matrix = coded(tensor)) return *ggml_type(matrix->weights);
     const TensorInfo* own = stored_codes(tensor);
     return (tensor.role == GgufRole::head ? head_ : embeddings_).value_or(own ? own->dtype : number_type());
   }
 
   // How the model's GGUF file has an embedding or a head; nullptr: in numbers, otherwise than here, or nowhere.
   const TensorInfo* stored_codes(const GgufTensor& tensor) const {
-    if (!file_ || (tensor.role != GgufRole::embedding && tensor.role != GgufRole::head) || tensor.unit_rows) return nullptr;
+    if (!file_ || coded(tensor) || (tensor.role != GgufRole::embedding && tensor.role != GgufRole::head) || tensor.unit_rows) return nullptr;
     const std::string& source = tensor.parts.front().source;
     const CanonicalTensor* entry = model_.model->files->entry(source);
     if (!entry || !entry->plain() || (model_.changed && model_.changed->contains(source))) return nullptr;
@@ -361,6 +364,13 @@ QuantizedModel open_gguf_checkpoint(const fs::path& path) {
       linear.weights = *spec;
       quantized.linears.push_back(std::move(linear));
     }
+  const Architecture& a = quantized.model->architecture;
+  for (const std::string& module : {a.names.embedding, a.names.head}) {
+    const CanonicalTensor* entry = quantized.model->files->entry(module + kWeight);
+    if (!entry || !entry->plain() || entry->add != 0) continue;
+    const auto spec = spec_of_ggml(file->find(entry->stored.front())->dtype);
+    if (spec) quantized.vocabulary.push_back({module, entry->info.shape[0], entry->info.shape[1], *spec});
+  }
   // Rows of bytes, and blocks of them, in the canonical order.
   quantized.read = [file, files = quantized.model->files](const QuantizedLinear& linear) {
     const CanonicalTensor& entry = *files->entry(linear.module + kWeight);

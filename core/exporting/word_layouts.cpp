@@ -149,7 +149,7 @@ class Gptq final : public Codec {
   Json config(const CheckpointContent& content) const override {
     const QuantizedLinear& first = *content.coded.front().second;
     Json json = {{"quant_method", "gptq"}, {"bits", first.weights.type.bits}, {"group_size", group_size_of(first)}, {"desc_act", false}, {"sym", first.weights.symmetric},
-                 {"lm_head", false}, {"checkpoint_format", v2_ ? "gptq_v2" : "gptq"}, {"pack_dtype", "int32"}};
+                 {"lm_head", std::find(content.floats.begin(), content.floats.end(), "lm_head") == content.floats.end()}, {"checkpoint_format", v2_ ? "gptq_v2" : "gptq"}, {"pack_dtype", "int32"}};
     std::vector<std::string> coded;
     Json dynamic = Json::object();
     for (const auto& [module, linear] : content.coded) coded.push_back(module);

@@ -201,4 +201,34 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
   return report;
 }
 
+LinearReport measure_vocabulary(const VocabularyView& view) {
+  constexpr int64_t kElements = int64_t{1} << 26;
+  const int64_t rows = view.original.size(0), columns = view.original.size(1);
+  const int64_t stride = std::max<int64_t>(1, (rows * columns + kElements - 1) / kElements);
+  const auto some = [&](const at::Tensor& t) { return t.slice(0, 0, rows, stride); };
+  LinearReport report;
+  report.block = -1;
+  report.name = view.module.substr(view.module.rfind('.') + 1);
+  report.out_features = rows;
+  report.in_features = columns;
+  report.scheme = describe(view.quantized.spec);
+  report.bits_per_weight = bits_per_weight(view.quantized);
+  report.seconds = view.seconds;
+  report.note = view.note;
+  for (double* value : {&report.output_relative_error, &report.output_sqnr_db, &report.output_cosine, &report.input_kurtosis, &report.input_abs_max}) *value = kNan;
+  LinearWork work;
+  work.reference = some(view.original).to(at::kCPU, at::kFloat);
+  const at::Tensor after = some(view.quantized.dequantize());
+  measure_weights(work, after, report);
+  if (stride > 1) report.note += fmt::format("{}measured on {} of {} rows", report.note.empty() ? "" : "; ", work.reference.size(0), rows);
+  if (view.gram.defined()) {
+    const at::Tensor gram = view.gram.to(at::kCPU, at::kFloat);
+    const auto energy = [&](const at::Tensor& w) { return w.matmul(gram).mul_(w).sum(at::kDouble).item<double>(); };
+    const double signal = energy(work.reference), noise = energy(after - work.reference);
+    report.output_relative_error = relative_error(signal, noise);
+    report.output_sqnr_db = sqnr_db(signal, noise);
+  }
+  return report;
+}
+
 }  // namespace qb

@@ -104,11 +104,13 @@ struct RunReport {
   double measure_seconds = 0;     // the part of quantize_seconds that went into block reports, not into quantization
   int64_t peak_rss_bytes = 0;
   int64_t peak_device_bytes = 0;  // that tensors took of a GPU's memory
-  double bits_per_weight = 0;     // of the quantized linears, scales and zeros included
+  double bits_per_weight = 0;     // of the quantized linears, and of embedding and head where they are in codes, scales and zeros included
   uint64_t float_bytes = 0, quantized_bytes = 0;  // of all linears in blocks
+  uint64_t model_float_bytes = 0, model_bytes = 0;  // of all tensors, as the model stores those that are not in codes; 0: not known
   int64_t calibration_tokens = 0;
   int64_t statistics_cached_blocks = 0;  // whose statistics an earlier run of the workspace had collected
   std::vector<BlockReport> blocks;
+  std::vector<LinearReport> vocabulary;  // token embedding and head where they are in codes; block −1
   std::vector<PerplexityResult> perplexities;
   Environment environment;
 };

@@ -194,10 +194,13 @@ void fields(Ar& ar, R& r) {
   ar("bits_per_weight", r.bits_per_weight);
   ar("float_bytes", r.float_bytes);
   ar("quantized_bytes", r.quantized_bytes);
+  ar.optional("model_float_bytes", r.model_float_bytes);
+  ar.optional("model_bytes", r.model_bytes);
   ar("calibration_tokens", r.calibration_tokens);
   ar.optional("statistics_cached_blocks", r.statistics_cached_blocks);
   ar.optional("style", r.style);
   ar("blocks", r.blocks);
+  ar.optional("vocabulary", r.vocabulary);
   ar("perplexities", r.perplexities);
   ar("environment", r.environment);
 }

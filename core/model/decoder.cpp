@@ -275,6 +275,11 @@ at::Tensor Decoder::forward_learning(const Block& block, const at::Tensor& hidde
   return BlockForward{s.a(), block, context, s.rotary, s.alibi, s.token_inputs, s.held}.run(hidden);
 }
 
+at::Tensor Decoder::before_head(const at::Tensor& hidden) {
+  at::NoGradGuard no_grad;
+  return state_->before_head(hidden);
+}
+
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   at::NoGradGuard no_grad;
   State& s = *state_;
@@ -283,20 +288,17 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
   return head_logits(x, spec).reshape({hidden.size(0), hidden.size(1), s.a().vocabulary});
 }
 
-std::pair<double, at::Tensor> Decoder::divergence(const at::Tensor& hidden, const at::Tensor& teacher) {
+std::pair<double, at::Tensor> Decoder::divergence(const at::Tensor& hidden, const at::Tensor& teacher, Decoder* of) {
   State& s = *state_;
-  const HeadSpec spec = s.head_spec();
-  at::Tensor target;
-  {
-    const at::NoGradGuard no_grad;
-    target = s.before_head(teacher);
-  }
+  Decoder& its = of ? *of : *this;
+  const HeadSpec spec = s.head_spec(), teacher_spec = its.state_->head_spec();
+  const at::Tensor target = its.before_head(teacher);
   at::AutoGradMode gradients(true);
   const at::Tensor leaf = hidden.detach().to(s.held).requires_grad_(true), x = s.before_head(leaf);
   Divergence found;
   {
     const at::NoGradGuard no_grad;
-    found = head_divergence(x.detach(), target, spec);
+    found = head_divergence(x.detach(), spec, target, teacher_spec);
   }
   x.backward(found.gradient);
   return {found.sum, leaf.grad()};

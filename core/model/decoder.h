@@ -92,13 +92,14 @@ class Decoder {
   at::Tensor forward(const Block& block, const at::Tensor& hidden, const ForwardContext& context = {}) const;
   // The same in the dtype that weights are held in, with gradients towards the block's tensors that require them.
   at::Tensor forward_learning(const Block& block, const at::Tensor& hidden, const ForwardContext& context = {}) const;
+  at::Tensor before_head(const at::Tensor& hidden);        // what the head multiplies, [batch · seq, Architecture::embedding_size] in weight_dtype()
   at::Tensor logits(const at::Tensor& hidden);             // final norm + head → [batch, seq, vocabulary] float32
   // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
   // returns [batch, seq−1] float32 negative log-likelihoods.
   at::Tensor negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids);
   // Σ over tokens of KL(teacher ‖ hidden) between the predictions of two hidden states behind the last
-  // block, and its gradient by `hidden`, in the dtype that weights are held in.
-  std::pair<double, at::Tensor> divergence(const at::Tensor& hidden, const at::Tensor& teacher);
+  // block, and its gradient by `hidden`, in the dtype that weights are held in. of: whose norm and head the teacher's go through; nullptr: its own.
+  std::pair<double, at::Tensor> divergence(const at::Tensor& hidden, const at::Tensor& teacher, Decoder* of = nullptr);
 
  private:
   struct State;

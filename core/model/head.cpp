@@ -50,14 +50,15 @@ at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& t
   return total - chosen;
 }
 
-Divergence head_divergence(const at::Tensor& x, const at::Tensor& teacher, const HeadSpec& spec) {
+Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& teacher, const HeadSpec& teacher_spec) {
   constexpr int64_t kTokens = 128;
-  HeadSpec wide = spec;
+  HeadSpec wide = spec, wide_teacher = teacher_spec;
   wide.rows = spec.rows.to(x.scalar_type());  // once: it is multiplied with often
+  wide_teacher.rows = teacher_spec.rows.is_same(spec.rows) ? wide.rows : teacher_spec.rows.to(x.scalar_type());
   Divergence result{0, at::empty_like(x)};
   for (int64_t first = 0; first < x.size(0); first += kTokens) {
     const int64_t count = std::min(kTokens, x.size(0) - first);
-    const at::Tensor target = at::log_softmax(tile_logits(teacher.narrow(0, first, count), wide, 0, wide.rows.size(0)), 1), probability = target.exp();
+    const at::Tensor target = at::log_softmax(tile_logits(teacher.narrow(0, first, count), wide_teacher, 0, wide.rows.size(0)), 1), probability = target.exp();
     const at::Tensor logits = tile_logits(x.narrow(0, first, count), wide, 0, wide.rows.size(0)), student = at::log_softmax(logits, 1);
     result.sum += target.sub_(student).mul_(probability).sum(at::kDouble).item<double>();
     const at::Tensor by_logits = student.exp_().sub_(probability);

@@ -21,6 +21,6 @@ struct Divergence {
   at::Tensor gradient;  // of the sum by x [tokens, width], x's dtype
 };
 // Of what x predicts from what teacher predicts, both [tokens, width]; holds the logits of a hundred tokens at a time.
-Divergence head_divergence(const at::Tensor& x, const at::Tensor& teacher, const HeadSpec& spec);
+Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& teacher, const HeadSpec& teacher_spec);
 
 }  // namespace qb

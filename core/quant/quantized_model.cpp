@@ -17,15 +17,16 @@ const std::string kWeight = ".weight";
 class Numbers final : public ListedTensors {
  public:
   Numbers(QuantizedModel model, bool rounded) : model_(std::move(model)), rounded_(rounded) {
-    for (const QuantizedLinear& linear : model_.linears) {
-      TensorInfo info;
-      info.name = linear.module + kWeight;
-      info.shape = {linear.out_features, linear.in_features};
-      if (const TensorInfo* original = model_.model->source->find(info.name)) info.file = original->file, info.offset = original->offset;
-      info.bytes = static_cast<uint64_t>(linear.out_features * linear.in_features) * sizeof(float);
-      add(std::move(info));
-    }
     linears_ = linears_by_weight(model_);
+    for (const auto* all : {&model_.linears, &model_.vocabulary})
+      for (const QuantizedLinear& linear : *all) {
+        TensorInfo info;
+        info.name = linear.module + kWeight;
+        info.shape = {linear.out_features, linear.in_features};
+        if (const TensorInfo* original = model_.model->source->find(info.name)) info.file = original->file, info.offset = original->offset;
+        info.bytes = static_cast<uint64_t>(linear.out_features * linear.in_features) * sizeof(float);
+        add(std::move(info));
+      }
   }
   const std::vector<std::filesystem::path>& files() const override { return model_.model->source->files(); }
   at::Tensor read(const std::string& name) const override {
@@ -66,7 +67,8 @@ void require_cache_fits(const QuantizedCache& cache, const Model& model, const s
 
 std::unordered_map<std::string, const QuantizedLinear*> linears_by_weight(const QuantizedModel& model) {
   std::unordered_map<std::string, const QuantizedLinear*> all;
-  for (const QuantizedLinear& linear : model.linears) all.emplace(linear.module + kWeight, &linear);
+  for (const auto* some : {&model.linears, &model.vocabulary})
+    for (const QuantizedLinear& linear : *some) all.emplace(linear.module + kWeight, &linear);
   return all;
 }
 

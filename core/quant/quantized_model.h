@@ -32,6 +32,7 @@ struct QuantizedCache {
 struct QuantizedModel {
   std::shared_ptr<const Model> model;    // its architecture, and the float tensors of whatever is neither coded nor changed
   std::vector<QuantizedLinear> linears;  // in the model's order
+  std::vector<QuantizedLinear> vocabulary = {};  // token embedding and head, [vocabulary, width], where they are in codes; a tied head is the embedding
   std::vector<QuantizedCache> caches = {};  // by block
   TensorSourcePtr changed;               // float tensors in place of the model's (norms, biases, linears that stayed float), canonical names; may be empty
   // The whole weight of a linear, or its grid alone (codes undefined). Throws InputError naming file and tensor.
@@ -46,7 +47,7 @@ struct QuantizedModel {
 // Throws InputError beginning with `what` where a cache's spec or its number of grids does not fit the block's keys and values.
 void require_cache_fits(const QuantizedCache& cache, const Model& model, const std::string& what);
 
-// Its linears by their weights' canonical names, as long as they stay where they are.
+// Its linears, and embedding and head in codes, by their weights' canonical names, as long as they stay where they are.
 std::unordered_map<std::string, const QuantizedLinear*> linears_by_weight(const QuantizedModel& model);
 
 // Every tensor as numbers, canonical names: codes are dequantized to float32 when they are read.

@@ -35,6 +35,7 @@ struct Name {
 
 constexpr Name<Granularity> kGranularities[] = {{Granularity::tensor, "tensor"}, {Granularity::channel, "channel"}, {Granularity::group, "group"},
                                                 {Granularity::block, "block"},   {Granularity::token, "token"},     {Granularity::head, "head"}};
+constexpr Name<HeadRounding> kHeadRoundings[] = {{HeadRounding::rtn, "rtn"}, {HeadRounding::gptq, "gptq"}};
 constexpr Name<RangeMethod> kRanges[] = {{RangeMethod::minmax, "minmax"}, {RangeMethod::mse, "mse"}, {RangeMethod::hqq, "hqq"}};
 constexpr Name<ScaleType> kScaleTypes[] = {{ScaleType::f32, "float32"}, {ScaleType::f16, "float16"}, {ScaleType::bf16, "bfloat16"},
                                               {ScaleType::e8m0, "e8m0"},   {ScaleType::e4m3, "e4m3"}};
@@ -90,6 +91,8 @@ std::string fitting_groups(int64_t n) {
 std::string to_text(Granularity value) { return text_of(kGranularities, value); }
 std::string to_text(RangeMethod value) { return text_of(kRanges, value); }
 std::string to_text(ScaleType value) { return text_of(kScaleTypes, value); }
+std::string to_text(HeadRounding value) { return text_of(kHeadRoundings, value); }
+std::optional<HeadRounding> parse_head_rounding(const std::string& text) { return value_of(kHeadRoundings, text); }
 std::optional<Granularity> parse_granularity(const std::string& text) { return value_of(kGranularities, text); }
 std::optional<RangeMethod> parse_range_method(const std::string& text) { return value_of(kRanges, text); }
 std::optional<ScaleType> parse_scale_type(const std::string& text) { return value_of(kScaleTypes, text); }
@@ -178,7 +181,9 @@ std::string describe(const QuantSpec& spec) {
   return text;
 }
 
-std::string describe(const Scheme& scheme) {
+namespace {
+
+std::string describe_blocks(const Scheme& scheme) {
   auto short_type = [](const QuantSpec& spec) {
     return spec.type.kind == NumberType::Kind::integer || spec.storage != Storage::none ? std::to_string(spec.type.bits) : spec.type.text();
   };
@@ -195,6 +200,17 @@ std::string describe(const Scheme& scheme) {
     const std::string whole = describe(*scheme.weights);
     text += whole.substr(whole.find(' '));
   }
+  return text;
+}
+
+}  // namespace
+
+std::string describe(const Scheme& scheme) {
+  std::string text = describe_blocks(scheme);
+  const std::string rounding = scheme.head_rounding == HeadRounding::gptq ? " gptq" : "";
+  if (scheme.embedding && scheme.head && *scheme.embedding == *scheme.head) return fmt::format("{}, embedding and head {}{}", text, describe(*scheme.head), rounding);
+  if (scheme.embedding) text += ", embedding " + describe(*scheme.embedding);
+  if (scheme.head) text += ", head " + describe(*scheme.head) + rounding;
   return text;
 }
 

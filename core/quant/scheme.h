@@ -77,18 +77,27 @@ struct SchemeOverride {
   bool operator==(const SchemeOverride&) const = default;
 };
 
+// How the head's codes are found: each weight to its nearest, or as GPTQ does by the Gram matrix of what the head multiplies.
+enum class HeadRounding { rtn, gptq };
+std::string to_text(HeadRounding value);
+std::optional<HeadRounding> parse_head_rounding(const std::string& text);
+
 // What is quantized, to what.
 struct Scheme {
   std::optional<QuantSpec> weights;
   std::optional<QuantSpec> activations;
   std::optional<QuantSpec> kv_cache;        // keys (after RoPE) and values, as attention reads them
-  std::vector<std::string> ignore;          // patterns kept in float; lm_head and embeddings are never quantized in blocks
+  std::optional<QuantSpec> embedding;       // of tokens; where the model ties the head to it, one of the two stands for both
+  std::optional<QuantSpec> head;            // whose inputs stay float
+  HeadRounding head_rounding = HeadRounding::rtn;
+  std::vector<std::string> ignore;          // patterns of linears in blocks that are kept in float
   std::vector<SchemeOverride> overrides;    // first match wins
   std::string mix;                          // of mix_names(): weights are its first type, and with_mix() adds the others; empty: none
   // For a full module name such as "model.layers.3.mlp.down_proj"; nullopt: stays float.
   std::optional<QuantSpec> weights_of(const std::string& module) const;
   std::optional<QuantSpec> activations_of(const std::string& module) const;
   bool has_static_activations() const { return activations && !activations->dynamic; }  // whose ranges are taken from calibration text
+  bool has_vocabulary() const { return embedding || head; }
   bool has_static_cache() const { return kv_cache && !kv_cache->dynamic; }
   bool operator==(const Scheme&) const = default;
 };

@@ -91,6 +91,12 @@ void emit(YAML::Emitter& out, const Scheme& scheme) {
     out << YAML::Key << "kv_cache" << YAML::Value;
     emit(out, *scheme.kv_cache, true);
   }
+  for (const auto& [key, spec] : {std::pair{"embedding", &scheme.embedding}, {"head", &scheme.head}})
+    if (*spec) {
+      out << YAML::Key << key << YAML::Value;
+      emit(out, **spec, false);
+    }
+  if (scheme.head_rounding != HeadRounding::rtn) out << YAML::Key << "head_rounding" << YAML::Value << to_text(scheme.head_rounding);
   if (!scheme.ignore.empty()) out << YAML::Key << "ignore" << YAML::Value << scheme.ignore;
   if (!scheme.overrides.empty()) {
     out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
@@ -274,8 +280,11 @@ void check_target(const Recipe& recipe) {
     if (const auto against = obstacles(*format, engine, {}, {}, {}, &cache); !against.empty()) fail("scheme.kv_cache", against.front());
   }
   auto check = [&](const QuantSpec& spec, const std::string& key) {
+    const bool head = scheme.head && &spec == &*scheme.head, embedding = scheme.embedding && &spec == &*scheme.embedding;
     auto against = [&](const std::vector<StageSpec>& pipeline, const std::optional<QuantSpec>& activations) {
-      std::vector<StoredScheme> linears = {any_linear(spec, activations, pipeline)};
+      std::vector<StoredScheme> linears = {head || embedding ? any_linear(spec, {}, {}) : any_linear(spec, activations, pipeline)};
+      linears.front().head = head;
+      linears.front().embedding = embedding;
       if (scheme.weights && &spec != &*scheme.weights) {
         linears.insert(linears.begin(), any_linear(*scheme.weights, activations, pipeline));
         linears.front().module = "scheme.weights";
@@ -293,6 +302,8 @@ void check_target(const Recipe& recipe) {
     fail(key, found.front());
   };
   if (scheme.weights) check(*scheme.weights, "scheme.weights");
+  if (scheme.embedding) check(*scheme.embedding, "scheme.embedding");
+  if (scheme.head) check(*scheme.head, "scheme.head");
   for (size_t i = 0; i < scheme.overrides.size(); ++i)
     if (scheme.overrides[i].weights) check(*scheme.overrides[i].weights, fmt::format("scheme.overrides[{}].weights", i));
 }
@@ -310,7 +321,8 @@ void check_consistency(const Recipe& recipe) {
     if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
     return;
   }
-  if (!recipe.scheme.weights && !recipe.scheme.activations && !recipe.scheme.kv_cache && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights, activations or kv_cache");
+  if (!recipe.scheme.weights && !recipe.scheme.activations && !recipe.scheme.kv_cache && !recipe.scheme.has_vocabulary() && recipe.scheme.overrides.empty())
+    fail("scheme", "quantizes nothing; give weights, activations, kv_cache, embedding or head");
   if (!recipe.scheme.mix.empty()) {
     if (!is_mix(recipe.scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), recipe.scheme.mix));
     if (recipe.scheme.weights != spec_of(first_type(recipe.scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", recipe.scheme.mix));
@@ -318,6 +330,10 @@ void check_consistency(const Recipe& recipe) {
   if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
   if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
   if (recipe.scheme.kv_cache) validate_cache(*recipe.scheme.kv_cache, "scheme.kv_cache");
+  if (recipe.scheme.embedding) validate_spec(*recipe.scheme.embedding, "scheme.embedding", false);
+  if (recipe.scheme.head) validate_spec(*recipe.scheme.head, "scheme.head", false);
+  if (recipe.scheme.head_rounding != HeadRounding::rtn && !recipe.scheme.has_vocabulary()) fail("scheme.head_rounding", "is of a head in codes: give head, or embedding where the model ties the two");
+  if (recipe.scheme.head_rounding == HeadRounding::gptq && !recipe.calibration) fail("scheme.head_rounding", "gptq needs a calibration section");
   if (recipe.scheme.has_static_cache() && !recipe.calibration)
     fail("scheme.kv_cache.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
   if (recipe.scheme.has_static_activations() && !recipe.scheme.weights)

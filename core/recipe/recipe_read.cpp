@@ -250,6 +250,9 @@ Scheme read_scheme(YamlMap map) {
   if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", Role::weights);
   scheme.activations = read_optional_spec(map, "activations", Role::activations);
   scheme.kv_cache = read_optional_spec(map, "kv_cache", Role::cache);
+  scheme.embedding = read_optional_spec(map, "embedding", Role::weights);
+  scheme.head = read_optional_spec(map, "head", Role::weights);
+  read_choice(map, "head_rounding", scheme.head_rounding, parse_head_rounding, "rtn or gptq");
   const auto ignore = map.list("ignore");
   for (size_t i = 0; i < ignore.size(); ++i) {
     if (!ignore[i].IsScalar()) fail_at(fmt::format("{}[{}]", map.place("ignore"), i), "expected a pattern such as \"*.down_proj\"");

@@ -10,16 +10,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/engine/block_store.h"
 #include "core/engine/cache_size.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/run_state.h"
 #include "core/engine/statistics_cache.h"
 #include "core/engine/thread_share.h"
+#include "core/engine/vocabulary.h"
 #include "core/measure/block_measure.h"
 #include "core/measure/perplexity.h"
 #include "core/measure/report_json.h"
@@ -247,6 +250,7 @@ class RecipeRun {
     const double before = kept > 0 ? report_.quantize_seconds : 0;
     if (kept == 0) report_.measure_seconds = 0;
     if (kept > 0) log_(fmt::format("resuming after {} finished blocks", kept));
+    load_vocabulary_reports();
     LinearClock clock;
     Control inner = control_;
     inner.on_progress = [&](Progress p) {
@@ -271,6 +275,15 @@ class RecipeRun {
       report_.blocks.push_back(std::move(block));
       // The block's own file is durable already; the whole report grows, so that writing it must stay a small part of the time.
       if (Clock::now() - saved_ > std::max<Clock::duration>(std::chrono::seconds(2), 20 * save_cost_)) save();
+    }, [&](const VocabularyView& view) {
+      const auto measuring = Clock::now();
+      BlockReport part{-1, {measure_vocabulary(view)}};
+      LinearReport& matrix = part.linears.front();
+      write_atomically(vocabulary_report_path(folder_, matrix.name), to_json(part));
+      report_.measure_seconds += seconds_since(measuring);
+      log_(fmt::format("{}: {}, {:.3f} bits a weight, in {:.2f} s{}", matrix.name, matrix.scheme, matrix.bits_per_weight, matrix.seconds, matrix.note.empty() ? "" : ": " + matrix.note));
+      std::erase_if(report_.vocabulary, [&](const LinearReport& other) { return other.name == matrix.name; });
+      report_.vocabulary.push_back(std::move(matrix));
     });
     report_.quantize_seconds = before + seconds_since(start);
     count_bits();
@@ -295,8 +308,37 @@ class RecipeRun {
     return kept;
   }
 
+  // Of embedding and head that an earlier session made; files without a report are made again, with the same bits.
+  void load_vocabulary_reports() {
+    report_.vocabulary.clear();
+    for (const fs::path& file : vocabulary_paths(folder_)) try {
+        const BlockFile made(file);
+        for (const auto& [weight, linear] : made.linears()) {
+          const fs::path path = vocabulary_report_path(folder_, linear.module.substr(linear.module.rfind('.') + 1));
+          for (LinearReport& matrix : block_report_from_json(read_text(path), path.string()).linears) report_.vocabulary.push_back(std::move(matrix));
+        }
+      } catch (const InputError& e) {
+        log_(fmt::format("{} is made again: {}", file.stem().string(), e.what()));
+        fs::remove(file);
+      }
+  }
+
+  // All tensors of a model, without those that `coded` has.
+  static double stored_bytes(const TensorSource& source, const std::set<std::string>& coded) {
+    double bytes = 0;
+    for (const TensorInfo& info : source.tensors())
+      if (!coded.contains(info.name)) bytes += static_cast<double>(info.bytes);
+    return bytes;
+  }
+
   void count_bits() {
-    double bits = 0, weights = 0, float_bytes = 0, all_bits = 0, all_weights = 0;
+    double bits = 0, weights = 0, float_bytes = 0, all_bits = 0, all_weights = 0, vocabulary_bits = 0;
+    for (const LinearReport& matrix : report_.vocabulary) {
+      const double n = static_cast<double>(matrix.out_features) * static_cast<double>(matrix.in_features);
+      vocabulary_bits += matrix.bits_per_weight * n;
+      weights += n;
+    }
+    bits = vocabulary_bits;
     for (const BlockReport& block : report_.blocks)
       for (const LinearReport& linear : block.linears) {
         const double n = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
@@ -314,6 +356,15 @@ class RecipeRun {
     report_.quantized_bytes = static_cast<uint64_t>(all_bits / 8);
     // Without an original nobody knows what it takes.
     report_.float_bytes = job_.given && !job_.compared ? 0 : static_cast<uint64_t>(float_bytes);
+    report_.model_float_bytes = job_.given && !job_.compared ? 0 : static_cast<uint64_t>(stored_bytes(*inputs_.model->source, {}));
+    // Linears count as their reports say, what is outside of blocks as it is stored.
+    std::set<std::string> counted;
+    for (const BlockInfo& block : job_.model->info.blocks)
+      for (const LinearInfo& linear : block.linears) counted.insert(linear.tensor);
+    const QuantizedModel quantized = quantized_model(job_.model, folder_);
+    for (const QuantizedLinear& matrix : quantized.vocabulary) counted.insert(matrix.module + ".weight");
+    const TensorSource& numbers = job_.given ? *job_.given->model->source : *job_.model->source;
+    report_.model_bytes = static_cast<uint64_t>(stored_bytes(numbers, counted) + (all_bits + vocabulary_bits) / 8);
   }
 
   std::string float_key(size_t i) const {

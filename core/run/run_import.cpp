@@ -60,6 +60,8 @@ Scheme scheme_of(const QuantizedModel& checkpoint) {
   scheme.weights = most.weights;
   if (!checkpoint.caches.empty()) scheme.kv_cache = checkpoint.caches.front().spec;
   scheme.activations = most.activations;
+  for (const QuantizedLinear& matrix : checkpoint.vocabulary)
+    (matrix.module == checkpoint.model->architecture.names.head ? scheme.head : scheme.embedding) = matrix.weights;
   return scheme;
 }
 

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/engine/given_blocks.h"
+#include "core/engine/vocabulary.h"
 #include "core/exporting/checkpoint.h"
 #include "core/format/imatrix.h"
 #include "core/quant/mixes.h"
@@ -89,7 +90,7 @@ EngineJob make_job(const Recipe& recipe, const RunInputs& inputs, const RunOptio
   EngineJob job;
   job.model = inputs.model;
   job.calibration = inputs.calibration;
-  job.scheme = recipe.scheme.mix.empty() ? recipe.scheme : with_mix(recipe.scheme, recipe.scheme.mix, inputs.model->architecture);
+  job.scheme = with_tied_vocabulary(recipe.scheme.mix.empty() ? recipe.scheme : with_mix(recipe.scheme, recipe.scheme.mix, inputs.model->architecture), inputs.model->architecture);
   job.pipeline = recipe.pipeline;
   job.dtype = recipe.dtype == "float32" ? at::kFloat : at::kBFloat16;
   try {

@@ -361,6 +361,7 @@ class FolderWorkspace final : public Workspace {
 
 }  // namespace
 
+fs::path vocabulary_report_path(const fs::path& run_folder, const std::string& name) { return run_folder / "blocks" / (name + ".json"); }
 fs::path block_report_path(const fs::path& run_folder, int block) { return run_folder / "blocks" / fmt::format("block-{:04}.json", block); }
 
 fs::path statistics_cache_path(const fs::path& workspace) { return workspace / "cache" / "statistics"; }

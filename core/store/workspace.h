@@ -12,6 +12,8 @@ namespace qb {
 
 // The report of one block of a run, written as soon as the block is durable.
 std::filesystem::path block_report_path(const std::filesystem::path& run_folder, int block);
+// Of the embedding or the head ("embed_tokens"): a BlockReport of that one matrix.
+std::filesystem::path vocabulary_report_path(const std::filesystem::path& run_folder, const std::string& name);
 // Where a workspace keeps statistics for later runs; may be deleted at any time.
 std::filesystem::path statistics_cache_path(const std::filesystem::path& workspace);
 

@@ -47,6 +47,8 @@ SCHEMES = {
     "fp8-static": "  weights: {type: e4m3, granularity: channel}\n" + STATIC.format("e4m3"), "fp8-static-tensor": "  weights: {type: e4m3, granularity: tensor}\n" + STATIC.format("e4m3"),
     "w4-fp8-cache": weights("int4", more=FP8_CACHE), "w8a8-fp8-cache": weights("int8", 0, more=INT8_TOKENS + FP8_CACHE),
     "nvfp4-a4": "  weights: {type: nvfp4}\n  activations: {type: nvfp4}\n", "mxfp4-a4": "  weights: {type: mxfp4}\n  activations: {type: mxfp4}\n",
+    "w4-embedding": weights("int4", more="  embedding: {type: int8, granularity: group, group_size: 64, scale_type: float16}\n"),
+    "q4_k-embedding": "  weights: {type: q4_K}\n  embedding: {type: q6_K}\n",
     "w4-but-down": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: float}\n'),
     "w4-down-w8": weights("int4", more='  overrides:\n    - {match: "*.down_proj", weights: {type: int8, granularity: group, group_size: 64}}\n'),
 } | {kind.lower(): f"  weights: {{type: {kind}}}\n" for kind in
@@ -98,6 +100,8 @@ ROWS = [
     *rows("awq", ["w4-asym"], ["vllm", "gptqmodel"], pipeline=AWQ),
     *rows("mlx", ["w4", "w4-bf16", "w4-asym", "w2-asym", "w3-asym", "w5", "w8", "w4-but-down", "w4-down-w8"], ["mlx-lm"]),
     *rows("mlx", ["w4-asym"], ["mlx-lm"], pipeline=AWQ),
+    *rows("mlx", ["w4-embedding"], ["mlx-lm"]),
+    *rows("gguf", ["q4_k-embedding"], ["llama.cpp"]),
     *rows("gguf", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "mxfp4"], ["llama.cpp"]),
     *rows("gguf", ["q4_0", "q8_0", "q6_k"], ["openvino"]),
     *rows("gguf", ["q4_k"], ["llama.cpp"], pipeline=AWQ),

@@ -65,10 +65,13 @@ def rows(families, format, scheme, reader, **more):
 FLOAT_EXPERTS = "w4-g32-float-experts"
 SCHEMES[FLOAT_EXPERTS] = weights("int4", 32, more='  overrides:\n    - {match: "*.experts.*", weights: float}\n')
 SCHEMES["w4-asym-g32"] = weights("int4", 32, False)
+HEAD = "w4-g32-head"
+SCHEMES[HEAD] = weights("int4", 32, more="  head: {type: int4, granularity: group, group_size: 32, scale_type: float16}\n  head_rounding: gptq\n")
 BFLOAT16 = dict(dtype="bfloat16", measured_in="bfloat16", within=1e-2)  # vLLM has no Gemma 2 in float16; its logits are rounded to 8 bits
 TAKEN = [
     *rows(["qwen2", "qwen2-tied", "phi3"], "gptq", "w4-g32", "vllm"), *rows(["phi3"], "awq", "w4-asym-g32", "vllm"), *rows(["phi3"], CT, "w4-g32", "vllm"),
     *rows(["gemma2"], "gptq", "w4-g32", "vllm", **BFLOAT16), *rows(["qwen2-moe"], CT, FLOAT_EXPERTS, "vllm"),
+    *rows(["qwen2"], CT, HEAD, "vllm"), *rows(["qwen2"], CT, HEAD, "transformers"), *rows(["qwen2"], "gptq", HEAD, "vllm"), *rows(["qwen2"], "gptq", HEAD, "gptqmodel"),
     *rows(["qwen2", "gemma2", "qwen2-moe", "qwen3-moe"], "gptq", "w4-g32", "gptqmodel"), *rows(["qwen2", "phi3", "qwen2-moe"], "awq", "w4-asym-g32", "gptqmodel"),
 ]
 REFUSED = [  # what the table of engines says of it

@@ -42,6 +42,14 @@ QVector<Fact> runFacts(const RunReport& report) {
                                       formatNumber(double(report.float_bytes) / double(report.quantized_bytes), 3));
     add(tr("Size of linears"), size, tr("All linears in blocks, quantized and as float"));
   }
+  for (const LinearReport& matrix : report.vocabulary)
+    add(matrix.name == "lm_head" ? tr("Head") : text(matrix.name), tr("%1, %2 bits").arg(text(matrix.scheme), formatNumber(matrix.bits_per_weight)), text(matrix.note));
+  if (report.model_bytes > 0) {
+    QString size = formatBytes(double(report.model_bytes));
+    if (report.model_float_bytes > 0)
+      size = tr("%1 of %2 (%3×)").arg(size, formatBytes(double(report.model_float_bytes)), formatNumber(double(report.model_float_bytes) / double(report.model_bytes), 3));
+    add(tr("Size of model"), size, tr("All tensors: linears, embedding and head in codes or as they are stored, norms"));
+  }
   if (report.quantize_seconds > 0) add(tr("Quantize time"), formatDuration(report.quantize_seconds));
   if (report.evaluate_seconds > 0) add(tr("Evaluate time"), formatDuration(report.evaluate_seconds));
   if (report.peak_rss_bytes > 0) add(tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));

@@ -1,5 +1,6 @@
 #include "views/plots/ParetoPlot.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "views/models/Format.h"
@@ -31,8 +32,11 @@ QString ParetoPlot::unit() const { return m_bytes->isChecked() ? tr("GiB") : tr(
 void ParetoPlot::setData(const Accuracy& accuracy) {
   m_accuracy = accuracy;
   m_points.clear();
+  // Older runs do not know the whole model's size: then all stand at their linears'.
+  const bool whole = std::all_of(accuracy.runs.begin(), accuracy.runs.end(), [](const Accuracy::Run& run) { return run.report->model_bytes > 0; });
   for (const Accuracy::Run& run : accuracy.runs) {
-    const double size = m_bytes->isChecked() ? double(run.report->quantized_bytes) / (1024.0 * 1024 * 1024) : run.report->bits_per_weight;
+    const double bytes = double(whole ? run.report->model_bytes : run.report->quantized_bytes);
+    const double size = m_bytes->isChecked() ? bytes / (1024.0 * 1024 * 1024) : run.report->bits_per_weight;
     if (!run.result || !(size > 0)) continue;
     m_points.push_back({run.id, run.name, size, run.result->perplexity, run.result->standard_error, run.colour, run.marker});
   }
@@ -43,7 +47,7 @@ void ParetoPlot::setData(const Accuracy& accuracy) {
   }
   m_frontier = paretoFrontier(x, y);
   chooseScale(y);
-  xAxis->setLabel(m_bytes->isChecked() ? tr("Size of the quantized linears (GiB)") : tr("Bits per weight, scales and zeros included"));
+  xAxis->setLabel(m_bytes->isChecked() ? (whole ? tr("Size of the model (GiB)") : tr("Size of the linears in blocks (GiB)")) : tr("Bits per weight, scales and zeros included"));
   refresh(m_points.isEmpty());
 }
 
