@@ -33,6 +33,7 @@ class TestScheme : public QObject {
   void every_enumerator_has_a_text() {
     for (int i = 0; i <= static_cast<int>(Granularity::head); ++i) QVERIFY(parse_granularity(to_text(static_cast<Granularity>(i))) == static_cast<Granularity>(i));
     for (int i = 0; i <= static_cast<int>(RangeMethod::hqq); ++i) QVERIFY(parse_range_method(to_text(static_cast<RangeMethod>(i))) == static_cast<RangeMethod>(i));
+    for (int i = 0; i <= static_cast<int>(HeadRounding::gptq); ++i) QVERIFY(parse_head_rounding(to_text(static_cast<HeadRounding>(i))) == static_cast<HeadRounding>(i));
     for (int i = 0; i <= static_cast<int>(ScaleType::e4m3); ++i) QVERIFY(parse_scale_type(to_text(static_cast<ScaleType>(i))) == static_cast<ScaleType>(i));
     QVERIFY(!parse_granularity("groups"));
   }
@@ -152,6 +153,13 @@ class TestScheme : public QObject {
     scheme.weights->granularity = Granularity::channel;
     QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric"));
     QCOMPARE(describe(group(3, 32, false)), std::string("int3 g32 asymmetric"));
+    scheme.head = group(4, 64, true);
+    scheme.head_rounding = HeadRounding::gptq;
+    QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric, head int4 g64 symmetric gptq"));
+    scheme.embedding = spec_of(Storage::q6_k);
+    QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric, embedding q6_K, head int4 g64 symmetric gptq"));
+    scheme.head = scheme.embedding;
+    QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric, embedding and head q6_K gptq"));
   }
 };
 
