@@ -205,7 +205,13 @@ LlmcExport to_llmc(const Recipe& recipe) {
   }
   y += fmt::format("quant:\n    method: {}\n    quant_out: {}\n    weight:\n", hqq ? "HQQ" : method.method, boolean(recipe.propagate_quantized));
   if (learnable) y += "        calib_algo: learnable\n        ste: True\n";
-  y += quantizer("        ", weights, "scheme.weights", result.notes);
+  if (method.method == "DGQ") {
+    if (weights.granularity != Granularity::group) throw RecipeError("", 0, 0, "scheme.weights.granularity", "LLMC's DGQ has groups");
+    y += "        w_1:\n" + quantizer("            ", weights, "scheme.weights", result.notes);
+    y += "        w_2:\n            bit: 8\n            symmetric: True\n            granularity: per_channel\n";
+  } else {
+    y += quantizer("        ", weights, "scheme.weights", result.notes);
+  }
   if (recipe.scheme.activations) y += "    act:\n" + quantizer("        ", *recipe.scheme.activations, "scheme.activations", result.notes);
   if (recipe.scheme.kv_cache) y += "    kvcache:\n        method: Naive\n" + quantizer("        ", *recipe.scheme.kv_cache, "scheme.kv_cache", result.notes, true);
   if (hqq)
@@ -214,6 +220,7 @@ LlmcExport to_llmc(const Recipe& recipe) {
   if (!hqq && !method.special.empty()) {
     y += "    special:\n";
     for (const auto& [key, value] : method.special) y += fmt::format("        {}: {}\n", key, value);
+    if (method.method == "QUIK") y += fmt::format("        last_fc_bit: {}\n", weights.type.bits);
   }
   y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.mix.empty()) result.notes.push_back(fmt::format("scheme.mix: LLMC has no mixed types; {} is not written", recipe.scheme.mix));

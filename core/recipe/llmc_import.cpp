@@ -179,12 +179,17 @@ class Import {
     if (!weight && !map.has("act")) map.fail("weight", "is missing");
     if (weight) {
       learnable_ = method == "OmniQuant" || method == "TesseraQ" || method == "Awq";
-      recipe_.scheme.weights = quantizer(*weight, kind, Role::weights);
+      recipe_.scheme.weights = method == "DGQ" ? two_levels(*weight, kind) : part(*weight, kind, Role::weights);
       learnable_ = false;
-      if (method == "HQQ") hqq(map, *recipe_.scheme.weights);
+      if (method == "HQQ") {
+        if (!recipe_.scheme.weights) weight->fail("bit", "16 keeps weights float, and HQQ quantizes nothing else");
+        hqq(map, *recipe_.scheme.weights);
+      }
     }
-    if (auto act = map.map("act")) recipe_.scheme.activations = quantizer(*act, kind, Role::activations);
+    if (auto act = map.map("act")) recipe_.scheme.activations = part(*act, kind, Role::activations);
     if (auto cache = map.map("kvcache")) kv_cache(*cache, kind);
+    if (!recipe_.scheme.weights && !recipe_.scheme.activations && !recipe_.scheme.kv_cache)
+      (weight ? *weight : map).fail("bit", "16 keeps this float, and nothing else is quantized");
     if (method == "RTN" && map.node("special").IsDefined()) note("quant.special was left out; RTN has no settings");
     recipe_.propagate_quantized = flag(map, "quant_out", false);
     if (method == "RTN" || method == "HQQ") {
@@ -192,6 +197,9 @@ class Import {
     } else {
       auto special = map.map("special");
       recipe_.pipeline = stages_from_llmc(method, special ? &*special : nullptr, notes_);
+      if (const auto bit = method == "QUIK" && special ? special->text("last_fc_bit") : std::nullopt; bit && recipe_.scheme.weights && *bit != std::to_string(recipe_.scheme.weights->type.bits))
+        special->fail("last_fc_bit", fmt::format("expected {} as in weight.bit, found {}: more bits for the last linear of each MLP are not imported; write scheme.overrides for it",
+                                                 recipe_.scheme.weights->type.text(), *bit));
       if (special) leave_out(*special);
     }
     leave_out(map, {"tp"});
@@ -214,10 +222,37 @@ class Import {
     const std::string method = map.text("method").value_or("");
     if (method == "Kivi") map.fail("method", "Kivi keeps the last tokens exact until residual_length of them are there, which has no counterpart in this program; Naive rounds each token as it comes");
     if (method != "Naive") map.fail("method", fmt::format("expected Naive, found \"{}\"", method));
-    recipe_.scheme.kv_cache = quantizer(map, kind, Role::cache);
+    recipe_.scheme.kv_cache = part(map, kind, Role::cache);
   }
 
   enum class Role { weights, activations, cache };
+
+  // "bit: 16" keeps that part float, whatever else its section says.
+  std::optional<QuantSpec> part(YamlMap& map, const std::string& otherwise, Role role) {
+    if (map.text("bit").value_or("") != "16") return quantizer(map, otherwise, role);
+    note(fmt::format("{} is 16: {} stay float", map.place("bit"), role == Role::weights ? "weights" : role == Role::activations ? "activations" : "keys and values"));
+    return std::nullopt;
+  }
+
+  // DGQ's groups, whose scales are integers of an 8-bit channel.
+  QuantSpec two_levels(YamlMap& map, const std::string& otherwise) {
+    auto groups = map.map("w_1"), channels = map.map("w_2");
+    if (!groups) map.fail("w_1", "is missing; expected the groups that DGQ rounds to");
+    if (!channels) map.fail("w_2", "is missing; expected the 8-bit channels that DGQ's groups lie in");
+    auto require = [](YamlMap& in, const char* key, const std::string& expected, const std::string& found) {
+      if (found != expected) in.fail(key, fmt::format("expected {}, found \"{}\": it is what DGQ has here", expected, found));
+    };
+    require(*channels, "bit", "8", channels->text("bit").value_or(""));
+    require(*channels, "symmetric", "True", flag(*channels, "symmetric", true) ? "True" : "False");
+    require(*channels, "granularity", "per_channel", channels->text("granularity").value_or("per_channel"));
+    require(*channels, "quant_type", "int-quant", channels->text("quant_type").value_or(otherwise));
+    require(*channels, "calib_algo", "minmax", channels->text("calib_algo").value_or("minmax"));
+    leave_out(*channels, {"group_size"});
+    const QuantSpec spec = quantizer(*groups, otherwise, Role::weights);
+    require(*groups, "granularity", "per_group", "per_" + to_text(spec.granularity));
+    leave_out(map);
+    return spec;
+  }
 
   QuantSpec quantizer(YamlMap map, const std::string& otherwise, Role role) {
     QuantSpec spec;

@@ -34,6 +34,8 @@ const std::vector<Counterpart>& counterparts() {
       {"TesseraQ", "tesseraq", {{"lr", "lr"}, {"scale_lr", "scale_lr"}, {"iterations", "iterations"}, {"batch_size", "batch_size"}, {"optimize_scale", "optimize_scale"}}},
       {"SpQR", "spqr", {{"relative_threshold", "relative_threshold"}, {"simplified_outliers", "simplified_outliers"}, {"percdamp", "percdamp"}}},
       {"AdaDim", "adadim", {}},
+      {"DGQ", "dgq", {}},
+      {"QUIK", "quik", {{"fp_features", "columns"}}},
       {"Quarot", "quarot", {{"rotate_mode", "rotate_mode"}}},
   };
   return list;
@@ -108,6 +110,11 @@ std::vector<StageSpec> stages_from_llmc(const std::string& method, YamlMap* spec
     for (const char* indifferent : {"save_mem", "awq_bs", "chunk_num", "deactive_amp", "fp32_had", "reduce_memory", "save_scale", "save_clip"}) special->node(indifferent);
     if (method == "Quarot" && special->boolean("online_rotate").value_or(false)) stage.knobs["online_down"] = stage.knobs["online_heads"] = true;
     clip = special->boolean("weight_clip").value_or(method == "Awq") || special->boolean("search_clip_init").value_or(false);
+    if (method == "QUIK") {
+      if (special->boolean("fp_relative").value_or(false)) special->fail("fp_relative", "columns in proportion to the width have no counterpart; expected False and a number in fp_features");
+      if (special->real("fp_threshold", 0, 1e9).value_or(0) != 0) special->fail("fp_threshold", "linears that keep no columns have no counterpart; expected 0.0");
+      special->node("last_fc_bit");
+    }
     if (method == "SpQR")
       for (const char* part : {"scale", "zero"})
         if (auto level = special->map(part)) {
@@ -118,6 +125,13 @@ std::vector<StageSpec> stages_from_llmc(const std::string& method, YamlMap* spec
     clip = method == "Awq";
   }
   std::vector<StageSpec> stages;
+  if (method == "DGQ") {  // LLMC's own steps, and the smoothing that it does before them
+    stage.knobs["channel_steps"] = int64_t{20};
+    stage.knobs["group_steps"] = int64_t{80};
+    return {{"smoothquant", {{"alpha", 0.5}}}, stage};
+  }
+  if (method == "QUIK")
+    notes.push_back("quant.method QUIK: the columns beside the kept ones are rounded by GPTQ here, and where activations are quantized those of kept columns are too");
   if (method == "Awq") {
     if (!stage.knobs.contains("do_gqa_trans")) stage.knobs["do_gqa_trans"] = false;  // LLMC's default
     if (!special || special->boolean("trans").value_or(true)) stages.push_back(stage);
@@ -140,6 +154,20 @@ LlmcMethod llmc_method(const std::vector<StageSpec>& pipeline, bool symmetric, s
   }
   const auto& list = counterparts();
   auto refuse = [&](size_t i, const std::string& why) { throw RecipeError("", 0, 0, fmt::format("pipeline[{}].method", i), why); };
+  const bool dgq = !stages.empty() && stages.back().method == "dgq";
+  if (dgq) {  // LLMC smooths by itself
+    if (stages.size() == 1 || stages.front().method != "smoothquant") refuse(0, "LLMC's DGQ smooths with smoothquant first; expected smoothquant before dgq");
+    if (knob<double>(stages.front(), "alpha") != 0.5) throw RecipeError("", 0, 0, "pipeline[0].alpha", "LLMC's DGQ smooths with alpha 0.5");
+    if (clipping) refuse(0, "LLMC cannot clip before DGQ");
+    StageSpec smoothing = stages.front();
+    smoothing.knobs.erase("alpha");
+    for (const auto& [name, value] : smoothing.knobs) notes.push_back(fmt::format("smoothquant.{}: LLMC has no such setting", name));
+    stages.erase(stages.begin());
+    for (const auto& [name, steps] : {std::pair<const char*, int64_t>{"channel_steps", 20}, std::pair<const char*, int64_t>{"group_steps", 80}}) {
+      if (const auto own = knob<int64_t>(stages.front(), name); own != steps) notes.push_back(fmt::format("dgq.{}: LLMC tries {}, not {}", name, steps, own));
+      stages.front().knobs.erase(name);
+    }
+  }
   if (stages.size() > 1) refuse(1, fmt::format("LLMC runs one method a file, not {} after {}", stages[1].method, stages[0].method));
   const bool only_clip = stages.empty();
   if (only_clip) stages.push_back({"awq", {}});
@@ -165,6 +193,10 @@ LlmcMethod llmc_method(const std::vector<StageSpec>& pipeline, bool symmetric, s
     for (const auto& [name, value] : stage.knobs)
       if (std::none_of(found->knobs.begin(), found->knobs.end(), [&, n = name](const KnobName& k) { return n == k.ours; }))
         notes.push_back(fmt::format("{}.{}: LLMC has no such setting", stage.method, name));
+  }
+  if (stage.method == "quik") {
+    result.special.emplace_back("fp_relative", "False");
+    result.special.emplace_back("fp_threshold", "0.0");
   }
   if (stage.method == "quarot")
     result.special.emplace_back("online_rotate", plain(knob<bool>(stage, "online_down") || knob<bool>(stage, "online_heads")));

@@ -81,7 +81,16 @@ def check(text):
     quant = need(config, "quant", dict, "")
     method = need(quant, "method", str, "quant")
     assert method in METHODS
-    check_quantizer(need(quant, "weight", dict, "quant"), "quant.weight", act=False)
+    weight = need(quant, "weight", dict, "quant")
+    if method == "DGQ":  # groups inside channels
+        for part in ("w_1", "w_2"):
+            check_quantizer(need(weight, part, dict, "quant.weight"), f"quant.weight.{part}", act=False)
+    else:
+        check_quantizer(weight, "quant.weight", act=False)
+    if method == "QUIK":
+        special = need(quant, "special", dict, "quant")
+        for key, kind in (("fp_relative", bool), ("fp_features", int), ("fp_threshold", float), ("last_fc_bit", int)):
+            need(special, key, kind, "quant.special")
     if "act" in quant:
         check_quantizer(quant["act"], "quant.act", act=True)
     if "kvcache" in quant:

@@ -153,6 +153,20 @@ inline views::RunPtr demo_run(const DemoOptions& options) {
   return report;
 }
 
+// Many finished runs of one recipe after the other, all shown; "run 3" is current, "run 5" the baseline.
+inline void fill_many(views::Selection& selection, int count, int blocks = 30, bool histograms = false) {
+  const char* methods[] = {"rtn", "gptq", "awq → gptq", "awq → clip → gptq", "quarot → gptq", "smoothquant → gptq"};
+  for (int i = 0; i < count; ++i) {
+    const double bits = 2 + i % 5 * 0.5 + i % 3;
+    DemoOptions options{"run " + std::to_string(i), "", blocks, bits, 0.6 + 0.05 * (i % 13), unsigned(i) + 1, histograms, 21.7 + 14 * std::pow(2.0, 3.5 - bits) + 0.1 * i};
+    options.name = std::string(methods[i % 6]) + ", int" + std::to_string(int(bits + 0.5)) + " g" + std::to_string(32 << i % 3) + ", attempt " + std::to_string(i);
+    selection.putRun(demo_run(options));
+    selection.setShown(QString::fromStdString(options.id), true);
+  }
+  selection.setCurrentRun("run 3");
+  selection.setBaseline("run 5");
+}
+
 // Five finished runs and one under way, all shown, "rtn4" being the baseline and "gptq4" current.
 inline void fill_demo(views::Selection& selection) {
   const DemoOptions runs[] = {{"rtn4", "rtn, int4 g64", 30, 4, 1.5, 1, true, 25.9},

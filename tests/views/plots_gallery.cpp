@@ -1,5 +1,7 @@
-// Shows the pages with made-up runs, or grabs them into pictures: plots_gallery [--dark] [--empty] [--grab FOLDER] [--size WxH].
+// Shows the pages with made-up runs, or grabs them into pictures:
+// plots_gallery [--dark] [--empty] [--runs N] [--view 0|1|2] [--grab FOLDER] [--size WxH].
 #include <QApplication>
+#include <QComboBox>
 #include <QCommandLineParser>
 #include <QDir>
 #include <QSplitter>
@@ -29,8 +31,9 @@ int main(int argc, char** argv) {
   QApplication app(argc, argv);
   QCommandLineParser parser;
   const QCommandLineOption dark("dark", "Dark palette."), empty("empty", "Without runs."), grab("grab", "Write PNG files and end.", "folder"),
-      size("size", "Size of a page with the inspector.", "WxH", "980x560");
-  parser.addOptions({dark, empty, grab, size});
+      size("size", "Size of a page with the inspector.", "WxH", "980x560"), runs("runs", "So many runs.", "number"),
+      view("view", "How the Layers page draws runs: 0 curves, 1 by linear, 2 by block.", "number", "0");
+  parser.addOptions({dark, empty, grab, size, runs, view});
   parser.addHelpOption();
   parser.process(app);
   app.setStyle(QStyleFactory::create("Fusion"));
@@ -38,7 +41,10 @@ int main(int argc, char** argv) {
 
   qb::views::Selection selection;
   if (!parser.isSet(empty)) {
-    qb::test::fill_demo(selection);
+    if (parser.isSet(runs))
+      qb::test::fill_many(selection, parser.value(runs).toInt(), 30, true);
+    else
+      qb::test::fill_demo(selection);
     selection.setCurrentLinear({1, "mlp.down_proj"});
   }
   const QStringList wanted = parser.value(size).split('x');
@@ -53,6 +59,11 @@ int main(int argc, char** argv) {
     return splitter;
   };
   QWidget* layers = window(new qb::views::LayersPage(&selection), "layers");
+  for (QComboBox* box : layers->findChildren<QComboBox*>())
+    if (box->accessibleName() == QLatin1String("How runs are drawn")) {
+      box->setCurrentIndex(parser.value(view).toInt());
+      Q_EMIT box->activated(box->currentIndex());
+    }
   QWidget* accuracy = window(new qb::views::AccuracyPage(&selection), "accuracy");
   qb::views::Inspector inspector(&selection);
   inspector.setWindowTitle("inspector");

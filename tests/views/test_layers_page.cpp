@@ -18,6 +18,7 @@
 #include "views/plots/LinearErrorsPlot.h"
 #include "views/plots/OutlierPlot.h"
 #include "views/plots/PerplexityPlot.h"
+#include "views/plots/RunsHeatPlot.h"
 
 using namespace qb;
 using namespace qb::views;
@@ -221,6 +222,48 @@ class TestLayersPage : public QObject {
       Q_EMIT box->activated(down);
     }
     QCOMPARE(plot->table().rows.size(), 30);
+  }
+
+  void a_cell_of_the_map_of_runs_chooses_run_and_linear() {
+    Selection selection;
+    test::fill_many(selection, 40);
+    LayersPage page(&selection);
+    show(page, {900, 640});
+    auto* map = page.findChild<RunsHeatPlot*>();
+    QVERIFY(map && !map->isVisible());
+    QComboBox* view = nullptr;
+    for (QComboBox* box : page.findChildren<QComboBox*>())
+      if (box->accessibleName() == "How runs are drawn") view = box;
+    QVERIFY(view);
+    view->setCurrentIndex(1);
+    Q_EMIT view->activated(1);
+    QTest::qWait(kSettle);
+    QVERIFY(map->isVisible() && !map->isEmpty() && !page.findChild<LinearErrorsPlot*>()->isVisible());
+    QVERIFY(map->title().contains("every run"));
+    const LinearKey key{9, "self_attn.o_proj"};
+    QTest::mouseClick(map, Qt::LeftButton, {}, map->pixelOf("run 1", key).toPoint());
+    QCOMPARE(selection.currentRun(), QStringLiteral("run 1"));
+    QCOMPARE(selection.currentLinear(), key);
+    QTest::qWait(kSettle);
+    QVERIFY(page.findChild<HeatMapPlot*>()->title().contains("attempt 1"));
+    // Keys: the next linear, the run below.
+    map->setFocus();
+    QTest::keyClick(map, Qt::Key_Right);
+    QCOMPARE(selection.currentLinear(), (LinearKey{9, "mlp.gate_proj"}));
+    QTest::keyClick(map, Qt::Key_Down);
+    QCOMPARE(selection.currentRun(), QStringLiteral("run 2"));
+    QCOMPARE(selection.currentLinear(), (LinearKey{9, "mlp.gate_proj"}));
+    // The difference is there although the baseline is current, and goes with the baseline.
+    selection.setCurrentRun("run 5");
+    QTest::qWait(kSettle);
+    map->setDifference(true);
+    QVERIFY(map->title().contains("minus") && map->isDifference());
+    selection.setBaseline({});
+    QTest::qWait(kSettle);
+    QVERIFY(!map->isDifference() && !map->title().contains("minus"));
+    view->setCurrentIndex(2);
+    Q_EMIT view->activated(2);
+    QVERIFY(map->isByBlock());
   }
 
   void every_control_has_a_name_for_assistive_tools() {

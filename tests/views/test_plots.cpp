@@ -1,5 +1,12 @@
 #include <QClipboard>
+#include <QComboBox>
+#include <QDialogButtonBox>
+#include <QDoubleSpinBox>
+#include <QFileDialog>
+#include <QLabel>
+#include <QPushButton>
 #include <QSignalSpy>
+#include <QSpinBox>
 #include <QTemporaryDir>
 #include <QXmlStreamReader>
 #include <QtTest/QtTest>
@@ -16,6 +23,8 @@
 #include "views/plots/OutlierPlot.h"
 #include "views/plots/ParetoPlot.h"
 #include "views/plots/PerplexityPlot.h"
+#include "views/plots/PictureDialog.h"
+#include "views/plots/RunsHeatPlot.h"
 #include "views/plots/WindowDeltaPlot.h"
 
 using namespace qb;
@@ -106,6 +115,140 @@ class TestPlots : public QObject {
     for (int i = 8; i < 40; ++i) selection.setShown(QStringLiteral("run %1").arg(i), false);
     draw();
     QCOMPARE(names(plot).size(), 8);
+  }
+
+  void rows_of_many_runs_are_pages_that_keep_some_in_sight() {
+    RowPages pages;
+    pages.setRows(40, {5, 3, 3, 99});
+    QCOMPARE(pages.visible().size(), 40);  // nothing is known of the room yet
+    QVERIFY(pages.text().isEmpty());
+    QVERIFY(pages.fit(18));
+    QCOMPARE(pages.pages(), 3);
+    QCOMPARE(pages.text(), QStringLiteral("runs 1–16 of 40"));
+    QCOMPARE(pages.visible().size(), 16);  // 3 and 5 are on it
+    QVERIFY(pages.show(1));
+    QCOMPARE(pages.text(), QStringLiteral("runs 17–32 of 40"));
+    QCOMPARE(pages.visible().mid(14), (QVector<int>{30, 31, 3, 5}));
+    QVERIFY(pages.show(7));  // as far as there are pages
+    QCOMPARE(pages.text(), QStringLiteral("runs 33–40 of 40"));
+    QVERIFY(!pages.reveal(3));
+    QVERIFY(pages.reveal(20));
+    QCOMPARE(pages.page(), 1);
+    // Another size keeps the page's first row in sight, all of them where there is room.
+    QVERIFY(pages.fit(10));
+    QVERIFY(pages.visible().contains(16));
+    QVERIFY(pages.fit(40));
+    QCOMPARE(pages.visible().size(), 40);
+    pages.setRows(0, {});
+    QVERIFY(pages.visible().isEmpty());
+    QCOMPARE(pages.pages(), 1);
+  }
+
+  void forty_runs_page_through_perplexity_and_cost() {
+    Selection selection;
+    test::fill_many(selection, 40, 2);
+    const Accuracy accuracy = gatherAccuracy(selection, {});
+    PerplexityPlot perplexity;
+    CostPlot cost;
+    perplexity.setData(accuracy);
+    cost.setData(accuracy);
+    for (Plot* plot : std::initializer_list<Plot*>{&perplexity, &cost}) {
+      plot->setCaption("Perplexity ± standard error", "wikitext2");
+      show(*plot, {380, 290});
+      QVERIFY(plot->pages().pages() > 1);
+      // Each row has its name, and room for it.
+      const auto names = [plot] {
+        QVector<double> ticks = plot->yAxis->tickVector();
+        ticks.removeIf([plot](double tick) { return !plot->yAxis->range().contains(tick); });
+        return ticks;
+      };
+      QTRY_COMPARE(names().size(), plot->pages().visible().size());
+      QVERIFY(std::abs(plot->yAxis->coordToPixel(1) - plot->yAxis->coordToPixel(0)) >= QFontMetrics(plot->yAxis->tickLabelFont()).height());
+      QVERIFY(plot->pages().text().startsWith("runs 1–"));
+      QToolButton* next = nullptr;
+      for (QToolButton* button : plot->findChildren<QToolButton*>())
+        if (button->isVisible() && button->accessibleName() == "Next runs") next = button;
+      QVERIFY(next);
+      QTest::mouseClick(next, Qt::LeftButton);
+      QCOMPARE(plot->pages().page(), 1);
+      const QVector<int> second = plot->pages().visible();
+      QVERIFY(second.contains(3) && second.contains(5) && !second.contains(0));
+      QTRY_COMPARE(names().size(), second.size());
+      plot->setFocus();
+      QTest::keyClick(plot, Qt::Key_PageUp);
+      QCOMPARE(plot->pages().page(), 0);
+      QVERIFY(!plot->previousPageAction()->isEnabled());
+      QWheelEvent wheel(QPointF(200, 150), plot->mapToGlobal(QPointF(200, 150)), {}, {0, -120}, Qt::NoButton, Qt::NoModifier, Qt::NoScrollPhase, false);
+      QApplication::sendEvent(plot, &wheel);
+      QCOMPARE(plot->pages().page(), 1);
+      plot->showPage(99);
+      QVERIFY(plot->pages().text().endsWith("–40 of 40"));
+      QCOMPARE(plot->table().rows.size(), plot == &cost ? 40 : 41);  // numbers are of all
+    }
+    // A click on a later page is that page's run.
+    QSignalSpy chosen(&perplexity, &PerplexityPlot::runChosen);
+    const QPointF at(perplexity.axisRect()->center().x(), perplexity.yAxis->coordToPixel(0));
+    QTest::mouseClick(&perplexity, Qt::LeftButton, {}, at.toPoint());
+    QCOMPARE(chosen.size(), 1);
+    QCOMPARE(chosen[0][0].toString(), QStringLiteral("run %1").arg(perplexity.pages().visible().front()));
+    QVERIFY(perplexity.describe(at).contains("attempt " + QString::number(perplexity.pages().visible().front())));
+    // Few again: no pages, no buttons.
+    for (int i = 8; i < 40; ++i) selection.setShown(QStringLiteral("run %1").arg(i), false);
+    perplexity.setData(gatherAccuracy(selection, {}));
+    QCOMPARE(perplexity.pages().pages(), 1);
+    for (QToolButton* button : perplexity.findChildren<QToolButton*>()) QVERIFY(!button->isVisible());
+  }
+
+  void the_heat_map_of_forty_runs_names_run_linear_and_value() {
+    Selection selection;
+    test::fill_many(selection, 40);
+    const LinearErrors errors = gatherErrors(selection);
+    const QVector<int> rows = orderedRows(errors, LinearOrder::Depth, {});
+    RunsHeatPlot plot;
+    plot.setLogarithmic(true);
+    plot.setData(errors, rows);
+    show(plot, {760, 300});
+    QVERIFY(!plot.isByBlock());
+    QVERIFY(plot.pages().pages() > 1);
+    auto* map = qobject_cast<QCPColorMap*>(plot.plottable(0));
+    QCOMPARE(map->data()->keySize(), 210);
+    QCOMPARE(map->data()->valueSize(), int(plot.pages().visible().size()));
+    const QCPRange colours = map->dataRange();
+    QCOMPARE(map->data()->cell(7 + 6, 2), errors.runs[2].values[7 + 6]);  // run 2, the down projection of block 1
+    const LinearKey key{12, "mlp.up_proj"};
+    const QPointF at = plot.pixelOf("run 7", key);
+    const QString said = plot.describe(at);
+    QVERIFY2(said.contains("Block 12 · mlp.up_proj") && said.contains("attempt 7:") && said.contains("Output relative error"), qPrintable(said));
+    QVERIFY2(said.contains(formatNumber(errors.runs[7].values[errors.rowOf(key)])), qPrintable(said));
+    QVERIFY(plot.describe({20, at.y()}).contains("attempt 7"));  // the name itself, which may be elided
+    QSignalSpy chosen(&plot, &RunsHeatPlot::cellChosen);
+    QTest::mouseClick(&plot, Qt::LeftButton, {}, at.toPoint());
+    QCOMPARE(chosen.size(), 1);
+    QCOMPARE(chosen[0][0].toString(), QStringLiteral("run 7"));
+    QCOMPARE(chosen[0][1].value<LinearKey>(), key);
+    // The same colours on every page; the current run and the baseline stay.
+    plot.showPage(1);
+    QCOMPARE(map->dataRange(), colours);
+    QVERIFY(!plot.pixelOf("run 3", key).isNull() && !plot.pixelOf("run 5", key).isNull() && plot.pixelOf("run 7", key).isNull());
+    // One column a block: its worst linear.
+    plot.setByBlock(true);
+    QCOMPARE(map->data()->keySize(), 30);
+    plot.showPage(0);
+    double worst = 0;
+    for (int linear = 0; linear < 7; ++linear) worst = std::max(worst, errors.runs[2].values[7 * 4 + linear]);
+    QCOMPARE(map->data()->cell(4, 2), worst);
+    QVERIFY(plot.describe(plot.pixelOf("run 2", {1, "mlp.down_proj"})).contains("Block 1 · mlp.down_proj"));  // the massive one
+    // Differences: the baseline is neutral.
+    plot.setDifference(true);
+    QCOMPARE(map->data()->cell(4, 5), 0.0);
+    QCOMPARE(map->dataRange().lower, -map->dataRange().upper);
+    QCOMPARE(plot.table().rows.size(), 40 * 210);
+    // A linear narrower than a pixel would be lost: blocks then.
+    RunsHeatPlot narrow;
+    narrow.setData(errors, rows);
+    show(narrow, {330, 300});
+    QTRY_VERIFY(narrow.isByBlock());
+    QVERIFY(narrow.xAxis->label().contains("no room"));
   }
 
   void errors_are_drawn_in_depth_order_and_gaps_stay_gaps() {
@@ -297,6 +440,141 @@ class TestPlots : public QObject {
     QCOMPARE(QApplication::clipboard()->image().size(), QSize(1400, 600));
     plot.copyDataAction()->trigger();
     QVERIFY(QApplication::clipboard()->text().startsWith("block,linear,subset"));
+  }
+
+  void a_picture_has_the_size_and_the_look_that_were_asked_for() {
+    Selection selection;
+    test::fill_many(selection, 40, 2);
+    PerplexityPlot plot;
+    plot.setCaption("Perplexity", "conditions");
+    plot.setData(gatherAccuracy(selection, {}));
+    QPalette dark;
+    dark.setColor(QPalette::Base, Qt::black);
+    dark.setColor(QPalette::Text, Qt::white);
+    plot.setPalette(dark);
+    show(plot, {380, 290});
+    const QVector<int> onScreen = plot.pages().visible();
+    QTemporaryDir folder;
+    PictureSettings settings;
+    settings.width = 127;  // 5 inches
+    settings.height = 203.2;
+    settings.dpi = 150;
+    settings.look = PictureLook::Light;
+    plot.save(folder.filePath("a.png"), settings);
+    const QImage png(folder.filePath("a.png"));
+    QCOMPARE(png.size(), QSize(750, 1200));
+    QCOMPARE(png.pixelColor(2, 2), QColor(Qt::white));
+    QCOMPARE(qRound(png.dotsPerMeterX() * 0.0254), 150);
+    // Drawn with as many rows as that page has room for, and the window is as it was.
+    QCOMPARE(plot.pages().visible(), onScreen);
+    QCOMPARE(plot.xAxis->labelColor(), QColor(Qt::white));
+    QCOMPARE(plot.viewport().size(), plot.size());
+    settings.look = PictureLook::AsShown;
+    QCOMPARE(plot.picture(settings).pixelColor(2, 2), QColor(Qt::black));
+    settings.pixels = true;
+    settings.width = 900;
+    settings.height = 600;
+    QCOMPARE(plot.picture(settings).size(), QSize(900, 600));
+    settings.pixels = false;
+    settings.width = 120;
+    settings.height = 80;
+    settings.format = "svg";
+    plot.save(folder.filePath("a.svg"), settings);
+    QFile svg(folder.filePath("a.svg"));
+    QVERIFY(svg.open(QIODevice::ReadOnly));
+    QXmlStreamReader xml(&svg);
+    QVERIFY(xml.readNextStartElement());
+    QVERIFY2(std::abs(xml.attributes().value("width").toString().remove("mm").toDouble() - 120) < 0.6, qPrintable(xml.attributes().value("width").toString()));
+    settings.format = "pdf";
+    plot.save(folder.filePath("a.pdf"), settings);
+    QFile pdf(folder.filePath("a.pdf"));
+    QVERIFY(pdf.open(QIODevice::ReadOnly));
+    const QByteArray written = pdf.readAll();
+    const QRegularExpressionMatch box = QRegularExpression("/MediaBox \\[0 0 ([0-9.]+) ([0-9.]+)").match(QString::fromLatin1(written));
+    QVERIFY2(box.hasMatch(), written.left(300).constData());
+    QVERIFY(std::abs(box.captured(1).toDouble() - 120 / 25.4 * 72) < 1.5 && std::abs(box.captured(2).toDouble() - 80 / 25.4 * 72) < 1.5);
+    settings.width = 20;
+    QVERIFY(settings.problem().contains("40"));
+    try {
+      plot.save(folder.filePath("b.pdf"), settings);
+      QFAIL("a picture without room must be refused");
+    } catch (const InputError&) {
+    }
+    QVERIFY(!QFile::exists(folder.filePath("b.pdf")));
+  }
+
+  void export_asks_for_size_and_theme_and_remembers_them() {
+    QSettings().remove("plots");
+    Selection selection;
+    test::fill_demo(selection);
+    PerplexityPlot plot;
+    plot.setCaption("Perplexity", "conditions");
+    plot.setData(gatherAccuracy(selection, {}));
+    show(plot, {380, 290});
+    plot.exportAction()->trigger();
+    auto* dialog = plot.findChild<PictureDialog*>();
+    QVERIFY(dialog && QTest::qWaitForWindowExposed(dialog));
+    const auto named = [](QWidget* inside, const QString& name) {
+      for (QWidget* each : inside->findChildren<QWidget*>())
+        if (each->accessibleName() == name) return each;
+      return static_cast<QWidget*>(nullptr);
+    };
+    const auto says = [&](const QString& text) {
+      for (const QLabel* label : dialog->findChildren<QLabel*>())
+        if (label->isVisible() && label->text().contains(text)) return true;
+      return false;
+    };
+    auto* width = qobject_cast<QDoubleSpinBox*>(named(dialog, "Width"));
+    auto* save = dialog->findChild<QDialogButtonBox*>()->button(QDialogButtonBox::Save);
+    QVERIFY(says("1890 × 1181 pixels"));  // 160 × 100 mm at 300 dpi
+    width->setValue(80);
+    QVERIFY(says("945 × 1181 pixels"));
+    auto* unit = qobject_cast<QComboBox*>(named(dialog, "Unit of width and height"));
+    unit->setCurrentIndex(1);
+    QCOMPARE(width->value(), 945.0);
+    QVERIFY(says("945 × 1181 pixels, 80.0 × 100.0 mm"));
+    auto* preview = qobject_cast<QLabel*>(named(dialog, "Preview"));
+    QTRY_VERIFY(!preview->pixmap(Qt::ReturnByValue).isNull());
+    QVERIFY(preview->pixmap(Qt::ReturnByValue).height() > preview->pixmap(Qt::ReturnByValue).width());
+    width->setValue(60);
+    QVERIFY(!save->isEnabled() && says("no room"));
+    width->setValue(945);
+    qobject_cast<QComboBox*>(named(dialog, "Colours"))->setCurrentIndex(2);
+    QTRY_VERIFY(preview->pixmap(Qt::ReturnByValue).toImage().pixelColor(2, 2).lightness() < 80);
+    QTemporaryDir folder;
+    save->click();
+    auto* files = dialog->findChild<QFileDialog*>();
+    QVERIFY(files);
+    Q_EMIT files->fileSelected(folder.filePath("p.png"));
+    QCOMPARE(QImage(folder.filePath("p.png")).size(), QSize(945, 1181));
+    QTRY_VERIFY(!plot.findChild<PictureDialog*>());
+    // The next time it is as it was left.
+    PictureDialog again(&plot);
+    QCOMPARE(again.settings().width, 945.0);
+    QVERIFY(again.settings().pixels && again.settings().look == PictureLook::Dark);
+    QSettings().remove("plots");
+  }
+
+  void weight_errors_say_in_which_basis_they_are() {
+    Selection selection;
+    const auto put = [&](const char* id, const char* pipeline) {
+      auto report = std::make_shared<RunReport>(*smallRun(id, {0.1, 0.2}));
+      report->pipeline = pipeline;
+      selection.putRun(report);
+      selection.setShown(id, true);
+    };
+    put("plain", "rtn");
+    selection.setMetric(Metric::WeightSqnr);
+    QVERIFY(!errorConditions(selection).contains("basis"));  // nothing was scaled
+    put("scaled", "awq → clip → gptq");
+    QVERIFY(errorConditions(selection).contains("weight errors are in the original basis; unimportant channels may carry large ones"));
+    QVERIFY(!errorConditions(selection).contains("rotated"));
+    selection.setMetric(Metric::OutputRelativeError);
+    QVERIFY(!errorConditions(selection).contains("basis"));
+    selection.setMetric(Metric::WeightMse);
+    selection.removeRun("scaled");
+    put("turned", "quarot → gptq");
+    QVERIFY(!errorConditions(selection).contains("original basis") && errorConditions(selection).contains("compared as they were rotated"));
   }
 
   void csv_quotes_what_needs_it() {

@@ -54,7 +54,7 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
   };
   const Folding folded(selection);
   const auto take = [&](const RunEntry& run) {
-    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, folded(run.id), run.report, find(*run.report, false)};
+    return Accuracy::Run{run.id, runName(*run.report), run.colour, run.marker, folded(run.id), folded.keeps(run.id), run.report, find(*run.report, false)};
   };
   for (const RunEntry& run : drawnRuns(selection)) {
     accuracy.runs.push_back(take(run));

@@ -13,6 +13,7 @@ struct Accuracy {
     QColor colour;
     int marker = 0;
     bool folded = false;                       // as in LinearErrors
+    bool kept = false;                         // the current one or the baseline: in sight on every page
     RunPtr report;
     const PerplexityResult* result = nullptr;  // under the chosen conditions, of the quantized model; nullptr: not measured
   };

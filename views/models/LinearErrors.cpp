@@ -10,6 +10,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "core/method/method_info.h"
 #include "views/models/Format.h"
 
 namespace qb::views {
@@ -156,6 +157,27 @@ QString metricLabel(Metric metric) {
   return unit.isEmpty() ? metricTitle(metric) : tr("%1 (%2)").arg(metricTitle(metric), unit);
 }
 
+// What stages of a run do to the coordinates of weights.
+static bool leaves(const RunReport& report, Trace trace) {
+  for (const QString& stage : QString::fromStdString(report.pipeline).split(QStringLiteral(" → ")))
+    if (const MethodInfo* method = find_method(stage.toStdString()); method && method->contract.leaves.has(trace)) return true;
+  return false;
+}
+
+QString weightBasis(const QVector<RunEntry>& runs, Metric metric) {
+  if (metric != Metric::WeightMse && metric != Metric::WeightMaxError && metric != Metric::WeightSqnr) return {};
+  bool scaled = false, rotated = false;
+  for (const RunEntry& run : runs) {
+    const bool turns = leaves(*run.report, Trace::transforms);
+    rotated |= turns;
+    scaled |= !turns && leaves(*run.report, Trace::scaled);
+  }
+  QStringList said;
+  if (scaled) said << tr("weight errors are in the original basis; unimportant channels may carry large ones");
+  if (rotated) said << tr("rotated weights are compared as they were rotated");
+  return said.join(QStringLiteral("; "));
+}
+
 QString errorConditions(const Selection& selection) {
   const QVector<RunEntry> runs = drawnRuns(selection);
   if (runs.isEmpty()) return {};
@@ -171,7 +193,9 @@ QString errorConditions(const Selection& selection) {
       tokens.isEmpty()     ? tr("against the float model")
       : tokens.size() == 1 ? tr("against the float model on %1 calibration tokens").arg(QLocale().toString(qlonglong(*tokens.begin())))
                            : tr("against the float model; calibration tokens differ between runs");
-  return model.isEmpty() ? calibration : tr("%1, %2").arg(model, calibration);
+  const QString conditions = model.isEmpty() ? calibration : tr("%1, %2").arg(model, calibration);
+  const QString basis = weightBasis(runs, selection.metric());
+  return basis.isEmpty() ? conditions : conditions + QStringLiteral("; ") + basis;
 }
 
 }  // namespace qb::views

@@ -41,7 +41,8 @@ constexpr int kMostColours = 8;
 class Folding {
  public:
   explicit Folding(const Selection& selection);
-  bool operator()(const QString& run) const { return m_folds && run != m_current && run != m_baseline; }
+  bool operator()(const QString& run) const { return m_folds && !keeps(run); }
+  bool keeps(const QString& run) const { return run == m_current || run == m_baseline; }
 
  private:
   bool m_folds;
@@ -66,6 +67,8 @@ QVector<int> orderedRows(const LinearErrors& errors, LinearOrder order, const QS
 
 // "Output relative error", "Output SQNR (dB)"
 QString metricLabel(Metric metric);
+// In which coordinates errors of weights are, where stages scale or rotate them; empty where there is nothing to say.
+QString weightBasis(const QVector<RunEntry>& runs, Metric metric);
 // Under what the errors were measured: on how many calibration tokens, or that runs differ in it.
 QString errorConditions(const Selection& selection);
 

@@ -218,7 +218,7 @@ void Inspector::updateLinear(const RunEntry* run) {
       weightErrors.push_back({name, each.colour, other->weight_error, false, each.id == run->id, markerOf(each.colour, each.marker), folded(each.id)});
       outputErrors.push_back({name, each.colour, other->output_error, false, each.id == run->id, markerOf(each.colour, each.marker), folded(each.id)});
     }
-  m_weightError->setCaption(tr("Weight error"));
+  m_weightError->setCaption(tr("Weight error"), weightBasis(runs, Metric::WeightMse));
   m_weightError->setData(weightErrors, tr("Weight, quantized − float"));
   m_outputError->setCaption(tr("Output error"), errorConditions(*m_selection));
   m_outputError->setData(outputErrors, tr("Output, quantized − float"));

@@ -10,6 +10,7 @@
 #include <QPushButton>
 #include <QSpinBox>
 #include <QSplitter>
+#include <QStackedWidget>
 #include <QTableView>
 #include <QTimer>
 #include <QToolButton>
@@ -19,6 +20,7 @@
 #include "views/models/HotSpotModel.h"
 #include "views/plots/HeatMapPlot.h"
 #include "views/plots/LinearErrorsPlot.h"
+#include "views/plots/RunsHeatPlot.h"
 
 namespace qb::views {
 namespace {
@@ -41,7 +43,9 @@ LayersPage::LayersPage(Selection* selection, QWidget* parent)
     : QWidget(parent),
       m_selection(selection),
       m_timer(new QTimer(this)),
+      m_views(new QStackedWidget),
       m_plot(new LinearErrorsPlot),
+      m_runs(new RunsHeatPlot),
       m_heat(new HeatMapPlot),
       m_hotSpots(new HotSpotModel(this)),
       m_filter(new HotSpotFilter(this)) {
@@ -57,7 +61,9 @@ LayersPage::LayersPage(Selection* selection, QWidget* parent)
   lower->setStretchFactor(1, 5);
   lower->setSizes({350, 350});
   auto* splitter = new QSplitter(Qt::Vertical);
-  splitter->addWidget(m_plot);
+  m_views->addWidget(m_plot);
+  m_views->addWidget(m_runs);
+  splitter->addWidget(m_views);
   splitter->addWidget(lower);
   splitter->setStretchFactor(0, 5);
   splitter->setStretchFactor(1, 5);
@@ -73,6 +79,10 @@ LayersPage::LayersPage(Selection* selection, QWidget* parent)
   const auto choose = [this](const LinearKey& key) { m_selection->setCurrentLinear(key); };
   connect(m_plot, &LinearErrorsPlot::linearChosen, this, choose);
   connect(m_heat, &HeatMapPlot::linearChosen, this, choose);
+  connect(m_runs, &RunsHeatPlot::cellChosen, this, [this](const QString& run, const LinearKey& key) {
+    m_selection->setCurrentRun(run);
+    m_selection->setCurrentLinear(key);
+  });
   connect(selection, &Selection::runsChanged, this, &LayersPage::scheduleUpdate);
   connect(selection, &Selection::runUpdated, this, &LayersPage::scheduleUpdate);
   connect(selection, &Selection::currentRunChanged, this, &LayersPage::scheduleUpdate);
@@ -93,6 +103,14 @@ QWidget* LayersPage::makeControls() {
   m_metric->setAccessibleName(tr("Figure to draw"));
   m_metric->setToolTip(tr("Figure to draw for every linear"));
   connect(m_metric, &QComboBox::activated, this, [this] { m_selection->setMetric(Metric(m_metric->currentData().toInt())); });
+
+  m_view = new QComboBox;
+  m_view->addItem(tr("Curves"));
+  m_view->addItem(tr("Runs × linears"));
+  m_view->addItem(tr("Runs × blocks"));
+  m_view->setAccessibleName(tr("How runs are drawn"));
+  m_view->setToolTip(tr("Errors of all shown runs: a curve each, or a heat map with a row each"));
+  connect(m_view, &QComboBox::activated, this, &LayersPage::chooseView);
 
   m_order = new QComboBox;
   m_order->addItem(tr("By depth"), int(LinearOrder::Depth));
@@ -116,31 +134,40 @@ QWidget* LayersPage::makeControls() {
   connect(m_log, &QToolButton::toggled, this, [this](bool on) {
     m_plot->setLogarithmic(on);
     m_heat->setLogarithmic(on);
+    m_runs->setLogarithmic(on);
   });
   showWhenChecked(m_log);
-  for (Plot* plot : std::initializer_list<Plot*>{m_plot, m_heat}) connect(plot->logAction(), &QAction::toggled, m_log, &QToolButton::setChecked);
+  for (Plot* plot : std::initializer_list<Plot*>{m_plot, m_heat, m_runs}) connect(plot->logAction(), &QAction::toggled, m_log, &QToolButton::setChecked);
 
   m_difference = new QToolButton;
   m_difference->setText(tr("Δ map"));
   m_difference->setCheckable(true);
-  m_difference->setToolTip(tr("Heat map shows the difference to the baseline run"));
+  m_difference->setToolTip(tr("Heat maps show the difference to the baseline run"));
   m_difference->setAccessibleName(tr("Heat map of the difference to the baseline"));
   showWhenChecked(m_difference);
-  connect(m_difference, &QToolButton::toggled, m_heat, &HeatMapPlot::setDifference);
-  connect(m_heat->differenceAction(), &QAction::toggled, m_difference, &QToolButton::setChecked);
-  connect(m_heat->differenceAction(), &QAction::toggled, this, &LayersPage::updateOrder);
+  for (HeatPlot* map : std::initializer_list<HeatPlot*>{m_heat, m_runs}) {
+    connect(m_difference, &QToolButton::toggled, map, &HeatPlot::setDifference);
+    connect(map->differenceAction(), &QAction::toggled, m_difference, &QToolButton::setChecked);
+  }
+  for (HeatPlot* map : std::initializer_list<HeatPlot*>{m_heat, m_runs}) connect(map->differenceAction(), &QAction::toggled, this, &LayersPage::updateOrder);
+  connect(m_runs->byBlockAction(), &QAction::toggled, this, [this](bool on) {
+    if (m_view->currentIndex() > 0) m_view->setCurrentIndex(on ? 2 : 1);
+  });
 
   auto* more = new QPushButton(tr("Plot"));  // a tool button would draw its arrow over the text
   more->setAccessibleName(tr("Actions of the plots"));
   auto* menu = new QMenu(more);
   connect(menu, &QMenu::aboutToShow, this, [this, menu] {
     menu->clear();
-    m_plot->fillMenu(menu->addMenu(tr("&Errors of all linears")));
+    if (m_views->currentWidget() == m_plot)
+      m_plot->fillMenu(menu->addMenu(tr("&Errors of all linears")));
+    else
+      m_runs->fillMenu(menu->addMenu(tr("Heat map of all &runs")));
     m_heat->fillMenu(menu->addMenu(tr("&Heat map")));
   });
   more->setMenu(menu);
 
-  for (QComboBox* box : {m_metric, m_order, m_subset}) {
+  for (QComboBox* box : {m_metric, m_view, m_order, m_subset}) {
     box->setSizeAdjustPolicy(QComboBox::AdjustToContents);
     layout->addWidget(box);
   }
@@ -229,6 +256,13 @@ void LayersPage::scheduleUpdate() {
   if (!m_timer->isActive()) m_timer->start();
 }
 
+void LayersPage::chooseView() {
+  m_views->setCurrentWidget(m_view->currentIndex() == 0 ? static_cast<QWidget*>(m_plot) : m_runs);
+  if (m_view->currentIndex() > 0) m_runs->setByBlock(m_view->currentIndex() == 2);
+  m_order->setEnabled(m_view->currentIndex() == 0);  // maps are in the model's order
+  updateData();
+}
+
 void LayersPage::metricChosen() {
   m_metric->setCurrentIndex(m_metric->findData(int(m_selection->metric())));
   m_log->setChecked(metricIsLogarithmic(m_selection->metric()));
@@ -249,8 +283,10 @@ void LayersPage::updateData() {
     for (const QString& type : types) m_subset->addItem(tr("Only %1").arg(type), type);
     m_subset->setCurrentIndex(std::max(0, m_subset->findData(subset)));
   }
-  m_difference->setEnabled(m_errors.baseline >= 0 && m_errors.baseline != m_errors.current);
+  const bool severalRuns = m_views->currentWidget() == m_runs && m_errors.runs.size() > 1;
+  m_difference->setEnabled(m_errors.baseline >= 0 && (m_errors.baseline != m_errors.current || severalRuns));
   m_heat->differenceAction()->setEnabled(m_difference->isEnabled());
+  m_runs->differenceAction()->setEnabled(m_difference->isEnabled());
   if (!m_difference->isEnabled()) m_difference->setChecked(false);
   updateOrder();
 }
@@ -266,6 +302,10 @@ void LayersPage::updateOrder() {
                          ? tr("%1 minus %2").arg(run, m_errors.runs[m_errors.baseline].name)
                          : tr("Heat map of %1").arg(run.isEmpty() ? tr("the current run") : run));
   m_heat->setData(m_errors);
+  m_runs->setCaption(m_runs->isDifference() && m_errors.baseline >= 0 ? tr("%1 of every run minus %2").arg(metricTitle(m_errors.metric), m_errors.runs[m_errors.baseline].name)
+                                            : tr("%1 of every run and linear").arg(metricTitle(m_errors.metric)),
+                     errorConditions(*m_selection));
+  m_runs->setData(m_errors, orderedRows(m_errors, LinearOrder::Depth, subset));
   m_hotSpots->setData(m_errors);
   m_filter->setSubset(subset);
   m_table->setColumnHidden(HotSpotModel::Delta, m_errors.baseline < 0 || m_errors.baseline == m_errors.current);
@@ -278,6 +318,7 @@ void LayersPage::showCurrentLinear() {
   const LinearKey key = m_selection->currentLinear();
   m_plot->setCurrent(key);
   m_heat->setCurrent(key);
+  m_runs->setCurrent(key);
   const int row = m_hotSpots->rowOf(key);
   const QModelIndex index = row < 0 ? QModelIndex() : m_filter->mapFromSource(m_hotSpots->index(row, 0));
   if (!index.isValid()) {

@@ -8,6 +8,7 @@ class QComboBox;
 class QLabel;
 class QLineEdit;
 class QSpinBox;
+class QStackedWidget;
 class QTableView;
 class QTimer;
 class QToolButton;
@@ -18,8 +19,9 @@ class HeatMapPlot;
 class HotSpotFilter;
 class HotSpotModel;
 class LinearErrorsPlot;
+class RunsHeatPlot;
 
-// Where does it hurt? Errors of every linear across runs, a heat map of the current run, its worst linears.
+// Where does it hurt? Errors of every linear across runs, as curves or as a heat map, a heat map of the current run, its worst linears.
 class LayersPage : public QWidget {
   Q_OBJECT
  public:
@@ -33,17 +35,20 @@ class LayersPage : public QWidget {
   void updateOrder();
   void showCurrentLinear();
   void metricChosen();
+  void chooseView();
 
   Selection* m_selection;
   LinearErrors m_errors;
   QTimer* m_timer;
-  QComboBox *m_metric, *m_order, *m_subset;
+  QComboBox *m_metric, *m_view, *m_order, *m_subset;
   QToolButton *m_log, *m_difference;
   QLabel* m_hotTitle;
   QSpinBox* m_count;
   QLineEdit* m_threshold;
   QTableView* m_table;
+  QStackedWidget* m_views;
   LinearErrorsPlot* m_plot;
+  RunsHeatPlot* m_runs;
   HeatMapPlot* m_heat;
   HotSpotModel* m_hotSpots;
   HotSpotFilter* m_filter;

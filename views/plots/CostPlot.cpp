@@ -37,6 +37,10 @@ CostPlot::CostPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
     axis->grid()->setVisible(false);
   }
   m_memoryRect->setRangeZoomFactor(0.85);
+  for (QCPAxisRect* rect : {time, m_memoryRect}) {  // rows turn as pages
+    rect->setRangeZoomAxes({rect->axis(QCPAxis::atBottom)});
+    rect->setRangeDragAxes({rect->axis(QCPAxis::atBottom)});
+  }
   // Both halves show the same runs.
   connect(yAxis, qOverload<const QCPRange&>(&QCPAxis::rangeChanged), memoryY, qOverload<const QCPRange&>(&QCPAxis::setRange));
   connect(memoryY, qOverload<const QCPRange&>(&QCPAxis::rangeChanged), yAxis, qOverload<const QCPRange&>(&QCPAxis::setRange));
@@ -45,11 +49,13 @@ CostPlot::CostPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
 
 void CostPlot::setData(const Accuracy& accuracy) {
   m_runs.clear();
+  QVector<int> kept;
   double longest = 0;
   int64_t largest = 0;
   for (const Accuracy::Run& run : accuracy.runs) {
     const RunReport& report = *run.report;
     if (!(report.quantize_seconds > 0) && !(report.evaluate_seconds > 0) && report.peak_rss_bytes <= 0) continue;
+    if (run.kept) kept.push_back(int(m_runs.size()));
     m_runs.push_back(run);
     longest = std::max(longest, report.quantize_seconds + report.evaluate_seconds);
     largest = std::max<int64_t>(largest, report.peak_rss_bytes);
@@ -58,6 +64,7 @@ void CostPlot::setData(const Accuracy& accuracy) {
   xAxis->setLabel(m_divisor == 3600 ? tr("Time (h)") : m_divisor == 60 ? tr("Time (min)") : tr("Time (s)"));
   m_bytes = double(largest) < kGiB ? kMiB : kGiB;
   m_memoryRect->axis(QCPAxis::atBottom)->setLabel(m_bytes == kMiB ? tr("Peak memory (MiB)") : tr("Peak memory (GiB)"));
+  setRows(int(m_runs.size()), kept);
   refresh(m_runs.isEmpty());
 }
 
@@ -71,8 +78,8 @@ void CostPlot::rebuild() {
   m_memory->setName(tr("Memory"));
   m_memory->removeFromLegend();
   QVector<double> places, quantize, evaluate, memory;
-  for (int i = 0; i < int(m_runs.size()); ++i) {
-    const RunReport& report = *m_runs[i].report;
+  for (int i = 0; i < int(pages().visible().size()); ++i) {
+    const RunReport& report = *m_runs[pages().visible()[i]].report;
     places.push_back(i);
     quantize.push_back(report.quantize_seconds / m_divisor);
     evaluate.push_back(report.evaluate_seconds / m_divisor);
@@ -85,6 +92,7 @@ void CostPlot::rebuild() {
   for (QCPBars* bars : {m_quantize, m_evaluate, m_memory}) bars->setWidth(0.62);
   // Stacked bars have no zero on a logarithmic axis; they start at the lower edge.
   m_quantize->setBaseValue(isLogarithmic() ? 1e-9 : 0);
+  yAxis->setRange(-0.6, std::max<double>(1, double(pages().visible().size())) - 0.4);
   restyle(colours());
 }
 
@@ -105,13 +113,12 @@ void CostPlot::restyle(const PlotColours& look) {
 
 void CostPlot::laidOut() {
   QStringList names;
-  for (const auto& run : m_runs) names.push_back(run.name);
-  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.30))));
-  m_names->setMost(std::max(2, axisRect()->height() / std::max(1, fontMetrics().height())));
+  for (const int row : pages().visible()) names.push_back(m_runs[row].name);
+  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(viewport().width() * 0.30))));
+  m_names->setMost(std::max(1, int(names.size())));
 }
 
 void CostPlot::fitView() {
-  yAxis->setRange(-0.6, std::max<double>(1, double(m_runs.size())) - 0.4);
   QVector<double> times, memory;
   for (const auto& run : m_runs) {
     times.push_back((run.report->quantize_seconds + run.report->evaluate_seconds) / m_divisor);
@@ -126,7 +133,7 @@ void CostPlot::fitView() {
 
 int CostPlot::runAt(const QPointF& pixel) const {
   const auto at = std::lround(yAxis->pixelToCoord(pixel.y()));
-  return pixel.y() >= axisRect()->top() && pixel.y() <= axisRect()->bottom() && at >= 0 && at < m_runs.size() ? int(at) : -1;
+  return pixel.y() >= axisRect()->top() && pixel.y() <= axisRect()->bottom() && at >= 0 && at < pages().visible().size() ? pages().visible()[at] : -1;
 }
 
 QString CostPlot::describe(const QPointF& pixel) const {

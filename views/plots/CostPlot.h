@@ -4,7 +4,7 @@
 
 namespace qb::views {
 
-// What runs cost: seconds by phase as stacked bars, peak memory beside them, a row a run.
+// What runs cost: seconds by phase as stacked bars, peak memory beside them, a row a run, in pages where they are many.
 class CostPlot : public Plot {
   Q_OBJECT
  public:

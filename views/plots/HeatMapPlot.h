@@ -1,19 +1,15 @@
 #pragma once
-#include "views/models/LinearErrors.h"
-#include "views/plots/Plot.h"
+#include "views/plots/HeatPlot.h"
 
 namespace qb::views {
 
 // Blocks × names of linears, coloured by the metric of the current run, or by its difference to the baseline.
-class HeatMapPlot : public Plot {
+class HeatMapPlot : public HeatPlot {
   Q_OBJECT
  public:
   explicit HeatMapPlot(QWidget* parent = nullptr);
 
   void setData(const LinearErrors& errors);
-  void setDifference(bool on);
-  bool isDifference() const { return m_difference->isChecked(); }
-  QAction* differenceAction() const { return m_difference; }
   void setCurrent(const LinearKey& key);
 
   PlotTable table() const override;
@@ -24,10 +20,8 @@ class HeatMapPlot : public Plot {
   void linearChosen(const qb::views::LinearKey& key);
 
  protected:
-  QCPAxis* valueAxis() const override { return m_scale->axis(); }
   void fitView() override;
   void rebuild() override;
-  void restyle(const PlotColours& colours) override;
   void activate(const QPointF& pixel) override;
   bool step(int direction) override;
   void laidOut() override;
@@ -43,11 +37,6 @@ class HeatMapPlot : public Plot {
   QHash<QString, int> m_nameRow;
   QHash<int, int> m_blockColumn;
   LinearKey m_current;
-  QAction *m_difference, *m_cividis;
-  QCPColorMap* m_map;
-  QCPColorScale* m_scale;
-  QCPItemRect* m_frame;
-  QSharedPointer<PlaceTicker> m_blockTicker, m_nameTicker;
 };
 
 }  // namespace qb::views

@@ -27,6 +27,8 @@ PerplexityPlot::PerplexityPlot(QWidget* parent) : Plot(parent), m_names(new Plac
     item->setVisible(false);
   }
   m_floatBand->setLayer(QStringLiteral("grid"));
+  axisRect()->setRangeZoomAxes({xAxis});  // rows turn as pages
+  axisRect()->setRangeDragAxes({xAxis});
   legendAction()->setVisible(false);
   legendAction()->setEnabled(false);
 }
@@ -34,8 +36,13 @@ PerplexityPlot::PerplexityPlot(QWidget* parent) : Plot(parent), m_names(new Plac
 void PerplexityPlot::setData(const Accuracy& accuracy) {
   m_accuracy = accuracy;
   m_runs.clear();
-  for (const Accuracy::Run& run : accuracy.runs)
-    if (run.result) m_runs.push_back(run);
+  QVector<int> kept;
+  for (const Accuracy::Run& run : accuracy.runs) {
+    if (!run.result) continue;
+    if (run.kept) kept.push_back(int(m_runs.size()));
+    m_runs.push_back(run);
+  }
+  setRows(int(m_runs.size()), kept);
   QVector<double> values;
   for (const Accuracy::Run& run : m_runs) values.push_back(run.result->perplexity);
   chooseScale(values);
@@ -45,8 +52,8 @@ void PerplexityPlot::setData(const Accuracy& accuracy) {
 void PerplexityPlot::rebuild() {
   clearPlottables();
   m_bars.clear();
-  for (int i = 0; i < int(m_runs.size()); ++i) {
-    const auto& run = m_runs[i];
+  for (int i = 0; i < int(pages().visible().size()); ++i) {
+    const auto& run = m_runs[pages().visible()[i]];
     QCPGraph* graph = addGraph(yAxis, xAxis);
     graph->setLineStyle(QCPGraph::lsNone);
     graph->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 9));
@@ -79,6 +86,7 @@ void PerplexityPlot::rebuild() {
     m_floatText->position->setCoords(model->perplexity, 0);
     m_floatText->setPadding(QMargins(6, 2, 6, 2));
   }
+  yAxis->setRange(-0.9, std::max<double>(1, double(pages().visible().size())) - 0.3);
   restyle(colours());
 }
 
@@ -96,13 +104,12 @@ void PerplexityPlot::restyle(const PlotColours& look) {
 
 void PerplexityPlot::laidOut() {
   QStringList names;
-  for (const auto& run : m_runs) names.push_back(run.name);
-  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(width() * 0.38))));
-  m_names->setMost(std::max(2, axisRect()->height() / std::max(1, fontMetrics().height())));
+  for (const int row : pages().visible()) names.push_back(m_runs[row].name);
+  m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(viewport().width() * 0.38))));
+  m_names->setMost(std::max(1, int(names.size())));
 }
 
 void PerplexityPlot::fitView() {
-  yAxis->setRange(-0.9, std::max<double>(1, double(m_runs.size())) - 0.3);
   QVector<double> values;
   const auto add = [&values](const PerplexityResult& result) {
     values << result.perplexity - result.standard_error << result.perplexity + result.standard_error << result.perplexity;
@@ -114,7 +121,7 @@ void PerplexityPlot::fitView() {
 
 int PerplexityPlot::runAt(const QPointF& pixel) const {
   const auto at = std::lround(yAxis->pixelToCoord(pixel.y()));
-  return axisRect()->rect().adjusted(-width(), 0, 0, 0).contains(pixel.toPoint()) && at >= 0 && at < m_runs.size() ? int(at) : -1;
+  return axisRect()->rect().adjusted(-width(), 0, 0, 0).contains(pixel.toPoint()) && at >= 0 && at < pages().visible().size() ? pages().visible()[at] : -1;
 }
 
 QString PerplexityPlot::describe(const QPointF& pixel) const {

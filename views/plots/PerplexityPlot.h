@@ -4,7 +4,7 @@
 
 namespace qb::views {
 
-// Perplexity of every run with ± one standard error, and the float model as a line with its own band.
+// Perplexity of every run, in pages where they are many, with ± one standard error, and the float model as a line with its own band.
 class PerplexityPlot : public Plot {
   Q_OBJECT
  public:

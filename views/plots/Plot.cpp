@@ -6,6 +6,7 @@
 #include <QMenu>
 #include <QStyle>
 #include <QStyleOption>
+#include <QToolButton>
 #include <QToolTip>
 #include <cmath>
 
@@ -72,6 +73,30 @@ Plot::Plot(QWidget* parent) : QCustomPlot(parent) {
   m_exportAction = addPlotAction(tr("&Export picture or data…"), QKeySequence(Qt::CTRL | Qt::Key_E));
   connect(m_exportAction, &QAction::triggered, this, &Plot::exportWithDialog);
 
+  m_previousPageAction = addPlotAction(tr("&Previous runs"), Qt::Key_PageUp);
+  m_nextPageAction = addPlotAction(tr("&Next runs"), Qt::Key_PageDown);
+  connect(m_previousPageAction, &QAction::triggered, this, [this] { showPage(m_pages.page() - 1); });
+  connect(m_nextPageAction, &QAction::triggered, this, [this] { showPage(m_pages.page() + 1); });
+  const auto button = [this](QAction* action, Qt::ArrowType arrow) {
+    auto* made = new QToolButton(this);
+    made->setArrowType(arrow);
+    made->setAutoRaise(true);
+    made->setFocusPolicy(Qt::NoFocus);
+    made->setCursor(Qt::ArrowCursor);
+    made->setFixedSize(22, 20);
+    made->setAccessibleName(QString(action->text()).remove(QLatin1Char('&')));
+    made->setToolTip(tr("%1 (%2)").arg(made->accessibleName(), action->shortcut().toString(QKeySequence::NativeText)));
+    connect(made, &QToolButton::clicked, action, &QAction::trigger);
+    made->hide();
+    return made;
+  };
+  m_previousButton = button(m_previousPageAction, Qt::UpArrow);
+  m_nextButton = button(m_nextPageAction, Qt::DownArrow);
+  for (QAction* action : {m_previousPageAction, m_nextPageAction}) {
+    action->setVisible(false);
+    action->setEnabled(false);
+  }
+
   connect(this, &QCustomPlot::afterLayout, this, &Plot::fitTicks);
   connect(selectionRect(), &QCPSelectionRect::accepted, this, [this] { m_userView = true; });
   m_colours = plotColours(palette());
@@ -126,8 +151,71 @@ void Plot::refresh(bool empty) {
   rebuild();
   if (!m_userView) fitView();
   fitLegend();
+  fitRows();
   laidOut();
   redraw();
+}
+
+// After updateLayout(), for which the viewport has its size.
+void Plot::arrange() {
+  fitRows();
+  if (!m_userView) fitView();  // room for labels depends on the size
+  fitLegend();
+  laidOut();
+}
+
+void Plot::setRows(int count, const QVector<int>& kept) {
+  m_pages.setRows(count, kept);
+  pagesChanged();
+}
+
+// Rows are as high as their names.
+bool Plot::fitRows() {
+  if (m_pages.count() == 0) return false;
+  const bool others = m_pages.fit(axisRect()->height() / (QFontMetrics(smallFont()).height() + 3));
+  if (others) {
+    rebuild();
+    if (!m_userView) fitView();
+  }
+  pagesChanged();
+  return others;
+}
+
+void Plot::pagesChanged() {
+  const bool several = m_pages.pages() > 1 && !m_empty;
+  m_caption->setNote(several ? m_pages.text() : QString(), 50);
+  m_previousPageAction->setVisible(several);
+  m_nextPageAction->setVisible(several);
+  m_previousPageAction->setEnabled(several && m_pages.page() > 0);
+  m_nextPageAction->setEnabled(several && m_pages.page() + 1 < m_pages.pages());
+  int right = width() - 4;
+  for (QToolButton* button : {m_nextButton, m_previousButton}) {
+    button->setVisible(several);
+    button->move(right - button->width(), 3);
+    right -= button->width() + 2;
+  }
+  m_previousButton->setEnabled(m_previousPageAction->isEnabled());
+  m_nextButton->setEnabled(m_nextPageAction->isEnabled());
+  const bool divided = m_pages.onPage() < m_pages.visible().size();
+  if (!m_rowDivider && divided) {
+    m_rowDivider = new QCPItemStraightLine(this);
+    m_rowDivider->setSelectable(false);
+  }
+  if (!m_rowDivider) return;
+  m_rowDivider->setVisible(divided);
+  m_rowDivider->setPen(QPen(m_colours.faint, 1, Qt::DotLine));
+  m_rowDivider->point1->setTypeX(QCPItemPosition::ptAxisRectRatio);
+  m_rowDivider->point2->setTypeX(QCPItemPosition::ptAxisRectRatio);
+  m_rowDivider->point1->setCoords(0, m_pages.onPage() - 0.5);
+  m_rowDivider->point2->setCoords(1, m_pages.onPage() - 0.5);
+}
+
+void Plot::showPage(int page) {
+  if (m_pages.show(page)) refresh(m_empty);
+}
+
+void Plot::revealRow(int row) {
+  if (m_pages.reveal(row)) refresh(m_empty);
 }
 
 // Soon; on a page that is not shown, when it is.
@@ -211,7 +299,7 @@ void Plot::fitLegend() {
     widest = std::max(widest, metrics.horizontalAdvance(plottable->property("fullName").toString()));
     named.push_back(plottable);
   }
-  const int room = std::max(80, width() - 16);
+  const int room = std::max(80, viewport().width() - 16);
   const int items = std::max(1, int(named.size()));
   int columns = std::clamp(room / (std::min(widest, 150) + kBeside), 1, items);
   const int rows = (items + columns - 1) / columns;
@@ -298,12 +386,12 @@ QCPRange Plot::limits(const QVector<double>& values, bool logarithmic, bool from
 }
 
 void Plot::fillMenu(QMenu* menu) const {
-  menu->addActions({m_resetAction, m_zoomInAction, m_zoomOutAction, m_rectangleAction});
+  menu->addActions({m_resetAction, m_zoomInAction, m_zoomOutAction, m_rectangleAction, m_previousPageAction, m_nextPageAction});
   menu->addSeparator();
   menu->addActions({m_logAction, m_legendAction});
   // What a picture adds of its own.
-  const QList<QAction*> known = {m_resetAction, m_zoomInAction, m_zoomOutAction,   m_rectangleAction, m_logAction,
-                                 m_legendAction, m_exportAction, m_copyImageAction, m_copyDataAction};
+  const QList<QAction*> known = {m_resetAction,  m_zoomInAction, m_zoomOutAction,   m_rectangleAction, m_previousPageAction, m_nextPageAction,
+                                 m_logAction,    m_legendAction, m_exportAction, m_copyImageAction, m_copyDataAction};
   for (QAction* action : actions())
     if (!known.contains(action)) menu->addAction(action);
   menu->addSeparator();

@@ -5,9 +5,13 @@
 #include <QStringList>
 #include <QVariant>
 #include <QVector>
+#include <functional>
 
 #include "views/plots/PlotCaption.h"
 #include "views/plots/PlotStyle.h"
+#include "views/plots/RowPages.h"
+
+class QToolButton;
 
 namespace qb::views {
 
@@ -18,6 +22,22 @@ struct PlotTable {
 };
 // RFC 4180, UTF-8, "." as decimal separator, 17 significant digits at most.
 QString toCsv(const PlotTable& table);
+
+enum class PictureLook { AsShown, Light, Dark };
+
+// How a picture leaves. Text has its size in points; so the resolution decides how much of the picture it takes when the size is in
+// pixels, and how sharp it is when the size is in millimetres.
+struct PictureSettings {
+  QString format = QStringLiteral("png");  // svg, pdf; csv: the numbers, whatever else is here
+  bool pixels = false;                     // the unit of width and height; else millimetres
+  double width = 160, height = 100;
+  int dpi = 300;
+  PictureLook look = PictureLook::AsShown;
+
+  QSizeF millimetres() const;
+  QSize pixelSize() const;   // of a png
+  QString problem() const;   // empty: it can be drawn
+};
 
 // What every picture can do: caption with conditions, zoom (wheel, rectangle), pan, reset, logarithmic axis, legend, tooltips,
 // export to PNG, SVG, PDF and CSV, copying; by mouse, menu and keyboard; in the palette's colours. A picture adds setData(values),
@@ -43,7 +63,10 @@ class Plot : public QCustomPlot {
   virtual PlotTable table() const = 0;
   // Format by suffix: png (twice the size on screen), svg, pdf, csv. Throws qb::InputError or qb::ResourceError naming the file.
   void save(const QString& path);
+  void save(const QString& path, const PictureSettings& settings);  // the suffix is the settings'
   QImage image(double scale);
+  // As it would be exported; scaled into `within`, when that is given.
+  QImage picture(const PictureSettings& settings, const QSize& within = {});
 
   QAction* resetAction() const { return m_resetAction; }
   QAction* logAction() const { return m_logAction; }
@@ -55,6 +78,11 @@ class Plot : public QCustomPlot {
   // All of them, for a context menu or a menu button.
   void fillMenu(QMenu* menu) const;
 
+  // Pictures with a row a run show those that have room; the wheel, Page Up and Page Down and two buttons turn the page.
+  const RowPages& pages() const { return m_pages; }
+  QAction* previousPageAction() const { return m_previousPageAction; }
+  QAction* nextPageAction() const { return m_nextPageAction; }
+
   // Of caption and legend, which stand above the axes.
   int headHeight() const;
   QSize minimumSizeHint() const override { return {160, 110}; }
@@ -65,6 +93,7 @@ class Plot : public QCustomPlot {
  public Q_SLOTS:
   void resetView();
   void zoom(double factor);  // below 1: nearer
+  void showPage(int page);
 
  protected:
   virtual QCPAxis* valueAxis() const { return yAxis; }  // the one that logAction makes logarithmic
@@ -80,6 +109,9 @@ class Plot : public QCustomPlot {
   // Graphs of runs that are too many for colours: below the others, with one entry for all of them in the legend.
   void fold(const QVector<QCPGraph*>& others);
   QColor foldedColour() const;
+  // Rows of a picture that has pages; `kept` stay in sight on every one. rebuild() draws pages().visible() at 0, 1, 2 … of yAxis.
+  void setRows(int count, const QVector<int>& kept);
+  void revealRow(int row);
   // After new data: rebuilds, keeps the user's zoom, redraws soon.
   void refresh(bool empty);
   void redraw();
@@ -112,15 +144,24 @@ class Plot : public QCustomPlot {
  private:
   QAction* addPlotAction(const QString& text, const QKeySequence& key);
   void exportWithDialog();
+  void drawAs(const QSize& size, PictureLook look, const std::function<void()>& draw);
+  void write(const QString& path, const QByteArray& bytes) const;
   void applyScale();
   void showLegend(bool on);
   void followSize();
+  void arrange();        // everything that depends on the size
+  bool fitRows();
+  void pagesChanged();
   void fitTicks();
   void pan(double x, double y);  // shares of the visible range
 
   QLabel* m_emptyLabel;
   QAction *m_resetAction, *m_rectangleAction, *m_logAction, *m_legendAction, *m_exportAction, *m_copyImageAction, *m_copyDataAction;
-  QAction *m_zoomInAction, *m_zoomOutAction;
+  QAction *m_zoomInAction, *m_zoomOutAction, *m_previousPageAction, *m_nextPageAction;
+  QToolButton *m_previousButton, *m_nextButton;
+  QCPItemStraightLine* m_rowDivider = nullptr;  // between the rows of a page and those kept in sight
+  RowPages m_pages;
+  int m_wheel = 0;  // eighths of a degree that did not turn a page yet
   PlotColours m_colours;
   QPointF m_pressed;
   bool m_empty = true;

@@ -9,6 +9,11 @@ void PlotCaption::setText(const QString& title, const QString& conditions) {
   m_conditions = conditions;
 }
 
+void PlotCaption::setNote(const QString& note, int room) {
+  m_note = note;
+  m_noteRoom = note.isEmpty() ? 0 : room;
+}
+
 void PlotCaption::setLook(const QFont& font, const QColor& title, const QColor& conditions) {
   m_font = font;
   if (font.pointSizeF() > 0) m_font.setPointSizeF(font.pointSizeF() * 0.9);
@@ -39,7 +44,14 @@ void PlotCaption::draw(QCPPainter* painter) {
   painter->setPen(m_titleColour);
   const QFontMetrics metrics(m_titleFont);
   if (!m_title.isEmpty()) {
-    painter->drawText(space, Qt::AlignLeft | Qt::AlignTop, metrics.elidedText(m_title, Qt::ElideRight, space.width()));
+    const int note = m_note.isEmpty() ? 0 : QFontMetrics(m_font).horizontalAdvance(m_note) + 8;
+    painter->drawText(space, Qt::AlignLeft | Qt::AlignTop, metrics.elidedText(m_title, Qt::ElideRight, space.width() - note - m_noteRoom));
+    if (note > 0) {
+      painter->setFont(m_font);
+      painter->setPen(m_colour);
+      const QRect line(space.left(), space.top(), space.width() - m_noteRoom, metrics.height());
+      painter->drawText(line, Qt::AlignRight | Qt::AlignVCenter, m_note);
+    }
     space.setTop(space.top() + metrics.height() + 1);
   }
   painter->setFont(m_font);

@@ -11,6 +11,8 @@ class PlotCaption : public QCPLayoutElement {
   explicit PlotCaption(QCustomPlot* plot);
 
   void setText(const QString& title, const QString& conditions);
+  // At the right end of the title's line, `room` pixels from the edge: which part of the data is drawn.
+  void setNote(const QString& note, int room);
   void setLook(const QFont& font, const QColor& title, const QColor& conditions);
   const QString& title() const { return m_title; }
   const QString& conditions() const { return m_conditions; }
@@ -23,7 +25,8 @@ class PlotCaption : public QCPLayoutElement {
 
  private:
   int heightFor(int width) const;
-  QString m_title, m_conditions;
+  QString m_title, m_conditions, m_note;
+  int m_noteRoom = 0;
   QFont m_titleFont, m_font;
   QColor m_titleColour, m_colour;
 };

@@ -59,6 +59,16 @@ void Plot::wheelEvent(QWheelEvent* event) {
     event->ignore();
     return;
   }
+  if (m_pages.pages() > 1 && !event->modifiers().testFlag(Qt::ControlModifier)) {
+    // A touchpad sends a page's turn in many small ones; past the last page it is the scroll area's.
+    const int turn = (m_wheel + event->angleDelta().y()) / 120;
+    m_wheel = (m_wheel + event->angleDelta().y()) % 120;
+    const bool end = event->angleDelta().y() > 0 ? m_pages.page() == 0 : m_pages.page() + 1 == m_pages.pages();
+    if (end) m_wheel = 0;
+    if (turn != 0) showPage(m_pages.page() - turn);
+    event->setAccepted(!end);
+    return;
+  }
   m_userView = true;
   QCustomPlot::wheelEvent(event);
   event->accept();
@@ -114,9 +124,7 @@ void Plot::followSize() {
   m_stale = false;
   if (m_ready) {
     updateLayout();
-    if (!m_userView) fitView();  // room for labels depends on the size
-    fitLegend();
-    laidOut();
+    arrange();
   }
   replot(rpQueuedRefresh);
 }

@@ -1,13 +1,12 @@
 #include <QBuffer>
-#include <QFileDialog>
 #include <QFileInfo>
-#include <QMessageBox>
+#include <QPdfWriter>
 #include <QSaveFile>
-#include <QSettings>
 #include <QSvgGenerator>
 
 #include "core/base/error.h"
-#include "views/plots/Plot.h"
+#include "views/Theme.h"
+#include "views/plots/PictureDialog.h"
 
 namespace qb::views {
 namespace {
@@ -42,66 +41,127 @@ QString toCsv(const PlotTable& table) {
 
 QImage Plot::image(double scale) { return toPixmap(std::max(320, width()), std::max(200, height()), scale).toImage(); }
 
-void Plot::save(const QString& path) {
-  const QString suffix = QFileInfo(path).suffix().toLower();
-  const QSize size(std::max(320, width()), std::max(200, height()));
+QSizeF PictureSettings::millimetres() const { return QSizeF(width, height) * (pixels ? 25.4 / dpi : 1); }
+
+QSize PictureSettings::pixelSize() const { return (QSizeF(width, height) * (pixels ? 1 : dpi / 25.4)).toSize(); }
+
+QString PictureSettings::problem() const {
+  const QSizeF paper = millimetres();
+  if (paper.width() < 40 || paper.height() < 25)
+    return Plot::tr("%1 × %2 mm have no room for axes and text; at least 40 × 25 mm").arg(QLocale().toString(paper.width(), 'f', 1), QLocale().toString(paper.height(), 'f', 1));
+  const QSize points = pixelSize();
+  if (format == QLatin1String("png") && double(points.width()) * points.height() > 1e8)
+    return Plot::tr("%1 × %2 pixels are too many; at most 100 million").arg(points.width()).arg(points.height());
+  return {};
+}
+
+// Lays the picture out for another size and look, draws it, and lays it out for the window again.
+void Plot::drawAs(const QSize& size, PictureLook look, const std::function<void()>& draw) {
+  const QRect window = viewport();
+  const PlotColours own = m_colours;
+  const auto layOut = [this](const QRect& area, const PlotColours& colours) {
+    setViewport(area);
+    m_colours = colours;
+    rebuild();
+    restyle(colours);
+    updateLayout();
+    arrange();
+    updateLayout();  // names may have become shorter
+    arrange();
+  };
+  layOut(QRect(QPoint(0, 0), size), look == PictureLook::AsShown ? own : plotColours(Theme::palette(look == PictureLook::Dark)));
+  if (m_pages.pages() > 1) m_caption->setNote(m_pages.text(), 0);  // no buttons beside it
+  draw();
+  layOut(window, own);
+  m_stale = true;
+  update();
+}
+
+QImage Plot::picture(const PictureSettings& settings, const QSize& within) {
+  QSize size = settings.pixelSize();
+  const QSize drawn = (settings.millimetres() * (logicalDpiX() / 25.4)).toSize();  // in the window's pixels
+  if (within.isValid()) size = QSizeF(drawn).scaled(within, Qt::KeepAspectRatio).toSize();
+  QPixmap pixmap(size);
+  drawAs(drawn, settings.look, [&] {
+    pixmap.fill(m_colours.background);
+    QCPPainter painter(&pixmap);
+    painter.setMode(QCPPainter::pmNoCaching);
+    painter.setMode(QCPPainter::pmNonCosmetic, size.width() > drawn.width());
+    painter.scale(double(size.width()) / drawn.width(), double(size.height()) / drawn.height());
+    toPainter(&painter, drawn.width(), drawn.height());
+  });
+  return pixmap.toImage();
+}
+
+// In vectors, to a device whose pixels are the window's.
+static void drawVectors(QCustomPlot& plot, QPaintDevice& device, const QSize& size, const QColor& background) {
+  QCPPainter painter;
+  painter.begin(&device);
+  painter.setMode(QCPPainter::pmVectorized);
+  painter.setMode(QCPPainter::pmNoCaching);
+  painter.fillRect(QRect(QPoint(0, 0), size), background);
+  plot.toPainter(&painter, size.width(), size.height());
+  painter.end();
+}
+
+void Plot::save(const QString& path, const PictureSettings& settings) {
   QByteArray bytes;
   QBuffer buffer(&bytes);
   buffer.open(QIODevice::WriteOnly);
-  if (suffix == QLatin1String("png")) {
-    image(2).save(&buffer, "PNG");
-  } else if (suffix == QLatin1String("csv")) {
+  const QSizeF paper = settings.millimetres();
+  const QSize drawn = (paper * (logicalDpiX() / 25.4)).toSize();
+  if (settings.format == QLatin1String("csv")) {
     bytes = toCsv(table()).toUtf8();
-  } else if (suffix == QLatin1String("svg")) {
+  } else if (const QString problem = settings.problem(); !problem.isEmpty()) {
+    throw InputError(tr("%1: %2").arg(path, problem).toStdString());
+  } else if (settings.format == QLatin1String("png")) {
+    QImage image = picture(settings);
+    image.setDotsPerMeterX(qRound(settings.dpi / 0.0254));
+    image.setDotsPerMeterY(qRound(settings.dpi / 0.0254));
+    image.save(&buffer, "PNG");
+  } else if (settings.format == QLatin1String("svg")) {
     QSvgGenerator generator;
     generator.setOutputDevice(&buffer);
-    generator.setSize(size);
-    generator.setViewBox(QRect(QPoint(0, 0), size));
+    generator.setResolution(logicalDpiX());
+    generator.setSize(drawn);
+    generator.setViewBox(QRect(QPoint(0, 0), drawn));
     generator.setTitle(title());
     generator.setDescription(conditions());
-    QCPPainter painter;
-    painter.begin(&generator);
-    painter.setMode(QCPPainter::pmVectorized);
-    painter.setMode(QCPPainter::pmNoCaching);
-    painter.fillRect(QRect(QPoint(0, 0), size), m_colours.background);
-    toPainter(&painter, size.width(), size.height());
-    painter.end();
-  } else if (suffix == QLatin1String("pdf")) {
-    if (!savePdf(path, size.width(), size.height(), QCP::epAllowCosmetic, QStringLiteral("LLM-QBench Workbench"), title()))
-      throw ResourceError(tr("%1: cannot be written").arg(path).toStdString());
-    return;
+    drawAs(drawn, settings.look, [&] { drawVectors(*this, generator, drawn, m_colours.background); });
+  } else if (settings.format == QLatin1String("pdf")) {
+    QPdfWriter writer(&buffer);
+    writer.setCreator(QStringLiteral("LLM-QBench Workbench"));
+    writer.setTitle(title());
+    writer.setResolution(logicalDpiX());
+    writer.setPageSize(QPageSize(paper, QPageSize::Millimeter, {}, QPageSize::ExactMatch));
+    writer.setPageMargins({});
+    drawAs(drawn, settings.look, [&] { drawVectors(*this, writer, drawn, m_colours.background); });
   } else {
-    throw InputError(tr("%1: unknown kind of file \"%2\", expected png, svg, pdf or csv").arg(path, suffix).toStdString());
+    throw InputError(tr("%1: unknown kind of file \"%2\", expected png, svg, pdf or csv").arg(path, settings.format).toStdString());
   }
+  write(path, bytes);
+}
+
+// As large as on screen, a png with twice the pixels.
+void Plot::save(const QString& path) {
+  PictureSettings settings;
+  settings.format = QFileInfo(path).suffix().toLower();
+  settings.pixels = true;
+  settings.dpi = 2 * logicalDpiX();
+  settings.width = 2 * std::max(320, width());
+  settings.height = 2 * std::max(200, height());
+  save(path, settings);
+}
+
+void Plot::write(const QString& path, const QByteArray& bytes) const {
   QSaveFile file(path);
   if (!file.open(QIODevice::WriteOnly) || file.write(bytes) != bytes.size() || !file.commit())
     throw ResourceError(tr("%1: cannot be written: %2").arg(path, file.errorString()).toStdString());
 }
 
 void Plot::exportWithDialog() {
-  QSettings settings;
-  const QString key = QStringLiteral("plots/exportFolder");
-  QString name = title().simplified().toLower();
-  name.replace(QRegularExpression(QStringLiteral("[^\\w\\-]+"), QRegularExpression::UseUnicodePropertiesOption), QStringLiteral("-"));
-  auto* dialog = new QFileDialog(this, tr("Export"), settings.value(key).toString());
+  auto* dialog = new PictureDialog(this, this);
   dialog->setAttribute(Qt::WA_DeleteOnClose);
-  dialog->setAcceptMode(QFileDialog::AcceptSave);
-  dialog->setNameFilters({tr("PNG picture (*.png)"), tr("SVG picture (*.svg)"), tr("PDF document (*.pdf)"), tr("Numbers as CSV (*.csv)")});
-  dialog->setDefaultSuffix(QStringLiteral("png"));
-  connect(dialog, &QFileDialog::filterSelected, dialog, [dialog](const QString& filter) {
-    dialog->setDefaultSuffix(filter.section(QLatin1String("*."), 1).chopped(1));
-  });
-  dialog->selectFile(name);
-  connect(dialog, &QFileDialog::fileSelected, this, [this, key](const QString& path) {
-    try {
-      save(path);
-      QSettings().setValue(key, QFileInfo(path).path());
-    } catch (const Error& error) {
-      auto* box = new QMessageBox(QMessageBox::Warning, tr("Export"), QString::fromUtf8(error.what()), QMessageBox::Ok, this);
-      box->setAttribute(Qt::WA_DeleteOnClose);
-      box->open();
-    }
-  });
   dialog->open();
 }
 

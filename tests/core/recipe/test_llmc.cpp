@@ -85,7 +85,8 @@ class TestLlmc : public QObject {
     const std::string w = "quant:\n    method: RTN\n    weight:\n        bit: 4\n        symmetric: False\n        granularity: per_channel\n";
     using P = std::pair<std::string, int>;
     QCOMPARE(refusal(kHead + w), P("imported", 0));
-    QCOMPARE(refusal(kHead + "quant:\n    method: QUIK\n"), P("quant.method", 8));
+    QCOMPARE(refusal(kHead + "quant:\n    method: LlmInt8\n"), P("quant.method", 8));
+    QCOMPARE(refusal(kHead + "quant:\n    method: QUIK\n"), P("quant.weight", 7));
     QCOMPARE(refusal(kHead + "sparse:\n    method: Wanda\n"), P("sparse", 7));
     QCOMPARE(refusal(kHead + w + "    kvcache:\n        method: Naive\n        bit: 8\n        granularity: per_token\n"), P("imported", 0));
     QCOMPARE(refusal(kHead + w + "    kvcache:\n        bit: 8\n"), P("quant.kvcache.method", 13));
@@ -170,6 +171,71 @@ class TestLlmc : public QObject {
     QVERIFY(to_llmc(r).yaml.find("e-") == std::string::npos);  // PyYAML would read a text
   }
 
+  void sixteen_bits_stay_float() {
+    const std::string calib = "calib:\n    name: c4\n    path: /c\n    n_samples: 8\n    seq_len: 64\n    preproc: c4_gptq\n";
+    const std::string four = "        bit: 4\n        symmetric: False\n        granularity: per_channel\n", eight = "        bit: 8\n        symmetric: True\n        granularity: per_token\n";
+    const LlmcImport weights = from_llmc(kHead + "quant:\n    method: RTN\n    weight:\n" + four + "    act:\n        bit: 16\n        symmetric: True\n        granularity: per_token\n", "c.yml");
+    QVERIFY(weights.recipe.scheme.weights && !weights.recipe.scheme.activations);
+    QVERIFY(has_note(weights.notes, "quant.act.bit is 16: activations stay float"));
+    QVERIFY(to_llmc(weights.recipe).yaml.find("act:") == std::string::npos);
+    const LlmcImport act = from_llmc(kHead + calib + "quant:\n    method: SmoothQuant\n    weight:\n        bit: 16\n        granularity: per_channel\n    act:\n" + eight, "c.yml");
+    QVERIFY(!act.recipe.scheme.weights && act.recipe.scheme.activations);
+    QVERIFY(has_note(act.notes, "quant.weight.bit is 16: weights stay float"));
+    const LlmcImport cache = from_llmc(kHead + "quant:\n    method: RTN\n    weight:\n" + four + "    kvcache:\n        method: Naive\n        bit: 16\n        granularity: per_token\n", "c.yml");
+    QVERIFY(!cache.recipe.scheme.kv_cache && has_note(cache.notes, "quant.kvcache.bit is 16"));
+    using P = std::pair<std::string, int>;
+    QCOMPARE(refusal(kHead + "quant:\n    method: RTN\n    weight:\n        bit: 16\n    act:\n        bit: 16\n"), P("quant.weight.bit", 10));
+    QCOMPARE(refusal(kHead + "quant:\n    method: HQQ\n    weight:\n        bit: 16\n    act:\n" + eight), P("quant.weight.bit", 10));
+    QCOMPARE(refusal(kHead + "quant:\n    method: RTN\n    weight:\n        bit: 16.0\n"), P("quant.weight.bit", 10));
+  }
+
+  void dgq_and_quik_come_with_what_there_is_of_them() {
+    const std::string calib = "calib:\n    name: c4\n    path: /c\n    n_samples: 8\n    seq_len: 64\n    preproc: c4_gptq\n";
+    const std::string act = "    act:\n        bit: 8\n        symmetric: True\n        granularity: per_token\n";
+    const auto dgq = [&](const std::string& groups, const std::string& channels) {
+      return kHead + calib + "quant:\n    method: DGQ\n    weight:\n        w_1:\n            bit: 4\n            symmetric: False\n" + groups + "        w_2:\n" + channels + act;
+    };
+    const std::string groups = "            granularity: per_group\n            group_size: 64\n", channels = "            bit: 8\n            symmetric: True\n            granularity: per_channel\n";
+    const LlmcImport two = from_llmc(dgq(groups, channels), "c.yml");
+    QCOMPARE(two.recipe.pipeline.size(), size_t{2});
+    QCOMPARE(two.recipe.pipeline[0].method, std::string("smoothquant"));
+    QCOMPARE(knob<double>(two.recipe.pipeline[0], "alpha"), 0.5);
+    QCOMPARE(two.recipe.pipeline[1].method, std::string("dgq"));
+    QCOMPARE(knob<int64_t>(two.recipe.pipeline[1], "channel_steps"), int64_t{20});
+    QCOMPARE(knob<int64_t>(two.recipe.pipeline[1], "group_steps"), int64_t{80});
+    QCOMPARE(two.recipe.scheme.weights->type.bits, 4);
+    QCOMPARE(two.recipe.scheme.weights->group_size, int64_t{64});
+    QVERIFY(!two.recipe.scheme.weights->symmetric && two.recipe.scheme.activations);
+    QVERIFY(from_llmc(to_llmc(two.recipe).yaml, "c.yml").recipe.pipeline == two.recipe.pipeline);
+    QVERIFY(from_llmc(to_llmc(two.recipe).yaml, "c.yml").recipe.scheme == two.recipe.scheme);
+    using P = std::pair<std::string, int>;
+    QCOMPARE(refusal(dgq(groups, "            bit: 6\n            symmetric: True\n            granularity: per_channel\n")), P("quant.weight.w_2.bit", 22));
+    QCOMPARE(refusal(dgq(groups, "            bit: 8\n            symmetric: False\n            granularity: per_channel\n")), P("quant.weight.w_2.symmetric", 23));
+    QCOMPARE(refusal(dgq("            granularity: per_channel\n", channels)), P("quant.weight.w_1.granularity", 19));
+    QCOMPARE(refusal(kHead + calib + "quant:\n    method: DGQ\n    weight:\n        bit: 4\n" + act), P("quant.weight.w_1", 15));
+    Recipe other = two.recipe;
+    other.pipeline[0].knobs["alpha"] = 0.8;
+    QVERIFY_THROWS_EXCEPTION(RecipeError, to_llmc(other));
+    other.pipeline.erase(other.pipeline.begin());
+    QVERIFY_THROWS_EXCEPTION(RecipeError, to_llmc(other));
+
+    const auto quik = [&](const std::string& special) {
+      return kHead + calib + "quant:\n    method: QUIK\n    weight:\n        bit: 4\n        symmetric: True\n        granularity: per_channel\n" + act + "    special:\n" + special;
+    };
+    const LlmcImport kept = from_llmc(quik("        fp_relative: False\n        fp_features: 32\n        fp_threshold: 0.0\n        last_fc_bit: 4\n"), "c.yml");
+    QCOMPARE(kept.recipe.pipeline.size(), size_t{1});
+    QCOMPARE(kept.recipe.pipeline[0].method, std::string("quik"));
+    QCOMPARE(knob<int64_t>(kept.recipe.pipeline[0], "columns"), int64_t{32});
+    QVERIFY(has_note(kept.notes, "QUIK: the columns beside the kept ones are rounded by GPTQ here"));
+    QVERIFY(!has_note(kept.notes, "left out; it has no counterpart"));
+    const LlmcExport out = to_llmc(kept.recipe);
+    QVERIFY(from_llmc(out.yaml, "c.yml").recipe.pipeline == kept.recipe.pipeline);
+    QVERIFY(out.yaml.find("        fp_features: 32\n") != std::string::npos && out.yaml.find("        last_fc_bit: 4\n") != std::string::npos);
+    QCOMPARE(refusal(quik("        fp_relative: True\n")), P("quant.special.fp_relative", 24));
+    QCOMPARE(refusal(quik("        fp_threshold: 0.5\n")), P("quant.special.fp_threshold", 24));
+    QCOMPARE(refusal(quik("        last_fc_bit: 8\n")), P("quant.special.last_fc_bit", 24));
+  }
+
   void conversations_keep_their_chat_template() {
     const LlmcImport r = from_llmc(kHead + "calib:\n    name: custom_txt\n    path: /chats\n    apply_chat_template: True\n    n_samples: 8\n    seq_len: 64\n    preproc: random_truncate_txt\nquant:\n    method: RTN\n    weight:\n        bit: 4\n        symmetric: False\n        granularity: per_channel\n", "c.yml");
     QCOMPARE(r.recipe.calibration->corpus.field, std::string("messages"));
@@ -206,11 +272,9 @@ class TestLlmc : public QObject {
         {"methods/Awq/awq_w_only_mix_bits_1.yml", "quant.mix_bits"},
         {"methods/Awq/awq_w_only_mix_bits_2.yml", "quant.mix_bits"},
         {"methods/Awq/awq_w_only_vit.yml", "calib.name"},
-        {"methods/DGQ/dgq_w_a.yml", "quant.method"},
         {"methods/HQQ/hqq_w_only.yml", "quant.special.axis"},
         {"methods/LlmInt8/llmint8_w_only.yml", "quant.method"},
         {"methods/MixPrecision/awq_w_a_static.yml", "quant.act.calib_algo"},
-        {"methods/QUIK/quik_w_a.yml", "quant.method"},
         {"methods/KVQuant/rtn_w_a_kivi_quant_kv.yml", "quant.kvcache.method"},
         {"methods/KVQuant/rtn_w_a_pertensor_static_naive_quant_kv.yml", "quant.kvcache.granularity"},
         {"methods/MixPrecision/rtn_w_a_static.yml", "quant.act.calib_algo"},
