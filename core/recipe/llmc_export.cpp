@@ -224,6 +224,7 @@ LlmcExport to_llmc(const Recipe& recipe) {
   }
   y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.mix.empty()) result.notes.push_back(fmt::format("scheme.mix: LLMC has no mixed types; {} is not written", recipe.scheme.mix));
+  if (recipe.scheme.has_vocabulary()) result.notes.push_back(fmt::format("scheme.{}: LLMC leaves embedding and head float; not written", recipe.scheme.embedding ? "embedding" : "head"));
   if (!recipe.scheme.overrides.empty()) result.notes.push_back("scheme.overrides: LLMC has no mixed bits; not written");
   y += "save:\n    save_trans: False\n    save_fake: False\n";
   if (!recipe.importance.empty()) result.notes.push_back("calibration.importance: LLMC reads no importance matrices; not written");

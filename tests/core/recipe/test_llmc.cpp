@@ -160,6 +160,9 @@ class TestLlmc : public QObject {
         QVERIFY(to_llmc(r).yaml.find("kvcache:\n        method: Naive\n") != std::string::npos);
       }
     r.scheme.kv_cache.reset();
+    r.scheme.head = w;
+    QVERIFY(has_note(to_llmc(r).notes, "scheme.head: LLMC leaves embedding and head float"));
+    r.scheme.head.reset();
     // HQQ: LLMC's method of its own; it takes no calibration.
     r.calibration.reset();
     r.scheme.weights = w;
