@@ -78,6 +78,8 @@ Scheme with_tied_vocabulary(Scheme scheme, const Architecture& architecture) {
 std::vector<VocabularyPart> vocabulary_parts(const Model& model, const Scheme& scheme) {
   const Architecture& a = model.architecture;
   const Scheme whole = with_tied_vocabulary(scheme, a);
+  if (whole.embedding && !whole.head && whole.head_rounding != HeadRounding::rtn)
+    throw InputError(fmt::format("scheme: head_rounding {} is of a head in codes, but the head of {} stays float: give head too, or leave head_rounding out", to_text(whole.head_rounding), model.info.name));
   std::vector<VocabularyPart> parts;
   if (whole.embedding) parts.push_back({a.names.embedding + kWeight, *whole.embedding, a.tied_embeddings ? whole.head_rounding : HeadRounding::rtn});
   if (whole.head && !a.tied_embeddings) parts.push_back({a.names.head + kWeight, *whole.head, whole.head_rounding});

@@ -81,8 +81,6 @@ class Planner {
       if (tensor.transposed_heads > 0)
         for (const GgufPart& part : tensor.parts)
           if (coded_.contains(part.source)) halved_.insert(part.source);
-    if (!embeddings.empty() && !model.vocabulary.empty())
-      throw InputError(fmt::format("embeddings: \"{}\" was asked for, but the run has codes of its own for {}: leave it out", embeddings, model.vocabulary.front().module));
     if (!embeddings.empty()) {
       const Architecture& a = model.model->architecture;
       const auto type = [&](bool head) {
@@ -93,6 +91,9 @@ class Planner {
       };
       head_ = type(true);
       embeddings_ = type(false);
+      // Codes of another type than is asked for are made anew, of the numbers before them.
+      for (const QuantizedLinear& matrix : model.vocabulary)
+        if (ggml_type(matrix.weights) != (matrix.module == a.names.head ? head_ : embeddings_)) coded_.erase(matrix.module + kWeight);
     }
     if (model.model->source.get() == static_cast<const TensorSource*>(model.model->files.get())) file_ = std::dynamic_pointer_cast<const GgufFile>(model.model->files->stored());
     std::map<DType, int64_t> elements;

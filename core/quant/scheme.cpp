@@ -209,7 +209,7 @@ std::string describe(const Scheme& scheme) {
   std::string text = describe_blocks(scheme);
   const std::string rounding = scheme.head_rounding == HeadRounding::gptq ? " gptq" : "";
   if (scheme.embedding && scheme.head && *scheme.embedding == *scheme.head) return fmt::format("{}, embedding and head {}{}", text, describe(*scheme.head), rounding);
-  if (scheme.embedding) text += ", embedding " + describe(*scheme.embedding);
+  if (scheme.embedding) text += ", embedding " + describe(*scheme.embedding) + (scheme.head ? "" : rounding);
   if (scheme.head) text += ", head " + describe(*scheme.head) + rounding;
   return text;
 }

@@ -291,6 +291,7 @@ REFUSED = {
     "two things of one matrix": ("tied", "  embedding: {type: int8, granularity: channel}\n  head: {type: int4, group_size: 32}\n", "ties its head to its embedding"),
     "a group that does not fit": ("untied", "  head: {type: int4, group_size: 48}\n", "lm_head.weight [256, 128]: group_size 48"),
     "a rounding of nothing": ("untied", BLOCKS + "  head_rounding: gptq\n", "scheme.head_rounding"),
+    "a rounding of a head that stays float": ("untied", "  embedding: {type: int8, granularity: channel}\n  head_rounding: gptq\n", "the head of"),
     "a rounding that there is not": ("untied", "  head: {type: int4, group_size: 32}\n  head_rounding: awq\n", "expected rtn or gptq"),
     "activations' granularity": ("untied", "  head: {type: int8, granularity: token}\n", "scheme.head.granularity"),
 }

@@ -153,6 +153,10 @@ class TestScheme : public QObject {
     scheme.weights->granularity = Granularity::channel;
     QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric"));
     QCOMPARE(describe(group(3, 32, false)), std::string("int3 g32 asymmetric"));
+    scheme.embedding = group(4, 64, true);
+    scheme.head_rounding = HeadRounding::gptq;  // of a matrix that is both
+    QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric, embedding int4 g64 symmetric gptq"));
+    scheme.embedding.reset();
     scheme.head = group(4, 64, true);
     scheme.head_rounding = HeadRounding::gptq;
     QCOMPARE(describe(scheme), std::string("W4A8 per channel symmetric, head int4 g64 symmetric gptq"));
