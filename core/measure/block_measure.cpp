@@ -201,11 +201,24 @@ BlockReport measure_block(const BlockView& view, const Scheme& scheme) {
   return report;
 }
 
+namespace {
+
+// Every so many of a weight's rows as numbers; those between them are not dequantized where each row has scales of its own.
+at::Tensor some_rows(const QuantizedWeight& weight, int64_t stride) {
+  const int64_t rows = weight.codes.size(0);
+  const auto some = [&](const at::Tensor& t) { return t.defined() && t.size(0) == rows ? t.slice(0, 0, rows, stride) : t; };
+  const bool by_row = weight.grid.scale.size(0) == rows && !weight.columns.defined() && !weight.outliers.defined() && weight.spec.granularity != Granularity::block;
+  if (!by_row || stride == 1) return weight.dequantize().slice(0, 0, rows, stride);
+  const ScaleZero& grid = weight.grid;
+  return QuantizedWeight{weight.spec, some(weight.codes), {some(grid.scale), some(grid.zero), some(grid.minimum), some(grid.super), some(grid.super_minimum)}}.dequantize();
+}
+
+}  // namespace
+
 LinearReport measure_vocabulary(const VocabularyView& view) {
   constexpr int64_t kElements = int64_t{1} << 26;
   const int64_t rows = view.original.size(0), columns = view.original.size(1);
   const int64_t stride = std::max<int64_t>(1, (rows * columns + kElements - 1) / kElements);
-  const auto some = [&](const at::Tensor& t) { return t.slice(0, 0, rows, stride); };
   LinearReport report;
   report.block = -1;
   report.name = view.module.substr(view.module.rfind('.') + 1);
@@ -217,8 +230,8 @@ LinearReport measure_vocabulary(const VocabularyView& view) {
   report.note = view.note;
   for (double* value : {&report.output_relative_error, &report.output_sqnr_db, &report.output_cosine, &report.input_kurtosis, &report.input_abs_max}) *value = kNan;
   LinearWork work;
-  work.reference = some(view.original).to(at::kCPU, at::kFloat);
-  const at::Tensor after = some(view.quantized.dequantize());
+  work.reference = view.original.slice(0, 0, rows, stride).to(at::kCPU, at::kFloat);
+  const at::Tensor after = some_rows(view.quantized, stride);
   measure_weights(work, after, report);
   if (stride > 1) report.note += fmt::format("{}measured on {} of {} rows", report.note.empty() ? "" : "; ", work.reference.size(0), rows);
   if (view.gram.defined()) {

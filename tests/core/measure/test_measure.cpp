@@ -46,6 +46,11 @@ qb::RunReport full_report() {
   report.id = "20260101-000000-a";
   report.name = "ä \"quoted\"\n";
   report.status = qb::RunStatus::cancelled;
+  report.model_float_bytes = uint64_t{3} << 41;
+  report.model_bytes = 12345678901234;
+  report.vocabulary.emplace_back().name = "lm_head";
+  report.vocabulary.back().block = -1;
+  report.vocabulary.back().bits_per_weight = 8.027;
   report.seed = std::numeric_limits<uint64_t>::max();
   report.load_seconds = 0.1;
   report.quantize_seconds = 1.0 / 3;
@@ -154,6 +159,24 @@ class TestMeasure : public QObject {
     QVERIFY(std::isnan(r.output_relative_error));
   }
 
+  void a_large_embedding_is_measured_on_rows_of_it() {
+    // 70 million weights: just above the size from which on a sample of rows is looked at.
+    const at::Tensor stored = at::randn({273438, 256}, at::TensorOptions().dtype(at::kFloat)).mul_(0.02).to(at::kBFloat16);
+    qb::QuantSpec spec;
+    spec.type.bits = 4;
+    spec.symmetric = false;
+    spec.group_size = 64;
+    const qb::QuantizedWeight codes = qb::quantize(stored.to(at::kFloat), spec);
+    const qb::LinearReport report = qb::measure_vocabulary({"model.embed_tokens", stored, codes, {}, 1, {}});
+    QCOMPARE(report.name, std::string("embed_tokens"));
+    QCOMPARE(report.block, -1);
+    QVERIFY(report.note.find("136719 of 273438 rows") != std::string::npos);
+    const at::Tensor error = (codes.dequantize() - stored.to(at::kFloat)).slice(0, 0, 273438, 2);
+    QVERIFY(std::abs(report.weight_mse / error.square().mean(at::kDouble).item<double>() - 1) < 1e-6);
+    QCOMPARE(report.bits_per_weight, 4 + 20.0 / 64);
+    QVERIFY(std::isnan(report.output_relative_error));
+  }
+
   void a_report_comes_back_to_the_bit() {
     const qb::RunReport report = full_report();
     const std::string json = qb::to_json(report);
@@ -187,6 +210,12 @@ class TestMeasure : public QObject {
       // Earlier reports lack these.
       if (key == "statistics_cached_blocks")
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").statistics_cached_blocks, int64_t{0});
+      else if (key == "model_bytes")
+        QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").model_bytes, uint64_t{0});
+      else if (key == "model_float_bytes")
+        QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").model_float_bytes, uint64_t{0});
+      else if (key == "vocabulary")
+        QVERIFY(qb::run_report_from_json(damaged.dump(), "memory").vocabulary.empty());
       else if (key == "style")
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").style, -1);
       else if (key == "peak_device_bytes")
