@@ -89,10 +89,10 @@ struct EngineNeeds {
 };
 EngineNeeds estimate(const EngineJob& job);
 
-// The model that the pipeline's first stages make of it (rotations, dropped blocks), to be the job's model. Plans that they
-// decide on are kept in the folder, so that a resumed run and its evaluation have the same model.
-std::shared_ptr<const Model> changed_model(const std::shared_ptr<const Model>& model, const std::vector<StageSpec>& pipeline, const TokenSet& calibration,
-                                           uint64_t seed, const std::filesystem::path& folder, const Control& control);
+// The model that the pipeline's first stages make of the job's (rotations, dropped blocks), to be its model. Plans that they decide on
+// are kept in the folder with the job's fingerprint, so that a resumed run and its evaluation have the same model; a plan of another
+// fingerprint is made anew, unless the job has none (a finished run is opened).
+std::shared_ptr<const Model> changed_model(const EngineJob& job, const Control& control);
 
 // Refuses what would fail later: group sizes, patterns that match nothing, disk and memory. Throws InputError/ResourceError.
 void preflight(const EngineJob& job);

@@ -13,9 +13,9 @@ namespace qb {
 // evaluation of the run) sees the changed model. A change is made again from its plan, so that a resumed run has the same.
 struct ModelChange {
   const char* method;
-  // Decides what to do, from calibration text where it needs any; one line of text. May be empty.
+  // Decides what to do, from calibration text where it needs any; one line of text, not empty. nullptr: there is nothing to decide.
   using Plan = std::string (*)(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& calibration,
-                               uint64_t seed, const Control& control);
+                               at::Device device, const Control& control);
   using Apply = std::shared_ptr<const Model> (*)(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::string& plan, uint64_t seed);
   Plan plan = nullptr;
   Apply apply = nullptr;

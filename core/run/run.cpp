@@ -214,7 +214,7 @@ class RecipeRun {
     report_.recipe_hash = recipe_hash(recipe_);
     job_ = make_job(recipe_, inputs_, options_, folder_);
     if (!job_.given) recipe_.scheme = job_.scheme;  // with a mix's types
-    if (!job_.given) job_.model = changed_model(job_.model, job_.pipeline, job_.calibration, job_.seed, folder_, control_);
+    if (!job_.given) job_.model = changed_model(job_, control_);
     if (const fs::path cache = statistics_cache_path(workspace_.folder()); options_.statistics_cache_bytes != 0) {
       job_.statistics_folder = cache;
       job_.statistics_bytes = options_.statistics_cache_bytes ? *options_.statistics_cache_bytes : default_statistics_limit(cache);

@@ -43,7 +43,12 @@ FinishedRun open_run(const std::filesystem::path& run, const Control& control) {
     throw InputError(fmt::format("{}: the run was made of another model at {} (hash {}, found {})", run.string(), opened.recipe.model.string(), opened.report.model_hash, hash));
   // Plans of stages that change the model are in the folder: calibration text is not needed again.
   opened.recipe = for_target(std::move(opened.recipe), model->info.dtype);
-  const auto changed = changed_model(model, opened.recipe.pipeline, {}, opened.recipe.seed, run, control);
+  EngineJob made;
+  made.model = model;
+  made.pipeline = opened.recipe.pipeline;
+  made.seed = opened.recipe.seed;
+  made.folder = run;
+  const auto changed = changed_model(made, control);
   opened.model = quantized_model(changed, run, &opened.recipe.scheme);
   require_finished(opened.report, run);
   return opened;

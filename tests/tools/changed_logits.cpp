@@ -25,8 +25,13 @@ int main(int argc, char** argv) {
       const auto* row = ids[b].const_data_ptr<int64_t>();
       tokens.samples.emplace_back(row, row + ids.size(1));
     }
-    const auto folder = std::filesystem::path(argv[3]).parent_path();
-    const auto changed = qb::changed_model(model, {stage}, tokens, 5, folder, {});
+    qb::EngineJob job;
+    job.model = model;
+    job.pipeline = {stage};
+    job.calibration = tokens;
+    job.seed = 5;
+    job.folder = std::filesystem::path(argv[3]).parent_path();
+    const auto changed = qb::changed_model(job, {});
     qb::Decoder decoder(changed, nullptr, at::kFloat, wanted_device());
     at::Tensor hidden = decoder.embed(ids);
     for (int b = 0; b < decoder.blocks(); ++b) hidden = decoder.forward(decoder.load_block(b), hidden);

@@ -35,7 +35,7 @@ qb::EngineJob job_of(const qb::Recipe& recipe, const at::Tensor& ids, const std:
   job.propagate_quantized = recipe.propagate_quantized;
   job.seed = recipe.seed;
   job.folder = folder;
-  job.model = qb::changed_model(job.model, job.pipeline, job.calibration, job.seed, folder, {});
+  job.model = qb::changed_model(job, {});
   return job;
 }
 

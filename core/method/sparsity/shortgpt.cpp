@@ -46,7 +46,7 @@ class Renumbered final : public ChangedSource {
   std::unordered_map<std::string, std::string> originals_;  // names in the files, where they differ
 };
 
-std::string plan(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& calibration, uint64_t,
+std::string plan(const StageSpec& stage, const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& calibration, at::Device device,
                  const Control& control) {
   const int64_t drop = knob<int64_t>(stage, "n_prune_layers"), blocks = model->architecture.blocks;
   if (drop >= blocks) throw InputError(fmt::format("shortgpt: n_prune_layers is {}, but {} has {} blocks", drop, model->info.name, blocks));
@@ -54,7 +54,7 @@ std::string plan(const StageSpec& stage, const std::shared_ptr<const Model>& mod
     if (layer.takes_kv >= 0)
       throw InputError(fmt::format("shortgpt: {} ({}): blocks share keys and values with earlier ones, which then could not be dropped", model->info.name,
                                    model->architecture.family));
-  const std::vector<double> influence = block_influence(model, calibration, control);
+  const std::vector<double> influence = block_influence(model, calibration, device, control);
   std::vector<int64_t> order(static_cast<size_t>(blocks));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return influence[static_cast<size_t>(a)] > influence[static_cast<size_t>(b)]; });
@@ -92,15 +92,15 @@ std::shared_ptr<const Model> keep_blocks(const StageSpec&, const std::shared_ptr
 
 }  // namespace
 
-std::vector<double> block_influence(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& samples, const Control& control) {
-  Decoder decoder(model, model->source, at::kBFloat16);
+std::vector<double> block_influence(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& samples, at::Device device, const Control& control) {
+  Decoder decoder(model, model->source, at::kBFloat16, device);
   std::vector<at::Tensor> states;
   int64_t tokens = 0;
   for (const auto& sample : samples) {
     if (tokens >= kInfluenceTokens) break;
     if (sample.empty()) continue;
     tokens += static_cast<int64_t>(sample.size());
-    states.push_back(decoder.embed(at::tensor(at::ArrayRef<int32_t>(sample), at::kLong).unsqueeze(0)));
+    states.push_back(decoder.embed(at::tensor(at::ArrayRef<int32_t>(sample), at::kLong).unsqueeze(0).to(device)));
   }
   if (states.empty()) throw InputError("shortgpt: needs calibration text");
   std::vector<double> influence;

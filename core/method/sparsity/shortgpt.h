@@ -10,6 +10,6 @@ std::unique_ptr<Method> make_shortgpt(const StageSpec& stage);
 ModelChange shortgpt_change();
 
 // Block influence 1 − mean cos(x, f(x)) of every block on the given samples.
-std::vector<double> block_influence(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& samples, const Control& control);
+std::vector<double> block_influence(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& samples, at::Device device, const Control& control);
 
 }  // namespace qb

@@ -247,6 +247,31 @@ class TestEngine : public QObject {
     QVERIFY(holds(message_of<InputError>([&] { run_engine(job, {}, {}); }), "state.json"));
   }
 
+  // One is left behind by a run that was killed before anything else said whose folder it is.
+  void a_plan_of_another_recipe_is_made_anew() {
+    EngineJob job = tiny_job(model_, fresh("plan"));
+    job.pipeline = {{"shortgpt", {{"n_prune_layers", int64_t{1}}}}, {"rtn", {}}};
+    job.fingerprint = {{"recipe", "a"}};
+    const auto blocks = static_cast<int64_t>(job.model->info.blocks.size());
+    const fs::path plan = plan_path(job.folder, 0, "shortgpt");
+    fs::create_directories(job.folder);
+    write_atomically(plan, "0\n{\"recipe\":\"b\"}");
+    QCOMPARE(changed_model(job, {})->architecture.blocks, blocks - 1);
+    const std::string made = read_text(plan);
+    QVERIFY(made.ends_with("{\"recipe\":\"a\"}"));
+    QCOMPARE(changed_model(job, {})->architecture.blocks, blocks - 1);
+    QCOMPARE(read_text(plan), made);
+    // Its own is kept, an older version's too, and a finished run is opened whatever it is called.
+    for (const char* kept : {"0\n{\"recipe\":\"a\"}", "0"}) {
+      write_atomically(plan, kept);
+      QCOMPARE(changed_model(job, {})->architecture.blocks, int64_t{1});
+    }
+    write_atomically(plan, "0\n{\"recipe\":\"b\"}");
+    job.fingerprint.clear();
+    job.calibration = {};
+    QCOMPARE(changed_model(job, {})->architecture.blocks, int64_t{1});
+  }
+
   void a_misfit_is_refused_before_any_file_is_written() {
     EngineJob job = tiny_job(model_, fresh("misfit"));
     job.scheme.weights->group_size = 64;  // 64 divides hidden 64 but not intermediate 96

@@ -192,7 +192,7 @@ class TestStatisticsCache : public QObject {
       other = job({{"quarot", {}}, {"gptq", {}}});
       other.seed = seed;
       fs::create_directories(other.folder);
-      other.model = changed_model(other.model, other.pipeline, other.calibration, other.seed, other.folder, {});
+      other.model = changed_model(other, {});
       QVERIFY(carried_out(other).cached == kNone);
     }
     QCOMPARE(keys(), int64_t{6});
