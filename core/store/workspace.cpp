@@ -257,7 +257,11 @@ class FolderWorkspace final : public Workspace {
     for (auto next = static_cast<int>(report.blocks.size());; ++next) {
       const fs::path path = block_report_path(run_folder(report.id), next);
       if (!fs::exists(path)) return;
-      report.blocks.push_back(block_report_from_json(read_text(path), path.string()));
+      try {
+        report.blocks.push_back(block_report_from_json(read_text(path), path.string()));
+      } catch (const InputError&) {
+        return;  // resuming makes it again, and says so
+      }
     }
   }
 

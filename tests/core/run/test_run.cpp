@@ -190,6 +190,20 @@ class TestRun : public QObject {
     expect_same_blocks(straight.id, id);
     QCOMPARE(QByteArray::fromStdString(result_of(resumed).dump()), QByteArray::fromStdString(result_of(straight).dump()));
   }
+  void a_stopped_run_with_a_damaged_block_report_goes_on() {
+    const qb::RunReport straight = whole(small("w4.yaml"));
+    const std::string id = workspace_->create_run(small("w4.yaml"));
+    QVERIFY(is_cancelled_after_two_blocks(id));
+    qb::write_atomically(qb::block_report_path(workspace_->run_folder(id), 1), "{");
+    // Its report was last saved before that block.
+    qb::RunReport before = workspace_->load(id);
+    before.blocks.clear();
+    workspace_->save(before);
+    const auto reopened = qb::Workspace::open(workspace_->folder());
+    QCOMPARE(reopened->load(id).blocks.size(), size_t{1});
+    QCOMPARE(QByteArray::fromStdString(result_of(qb::carry_out(*reopened, id, {}, {})).dump()), QByteArray::fromStdString(result_of(straight).dump()));
+    expect_same_blocks(straight.id, id);
+  }
   void a_block_whose_report_is_damaged_is_made_again() {
     const qb::RunReport straight = whole(small("w4.yaml"));
     const fs::path folder = workspace_->run_folder(straight.id);
