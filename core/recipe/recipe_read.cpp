@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <limits>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
@@ -237,6 +238,72 @@ void walk(const YAML::Node& node, const std::string& key, std::map<std::string, 
     }
 }
 
+[[noreturn]] void fail_merge(const YAML::Mark& mark, const std::string& what) { throw RecipeError("", mark.line + 1, mark.column + 1, "", "merge key \"<<\": " + what); }
+
+// Puts what "<<" names into the mappings that name it, where they do not say otherwise themselves; of several mappings the first
+// wins. Entries keep the place where they stand. Aliases share nodes, which are told apart by their place in the text.
+class Merges {
+ public:
+  void resolve(YAML::Node node, int depth = 0) {
+    if (depth > 64 || !(node.IsMap() || node.IsSequence())) return;
+    const std::pair<bool, int> place(node.IsMap(), node.Mark().pos);
+    if (!seen_.insert(place).second) return;
+    if (node.IsSequence()) {
+      for (auto item : node) resolve(item, depth + 1);
+      return;
+    }
+    YAML::Node merged;
+    YAML::Mark here;
+    for (const auto& entry : node) {
+      if (!is_merge(entry.first)) continue;
+      if (merged.IsMap() || merged.IsSequence()) fail_merge(entry.first.Mark(), "stands twice; expected one list of mappings");
+      merged.reset(entry.second);
+      here = entry.first.Mark();
+      if (!merged.IsMap() && !merged.IsSequence()) fail_merge(here, "expected a mapping such as *base, or a list of them");
+    }
+    open_.insert(place);
+    for (const auto& entry : node) resolve(entry.second, depth + 1);
+    if (merged.IsMap() || merged.IsSequence()) {
+      node.remove("<<");
+      if (merged.IsMap())
+        take(node, merged, here);
+      else
+        for (const auto& each : merged) take(node, each, here);
+    }
+    open_.erase(place);
+  }
+
+ private:
+  static bool is_merge(const YAML::Node& key) { return key.IsScalar() && key.Scalar() == "<<" && key.Tag() != "!"; }  // quoted, it is a key
+
+  void take(YAML::Node& into, const YAML::Node& from, const YAML::Mark& mark) {
+    if (!from.IsMap()) fail_merge(mark, "expected a mapping such as *base, or a list of them");
+    if (open_.count({true, from.Mark().pos})) fail_merge(mark, "a mapping cannot be merged into itself");
+    for (const auto& entry : from) {
+      if (!entry.first.IsScalar()) fail_merge(mark, "the mapping that it names has a key that is no text");
+      if (!std::as_const(into)[entry.first.Scalar()].IsDefined()) into.force_insert(entry.first, entry.second);
+    }
+  }
+
+  std::set<std::pair<bool, int>> seen_, open_;
+};
+
+// Parsers say of a tab that some other token is missing: the tab before the place where they gave up, in a line's indentation.
+Position indenting_tab(const std::string& yaml, int until) {
+  Position found{0, 0};
+  int line = 1;
+  for (size_t start = 0; start < yaml.size() && line <= until; ++line) {
+    const size_t end = std::min(yaml.find('\n', start), yaml.size());
+    for (size_t at = start; at < end && (yaml[at] == ' ' || yaml[at] == '\t' || (yaml[at] == '-' && at + 1 < end && (yaml[at + 1] == ' ' || yaml[at + 1] == '\t'))); ++at)
+      if (yaml[at] == '\t') {
+        found = {line, static_cast<int>(at - start) + 1};
+        break;
+      }
+    start = end + 1;
+  }
+  return found;
+}
+
 }  // namespace
 
 Scheme read_scheme(YamlMap map) {
@@ -317,8 +384,14 @@ YAML::Node load_document(const std::string& yaml, const std::string& origin) {
     const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
     if (documents.size() > 1) throw RecipeError(origin, documents[1].Mark().line + 1, 1, "", fmt::format("{} YAML documents, expected one", documents.size()));
     if (documents.empty() || documents[0].IsNull()) throw RecipeError(origin, 0, 0, "", "is empty");
+    try {
+      if (yaml.find("<<") != std::string::npos) Merges().resolve(documents[0]);
+    } catch (const RecipeError& e) {
+      throw RecipeError(origin, e.line(), e.column(), "", e.detail());
+    }
     return documents[0];
   } catch (const YAML::Exception& e) {
+    if (const Position tab = indenting_tab(yaml, e.mark.line + 1); tab.line > 0) throw RecipeError(origin, tab.line, tab.column, "", "not valid YAML: a tab, expected spaces");
     throw RecipeError(origin, e.mark.line + 1, e.mark.column + 1, "", "not valid YAML: " + e.msg);
   }
 }
@@ -347,8 +420,12 @@ Recipe load_recipe(const std::filesystem::path& path) {
 Position position_of(const std::string& yaml, const std::string& key) {
   std::map<std::string, Position> positions;
   try {
-    walk(YAML::Load(yaml), "", positions, 0);
+    const YAML::Node root = YAML::Load(yaml);
+    if (yaml.find("<<") != std::string::npos) Merges().resolve(root);
+    walk(root, "", positions, 0);
   } catch (const YAML::Exception&) {
+    return {};
+  } catch (const RecipeError&) {  // of a merge key, which has its own place
     return {};
   }
   for (std::string name = key; !name.empty();) {

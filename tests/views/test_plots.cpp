@@ -185,6 +185,8 @@ class TestPlots : public QObject {
       QVERIFY(plot->pages().text().endsWith("–40 of 40"));
       QCOMPARE(plot->table().rows.size(), plot == &cost ? 40 : 41);  // numbers are of all
     }
+    // The float model's figure stands above the first row, whose whiskers may reach below it.
+    QVERIFY(perplexity.yAxis->coordToPixel(0) - perplexity.axisRect()->top() > 1.2 * QFontMetrics(perplexity.yAxis->tickLabelFont()).height());
     // A click on a later page is that page's run.
     QSignalSpy chosen(&perplexity, &PerplexityPlot::runChosen);
     const QPointF at(perplexity.axisRect()->center().x(), perplexity.yAxis->coordToPixel(0));

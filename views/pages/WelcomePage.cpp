@@ -5,11 +5,34 @@
 #include <QLabel>
 #include <QPushButton>
 #include <QScrollArea>
+#include <QStyleOptionButton>
+#include <QStylePainter>
 #include <QVBoxLayout>
 
 #include "views/Icons.h"
 
 namespace qb::views {
+namespace {
+
+// A flat button whose text begins at the left and is shortened in the middle. A style sheet would do the first, and keep the
+// colours of the theme under which it was set.
+class PathButton : public QPushButton {
+ public:
+  using QPushButton::QPushButton;
+
+ protected:
+  void paintEvent(QPaintEvent*) override {
+    QStylePainter painter(this);
+    QStyleOptionButton option;
+    initStyleOption(&option);
+    const QString text = std::exchange(option.text, QString());
+    painter.drawControl(QStyle::CE_PushButton, option);
+    const QRect inside = rect().adjusted(6, 0, -6, 0);
+    painter.drawItemText(inside, Qt::AlignLeft | Qt::AlignVCenter, palette(), isEnabled(), fontMetrics().elidedText(text, Qt::ElideMiddle, inside.width()), QPalette::ButtonText);
+  }
+};
+
+}  // namespace
 
 WelcomePage::WelcomePage(QWidget* parent) : QWidget(parent) {
   auto* inside = new QWidget;
@@ -75,9 +98,8 @@ void WelcomePage::setRecent(const QStringList& paths) {
   m_recentTitle->setVisible(!paths.isEmpty());
   for (const QString& path : paths.mid(0, 6)) {
     const QFileInfo info(path);
-    auto* button = new QPushButton(QStringLiteral("%1   —   %2").arg(info.fileName(), info.path()));
+    auto* button = new PathButton(QStringLiteral("%1   —   %2").arg(info.fileName(), info.path()));
     button->setFlat(true);
-    button->setStyleSheet(QStringLiteral("text-align: left; padding: 4px 6px;"));
     button->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Fixed);
     button->setToolTip(path);
     connect(button, &QPushButton::clicked, this, [this, path] { Q_EMIT recentRequested(path); });

@@ -86,7 +86,6 @@ void PerplexityPlot::rebuild() {
     m_floatText->position->setCoords(model->perplexity, 0);
     m_floatText->setPadding(QMargins(6, 2, 6, 2));
   }
-  yAxis->setRange(-0.9, std::max<double>(1, double(pages().visible().size())) - 0.3);
   restyle(colours());
 }
 
@@ -102,11 +101,17 @@ void PerplexityPlot::restyle(const PlotColours& look) {
   yAxis->grid()->setVisible(false);
 }
 
+int PerplexityPlot::aboveRows() const { return m_accuracy.floatModel ? QFontMetrics(smallFont()).height() + 4 : 0; }
+
 void PerplexityPlot::laidOut() {
   QStringList names;
   for (const int row : pages().visible()) names.push_back(m_runs[row].name);
   m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(viewport().width() * 0.38))));
   m_names->setMost(std::max(1, int(names.size())));
+  // The float model's figure stands above the first row.
+  const double rows = std::max<double>(1, double(pages().visible().size()));
+  const double above = aboveRows() * (rows + 0.2) / std::max(20, axisRect()->height() - aboveRows());
+  yAxis->setRange(-0.5 - std::max(0.4, above), rows - 0.3);
 }
 
 void PerplexityPlot::fitView() {

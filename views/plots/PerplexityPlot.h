@@ -22,6 +22,7 @@ class PerplexityPlot : public Plot {
   void rebuild() override;
   void restyle(const PlotColours& colours) override;
   void activate(const QPointF& pixel) override;
+  int aboveRows() const override;
   void laidOut() override;
 
  private:

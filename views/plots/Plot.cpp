@@ -172,7 +172,7 @@ void Plot::setRows(int count, const QVector<int>& kept) {
 // Rows are as high as their names.
 bool Plot::fitRows() {
   if (m_pages.count() == 0) return false;
-  const bool others = m_pages.fit(axisRect()->height() / (QFontMetrics(smallFont()).height() + 3));
+  const bool others = m_pages.fit((axisRect()->height() - aboveRows()) / (QFontMetrics(smallFont()).height() + 3));
   if (others) {
     rebuild();
     if (!m_userView) fitView();

@@ -102,6 +102,7 @@ class Plot : public QCustomPlot {
   virtual void restyle(const PlotColours& colours);
   virtual void activate(const QPointF& pixel);          // click or tap
   virtual bool step(int) { return false; }              // arrow left / right; true: something was chosen
+  virtual int aboveRows() const { return 0; }           // pixels that text takes above the first of a page's rows
   virtual void laidOut() {}                             // sizes changed: labels may need thinning
 
   // Arranges the legend in as many columns as names have room for, and elides names that are still too long.

@@ -311,7 +311,17 @@ class TestRecipe : public QObject {
     row("an empty file", "", 0, 0, "", "empty");
     row("a comment only", "# nothing\n", 0, 0, "", "empty");
     row("several documents", kSmall + "---\n" + kSmall, 5, 1, "", "2 YAML documents");
-    row("a tab", "model: m\nscheme:\n\tweights: {type: int4}\n", 3, 9, "", "not valid YAML");
+    row("a tab", "model: m\nscheme:\n\tweights: {type: int4}\n", 3, 1, "", "a tab, expected spaces");
+    row("a tab behind spaces", "model: m\nscheme:\n  weights:\n  \t type: int4\n", 4, 3, "", "a tab, expected spaces");
+    row("a tab behind a dash", "model: m\npipeline:\n  -\tmethod: rtn\n  \tpercdamp: 1\n", 3, 4, "", "a tab, expected spaces");
+    row("no tab in sight", "model: m\t# comment\nscheme: [\n", 3, 1, "", "not valid YAML");
+    row("a merge of a number", "model: m\nscheme:\n  <<: 3\n", 3, 3, "", "merge key \"<<\": expected a mapping");
+    row("a merge of numbers", "model: m\nscheme:\n  <<: [3]\n", 3, 3, "", "merge key \"<<\": expected a mapping");
+    row("two merge keys", "model: m\nscheme:\n  <<: {weights: {type: int4}}\n  <<: {}\n", 4, 3, "", "merge key \"<<\": stands twice");
+    row("a merge into itself", "model: m\nscheme: &s\n  <<: *s\n", 3, 3, "", "itself");
+    row("a wrong value that was merged", "model: m\nscheme:\n  weights: &w {type: int4, group_size: x}\n  activations: {<<: *w, type: int8}\n", 3, 28, "scheme.weights.group_size", "integer");
+    row("a wrong value beside a merge", "model: m\nscheme:\n  weights: &w {type: int4}\n  activations:\n    <<: *w\n    group_sise: 3\n", 6, 5, "scheme.activations.group_sise", "group_size");
+    row("a quoted merge key", "model: m\nscheme:\n  weights: {type: int4}\n  \"<<\": 1\n", 4, 3, "scheme.<<", "unknown key");
     row("an open bracket", "model: [m\n", 2, 1, "", "not valid YAML");
     row("an unknown alias", "model: *m\n", 1, 8, "", "not valid YAML");
     row("a list at the top", "- model\n", 1, 1, "", "expected a mapping");
@@ -407,6 +417,31 @@ class TestRecipe : public QObject {
     QCOMPARE(key_of([](Recipe& r) { r.scheme.weights->mse_norm = NAN; }), std::string("scheme.weights.mse_norm"));
     QCOMPARE(key_of([](Recipe& r) { r.pipeline = {{"gtpq", {}}}; }), std::string("pipeline[0].method"));
     QCOMPARE(key_of([](Recipe& r) { r.pipeline = {{"rtn", {{"speed", int64_t{1}}}}}; }), std::string("pipeline[0]"));
+  }
+
+  void merge_keys_fill_in_what_a_mapping_leaves_out() {
+    const Recipe r = parse_recipe(
+        "model: m\nscheme:\n  weights: &four {type: int4, symmetric: false, group_size: 64}\n  overrides:\n"
+        "    - {match: \"*.v_proj\", weights: &eight {<<: *four, type: int8}}\n"
+        "    - match: \"*.o_proj\"\n      weights:\n        group_size: 32\n        <<: [{symmetric: true}, *eight]\n"
+        "evaluation:\n  - &e {corpus: a.txt, seq_len: 512}\n  - {<<: *e, corpus: b.txt}\n", "r.yaml");
+    QCOMPARE(r.scheme.weights->type.bits, 4);
+    const QuantSpec &v = *r.scheme.overrides[0].weights, &o = *r.scheme.overrides[1].weights;
+    QVERIFY(v.type.bits == 8 && !v.symmetric && v.group_size == 64);     // its own key wins
+    QVERIFY(o.type.bits == 8 && o.symmetric && o.group_size == 32);      // the first mapping of a list wins, its own key over both
+    QCOMPARE(r.evaluation[1].seq_len, int64_t{512});
+    QCOMPARE(r.evaluation[1].corpus.path.filename().string(), std::string("b.txt"));
+    // The same as written out, and what is written has no merges.
+    QVERIFY(parse_recipe(to_yaml(r), "r.yaml") == r);
+    QVERIFY(to_yaml(r).find("<<") == std::string::npos);
+    // Positions are those where values stand.
+    const std::string bad = "model: m\nscheme:\n  weights: {type: int4}\nevaluation:\n  - &e {corpus: a.txt, seq_len: 512}\n  - {<<: *e, corpus: b.txt}\n";
+    const Position p = position_of(bad, "evaluation[1].seq_len");
+    QCOMPARE(std::pair(p.line, p.column), std::pair(5, 24));
+    // Few lines that stand for very many nodes are read as quickly as others.
+    std::string many = "a0: &a0 {x: 1}\n";
+    for (int i = 1; i < 40; ++i) many += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " {<<: *a" + std::to_string(i - 1) + ", y: [*a" + std::to_string(i - 1) + ", *a" + std::to_string(i - 1) + "]}\n";
+    QCOMPARE(failure("model: m\n" + many).key, std::string("scheme"));
   }
 
   void positions_are_found_for_the_form() {
