@@ -12,6 +12,8 @@
 #include <iostream>
 #include <thread>
 
+#include "core/base/error.h"
+
 namespace cli {
 namespace {
 
@@ -44,6 +46,15 @@ std::stop_source& interrupts() {
 }
 
 }  // namespace
+
+ExitCode exit_code(const qb::Error& error) {
+  switch (error.kind()) {
+    case qb::ErrorKind::recipe: return recipe;
+    case qb::ErrorKind::input: return input;
+    case qb::ErrorKind::resource: return resource;
+    default: return failure;
+  }
+}
 
 void watch_interrupts() {
   // A signal handler may not take locks, so a thread waits for the signal; threads made later inherit the blocked mask.

@@ -9,6 +9,7 @@
 #include "core/base/control.h"
 
 namespace qb {
+class Error;
 class Workspace;
 struct RunReport;
 }  // namespace qb
@@ -17,6 +18,7 @@ struct RunReport;
 namespace cli {
 
 enum ExitCode { ok = 0, failure = 1, usage = 2, recipe = 3, input = 4, resource = 5, cancelled = 130 };
+ExitCode exit_code(const qb::Error& error);
 
 struct Options {
   bool json = false;

@@ -61,12 +61,7 @@ int main(int argc, char** argv) {
     return cli::cancelled;
   } catch (const qb::Error& e) {
     std::cerr << "qbench: " << e.what() << '\n';
-    switch (e.kind()) {
-      case qb::ErrorKind::recipe: return cli::recipe;
-      case qb::ErrorKind::input: return cli::input;
-      case qb::ErrorKind::resource: return cli::resource;
-      default: return cli::failure;
-    }
+    return cli::exit_code(e);
   } catch (const std::bad_alloc&) {
     std::cerr << "qbench: out of memory\n";
     return cli::resource;

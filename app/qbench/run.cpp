@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <optional>
@@ -54,11 +55,12 @@ int run(const Arguments& arguments, const Options& options) {
     return ok;
   }
   const auto workspace = qb::Workspace::open(arguments.workspace, arguments.resume.empty() ? qb::Workspace::Absent::create : qb::Workspace::Absent::refuse);
-  std::vector<std::string> ids;
-  for (const auto& recipe : recipes) ids.push_back(workspace->create_run(recipe));
-  if (!arguments.resume.empty()) ids.push_back(arguments.resume);
   nlohmann::json results = nlohmann::json::array();
-  for (const auto& id : ids) {
+  int code = ok;  // of the first that fails; the others are carried out all the same
+  const size_t count = std::max<size_t>(1, recipes.size());
+  for (size_t i = 0; i < count; ++i) {
+    // A run is made when its turn comes: none is left waiting for a command that has ended.
+    const std::string id = arguments.resume.empty() ? workspace->create_run(recipes[i]) : arguments.resume;
     const std::string name = workspace->load(id).name;
     ProgressBar bar(name);
     qb::Control control{interrupt_token(), nullptr, {}};
@@ -73,11 +75,17 @@ int run(const Arguments& arguments, const Options& options) {
     } catch (const qb::Cancelled&) {
       bar.clear();
       std::cerr << fmt::format("qbench: run {} was cancelled; go on with: qbench run --workspace {} --resume {}\n", id, arguments.workspace, id);
-      return cancelled;
+      code = cancelled;
+      break;
+    } catch (const qb::Error& e) {
+      bar.clear();
+      if (count == 1) throw;
+      std::cerr << fmt::format("qbench: {}: {}\n", name, e.what());
+      if (code == ok) code = exit_code(e);
     }
   }
-  if (options.json) std::cout << results.dump() << '\n';
-  return ok;
+  if (options.json && (code == ok || !results.empty())) std::cout << results.dump() << '\n';
+  return code;
 }
 
 }  // namespace

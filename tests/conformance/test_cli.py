@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import zoo_experts
 import zoo_hybrid
@@ -84,6 +85,22 @@ def test_two_recipes_run_and_are_compared(qbench):
     assert f"{figures(two)[False]:.4f}" in table
     assert table.count("dB") == 4
     one_line(qbench("compare", "absent", "--workspace", "w", code=4), "absent")
+
+
+def test_a_failing_recipe_leaves_the_others_their_turn(qbench):
+    broken = qbench.folder / "broken"
+    shutil.copytree(DEMO, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    good, bad = write_recipe(qbench.folder, "good"), write_recipe(qbench.folder, "bad")
+    bad.write_text(RECIPE.format(name="bad", type="int4", demo=broken, samples=8))
+    done = qbench("run", bad, good, "--workspace", "w", "--json", "-q", code=4)
+    assert "bad: " in done.stderr and "NaN" in done.stderr and "up_proj" in done.stderr
+    assert [r["name"] for r in json.loads(done.stdout)] == ["good"]
+    runs = json.loads(qbench("compare", "--workspace", "w", "--json").stdout)["runs"]
+    states = sorted((json.loads(p.read_text())["name"], json.loads(p.read_text())["status"]) for p in (qbench.folder / "w/runs").glob("*/report.json"))
+    assert states == [("bad", "failed"), ("good", "finished")] and "good" in [r["name"] for r in runs]
 
 
 def figures_of(run):
