@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
-#include "core/method/method_info.h"
+#include "core/base/knob.h"
 
 namespace qb {
 

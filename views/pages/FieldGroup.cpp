@@ -285,14 +285,9 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
 
 void FieldGroup::knob(const KnobInfo& info, size_t stage, const QString& key) {
   const auto text = [](const std::string& value) { return QString::fromStdString(value); };
-  QString label = text(info.name);
-  label.replace(QLatin1Char('_'), QLatin1Char(' '));
-  static const QRegularExpression rate(QStringLiteral("\\blr$"));
-  label.replace(rate, tr("learning rate"));
-  label[0] = label[0].toUpper();
   QString help = text(info.help);
   if (!info.source.empty()) help += QLatin1Char(' ') + tr("Default %1 (%2).").arg(text(to_text(info.default_value)), text(info.source));
-  const FieldText field{key, label, help, text(info.unit)};
+  const FieldText field{key, text(info.title), help, text(info.unit)};
   const auto get = [stage, name = info.name, fallback = info.default_value](const Recipe& recipe) {
     if (stage >= recipe.pipeline.size()) return fallback;
     const auto& knobs = recipe.pipeline[stage].knobs;
