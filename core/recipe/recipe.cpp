@@ -13,59 +13,15 @@
 #include "core/recipe/importance.h"
 #include "core/recipe/recipe_read.h"
 #include "core/quant/mixes.h"
+#include "core/quant/spec_fields.h"
 
 namespace qb {
 namespace {
 
-// Shortest text that reads back as the same number; yaml-cpp's own has a fixed precision.
-std::string number(double value) { return fmt::format("{}", value); }
-
-void emit_hqq(YAML::Emitter& out, const QuantSpec& spec) {
-  const QuantSpec defaults;
-  if (spec.range == RangeMethod::hqq || spec.hqq_norm != defaults.hqq_norm || spec.hqq_beta != defaults.hqq_beta ||
-      spec.hqq_kappa != defaults.hqq_kappa || spec.hqq_iterations != defaults.hqq_iterations) {
-    out << YAML::Key << "hqq_norm" << YAML::Value << number(spec.hqq_norm);
-    out << YAML::Key << "hqq_beta" << YAML::Value << number(spec.hqq_beta);
-    out << YAML::Key << "hqq_kappa" << YAML::Value << number(spec.hqq_kappa);
-    out << YAML::Key << "hqq_iterations" << YAML::Value << spec.hqq_iterations;
-  }
-}
-
-void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
+void emit(YAML::Emitter& out, const QuantSpec& spec, SpecRole role) {
   out << YAML::BeginMap;
-  out << YAML::Key << "type" << YAML::Value << type_text(spec);
-  if (spec.storage != Storage::none) {  // the type says the rest
-    const QuantSpec fixed = spec_of(spec.storage);
-    if (spec.range != fixed.range) out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
-    emit_hqq(out, spec);
-    out << YAML::EndMap;
-    return;
-  }
-  const bool integer = spec.type.kind == NumberType::Kind::integer;
-  out << YAML::Key << "symmetric" << YAML::Value << spec.symmetric;
-  out << YAML::Key << "granularity" << YAML::Value << to_text(spec.granularity);
-  const QuantSpec defaults;
-  if (spec.granularity == Granularity::group || spec.group_size != defaults.group_size)
-    out << YAML::Key << "group_size" << YAML::Value << spec.group_size;
-  if (spec.granularity == Granularity::block || spec.block_rows != defaults.block_rows || spec.block_cols != defaults.block_cols) {
-    out << YAML::Key << "block_rows" << YAML::Value << spec.block_rows;
-    out << YAML::Key << "block_cols" << YAML::Value << spec.block_cols;
-  }
-  if (spec.heads != 0) out << YAML::Key << "heads" << YAML::Value << spec.heads;
-  if (integer || !spec.round_zero_point) out << YAML::Key << "round_zero_point" << YAML::Value << spec.round_zero_point;
-  if (integer || spec.narrow_range) out << YAML::Key << "narrow_range" << YAML::Value << spec.narrow_range;
-  if (integer || !spec.full_scale) out << YAML::Key << "full_scale" << YAML::Value << spec.full_scale;
-  if (!spec.scale_type_open || spec.scale_type != defaults.scale_type) out << YAML::Key << "scale_type" << YAML::Value << to_text(spec.scale_type);
-  out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
-  // Settings of a range method that is not chosen only stand when they were changed.
-  if (spec.range == RangeMethod::mse || spec.mse_grid != defaults.mse_grid || spec.mse_max_shrink != defaults.mse_max_shrink ||
-      spec.mse_norm != defaults.mse_norm) {
-    out << YAML::Key << "mse_grid" << YAML::Value << spec.mse_grid;
-    out << YAML::Key << "mse_max_shrink" << YAML::Value << number(spec.mse_max_shrink);
-    out << YAML::Key << "mse_norm" << YAML::Value << number(spec.mse_norm);
-  }
-  emit_hqq(out, spec);
-  if (activations) out << YAML::Key << "dynamic" << YAML::Value << spec.dynamic;
+  for (const SpecField& field : spec_fields(role))
+    if (is_written(field, spec)) out << YAML::Key << field.knob.name << YAML::Value << to_text(field.get(spec));
   out << YAML::EndMap;
 }
 
@@ -81,15 +37,15 @@ void emit(YAML::Emitter& out, const Scheme& scheme) {
     out << YAML::Key << "mix" << YAML::Value << scheme.mix;
   } else if (scheme.weights) {
     out << YAML::Key << "weights" << YAML::Value;
-    emit(out, *scheme.weights, false);
+    emit(out, *scheme.weights, SpecRole::weights);
   }
   if (scheme.activations) {
     out << YAML::Key << "activations" << YAML::Value;
-    emit(out, *scheme.activations, true);
+    emit(out, *scheme.activations, SpecRole::activations);
   }
   if (scheme.kv_cache) {
     out << YAML::Key << "kv_cache" << YAML::Value;
-    emit(out, *scheme.kv_cache, true);
+    emit(out, *scheme.kv_cache, SpecRole::cache);
   }
   if (!scheme.ignore.empty()) out << YAML::Key << "ignore" << YAML::Value << scheme.ignore;
   if (!scheme.overrides.empty()) {
@@ -97,7 +53,7 @@ void emit(YAML::Emitter& out, const Scheme& scheme) {
     for (const SchemeOverride& entry : scheme.overrides) {
       out << YAML::BeginMap << YAML::Key << "match" << YAML::Value << entry.match << YAML::Key << "weights" << YAML::Value;
       if (entry.weights)
-        emit(out, *entry.weights, false);
+        emit(out, *entry.weights, SpecRole::weights);
       else
         out << "float";
       out << YAML::EndMap;
@@ -183,11 +139,8 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (spec.storage != Storage::none) {
     if (const std::string problem = activations ? activation_misfit(spec, spec.group_size) : ""; !problem.empty()) fail(key + ".type", problem);
     QuantSpec fixed = activations ? input_spec_of(spec.storage) : spec_of(spec.storage);
-    fixed.range = spec.range;
-    fixed.hqq_norm = spec.hqq_norm;
-    fixed.hqq_beta = spec.hqq_beta;
-    fixed.hqq_kappa = spec.hqq_kappa;
-    fixed.hqq_iterations = spec.hqq_iterations;
+    for (const SpecField& field : spec_fields(activations ? SpecRole::activations : SpecRole::weights))
+      if (field.by_type == SpecField::ByType::free && field.knob.name != "type") field.set(fixed, field.get(spec));
     if (spec != fixed) fail(key + ".type", fmt::format("{} fixes group size, symmetry and scales, and the scheme says others", type_text(spec)));
     if (spec.range == RangeMethod::minmax) fail(key + ".range", fmt::format("{} has searched grids; leave range out", type_text(spec)));
     if (const std::string problem = misfit(spec, 1, grid_width(spec, 0)); !problem.empty()) fail(key + ".range", problem);

@@ -9,87 +9,12 @@
 #include "core/base/files.h"
 #include "core/exporting/formats.h"
 #include "core/quant/mixes.h"
+#include "core/quant/spec_fields.h"
 
 namespace qb {
 namespace {
 
 constexpr int64_t kLarge = int64_t{1} << 40;
-
-// A text that must be one of an enumeration's, through its parse function.
-template <class T, class Parse>
-void read_choice(YamlMap& map, const std::string& key, T& value, Parse parse, const char* expected) {
-  const auto text = map.text(key);
-  if (!text) return;
-  const auto parsed = parse(*text);
-  if (!parsed) map.fail(key, fmt::format("expected {}, found \"{}\"", expected, *text));
-  value = *parsed;
-}
-
-constexpr const char* kTypes = "int1 … int8, a float such as e4m3, or a storage type such as q4_K or nvfp4";
-
-enum class Role { weights, activations, cache };
-
-QuantSpec read_spec(YamlMap map, Role role) {
-  const bool activations = role != Role::weights;
-  QuantSpec spec;
-  if (role == Role::activations) spec.granularity = Granularity::token;
-  if (role == Role::cache) spec = default_cache_spec();
-  if (!map.has("type")) map.fail("type", fmt::format("is missing; expected {}", kTypes));
-  if (const auto storage = parse_storage(map.text("type").value_or(""))) {
-    if (role == Role::cache) map.fail("type", cache_misfit(spec_of(*storage), 1));
-    spec = activations ? input_spec_of(*storage) : spec_of(*storage);
-    if (const std::string problem = activations ? activation_misfit(spec, spec.group_size) : ""; !problem.empty()) map.fail("type", problem);
-  } else {
-    read_choice(map, "type", spec.type, [](const std::string& t) { return NumberType::parse(t); }, kTypes);
-  }
-  const QuantSpec fixed = spec;
-  spec.symmetric = map.boolean("symmetric").value_or(spec.symmetric);
-  read_choice(map, "granularity", spec.granularity, parse_granularity, "tensor, channel, group, block, token or head");
-  spec.group_size = map.integer("group_size", 1, 1 << 20).value_or(spec.group_size);
-  spec.block_rows = map.integer("block_rows", 1, 1 << 20).value_or(spec.block_rows);
-  spec.block_cols = map.integer("block_cols", 1, 1 << 20).value_or(spec.block_cols);
-  spec.heads = map.integer("heads", 0, 1 << 16).value_or(spec.heads);
-  spec.round_zero_point = map.boolean("round_zero_point").value_or(spec.round_zero_point);
-  spec.narrow_range = map.boolean("narrow_range").value_or(spec.narrow_range);
-  spec.full_scale = map.boolean("full_scale").value_or(spec.full_scale);
-  read_choice(map, "scale_type", spec.scale_type, parse_scale_type, "float32, float16 or bfloat16");
-  spec.scale_type_open = !activations && spec.storage == Storage::none && !map.has("scale_type");
-  read_choice(map, "range", spec.range, parse_range_method, "minmax, mse or hqq");
-  spec.mse_grid = map.integer("mse_grid", 1, 10000).value_or(spec.mse_grid);
-  spec.mse_max_shrink = map.real("mse_max_shrink", 0, 0.999).value_or(spec.mse_max_shrink);
-  spec.mse_norm = map.real("mse_norm", 0.1, 10).value_or(spec.mse_norm);
-  spec.hqq_norm = map.real("hqq_norm", 0.05, 1).value_or(spec.hqq_norm);
-  spec.hqq_beta = map.real("hqq_beta", 1e-6, 1e6).value_or(spec.hqq_beta);
-  spec.hqq_kappa = map.real("hqq_kappa", 1, 100).value_or(spec.hqq_kappa);
-  spec.hqq_iterations = map.integer("hqq_iterations", 0, 1000).value_or(spec.hqq_iterations);
-  if (activations) spec.dynamic = map.boolean("dynamic").value_or(spec.dynamic);
-  map.finish();
-  if (fixed.storage == Storage::none) return spec;
-  // What the type fixes may be said, not changed.
-  auto same = [&](const char* key, const auto& given, const auto& fixed_to) {
-    if (given != fixed_to) map.fail(key, fmt::format("{} fixes it: leave it out", type_text(fixed)));
-  };
-  same("symmetric", spec.symmetric, fixed.symmetric);
-  same("granularity", spec.granularity, fixed.granularity);
-  if (spec.group_size != fixed.group_size) map.fail("group_size", fmt::format("{} has groups of {}, found {}", type_text(fixed), fixed.group_size, spec.group_size));
-  same("block_rows", spec.block_rows, fixed.block_rows);
-  same("block_cols", spec.block_cols, fixed.block_cols);
-  same("heads", spec.heads, fixed.heads);
-  same("round_zero_point", spec.round_zero_point, fixed.round_zero_point);
-  same("narrow_range", spec.narrow_range, fixed.narrow_range);
-  same("full_scale", spec.full_scale, fixed.full_scale);
-  same("scale_type", spec.scale_type, fixed.scale_type);
-  same("dynamic", spec.dynamic, fixed.dynamic);
-  for (const char* key : {"mse_grid", "mse_max_shrink", "mse_norm"})
-    if (map.has(key)) map.fail(key, fmt::format("{} has a search of its own", type_text(fixed)));
-  return spec;
-}
-
-std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, Role role) {
-  const YAML::Node node = map.node(key);
-  if (!node.IsDefined() || node.IsNull() || (node.IsScalar() && node.Scalar() == "float")) return std::nullopt;
-  return read_spec(YamlMap(node, map.place(key)), role);
-}
 
 KnobValue read_knob(YamlMap& map, const KnobInfo& knob) {
   KnobValue value;
@@ -99,8 +24,53 @@ KnobValue read_knob(YamlMap& map, const KnobInfo& knob) {
     case KnobType::real: value = *map.real(knob.name, -std::numeric_limits<double>::max(), std::numeric_limits<double>::max()); break;
     case KnobType::choice: value = *map.text(knob.name); break;
   }
+  return value;
+}
+
+KnobValue read_valid_knob(YamlMap& map, const KnobInfo& knob) {
+  const KnobValue value = read_knob(map, knob);
   if (const std::string problem = knob_problem(knob, value); !problem.empty()) map.fail(knob.name, problem);
   return value;
+}
+
+void read_field(YamlMap& map, const SpecField& field, QuantSpec& spec) {
+  if (field.knob.type != KnobType::choice) {
+    field.set(spec, read_valid_knob(map, field.knob));
+    return;
+  }
+  const KnobValue value = read_knob(map, field.knob);
+  if (to_text(value).empty() || !field.set(spec, value)) map.fail(field.knob.name, fmt::format("expected {}, found \"{}\"", field.expected, to_text(value)));
+}
+
+QuantSpec read_spec(YamlMap map, SpecRole role) {
+  const std::vector<SpecField>& fields = spec_fields(role);
+  QuantSpec spec = default_spec(role);
+  if (!map.has("type")) map.fail("type", fmt::format("is missing; expected {}", fields.front().expected));
+  if (const auto storage = parse_storage(map.text("type").value_or(""))) {
+    if (role == SpecRole::cache) map.fail("type", cache_misfit(spec_of(*storage), 1));
+    const QuantSpec given = input_spec_of(*storage);
+    if (const std::string problem = role == SpecRole::activations ? activation_misfit(given, given.group_size) : ""; !problem.empty()) map.fail("type", problem);
+  }
+  read_field(map, fields.front(), spec);
+  const QuantSpec fixed = spec;
+  for (const SpecField& field : fields) {
+    map.node(field.knob.name);  // known, whether it stands there or not
+    if (&field == &fields.front() || !map.has(field.knob.name)) continue;
+    read_field(map, field, spec);
+    if (fixed.storage == Storage::none || field.by_type == SpecField::ByType::free) continue;
+    // What the type fixes may be said, not changed.
+    if (field.by_type == SpecField::ByType::own_search) map.fail(field.knob.name, fmt::format("{} has a search of its own", type_text(fixed)));
+    const KnobValue given = field.get(spec), by_type = field.get(fixed);
+    if (given != by_type) map.fail(field.knob.name, fmt::format("{} fixes it at {}, found {}: leave it out", type_text(fixed), to_text(by_type), to_text(given)));
+  }
+  map.finish();
+  return spec;
+}
+
+std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, SpecRole role) {
+  const YAML::Node node = map.node(key);
+  if (!node.IsDefined() || node.IsNull() || (node.IsScalar() && node.Scalar() == "float")) return std::nullopt;
+  return read_spec(YamlMap(node, map.place(key)), role);
 }
 
 std::filesystem::path resolve(const std::string& text, const std::filesystem::path& base) {
@@ -247,9 +217,9 @@ Scheme read_scheme(YamlMap map) {
     scheme.mix = mix_name(*mix);
     scheme.weights = spec_of(first_type(*mix));
   }
-  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", Role::weights);
-  scheme.activations = read_optional_spec(map, "activations", Role::activations);
-  scheme.kv_cache = read_optional_spec(map, "kv_cache", Role::cache);
+  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", SpecRole::weights);
+  scheme.activations = read_optional_spec(map, "activations", SpecRole::activations);
+  scheme.kv_cache = read_optional_spec(map, "kv_cache", SpecRole::cache);
   const auto ignore = map.list("ignore");
   for (size_t i = 0; i < ignore.size(); ++i) {
     if (!ignore[i].IsScalar()) fail_at(fmt::format("{}[{}]", map.place("ignore"), i), "expected a pattern such as \"*.down_proj\"");
@@ -263,7 +233,7 @@ Scheme read_scheme(YamlMap map) {
     if (!match || match->empty()) entry.fail("match", "is missing; expected a pattern such as \"*.down_proj\"");
     override.match = *match;
     if (!entry.has("weights")) entry.fail("weights", "is missing; expected a quantization, or \"float\"");
-    override.weights = read_optional_spec(entry, "weights", Role::weights);
+    override.weights = read_optional_spec(entry, "weights", SpecRole::weights);
     entry.finish();
     scheme.overrides.push_back(std::move(override));
   }
@@ -291,7 +261,7 @@ std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const 
           continue;
         }
         // A default written out and one left out are the same recipe.
-        if (KnobValue value = read_knob(map, knob); value != knob.default_value) stage.knobs[knob.name] = std::move(value);
+        if (KnobValue value = read_valid_knob(map, knob); value != knob.default_value) stage.knobs[knob.name] = std::move(value);
       }
       map.finish();
     }
