@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
@@ -23,8 +24,10 @@ Preset load(const std::filesystem::path& path) {
     preset.title = map.text("title").value_or(preset.name);
     preset.description = map.text("description").value_or("");
     if (!map.has("scheme")) map.fail("scheme", "is missing");
-    preset.scheme = read_scheme(*map.map("scheme"));
-    preset.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
+    Mistakes mistakes;
+    preset.scheme = read_scheme(*map.map("scheme"), mistakes);
+    preset.pipeline = read_pipeline(map.list("pipeline"), "pipeline", mistakes);
+    mistakes.throw_first();
     map.finish();
     return preset;
   });
@@ -93,6 +96,17 @@ std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model) {
     }
   }
   return changes;
+}
+
+std::vector<int64_t> common_group_sizes(const std::vector<int64_t>& in_features) {
+  int64_t common = 0;
+  for (const int64_t width : in_features) common = std::gcd(common, width);
+  std::vector<int64_t> known, others;
+  for (int64_t size = std::min<int64_t>(common, 256); size >= 2; --size)
+    if (common % size == 0) (size % 8 == 0 ? known : others).push_back(size);
+  if (known.empty()) known = others;
+  if (known.size() > 8) known.resize(8);
+  return known;
 }
 
 void add_bundled_texts(Recipe& recipe) {

@@ -25,6 +25,9 @@ void apply(const Preset& preset, Recipe& recipe);
 // Makes a recipe fit a model: a group size that divides its linears, samples and windows that its context takes. Returns what was
 // changed, in sentences.
 std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model);
+// Group sizes that divide all of these numbers of inputs, at most eight and the largest first: multiples of 8 up to 256, which kernels
+// know, or any where there are none.
+std::vector<int64_t> common_group_sizes(const std::vector<int64_t>& in_features);
 // The texts that come with the program, where a recipe has none yet: what is made of it then calibrates and measures. Lengths suit
 // small models and short contexts.
 void add_bundled_texts(Recipe& recipe);

@@ -254,52 +254,90 @@ void check_target(const Recipe& recipe) {
 
 std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
 
-void check_consistency(const Recipe& recipe) {
-  if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
+void check_consistency(const Recipe& recipe, Mistakes& mistakes) {
+  // Checked is what could be read: the rest has its mistake already.
+  const auto sound = [read = mistakes](std::initializer_list<const char*> keys) { return std::none_of(keys.begin(), keys.end(), [&](const char* key) { return read.inside(key); }); };
+  const auto check = [&](std::initializer_list<const char*> on, auto step) {
+    if (sound(on)) mistakes.take(step);
+  };
+  const Scheme& scheme = recipe.scheme;
+  check({"model"}, [&] {
+    if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
+  });
   if (!recipe.checkpoint.empty()) {
-    if (!(recipe.scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");
-    if (!recipe.pipeline.empty()) fail("pipeline", "a checkpoint is quantized already: expected no stages beside \"checkpoint\"");
-    if (recipe.target) fail("target", "a checkpoint has its format already: expected none beside \"checkpoint\"");
-    if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
+    check({"scheme"}, [&] {
+      if (!(scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");
+    });
+    check({"pipeline"}, [&] {
+      if (!recipe.pipeline.empty()) fail("pipeline", "a checkpoint is quantized already: expected no stages beside \"checkpoint\"");
+    });
+    check({"target"}, [&] {
+      if (recipe.target) fail("target", "a checkpoint has its format already: expected none beside \"checkpoint\"");
+    });
+    check({"calibration"}, [&] {
+      if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
+    });
     return;
   }
-  if (!recipe.scheme.weights && !recipe.scheme.activations && !recipe.scheme.kv_cache && recipe.scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights, activations or kv_cache");
-  if (!recipe.scheme.mix.empty()) {
-    if (!is_mix(recipe.scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), recipe.scheme.mix));
-    if (recipe.scheme.weights != spec_of(first_type(recipe.scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", recipe.scheme.mix));
-  }
-  if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
-  if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
-  if (recipe.scheme.kv_cache) validate_cache(*recipe.scheme.kv_cache, "scheme.kv_cache");
-  if (recipe.scheme.has_static_cache() && !recipe.calibration)
-    fail("scheme.kv_cache.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
-  if (recipe.scheme.has_static_activations() && !recipe.scheme.weights)
-    fail("scheme.activations.dynamic", "static ranges are stored with codes: give weights too, or use dynamic ranges");
-  if (recipe.scheme.has_static_activations() && !recipe.calibration && recipe.scheme.activations->storage != Storage::none)
-    fail("scheme.activations.type", "nvfp4's factor of all inputs is taken from calibration text: give a calibration section");
-  if (recipe.scheme.has_static_activations() && !recipe.calibration)
+  check({"scheme"}, [&] {
+    if (!scheme.weights && !scheme.activations && !scheme.kv_cache && scheme.overrides.empty()) fail("scheme", "quantizes nothing; give weights, activations or kv_cache");
+  });
+  check({"scheme"}, [&] {
+    if (scheme.mix.empty()) return;
+    if (!is_mix(scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), scheme.mix));
+    if (scheme.weights != spec_of(first_type(scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", scheme.mix));
+  });
+  check({"scheme.weights"}, [&] {
+    if (scheme.weights) validate_spec(*scheme.weights, "scheme.weights", false);
+  });
+  check({"scheme.activations"}, [&] {
+    if (scheme.activations) validate_spec(*scheme.activations, "scheme.activations", true);
+  });
+  check({"scheme.kv_cache"}, [&] {
+    if (scheme.kv_cache) validate_cache(*scheme.kv_cache, "scheme.kv_cache");
+  });
+  check({"scheme.kv_cache", "calibration"}, [&] {
+    if (scheme.has_static_cache() && !recipe.calibration) fail("scheme.kv_cache.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
+  });
+  check({"scheme.activations", "scheme.weights", "calibration"}, [&] {
+    if (!scheme.has_static_activations()) return;
+    if (!scheme.weights) fail("scheme.activations.dynamic", "static ranges are stored with codes: give weights too, or use dynamic ranges");
+    if (recipe.calibration) return;
+    if (scheme.activations->storage != Storage::none) fail("scheme.activations.type", "nvfp4's factor of all inputs is taken from calibration text: give a calibration section");
     fail("scheme.activations.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
-  for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i)
-    if (const auto& spec = recipe.scheme.overrides[i].weights) validate_spec(*spec, fmt::format("scheme.overrides[{}].weights", i), false);
-  for (size_t i = 0; i < recipe.scheme.ignore.size(); ++i) try {
-      matches(recipe.scheme.ignore[i], "");
-    } catch (const InputError& e) {
-      fail(fmt::format("scheme.ignore[{}]", i), e.what());
-    }
-  for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i) try {
-      matches(recipe.scheme.overrides[i].match, "");
-    } catch (const InputError& e) {
-      fail(fmt::format("scheme.overrides[{}].match", i), e.what());
-    }
+  });
+  for (size_t i = 0; i < scheme.overrides.size(); ++i) {
+    const std::string key = fmt::format("scheme.overrides[{}]", i);
+    if (sound({key.c_str()})) mistakes.take([&] {
+      if (const auto& spec = scheme.overrides[i].weights) validate_spec(*spec, key + ".weights", false);
+    });
+  }
+  const auto check_pattern = [&](const std::string& pattern, const std::string& key) {
+    if (sound({key.c_str()})) mistakes.take([&] {
+      try {
+        matches(pattern, "");
+      } catch (const InputError& e) {
+        fail(key, e.what());
+      }
+    });
+  };
+  for (size_t i = 0; i < scheme.ignore.size(); ++i) check_pattern(scheme.ignore[i], fmt::format("scheme.ignore[{}]", i));
+  for (size_t i = 0; i < scheme.overrides.size(); ++i) check_pattern(scheme.overrides[i].match, fmt::format("scheme.overrides[{}].match", i));
   for (size_t i = 0; i < recipe.pipeline.size(); ++i) {
     const std::string key = fmt::format("pipeline[{}]", i);
-    if (const std::string problem = stage_problem(recipe.pipeline[i]); !problem.empty()) fail(key, problem);
-    const MethodInfo& method = *find_method(recipe.pipeline[i].method);
-    if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
+    if (sound({key.c_str()})) mistakes.take([&] {
+      if (const std::string problem = stage_problem(recipe.pipeline[i]); !problem.empty()) fail(key, problem);
+      const MethodInfo& method = *find_method(recipe.pipeline[i].method);
+      if (method.needs_calibration && !recipe.calibration && sound({"calibration"})) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
+    });
   }
-  if (const auto problem = pipeline_problem(recipe.pipeline, recipe.scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
-  check_importance(recipe);
-  check_target(recipe);
+  // What looks at several parts at once takes each of them for sound.
+  if (mistakes.inside("pipeline") || mistakes.inside("scheme")) return;
+  mistakes.take([&] {
+    if (const auto problem = pipeline_problem(recipe.pipeline, scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
+  });
+  check({"calibration"}, [&] { check_importance(recipe); });
+  if (!mistakes.inside("pipeline") && !mistakes.inside("target")) mistakes.take([&] { check_target(recipe); });
 }
 
 std::string recipe_hash(const Recipe& recipe) {

@@ -444,32 +444,34 @@ void RecipeForm::setRecipe(const Recipe& recipe) {
   for (FieldGroup* fields : m_groups) fields->show(m_recipe);
   for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
     for (FieldGroup* fields : list->groups) fields->show(m_recipe);
-  setProblem(m_problem);
+  setProblems(m_problems);
 }
 
-void RecipeForm::setProblem(const std::optional<RecipeProblem>& problem) {
-  m_problem = problem;
-  const RecipeProblem* shown = m_problem ? &*m_problem : nullptr;
-  bool found = false;
-  // Lists first: their keys are longer.
-  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
-    for (FieldGroup* fields : list->groups) found |= fields->showProblem(found ? nullptr : shown);
-  for (FieldGroup* fields : m_groups) found |= fields->showProblem(found ? nullptr : shown);
+std::vector<FieldGroup*> RecipeForm::groups() const {
+  std::vector<FieldGroup*> all = m_groups;
+  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations}) all.insert(all.end(), list->groups.begin(), list->groups.end());
+  return all;
+}
+
+void RecipeForm::setProblems(const QVector<RecipeProblem>& problems) {
+  m_problems = problems;
+  const std::vector<FieldGroup*> all = groups();
+  std::vector<QVector<RecipeProblem>> shares(all.size());
+  for (const RecipeProblem& problem : problems) {
+    // Shown once: where the key fits best.
+    const auto best = std::max_element(all.begin(), all.end(), [&](const FieldGroup* a, const FieldGroup* b) { return a->fits(problem.key) < b->fits(problem.key); });
+    if (best != all.end() && (*best)->fits(problem.key) > 0) shares[size_t(best - all.begin())].push_back(problem);
+  }
+  for (size_t i = 0; i < all.size(); ++i) all[i]->showProblems(shares[i]);
 }
 
 bool RecipeForm::hasField(const QString& key) const {
-  for (const FieldGroup* fields : m_groups)
-    if (fields->hasKey(key)) return true;
-  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
-    for (const FieldGroup* fields : list->groups)
-      if (fields->hasKey(key)) return true;
-  return false;
+  const std::vector<FieldGroup*> all = groups();
+  return std::any_of(all.begin(), all.end(), [&](const FieldGroup* fields) { return fields->hasKey(key); });
 }
 
 void RecipeForm::focusField(const QString& key) {
-  for (FieldGroup* fields : m_groups) fields->focusKey(key);
-  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
-    for (FieldGroup* fields : list->groups) fields->focusKey(key);
+  for (FieldGroup* fields : groups()) fields->focusKey(key);
   if (QWidget* focus = widget()->focusWidget()) ensureWidgetVisible(focus);
 }
 

@@ -8,8 +8,10 @@
 #include "core/base/error.h"
 #include "core/recipe/preset.h"
 #include "core/recipe/recipe.h"
+#include "core/recipe/recipe_mistakes.h"
 #include "core/recipe/settings.h"
 #include "core/recipe/target.h"
+#include "core/run/recipe_files.h"
 
 using namespace qb;
 
@@ -255,6 +257,92 @@ class TestRecipe : public QObject {
     QString expected = "scheme:\n  " + written;
     expected.replace(": {", ":\n    ").replace("}", "").replace(", ", "\n    ");
     QVERIFY2(text.contains(expected + "\npipeline:"), yaml.c_str());
+  }
+
+  void all_mistakes_are_told_where_they_stand() {
+    const std::string yaml =
+        "name: five\n"
+        "model: {path: m, dtyp: float32}\n"                                              // 2
+        "calibration:\n"
+        "  corpus: c\n"
+        "  samples: many\n"                                                               // 5
+        "scheme:\n"
+        "  weights: {type: int4, group_size: 0, range: median}\n"                         // 7, twice
+        "  activations: {type: int8, symetric: true}\n"                                   // 8
+        "  overrides:\n"
+        "    - {match: \"re:(\", weights: {type: int8, granularity: token}}\n"            // 10, twice
+        "pipeline:\n"
+        "  - {method: gptq, percdamp: 11}\n"                                              // 12
+        "  - rtm\n"                                                                       // 13
+        "evaluation:\n"
+        "  - {corpus: e, seq_len: 1}\n"                                                   // 15
+        "sede: 3\n";                                                                      // 16
+    const RecipeReading reading = read_with_mistakes(yaml);
+    QVERIFY(reading.has_keys);
+    std::vector<std::pair<int, std::string>> found;
+    for (const RecipeMistake& mistake : reading.mistakes) {
+      found.emplace_back(mistake.line, mistake.key);
+      QVERIFY(mistake.column >= 1 && !mistake.what.empty());
+    }
+    const std::vector<std::pair<int, std::string>> expected = {{2, "model.dtyp"}, {5, "calibration.samples"}, {7, "scheme.weights.group_size"}, {7, "scheme.weights.range"}, {8, "scheme.activations.symetric"},
+                                                               {10, "scheme.overrides[0].match"}, {10, "scheme.overrides[0].weights.granularity"}, {12, "pipeline[0].percdamp"}, {13, "pipeline[1]"},
+                                                               {15, "evaluation[0].seq_len"}, {16, "sede"}};
+    QCOMPARE(found, expected);
+    // What is right beside them is read.
+    QCOMPARE(reading.recipe.name, std::string("five"));
+    QCOMPARE(reading.recipe.model.string(), std::string("m"));
+    QVERIFY(reading.recipe.calibration && reading.recipe.calibration->corpus.path == "c");
+    QVERIFY(reading.recipe.scheme.weights && reading.recipe.scheme.activations && reading.recipe.scheme.activations->type.bits == 8);
+    QCOMPARE(reading.recipe.pipeline.size(), size_t(2));
+    QCOMPARE(failure(yaml).key, std::string("model.dtyp"));  // who wants one gets the first that is read
+  }
+  void a_text_without_mistakes_reads_as_ever() {
+    std::mt19937 random(11);
+    for (int i = 0; i < 50; ++i) {
+      const std::string yaml = to_yaml(random_recipe(random));
+      const RecipeReading reading = read_with_mistakes(yaml);
+      QVERIFY2(reading.mistakes.empty() && reading.recipe == parse_recipe(yaml, "r.yaml"), yaml.c_str());
+    }
+  }
+  void what_hangs_on_a_mistake_is_not_told_as_another() {
+    auto keys = [](const std::string& yaml) {
+      std::vector<std::string> found;
+      for (const RecipeMistake& mistake : read_with_mistakes(yaml).mistakes) found.push_back(mistake.key);
+      return found;
+    };
+    using Keys = std::vector<std::string>;
+    QCOMPARE(keys("model: m\nscheme: {weights: {type: int44}}\n"), Keys{"scheme.weights.type"});            // not: quantizes nothing
+    QCOMPARE(keys("model: m\nscheme: {weights: 4}\n"), Keys{"scheme.weights"});
+    QCOMPARE(keys("model: m\nscheme: {weights: {type: int4}}\npipeline: [gptq]\ncalibration: {}\n"), Keys{"calibration.corpus"});  // not: gptq needs one
+    QCOMPARE(keys("model: {dtype: float32}\nscheme: {weights: {type: int4}}\n"), Keys{"model.path"});
+    QCOMPARE(keys("model: m\nscheme: {weights: {type: int4}}\npipeline: [rtm, rtn, rtn]\n"), Keys{"pipeline[0]"});
+  }
+  void a_text_that_is_no_yaml_has_one_mistake() {
+    for (const char* yaml : {"model: m\nscheme: [\n", "model: m\n\tscheme: x\n", "- a\n- b\n", "", "word"}) {
+      const RecipeReading reading = read_with_mistakes(yaml);
+      QVERIFY2(!reading.has_keys && reading.mistakes.size() == 1 && !reading.mistakes.front().what.empty(), yaml);
+    }
+    QCOMPARE(read_with_mistakes("model: m\nscheme: {weights: {type: int4}\nseed: 3\n").has_keys, false);
+  }
+  void group_sizes_are_offered_that_divide_all_widths() {
+    QCOMPARE(common_group_sizes({576, 1536}), (std::vector<int64_t>{192, 96, 64, 48, 32, 24, 16, 8}));
+    QCOMPARE(common_group_sizes({64, 192}), (std::vector<int64_t>{64, 32, 16, 8}));
+    QCOMPARE(common_group_sizes({12, 18}), (std::vector<int64_t>{6, 3, 2}));
+    QVERIFY(common_group_sizes({7, 9}).empty() && common_group_sizes({}).empty());
+  }
+  void files_that_are_not_there_are_told_by_key() {
+    QTemporaryDir folder;
+    const std::filesystem::path there = folder.path().toStdString();
+    std::ofstream(there / "text.txt") << "words";
+    Recipe recipe = read_with_mistakes("model: gone\ncheckpoint: lost\ncalibration: {corpus: text.txt, importance: none.gguf}\nevaluation:\n  - {corpus: text.txt}\n  - {corpus: away.txt}\nscheme: ~\n", there).recipe;
+    std::vector<std::string> keys;
+    for (const RecipeFiles::Problem& problem : look_at_files(recipe).problems) {
+      keys.push_back(problem.key);
+      QVERIFY2(problem.what.find(there.string()) == 0 && problem.what.find("no such file or folder; expected") != std::string::npos, problem.what.c_str());
+    }
+    QCOMPARE(keys, (std::vector<std::string>{"model.path", "checkpoint", "evaluation[1].corpus", "calibration.importance"}));
+    recipe.importance = there / "text.txt";
+    QVERIFY(look_at_files(recipe).problems.back().key == "calibration.importance");  // there, and no such matrix
   }
 
   void a_storage_type_stands_alone() {
