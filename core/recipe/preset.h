@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,22 @@ struct Preset {
   Scheme scheme;
   std::vector<StageSpec> pipeline;
 };
+
+// What a preset asks of the machine, least first: arithmetic on the weights; statistics of the calibration text, once; a search over
+// settings on top; gradient steps in every block.
+enum class PresetCost { rounding, calibration, search, training };
+std::string to_text(PresetCost cost);   // "no calibration", "search"
+std::string describe(PresetCost cost);  // one sentence
+PresetCost cost_of(const Preset& preset);
+// Under which heading it stands, by bits and purpose: "4 bits, weights", "FP8 and FP4". All headings in order: preset_groups().
+std::string group_of(const Preset& preset);
+const std::vector<std::string>& preset_groups();
+// Of the linears that are quantized, scales included, once the preset is fitted to the model; bytes of all linears of its blocks.
+struct PresetSize {
+  double bits_per_weight = 0, bytes = 0;
+};
+// nullopt where its groups do not divide the model's linears, or where a mix gives each linear its own type.
+std::optional<PresetSize> size_of(const Preset& preset, const ModelInfo& model);
 
 // All presets in name order. Throws RecipeError naming file, line and key of a broken one.
 std::vector<Preset> presets();

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "fake_services.h"
+#include "views/models/Format.h"
 #include "views/pages/NoticeBar.h"
 #include "views/pages/RecipeForm.h"
 #include "views/pages/RecipePage.h"
@@ -252,6 +253,38 @@ class TestRecipePage : public QObject {
     bench.document.setRecipe(next, "h", "edit");
     QTRY_VERIFY(bench.page.findChild<QPushButton*>("scheme.overrides[0].weights.group_size=96"));
     QVERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+  }
+
+  void presets_are_grouped_with_size_and_cost() {
+    Bench bench;
+    Preset four, slow, eight;
+    four.name = "four", four.title = "Four bits", four.description = "The usual.";
+    four.scheme.weights = QuantSpec{};
+    four.scheme.weights->group_size = 64;
+    four.pipeline = {{"rtn", {}}};
+    slow = four;
+    slow.name = "slow", slow.title = "Four bits, learned", slow.pipeline = {{"autoround", {}}};
+    eight = four;
+    eight.name = "eight", eight.title = "Eight bits", eight.scheme.weights->type.bits = 8;
+    bench.page.setPresets({four, slow, eight});
+    QMenu* menu = nullptr;
+    for (QPushButton* button : bench.page.findChildren<QPushButton*>())
+      if (button->menu()) menu = button->menu();
+    QVERIFY(menu);
+    const auto shown = [&] {
+      QStringList lines;
+      for (QAction* group : menu->actions())
+        for (QAction* action : group->menu()->actions()) lines << group->text() + " / " + action->text();
+      return lines;
+    };
+    QCOMPARE(shown(), QStringList({"4 bits, weights / Four bits\tno calibration", "4 bits, weights / Four bits, learned\ttraining", "8 bits, weights / Eight bits\tno calibration"}));
+    // With a model: 4 blocks of 64·64 + 64·64 + 192·64 + 64·192 weights, 4.25 and 8.25 bits each.
+    bench.models.put(std::make_shared<const ModelInfo>(test::fake_model("/models/tiny")));
+    QTRY_VERIFY(shown().front().contains("4.25 bits"));
+    QCOMPARE(shown()[0].section('\t', 1), QString("4.25 bits · %1 · no calibration").arg(formatBytes(4 * 32768 * 4.25 / 8)));
+    QCOMPARE(shown()[2].section('\t', 1), QString("8.25 bits · %1 · no calibration").arg(formatBytes(4 * 32768 * 8.25 / 8)));
+    menu->actions().front()->menu()->actions().last()->trigger();
+    QCOMPARE(QString::fromStdString(bench.document.recipe().name), QString("Four bits, learned"));
   }
 
   void a_path_is_looked_up_as_it_is_typed() {

@@ -198,14 +198,67 @@ void RecipePage::setFileCheck(std::function<RecipeFiles(const Recipe&)> check) {
 }
 
 void RecipePage::setPresets(const std::vector<Preset>& presets) {
-  QMenu* menu = m_presetButton->menu();
-  menu->clear();
-  for (const Preset& preset : presets) {
-    QAction* action = menu->addAction(QString::fromStdString(preset.title));
-    action->setToolTip(QString::fromStdString(preset.description));
-    connect(action, &QAction::triggered, this, [this, preset] { applyPreset(preset); });
-  }
+  m_presets = presets;
   m_presetButton->setToolTip(tr("Take scheme and pipeline from a preset; model and texts stay"));
+  m_sizedModel.reset();
+  sizePresets();
+  fillPresets();
+}
+
+// By bits and purpose; behind each title its bits per weight, its size on the recipe's model and what it costs.
+void RecipePage::fillPresets() {
+  QMenu* menu = m_presetButton->menu();
+  if (menu->isVisible()) return QTimer::singleShot(500, this, &RecipePage::fillPresets);  // not under the pointer
+  for (QMenu* part : menu->findChildren<QMenu*>(Qt::FindDirectChildrenOnly)) part->deleteLater();
+  menu->clear();
+  for (const std::string& group : preset_groups()) {
+    QMenu* part = nullptr;
+    for (const Preset& preset : m_presets) {
+      if (group_of(preset) != group) continue;
+      if (!part) {
+        part = menu->addMenu(QString::fromStdString(group));
+        part->setToolTipsVisible(true);
+      }
+      const PresetCost cost = cost_of(preset);
+      QStringList facts;
+      const auto size = m_presetSizes.find(preset.name);
+      if (size != m_presetSizes.end()) facts << tr("%1 bits").arg(QString::number(size->second.bits_per_weight, 'f', 2)) << formatBytes(size->second.bytes);
+      facts << QString::fromStdString(to_text(cost));
+      QAction* action = part->addAction(QString::fromStdString(preset.title) + QLatin1Char('\t') + facts.join(QStringLiteral(" · ")));
+      QString help = QStringLiteral("<p>%1</p><p>%2</p>").arg(QString::fromStdString(preset.description).toHtmlEscaped(), QString::fromStdString(describe(cost)).toHtmlEscaped());
+      if (size != m_presetSizes.end())
+        help += QStringLiteral("<p>%1</p>").arg(tr("%1 bits per weight with scales; %2 for the linears of %3's blocks.").arg(QString::number(size->second.bits_per_weight, 'f', 2), formatBytes(size->second.bytes), QString::fromStdString(m_sizedModel->name)).toHtmlEscaped());
+      action->setToolTip(help);
+      connect(action, &QAction::triggered, this, [this, preset] { applyPreset(preset); });
+    }
+  }
+}
+
+// Over every linear of the model for each preset: not on this thread.
+void RecipePage::sizePresets() {
+  ModelPtr model;
+  if (m_models) model = m_models->find(QString::fromStdString(m_document->recipe().model.string()));
+  if (model == m_sizedModel || m_presets.empty()) return;
+  m_sizedModel = model;
+  if (!model) {
+    m_presetSizes.clear();
+    return fillPresets();
+  }
+  m_background->run(
+      QStringLiteral("presetSizes"),
+      [model, presets = m_presets](const std::stop_token& stop) {
+        std::map<std::string, PresetSize> sizes;
+        for (const Preset& preset : presets) {
+          if (stop.stop_requested()) break;
+          if (const auto size = size_of(preset, *model)) sizes[preset.name] = *size;
+        }
+        return sizes;
+      },
+      [this](const std::map<std::string, PresetSize>& sizes) {
+        m_presetSizes = sizes;
+        fillPresets();
+      },
+      [this](const QString&) { fillPresets(); });
 }
 
 void RecipePage::applyPreset(const Preset& preset) {
@@ -315,6 +368,7 @@ QVector<RecipeProblem> problemsOf(const Recipe& recipe, const RecipeFiles& files
 
 // Sizes and fit are counted over every linear, which in a model with many experts takes a while; files may be far away.
 void RecipePage::checkFit() {
+  sizePresets();
   Recipe recipe = m_document->recipe();
   const auto folder = std::filesystem::path(m_document->path().toStdString()).parent_path();
   std::vector<std::filesystem::path*> paths = {&recipe.model, &recipe.importance, &recipe.checkpoint};

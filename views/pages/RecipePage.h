@@ -2,6 +2,7 @@
 #include <QTimer>
 #include <QWidget>
 #include <functional>
+#include <map>
 
 #include "core/recipe/preset.h"
 #include "core/run/recipe_files.h"
@@ -49,6 +50,8 @@ class RecipePage : public QWidget {
   void tellPassing(int kind, const QString& text);
   void showHead();
   void applyPreset(const Preset& preset);
+  void fillPresets();
+  void sizePresets();
 
   RecipeDocument* m_document;
   Background* m_background;
@@ -58,6 +61,9 @@ class RecipePage : public QWidget {
   QLabel* m_locked;  // why the form cannot be used
   QLabel *m_title, *m_path;
   QPushButton* m_presetButton;
+  std::vector<Preset> m_presets;
+  std::map<std::string, PresetSize> m_presetSizes;  // on the recipe's model
+  ModelPtr m_sizedModel;
   QPushButton *m_save, *m_start;
   RecipeForm* m_form;
   YamlEditor* m_editor;

@@ -569,6 +569,54 @@ class TestRecipe : public QObject {
     QVERIFY(key_of("scheme..weights=1").find("empty part") != std::string::npos);
   }
 
+  void presets_are_grouped_by_bits_and_purpose_and_say_what_they_cost() {
+    ModelInfo model;
+    model.name = "tiny";
+    BlockInfo block;
+    for (const auto& [name, out, in] : {std::tuple{"q_proj", 256, 256}, std::tuple{"down_proj", 256, 512}}) {
+      LinearInfo linear;
+      linear.tensor = std::string("model.layers.0.") + name + ".weight";
+      linear.out_features = out;
+      linear.in_features = in;
+      linear.bytes = static_cast<uint64_t>(2 * out * in);
+      block.linears.push_back(linear);
+    }
+    model.blocks = {block};
+    for (const Preset& preset : presets()) {
+      const auto& groups = preset_groups();
+      QVERIFY2(std::find(groups.begin(), groups.end(), group_of(preset)) != groups.end(), preset.name.c_str());
+      // What costs nothing needs no text, and what needs one is never said to cost nothing.
+      Recipe recipe;
+      recipe.model = "m";
+      apply(preset, recipe);
+      bool alone = true;
+      try {
+        validate(recipe);
+      } catch (const RecipeError&) {
+        alone = false;
+      }
+      QCOMPARE(cost_of(preset) == PresetCost::rounding, alone);
+    }
+    const std::vector<std::tuple<const char*, const char*, PresetCost>> expected = {
+        {"w4-g64-asym", "4 bits, weights", PresetCost::rounding},         {"gptq-w4-g128-sym", "4 bits, weights", PresetCost::calibration}, {"best-w4-awq-clip-gptq", "4 bits, weights", PresetCost::search},
+        {"best-w4-tuned", "4 bits, weights", PresetCost::training},       {"autoround-w4-g128-sym", "4 bits, weights", PresetCost::training}, {"w8-g128", "8 bits, weights", PresetCost::rounding},
+        {"spqr-w3-g16", "3 and 2 bits, weights", PresetCost::calibration}, {"smoothquant-w8a8", "Weights and activations", PresetCost::calibration}, {"fp8-dynamic", "FP8 and FP4", PresetCost::rounding},
+        {"nvfp4-gptq", "FP8 and FP4", PresetCost::calibration},           {"gguf-q6-k", "GGUF types", PresetCost::rounding},                {"gguf-q4-k-m-imatrix", "GGUF types", PresetCost::calibration},
+        {"wanda-2-4-w4", "Sparse", PresetCost::calibration}};
+    for (const auto& [name, group, cost] : expected) {
+      QCOMPARE(QString::fromStdString(group_of(find_preset(name))), QString(group));
+      QVERIFY2(cost_of(find_preset(name)) == cost, name);
+    }
+    // 196608 weights of 4 bits, and for every 64 a float16 scale and a 4-bit zero point.
+    const auto size = size_of(find_preset("w4-g64-asym"), model);
+    QVERIFY(size);
+    QCOMPARE(size->bits_per_weight, 4 + 20.0 / 64);
+    QCOMPARE(size->bytes, 196608 * (4 + 20.0 / 64) / 8);
+    QVERIFY(!size_of(find_preset("gguf-q4-k-m-gptq"), model));  // each linear has a type of its own
+    model.blocks.front().linears.front().in_features = 250;     // which only groups of 2, 5, 10 … divide
+    QVERIFY(!size_of(find_preset("w4-g64-asym"), model));
+  }
+
   void every_preset_makes_a_valid_recipe() {
     const std::vector<Preset> all = presets();
     QVERIFY(all.size() >= 10);
