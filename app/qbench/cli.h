@@ -36,6 +36,7 @@ void add_import(CLI::App& app, const Options& options, Action& action);
 void add_formats(CLI::App& app, const Options& options, Action& action);
 void add_families(CLI::App& app, const Options& options, Action& action);
 void add_methods(CLI::App& app, const Options& options, Action& action);
+void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_recipe(CLI::App& app, const Options& options, Action& action);
 

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   cli::add_formats(app, options, action);
   cli::add_families(app, options, action);
   cli::add_methods(app, options, action);
+  cli::add_scheme(app, options, action);
   cli::add_recipe(app, options, action);
   refuse_empty_values(app);
   try {

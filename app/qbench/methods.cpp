@@ -11,14 +11,6 @@
 namespace cli {
 namespace {
 
-std::string range_of(const qb::KnobInfo& knob) {
-  switch (knob.type) {
-    case qb::KnobType::boolean: return "true or false";
-    case qb::KnobType::choice: return fmt::format("{}", fmt::join(knob.choices, " | "));
-    default: return fmt::format("{} … {}{}", knob.minimum, knob.maximum, knob.unit.empty() ? "" : " " + knob.unit);
-  }
-}
-
 std::vector<std::string> names(qb::Traces traces) {
   std::vector<std::string> list;
   for (const qb::Trace trace : {qb::Trace::transforms, qb::Trace::scaled, qb::Trace::range, qb::Trace::zeros, qb::Trace::codes, qb::Trace::grid, qb::Trace::tuned})
@@ -37,7 +29,7 @@ std::map<std::string, std::string> not_after(const qb::MethodInfo& m) {
 nlohmann::json as_json(const qb::MethodInfo& m) {
   nlohmann::json knobs = nlohmann::json::array();
   for (const auto& k : m.knobs)
-    knobs.push_back({{"name", k.name}, {"default", qb::to_text(k.default_value)}, {"range", range_of(k)}, {"unit", k.unit}, {"help", k.help}, {"source", k.source}});
+    knobs.push_back({{"name", k.name}, {"title", k.title}, {"default", qb::to_text(k.default_value)}, {"range", qb::range_text(k)}, {"unit", k.unit}, {"help", k.help}, {"source", k.source}});
   return {{"name", m.name}, {"title", m.title}, {"class", qb::to_text(m.kind)}, {"help", m.help}, {"source", m.source},
           {"needs_calibration", m.needs_calibration}, {"needs", names(m.contract.needs)}, {"takes", names(m.contract.takes)},
           {"keeps", names(m.contract.keeps)}, {"leaves", names(m.contract.leaves)}, {"not_after", not_after(m)}, {"knobs", knobs}};
@@ -64,7 +56,7 @@ int methods(const std::string& name, const Options& options) {
     if (!name.empty())
       for (const auto& [earlier, why] : not_after(m)) std::cout << fmt::format("    not after {}: {}\n", earlier, why);
     for (const auto& k : m.knobs)
-      std::cout << fmt::format("    {} = {}  ({})\n        {}\n", k.name, qb::to_text(k.default_value), range_of(k), k.help);
+      std::cout << fmt::format("    {} = {}  ({})\n        {}: {}\n", k.name, qb::to_text(k.default_value), qb::range_text(k), k.title, k.help);
   }
   return ok;
 }

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <iostream>
+#include <optional>
+#include <utility>
 
 #include "cli.h"
 #include "core/base/error.h"
@@ -60,16 +62,25 @@ int convert(const Arguments& a) {
 int presets(const Arguments& a, const Options& options) {
   const std::vector<qb::Preset> all = qb::presets();
   if (a.preset.empty()) {
+    std::optional<qb::ModelInfo> model;
+    if (!a.model.empty()) model = qb::inspect_model(a.model);
     nlohmann::json list = nlohmann::json::array();
-    std::vector<std::vector<std::string>> rows;
-    for (const auto& preset : all) {
-      list.push_back({{"name", preset.name}, {"description", preset.description}, {"scheme", qb::describe(preset.scheme)}});
-      rows.push_back({preset.name, qb::describe(preset.scheme), preset.description});
+    for (const std::string& group : qb::preset_groups()) {
+      bool first = true;
+      for (const auto& preset : all) {
+        if (qb::group_of(preset) != group) continue;
+        const std::string cost = qb::to_text(qb::cost_of(preset));
+        const qb::PresetSize size = model ? qb::size_of(preset, *model).value_or(qb::PresetSize{}) : qb::PresetSize{};  // none: zero
+        nlohmann::json entry = {{"name", preset.name}, {"title", preset.title}, {"description", preset.description}, {"scheme", qb::describe(preset.scheme)}, {"group", group}, {"cost", cost}};
+        if (size.bytes > 0) entry["bits_per_weight"] = size.bits_per_weight, entry["bytes"] = size.bytes;
+        list.push_back(std::move(entry));
+        if (options.json) continue;
+        if (std::exchange(first, false)) std::cout << bold(group) << '\n';
+        const std::string measure = size.bytes > 0 ? fmt::format(" · {:.2f} bits a weight, {}", size.bits_per_weight, bytes_text(size.bytes)) : "";
+        std::cout << fmt::format("  {}  {} · {}{}\n    {}\n", preset.name, qb::describe(preset.scheme), cost, measure, preset.description);
+      }
     }
-    if (options.json)
-      std::cout << list.dump(2) << '\n';
-    else
-      for (const auto& row : rows) std::cout << bold(row[0]) << fmt::format("  {}\n    {}\n", row[1], row[2]);
+    if (options.json) std::cout << list.dump(2) << '\n';
     return ok;
   }
   qb::Recipe recipe;

@@ -6,25 +6,9 @@
 #include <variant>
 #include <vector>
 
+#include "core/base/knob.h"
+
 namespace qb {
-
-using KnobValue = std::variant<bool, int64_t, double, std::string>;
-std::string to_text(const KnobValue& value);
-
-enum class KnobType { boolean, integer, real, choice };
-
-// One setting of a method. Recipe validation, the command line's help, the form and the manual are made from this.
-struct KnobInfo {
-  std::string name;
-  KnobType type = KnobType::boolean;
-  KnobValue default_value;
-  double minimum = 0, maximum = 0;     // integer and real, inclusive
-  std::vector<std::string> choices;    // choice
-  std::string unit;                    // may be empty
-  std::string help;                    // one line
-  std::string source;                  // where the default comes from
-  std::string zero = {};               // what 0 stands for where it is no number of them: "all samples"
-};
 
 enum class MethodClass { transformation, clipping, reconstruction, sparsity, cache };
 std::string to_text(MethodClass value);
@@ -106,10 +90,6 @@ struct StageSpec {
 const std::vector<MethodInfo>& methods();
 // nullptr when there is none of that name.
 const MethodInfo* find_method(const std::string& name);
-// The nearest names to a misspelled one, best first, for "did you mean".
-std::vector<std::string> similar_names(const std::string& wrong, const std::vector<std::string>& names);
-// Empty when value is valid for the knob; else what is expected.
-std::string knob_problem(const KnobInfo& knob, const KnobValue& value);
 // Empty when the method exists and every knob given is known and valid; else one sentence.
 std::string stage_problem(const StageSpec& stage);
 // The stage's value or the default. Throws InternalError for a knob that the method does not have.

@@ -6,11 +6,12 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/quant/spec_fields.h"
 
 namespace qb {
 namespace {
 
-constexpr const char *kCode = "code", *kFloat = "float";
+constexpr const char *kZeroPoint = "zero_point", *kCode = "code", *kFloat = "float";
 constexpr int64_t kLargest = int64_t{1} << 40;
 
 // Reads an object's keys one by one; a key that nobody asked for is an error.
@@ -47,6 +48,11 @@ class Keys {
   std::set<std::string> read_;
 };
 
+// Activations have all that numbers can have, "dynamic" too.
+const std::vector<SpecField>& fields() { return spec_fields(SpecRole::activations); }
+// Which numbers they are counts here, not how they were found: "zero_point" is "code" or "float".
+bool is_zero_point(const SpecField& field) { return field.knob.name == "round_zero_point"; }
+
 }  // namespace
 
 QuantSpec meaning_of(const QuantSpec& spec) {
@@ -55,17 +61,13 @@ QuantSpec meaning_of(const QuantSpec& spec) {
     meaning.dynamic = spec.dynamic;
     return meaning;
   }
-  const bool integer = spec.type.kind == NumberType::Kind::integer;
+  QuantSpec said = spec;
+  said.symmetric = spec.symmetric || spec.type.kind != NumberType::Kind::integer;
+  said.scale_type_open = false;
   QuantSpec meaning;
   meaning.type = spec.type;
-  meaning.symmetric = spec.symmetric || !integer;
-  meaning.granularity = spec.granularity;
-  if (spec.granularity == Granularity::group) meaning.group_size = spec.group_size;
-  if (spec.granularity == Granularity::block) meaning.block_rows = spec.block_rows, meaning.block_cols = spec.block_cols;
-  if (spec.granularity == Granularity::head) meaning.heads = spec.heads;
-  if (!meaning.symmetric) meaning.round_zero_point = spec.round_zero_point;
-  meaning.scale_type = spec.scale_type;
-  meaning.dynamic = spec.dynamic;
+  for (const SpecField& field : fields())
+    if (field.knob.name != "type" && field.stored(said)) field.set(meaning, field.get(said));
   return meaning;
 }
 
@@ -84,13 +86,12 @@ std::string stored_spec(const QuantSpec& given) {
     if (!spec.dynamic) json["dynamic"] = false;
     return json.dump();
   }
-  nlohmann::ordered_json json = {{"type", spec.type.text()}, {"symmetric", spec.symmetric}, {"granularity", to_text(spec.granularity)}};
-  if (spec.granularity == Granularity::group) json["group_size"] = spec.group_size;
-  if (spec.granularity == Granularity::block) json["block_rows"] = spec.block_rows, json["block_cols"] = spec.block_cols;
-  if (spec.granularity == Granularity::head) json["heads"] = spec.heads;
-  if (!spec.symmetric) json["zero_point"] = spec.round_zero_point ? kCode : kFloat;
-  json["scale_type"] = to_text(spec.scale_type);
-  if (!spec.dynamic) json["dynamic"] = false;
+  nlohmann::ordered_json json;
+  for (const SpecField& field : fields()) {
+    if (!field.stored(spec)) continue;
+    if (is_zero_point(field)) json[kZeroPoint] = spec.round_zero_point ? kCode : kFloat;
+    else std::visit([&](const auto& value) { json[field.knob.name] = value; }, field.get(spec));
+  }
   return json.dump();
 }
 
@@ -107,20 +108,26 @@ QuantSpec parse_stored_spec(const std::string& text, const std::string& what) {
     return spec;
   }
   QuantSpec spec;
-  if (const auto type = NumberType::parse(keys.text("type"))) spec.type = *type; else keys.fail("type", "int1 to int8 or a float eXmY");
-  spec.symmetric = keys.boolean("symmetric");
-  if (!spec.symmetric && spec.type.kind == NumberType::Kind::floating) keys.fail("symmetric", "true for a float type");
-  if (const auto found = parse_granularity(keys.text("granularity"))) spec.granularity = *found; else keys.fail("granularity", "tensor, channel, group, block, token or head");
-  if (spec.granularity == Granularity::group) spec.group_size = keys.size("group_size");
-  if (spec.granularity == Granularity::block) spec.block_rows = keys.size("block_rows"), spec.block_cols = keys.size("block_cols");
-  if (spec.granularity == Granularity::head) spec.heads = keys.size("heads");
-  if (!spec.symmetric) {
-    const std::string zero = keys.text("zero_point");
-    if (zero != kCode && zero != kFloat) keys.fail("zero_point", "code or float");
-    spec.round_zero_point = zero == kCode;
+  // A field that depends on others stands behind them in the table.
+  for (const SpecField& field : fields()) {
+    const std::string& name = field.knob.name;
+    const char* key = is_zero_point(field) ? kZeroPoint : name.c_str();
+    if (name == "dynamic" ? !keys.has(key) : !field.stored(spec)) continue;
+    if (is_zero_point(field)) {
+      const std::string zero = keys.text(key);
+      if (zero != kCode && zero != kFloat) keys.fail(key, "code or float");
+      spec.round_zero_point = zero == kCode;
+    } else if (name == "type") {
+      if (const auto type = NumberType::parse(keys.text(key))) spec.type = *type; else keys.fail(key, "int1 to int8 or a float eXmY");
+    } else if (field.knob.type == KnobType::choice) {
+      if (!field.set(spec, keys.text(key))) keys.fail(key, field.expected);
+    } else if (field.knob.type == KnobType::boolean) {
+      field.set(spec, keys.boolean(key));
+      if (!spec.symmetric && spec.type.kind == NumberType::Kind::floating) keys.fail(key, "true for a float type");
+    } else {
+      field.set(spec, keys.size(key));
+    }
   }
-  if (const auto found = parse_scale_type(keys.text("scale_type"))) spec.scale_type = *found; else keys.fail("scale_type", "float32, float16 or bfloat16");
-  if (keys.has("dynamic")) spec.dynamic = keys.boolean("dynamic");
   keys.require_all_read();
   return spec;
 }

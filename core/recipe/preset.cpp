@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/base/resources.h"
+#include "core/recipe/importance.h"
 #include "core/recipe/recipe_read.h"
 
 namespace qb {
@@ -23,8 +25,10 @@ Preset load(const std::filesystem::path& path) {
     preset.title = map.text("title").value_or(preset.name);
     preset.description = map.text("description").value_or("");
     if (!map.has("scheme")) map.fail("scheme", "is missing");
-    preset.scheme = read_scheme(*map.map("scheme"));
-    preset.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
+    Mistakes mistakes;
+    preset.scheme = read_scheme(*map.map("scheme"), mistakes);
+    preset.pipeline = read_pipeline(map.list("pipeline"), "pipeline", mistakes);
+    mistakes.throw_first();
     map.finish();
     return preset;
   });
@@ -51,6 +55,89 @@ Preset find_preset(const std::string& name) {
   const auto similar = similar_names(name, names);
   throw InputError(fmt::format("there is no preset \"{}\"; {}", name,
                                similar.empty() ? fmt::format("presets: {}", fmt::join(names, ", ")) : fmt::format("did you mean \"{}\"?", similar.front())));
+}
+
+std::string to_text(PresetCost cost) {
+  switch (cost) {
+    case PresetCost::rounding: return "no calibration";
+    case PresetCost::calibration: return "calibration";
+    case PresetCost::search: return "search";
+    case PresetCost::training: return "training";
+  }
+  throw InternalError("unknown cost");
+}
+
+std::string describe(PresetCost cost) {
+  switch (cost) {
+    case PresetCost::rounding: return "Takes little more than reading the weights.";
+    case PresetCost::calibration: return "Runs the calibration text through every block once and solves for the codes.";
+    case PresetCost::search: return "Runs the calibration text through every block and tries many scales or ranges.";
+    case PresetCost::training: return "Takes gradient steps in every block or on the whole model: by far the slowest.";
+  }
+  throw InternalError("unknown cost");
+}
+
+PresetCost cost_of(const Preset& preset) {
+  static const std::vector<std::string> training = {"omniquant", "tesseraq", "autoround", "norm_tweaking", "e2e_tuning"}, search = {"awq", "clip", "os_plus", "dgq", "adadim"};
+  PresetCost cost = PresetCost::rounding;
+  for (const StageSpec& stage : preset.pipeline) {
+    const auto among = [&](const std::vector<std::string>& names) { return std::find(names.begin(), names.end(), stage.method) != names.end(); };
+    const MethodInfo* method = find_method(stage.method);
+    const bool calibrated = (method && method->needs_calibration) || weighs_by_inputs(stage);
+    cost = std::max(cost, among(training) ? PresetCost::training : among(search) ? PresetCost::search : calibrated ? PresetCost::calibration : PresetCost::rounding);
+  }
+  return cost;
+}
+
+namespace {
+
+constexpr const char *kFour = "4 bits, weights", *kEight = "8 bits, weights", *kThree = "3 and 2 bits, weights", *kBoth = "Weights and activations", *kFloats = "FP8 and FP4", *kGguf = "GGUF types",
+                     *kCaches = "Caches", *kSparse = "Sparse";
+
+bool prunes(const StageSpec& stage) {
+  const MethodInfo* method = find_method(stage.method);
+  return method && method->kind == MethodClass::sparsity;
+}
+
+}  // namespace
+
+const std::vector<std::string>& preset_groups() {
+  static const std::vector<std::string> groups = {kFour, kEight, kThree, kBoth, kFloats, kGguf, kCaches, kSparse};
+  return groups;
+}
+
+std::string group_of(const Preset& preset) {
+  const Scheme& scheme = preset.scheme;
+  if (std::any_of(preset.pipeline.begin(), preset.pipeline.end(), prunes)) return kSparse;
+  if (!scheme.weights && !scheme.activations && scheme.kv_cache) return kCaches;
+  const QuantSpec spec = scheme.weights.value_or(QuantSpec{});
+  if (spec.type.kind == NumberType::Kind::floating) return kFloats;
+  if (spec.storage != Storage::none || !scheme.mix.empty()) return kGguf;
+  if (scheme.activations) return kBoth;
+  return spec.type.bits > 4 ? kEight : spec.type.bits == 4 ? kFour : kThree;
+}
+
+std::optional<PresetSize> size_of(const Preset& preset, const ModelInfo& model) {
+  if (!preset.scheme.mix.empty()) return std::nullopt;
+  Recipe recipe;
+  apply(preset, recipe);
+  fit(recipe, model);
+  double weights = 0, bits = 0;
+  PresetSize size;
+  for (const BlockInfo& block : model.blocks)
+    for (const LinearInfo& linear : block.linears) {
+      const auto spec = recipe.scheme.weights_of(linear.tensor.substr(0, linear.tensor.rfind('.')));
+      if (spec && !misfit(*spec, linear.out_features, linear.in_features).empty()) return std::nullopt;
+      const double count = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
+      const double each = spec ? bits_per_weight(*spec, linear.out_features, linear.in_features) : static_cast<double>(linear.bytes) * 8 / count;
+      size.bytes += each * count / 8;
+      if (!spec) continue;
+      weights += count;
+      bits += each * count;
+    }
+  if (weights == 0) return std::nullopt;
+  size.bits_per_weight = bits / weights;
+  return size;
 }
 
 void apply(const Preset& preset, Recipe& recipe) {
@@ -93,6 +180,17 @@ std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model) {
     }
   }
   return changes;
+}
+
+std::vector<int64_t> common_group_sizes(const std::vector<int64_t>& in_features) {
+  int64_t common = 0;
+  for (const int64_t width : in_features) common = std::gcd(common, width);
+  std::vector<int64_t> known, others;
+  for (int64_t size = std::min<int64_t>(common, 256); size >= 2; --size)
+    if (common % size == 0) (size % 8 == 0 ? known : others).push_back(size);
+  if (known.empty()) known = others;
+  if (known.size() > 8) known.resize(8);
+  return known;
 }
 
 void add_bundled_texts(Recipe& recipe) {

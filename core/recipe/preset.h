@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,22 @@ struct Preset {
   std::vector<StageSpec> pipeline;
 };
 
+// What a preset asks of the machine, least first: arithmetic on the weights; statistics of the calibration text, once; a search over
+// settings on top; gradient steps in every block.
+enum class PresetCost { rounding, calibration, search, training };
+std::string to_text(PresetCost cost);   // "no calibration", "search"
+std::string describe(PresetCost cost);  // one sentence
+PresetCost cost_of(const Preset& preset);
+// Under which heading it stands, by bits and purpose: "4 bits, weights", "FP8 and FP4". All headings in order: preset_groups().
+std::string group_of(const Preset& preset);
+const std::vector<std::string>& preset_groups();
+// Of the linears that are quantized, scales included, once the preset is fitted to the model; bytes of all linears of its blocks.
+struct PresetSize {
+  double bits_per_weight = 0, bytes = 0;
+};
+// nullopt where its groups do not divide the model's linears, or where a mix gives each linear its own type.
+std::optional<PresetSize> size_of(const Preset& preset, const ModelInfo& model);
+
 // All presets in name order. Throws RecipeError naming file, line and key of a broken one.
 std::vector<Preset> presets();
 // Throws InputError naming the nearest ones.
@@ -25,6 +42,9 @@ void apply(const Preset& preset, Recipe& recipe);
 // Makes a recipe fit a model: a group size that divides its linears, samples and windows that its context takes. Returns what was
 // changed, in sentences.
 std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model);
+// Group sizes that divide all of these numbers of inputs, at most eight and the largest first: multiples of 8 up to 256, which kernels
+// know, or any where there are none.
+std::vector<int64_t> common_group_sizes(const std::vector<int64_t>& in_features);
 // The texts that come with the program, where a recipe has none yet: what is made of it then calibrates and measures. Lengths suit
 // small models and short contexts.
 void add_bundled_texts(Recipe& recipe);

@@ -13,59 +13,15 @@
 #include "core/recipe/importance.h"
 #include "core/recipe/recipe_read.h"
 #include "core/quant/mixes.h"
+#include "core/quant/spec_fields.h"
 
 namespace qb {
 namespace {
 
-// Shortest text that reads back as the same number; yaml-cpp's own has a fixed precision.
-std::string number(double value) { return fmt::format("{}", value); }
-
-void emit_hqq(YAML::Emitter& out, const QuantSpec& spec) {
-  const QuantSpec defaults;
-  if (spec.range == RangeMethod::hqq || spec.hqq_norm != defaults.hqq_norm || spec.hqq_beta != defaults.hqq_beta ||
-      spec.hqq_kappa != defaults.hqq_kappa || spec.hqq_iterations != defaults.hqq_iterations) {
-    out << YAML::Key << "hqq_norm" << YAML::Value << number(spec.hqq_norm);
-    out << YAML::Key << "hqq_beta" << YAML::Value << number(spec.hqq_beta);
-    out << YAML::Key << "hqq_kappa" << YAML::Value << number(spec.hqq_kappa);
-    out << YAML::Key << "hqq_iterations" << YAML::Value << spec.hqq_iterations;
-  }
-}
-
-void emit(YAML::Emitter& out, const QuantSpec& spec, bool activations) {
+void emit(YAML::Emitter& out, const QuantSpec& spec, SpecRole role) {
   out << YAML::BeginMap;
-  out << YAML::Key << "type" << YAML::Value << type_text(spec);
-  if (spec.storage != Storage::none) {  // the type says the rest
-    const QuantSpec fixed = spec_of(spec.storage);
-    if (spec.range != fixed.range) out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
-    emit_hqq(out, spec);
-    out << YAML::EndMap;
-    return;
-  }
-  const bool integer = spec.type.kind == NumberType::Kind::integer;
-  out << YAML::Key << "symmetric" << YAML::Value << spec.symmetric;
-  out << YAML::Key << "granularity" << YAML::Value << to_text(spec.granularity);
-  const QuantSpec defaults;
-  if (spec.granularity == Granularity::group || spec.group_size != defaults.group_size)
-    out << YAML::Key << "group_size" << YAML::Value << spec.group_size;
-  if (spec.granularity == Granularity::block || spec.block_rows != defaults.block_rows || spec.block_cols != defaults.block_cols) {
-    out << YAML::Key << "block_rows" << YAML::Value << spec.block_rows;
-    out << YAML::Key << "block_cols" << YAML::Value << spec.block_cols;
-  }
-  if (spec.heads != 0) out << YAML::Key << "heads" << YAML::Value << spec.heads;
-  if (integer || !spec.round_zero_point) out << YAML::Key << "round_zero_point" << YAML::Value << spec.round_zero_point;
-  if (integer || spec.narrow_range) out << YAML::Key << "narrow_range" << YAML::Value << spec.narrow_range;
-  if (integer || !spec.full_scale) out << YAML::Key << "full_scale" << YAML::Value << spec.full_scale;
-  if (!spec.scale_type_open || spec.scale_type != defaults.scale_type) out << YAML::Key << "scale_type" << YAML::Value << to_text(spec.scale_type);
-  out << YAML::Key << "range" << YAML::Value << to_text(spec.range);
-  // Settings of a range method that is not chosen only stand when they were changed.
-  if (spec.range == RangeMethod::mse || spec.mse_grid != defaults.mse_grid || spec.mse_max_shrink != defaults.mse_max_shrink ||
-      spec.mse_norm != defaults.mse_norm) {
-    out << YAML::Key << "mse_grid" << YAML::Value << spec.mse_grid;
-    out << YAML::Key << "mse_max_shrink" << YAML::Value << number(spec.mse_max_shrink);
-    out << YAML::Key << "mse_norm" << YAML::Value << number(spec.mse_norm);
-  }
-  emit_hqq(out, spec);
-  if (activations) out << YAML::Key << "dynamic" << YAML::Value << spec.dynamic;
+  for (const SpecField& field : spec_fields(role))
+    if (is_written(field, spec)) out << YAML::Key << field.knob.name << YAML::Value << to_text(field.get(spec));
   out << YAML::EndMap;
 }
 
@@ -81,20 +37,20 @@ void emit(YAML::Emitter& out, const Scheme& scheme) {
     out << YAML::Key << "mix" << YAML::Value << scheme.mix;
   } else if (scheme.weights) {
     out << YAML::Key << "weights" << YAML::Value;
-    emit(out, *scheme.weights, false);
+    emit(out, *scheme.weights, SpecRole::weights);
   }
   if (scheme.activations) {
     out << YAML::Key << "activations" << YAML::Value;
-    emit(out, *scheme.activations, true);
+    emit(out, *scheme.activations, SpecRole::activations);
   }
   if (scheme.kv_cache) {
     out << YAML::Key << "kv_cache" << YAML::Value;
-    emit(out, *scheme.kv_cache, true);
+    emit(out, *scheme.kv_cache, SpecRole::cache);
   }
   for (const auto& [key, spec] : {std::pair{"embedding", &scheme.embedding}, {"head", &scheme.head}})
     if (*spec) {
       out << YAML::Key << key << YAML::Value;
-      emit(out, **spec, false);
+      emit(out, **spec, SpecRole::weights);
     }
   if (scheme.head_rounding != HeadRounding::rtn) out << YAML::Key << "head_rounding" << YAML::Value << to_text(scheme.head_rounding);
   if (!scheme.ignore.empty()) out << YAML::Key << "ignore" << YAML::Value << scheme.ignore;
@@ -103,7 +59,7 @@ void emit(YAML::Emitter& out, const Scheme& scheme) {
     for (const SchemeOverride& entry : scheme.overrides) {
       out << YAML::BeginMap << YAML::Key << "match" << YAML::Value << entry.match << YAML::Key << "weights" << YAML::Value;
       if (entry.weights)
-        emit(out, *entry.weights, false);
+        emit(out, *entry.weights, SpecRole::weights);
       else
         out << "float";
       out << YAML::EndMap;
@@ -189,11 +145,8 @@ void validate_spec(const QuantSpec& spec, const std::string& key, bool activatio
   if (spec.storage != Storage::none) {
     if (const std::string problem = activations ? activation_misfit(spec, spec.group_size) : ""; !problem.empty()) fail(key + ".type", problem);
     QuantSpec fixed = activations ? input_spec_of(spec.storage) : spec_of(spec.storage);
-    fixed.range = spec.range;
-    fixed.hqq_norm = spec.hqq_norm;
-    fixed.hqq_beta = spec.hqq_beta;
-    fixed.hqq_kappa = spec.hqq_kappa;
-    fixed.hqq_iterations = spec.hqq_iterations;
+    for (const SpecField& field : spec_fields(activations ? SpecRole::activations : SpecRole::weights))
+      if (field.by_type == SpecField::ByType::free && field.knob.name != "type") field.set(fixed, field.get(spec));
     if (spec != fixed) fail(key + ".type", fmt::format("{} fixes group size, symmetry and scales, and the scheme says others", type_text(spec)));
     if (spec.range == RangeMethod::minmax) fail(key + ".range", fmt::format("{} has searched grids; leave range out", type_text(spec)));
     if (const std::string problem = misfit(spec, 1, grid_width(spec, 0)); !problem.empty()) fail(key + ".range", problem);
@@ -312,57 +265,102 @@ void check_target(const Recipe& recipe) {
 
 std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
 
-void check_consistency(const Recipe& recipe) {
-  if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
+void check_consistency(const Recipe& recipe, Mistakes& mistakes) {
+  // Checked is what could be read: the rest has its mistake already.
+  const auto sound = [read = mistakes](std::initializer_list<const char*> keys) { return std::none_of(keys.begin(), keys.end(), [&](const char* key) { return read.inside(key); }); };
+  const auto check = [&](std::initializer_list<const char*> on, auto step) {
+    if (sound(on)) mistakes.take(step);
+  };
+  const Scheme& scheme = recipe.scheme;
+  check({"model"}, [&] {
+    if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
+  });
   if (!recipe.checkpoint.empty()) {
-    if (!(recipe.scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");
-    if (!recipe.pipeline.empty()) fail("pipeline", "a checkpoint is quantized already: expected no stages beside \"checkpoint\"");
-    if (recipe.target) fail("target", "a checkpoint has its format already: expected none beside \"checkpoint\"");
-    if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
+    check({"scheme"}, [&] {
+      if (!(scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");
+    });
+    check({"pipeline"}, [&] {
+      if (!recipe.pipeline.empty()) fail("pipeline", "a checkpoint is quantized already: expected no stages beside \"checkpoint\"");
+    });
+    check({"target"}, [&] {
+      if (recipe.target) fail("target", "a checkpoint has its format already: expected none beside \"checkpoint\"");
+    });
+    check({"calibration"}, [&] {
+      if (!recipe.importance.empty()) fail("calibration.importance", "a checkpoint is quantized already: expected none beside \"checkpoint\"");
+    });
     return;
   }
-  if (!recipe.scheme.weights && !recipe.scheme.activations && !recipe.scheme.kv_cache && !recipe.scheme.has_vocabulary() && recipe.scheme.overrides.empty())
-    fail("scheme", "quantizes nothing; give weights, activations, kv_cache, embedding or head");
-  if (!recipe.scheme.mix.empty()) {
-    if (!is_mix(recipe.scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), recipe.scheme.mix));
-    if (recipe.scheme.weights != spec_of(first_type(recipe.scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", recipe.scheme.mix));
-  }
-  if (recipe.scheme.weights) validate_spec(*recipe.scheme.weights, "scheme.weights", false);
-  if (recipe.scheme.activations) validate_spec(*recipe.scheme.activations, "scheme.activations", true);
-  if (recipe.scheme.kv_cache) validate_cache(*recipe.scheme.kv_cache, "scheme.kv_cache");
-  if (recipe.scheme.embedding) validate_spec(*recipe.scheme.embedding, "scheme.embedding", false);
-  if (recipe.scheme.head) validate_spec(*recipe.scheme.head, "scheme.head", false);
-  if (recipe.scheme.head_rounding != HeadRounding::rtn && !recipe.scheme.has_vocabulary()) fail("scheme.head_rounding", "is of a head in codes: give head, or embedding where the model ties the two");
-  if (recipe.scheme.head_rounding == HeadRounding::gptq && !recipe.calibration) fail("scheme.head_rounding", "gptq needs a calibration section");
-  if (recipe.scheme.has_static_cache() && !recipe.calibration)
-    fail("scheme.kv_cache.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
-  if (recipe.scheme.has_static_activations() && !recipe.scheme.weights)
-    fail("scheme.activations.dynamic", "static ranges are stored with codes: give weights too, or use dynamic ranges");
-  if (recipe.scheme.has_static_activations() && !recipe.calibration && recipe.scheme.activations->storage != Storage::none)
-    fail("scheme.activations.type", "nvfp4's factor of all inputs is taken from calibration text: give a calibration section");
-  if (recipe.scheme.has_static_activations() && !recipe.calibration)
+  check({"scheme"}, [&] {
+    if (!scheme.weights && !scheme.activations && !scheme.kv_cache && !scheme.has_vocabulary() && scheme.overrides.empty())
+      fail("scheme", "quantizes nothing; give weights, activations, kv_cache, embedding or head");
+  });
+  check({"scheme"}, [&] {
+    if (scheme.mix.empty()) return;
+    if (!is_mix(scheme.mix)) fail("scheme.mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), scheme.mix));
+    if (scheme.weights != spec_of(first_type(scheme.mix))) fail("scheme.weights", fmt::format("mix {} says which types weights have", scheme.mix));
+  });
+  check({"scheme.weights"}, [&] {
+    if (scheme.weights) validate_spec(*scheme.weights, "scheme.weights", false);
+  });
+  check({"scheme.activations"}, [&] {
+    if (scheme.activations) validate_spec(*scheme.activations, "scheme.activations", true);
+  });
+  check({"scheme.kv_cache"}, [&] {
+    if (scheme.kv_cache) validate_cache(*scheme.kv_cache, "scheme.kv_cache");
+  });
+  check({"scheme.embedding"}, [&] {
+    if (scheme.embedding) validate_spec(*scheme.embedding, "scheme.embedding", false);
+  });
+  check({"scheme.head"}, [&] {
+    if (scheme.head) validate_spec(*scheme.head, "scheme.head", false);
+  });
+  check({"scheme.head", "scheme.embedding", "scheme.head_rounding", "calibration"}, [&] {
+    if (scheme.head_rounding == HeadRounding::rtn) return;
+    if (!scheme.has_vocabulary()) fail("scheme.head_rounding", "is of a head in codes: give head, or embedding where the model ties the two");
+    if (!recipe.calibration) fail("scheme.head_rounding", "gptq needs a calibration section");
+  });
+  check({"scheme.kv_cache", "calibration"}, [&] {
+    if (scheme.has_static_cache() && !recipe.calibration) fail("scheme.kv_cache.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
+  });
+  check({"scheme.activations", "scheme.weights", "calibration"}, [&] {
+    if (!scheme.has_static_activations()) return;
+    if (!scheme.weights) fail("scheme.activations.dynamic", "static ranges are stored with codes: give weights too, or use dynamic ranges");
+    if (recipe.calibration) return;
+    if (scheme.activations->storage != Storage::none) fail("scheme.activations.type", "nvfp4's factor of all inputs is taken from calibration text: give a calibration section");
     fail("scheme.activations.dynamic", "static ranges are taken from calibration text: give a calibration section, or use dynamic ranges");
-  for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i)
-    if (const auto& spec = recipe.scheme.overrides[i].weights) validate_spec(*spec, fmt::format("scheme.overrides[{}].weights", i), false);
-  for (size_t i = 0; i < recipe.scheme.ignore.size(); ++i) try {
-      matches(recipe.scheme.ignore[i], "");
-    } catch (const InputError& e) {
-      fail(fmt::format("scheme.ignore[{}]", i), e.what());
-    }
-  for (size_t i = 0; i < recipe.scheme.overrides.size(); ++i) try {
-      matches(recipe.scheme.overrides[i].match, "");
-    } catch (const InputError& e) {
-      fail(fmt::format("scheme.overrides[{}].match", i), e.what());
-    }
+  });
+  for (size_t i = 0; i < scheme.overrides.size(); ++i) {
+    const std::string key = fmt::format("scheme.overrides[{}]", i);
+    if (sound({key.c_str()})) mistakes.take([&] {
+      if (const auto& spec = scheme.overrides[i].weights) validate_spec(*spec, key + ".weights", false);
+    });
+  }
+  const auto check_pattern = [&](const std::string& pattern, const std::string& key) {
+    if (sound({key.c_str()})) mistakes.take([&] {
+      try {
+        matches(pattern, "");
+      } catch (const InputError& e) {
+        fail(key, e.what());
+      }
+    });
+  };
+  for (size_t i = 0; i < scheme.ignore.size(); ++i) check_pattern(scheme.ignore[i], fmt::format("scheme.ignore[{}]", i));
+  for (size_t i = 0; i < scheme.overrides.size(); ++i) check_pattern(scheme.overrides[i].match, fmt::format("scheme.overrides[{}].match", i));
   for (size_t i = 0; i < recipe.pipeline.size(); ++i) {
     const std::string key = fmt::format("pipeline[{}]", i);
-    if (const std::string problem = stage_problem(recipe.pipeline[i]); !problem.empty()) fail(key, problem);
-    const MethodInfo& method = *find_method(recipe.pipeline[i].method);
-    if (method.needs_calibration && !recipe.calibration) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
+    if (sound({key.c_str()})) mistakes.take([&] {
+      if (const std::string problem = stage_problem(recipe.pipeline[i]); !problem.empty()) fail(key, problem);
+      const MethodInfo& method = *find_method(recipe.pipeline[i].method);
+      if (method.needs_calibration && !recipe.calibration && sound({"calibration"})) fail(key + ".method", fmt::format("{} needs a calibration section", method.name));
+    });
   }
-  if (const auto problem = pipeline_problem(recipe.pipeline, recipe.scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
-  check_importance(recipe);
-  check_target(recipe);
+  // What looks at several parts at once takes each of them for sound.
+  if (mistakes.inside("pipeline") || mistakes.inside("scheme")) return;
+  mistakes.take([&] {
+    if (const auto problem = pipeline_problem(recipe.pipeline, scheme)) fail(fmt::format("pipeline[{}].method", problem->stage), problem->what);
+  });
+  check({"calibration"}, [&] { check_importance(recipe); });
+  if (!mistakes.inside("pipeline") && !mistakes.inside("target")) mistakes.take([&] { check_target(recipe); });
 }
 
 std::string recipe_hash(const Recipe& recipe) {

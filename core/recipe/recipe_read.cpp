@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <limits>
 #include <set>
 
@@ -10,87 +11,13 @@
 #include "core/base/files.h"
 #include "core/exporting/formats.h"
 #include "core/quant/mixes.h"
+#include "core/quant/spec_fields.h"
+#include "core/recipe/recipe_mistakes.h"
 
 namespace qb {
 namespace {
 
 constexpr int64_t kLarge = int64_t{1} << 40;
-
-// A text that must be one of an enumeration's, through its parse function.
-template <class T, class Parse>
-void read_choice(YamlMap& map, const std::string& key, T& value, Parse parse, const char* expected) {
-  const auto text = map.text(key);
-  if (!text) return;
-  const auto parsed = parse(*text);
-  if (!parsed) map.fail(key, fmt::format("expected {}, found \"{}\"", expected, *text));
-  value = *parsed;
-}
-
-constexpr const char* kTypes = "int1 … int8, a float such as e4m3, or a storage type such as q4_K or nvfp4";
-
-enum class Role { weights, activations, cache };
-
-QuantSpec read_spec(YamlMap map, Role role) {
-  const bool activations = role != Role::weights;
-  QuantSpec spec;
-  if (role == Role::activations) spec.granularity = Granularity::token;
-  if (role == Role::cache) spec = default_cache_spec();
-  if (!map.has("type")) map.fail("type", fmt::format("is missing; expected {}", kTypes));
-  if (const auto storage = parse_storage(map.text("type").value_or(""))) {
-    if (role == Role::cache) map.fail("type", cache_misfit(spec_of(*storage), 1));
-    spec = activations ? input_spec_of(*storage) : spec_of(*storage);
-    if (const std::string problem = activations ? activation_misfit(spec, spec.group_size) : ""; !problem.empty()) map.fail("type", problem);
-  } else {
-    read_choice(map, "type", spec.type, [](const std::string& t) { return NumberType::parse(t); }, kTypes);
-  }
-  const QuantSpec fixed = spec;
-  spec.symmetric = map.boolean("symmetric").value_or(spec.symmetric);
-  read_choice(map, "granularity", spec.granularity, parse_granularity, "tensor, channel, group, block, token or head");
-  spec.group_size = map.integer("group_size", 1, 1 << 20).value_or(spec.group_size);
-  spec.block_rows = map.integer("block_rows", 1, 1 << 20).value_or(spec.block_rows);
-  spec.block_cols = map.integer("block_cols", 1, 1 << 20).value_or(spec.block_cols);
-  spec.heads = map.integer("heads", 0, 1 << 16).value_or(spec.heads);
-  spec.round_zero_point = map.boolean("round_zero_point").value_or(spec.round_zero_point);
-  spec.narrow_range = map.boolean("narrow_range").value_or(spec.narrow_range);
-  spec.full_scale = map.boolean("full_scale").value_or(spec.full_scale);
-  read_choice(map, "scale_type", spec.scale_type, parse_scale_type, "float32, float16 or bfloat16");
-  spec.scale_type_open = !activations && spec.storage == Storage::none && !map.has("scale_type");
-  read_choice(map, "range", spec.range, parse_range_method, "minmax, mse or hqq");
-  spec.mse_grid = map.integer("mse_grid", 1, 10000).value_or(spec.mse_grid);
-  spec.mse_max_shrink = map.real("mse_max_shrink", 0, 0.999).value_or(spec.mse_max_shrink);
-  spec.mse_norm = map.real("mse_norm", 0.1, 10).value_or(spec.mse_norm);
-  spec.hqq_norm = map.real("hqq_norm", 0.05, 1).value_or(spec.hqq_norm);
-  spec.hqq_beta = map.real("hqq_beta", 1e-6, 1e6).value_or(spec.hqq_beta);
-  spec.hqq_kappa = map.real("hqq_kappa", 1, 100).value_or(spec.hqq_kappa);
-  spec.hqq_iterations = map.integer("hqq_iterations", 0, 1000).value_or(spec.hqq_iterations);
-  if (activations) spec.dynamic = map.boolean("dynamic").value_or(spec.dynamic);
-  map.finish();
-  if (fixed.storage == Storage::none) return spec;
-  // What the type fixes may be said, not changed.
-  auto same = [&](const char* key, const auto& given, const auto& fixed_to) {
-    if (given != fixed_to) map.fail(key, fmt::format("{} fixes it: leave it out", type_text(fixed)));
-  };
-  same("symmetric", spec.symmetric, fixed.symmetric);
-  same("granularity", spec.granularity, fixed.granularity);
-  if (spec.group_size != fixed.group_size) map.fail("group_size", fmt::format("{} has groups of {}, found {}", type_text(fixed), fixed.group_size, spec.group_size));
-  same("block_rows", spec.block_rows, fixed.block_rows);
-  same("block_cols", spec.block_cols, fixed.block_cols);
-  same("heads", spec.heads, fixed.heads);
-  same("round_zero_point", spec.round_zero_point, fixed.round_zero_point);
-  same("narrow_range", spec.narrow_range, fixed.narrow_range);
-  same("full_scale", spec.full_scale, fixed.full_scale);
-  same("scale_type", spec.scale_type, fixed.scale_type);
-  same("dynamic", spec.dynamic, fixed.dynamic);
-  for (const char* key : {"mse_grid", "mse_max_shrink", "mse_norm"})
-    if (map.has(key)) map.fail(key, fmt::format("{} has a search of its own", type_text(fixed)));
-  return spec;
-}
-
-std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, Role role) {
-  const YAML::Node node = map.node(key);
-  if (!node.IsDefined() || node.IsNull() || (node.IsScalar() && node.Scalar() == "float")) return std::nullopt;
-  return read_spec(YamlMap(node, map.place(key)), role);
-}
 
 KnobValue read_knob(YamlMap& map, const KnobInfo& knob) {
   KnobValue value;
@@ -100,8 +27,62 @@ KnobValue read_knob(YamlMap& map, const KnobInfo& knob) {
     case KnobType::real: value = *map.real(knob.name, -std::numeric_limits<double>::max(), std::numeric_limits<double>::max()); break;
     case KnobType::choice: value = *map.text(knob.name); break;
   }
+  return value;
+}
+
+KnobValue read_valid_knob(YamlMap& map, const KnobInfo& knob) {
+  const KnobValue value = read_knob(map, knob);
   if (const std::string problem = knob_problem(knob, value); !problem.empty()) map.fail(knob.name, problem);
   return value;
+}
+
+void read_field(YamlMap& map, const SpecField& field, QuantSpec& spec) {
+  if (field.knob.type != KnobType::choice) {
+    field.set(spec, read_valid_knob(map, field.knob));
+    return;
+  }
+  const KnobValue value = read_knob(map, field.knob);
+  if (to_text(value).empty() || !field.set(spec, value)) map.fail(field.knob.name, fmt::format("expected {}, found \"{}\"", field.expected, to_text(value)));
+}
+
+QuantSpec read_spec(YamlMap map, SpecRole role, Mistakes& mistakes) {
+  const std::vector<SpecField>& fields = spec_fields(role);
+  QuantSpec spec = default_spec(role);
+  mistakes.take([&] {
+    const std::string text = map.text("type").value_or("");
+    if (!map.has("type")) map.fail("type", fmt::format("is missing; expected {}", fields.front().expected));
+    if (const auto storage = parse_storage(text)) {
+      if (role == SpecRole::cache) map.fail("type", cache_misfit(spec_of(*storage), 1));
+      const QuantSpec given = input_spec_of(*storage);
+      if (const std::string problem = role == SpecRole::activations ? activation_misfit(given, given.group_size) : ""; !problem.empty()) map.fail("type", problem);
+    }
+    read_field(map, fields.front(), spec);
+  });
+  const QuantSpec fixed = spec;
+  for (const SpecField& field : fields) {
+    map.node(field.knob.name);  // known, whether it stands there or not
+    if (&field == &fields.front() || !map.has(field.knob.name)) continue;
+    mistakes.take([&] {
+      read_field(map, field, spec);
+      if (fixed.storage == Storage::none || field.by_type == SpecField::ByType::free) return;
+      // What the type fixes may be said, not changed.
+      if (field.by_type == SpecField::ByType::own_search) map.fail(field.knob.name, fmt::format("{} has a search of its own", type_text(fixed)));
+      const KnobValue given = field.get(spec), by_type = field.get(fixed);
+      field.set(spec, by_type);
+      if (given != by_type) map.fail(field.knob.name, fmt::format("{} fixes it at {}, found {}: leave it out", type_text(fixed), to_text(by_type), to_text(given)));
+    });
+  }
+  mistakes.unknown_keys(map);
+  return spec;
+}
+
+// What cannot be read stands for a quantization all the same: the mistake is told once.
+std::optional<QuantSpec> read_optional_spec(YamlMap& map, const std::string& key, SpecRole role, Mistakes& mistakes) {
+  const YAML::Node node = map.node(key);
+  if (!node.IsDefined() || node.IsNull() || (node.IsScalar() && node.Scalar() == "float")) return std::nullopt;
+  QuantSpec spec = default_spec(role);
+  mistakes.take([&] { spec = read_spec(YamlMap(node, map.place(key)), role, mistakes); });
+  return spec;
 }
 
 std::filesystem::path resolve(const std::string& text, const std::filesystem::path& base) {
@@ -109,15 +90,20 @@ std::filesystem::path resolve(const std::string& text, const std::filesystem::pa
   return base.empty() || path.is_absolute() || text.empty() ? path : (base / path).lexically_normal();
 }
 
+template <class T>
+void put(T& value, std::optional<T> found) {
+  if (found) value = std::move(*found);
+}
+
 // The corpus keys stand beside the other keys of their section.
-CorpusSpec read_corpus(YamlMap& map, const std::filesystem::path& base) {
-  CorpusSpec corpus;
-  const auto path = map.text("corpus");
-  if (!path || path->empty()) map.fail("corpus", "is missing; expected a text file, a .jsonl or .json file, or a folder of them");
-  corpus.path = resolve(*path, base);
-  corpus.name = map.text("name").value_or("");
-  corpus.field = map.text("field").value_or(corpus.field);
-  return corpus;
+void read_corpus(YamlMap& map, const std::filesystem::path& base, CorpusSpec& corpus, Mistakes& mistakes) {
+  mistakes.take([&] {
+    const auto path = map.text("corpus");
+    if (!path || path->empty()) map.fail("corpus", "is missing; expected a text file, a .jsonl or .json file, or a folder of them");
+    corpus.path = resolve(*path, base);
+  });
+  mistakes.take([&] { put(corpus.name, map.text("name")); });
+  mistakes.take([&] { put(corpus.field, map.text("field")); });
 }
 
 std::optional<Bos> read_bos(YamlMap& map) {
@@ -128,88 +114,114 @@ std::optional<Bos> read_bos(YamlMap& map) {
   return bos;
 }
 
-std::string read_dtype(YamlMap& map, const std::string& otherwise) {
-  const std::string dtype = map.text("dtype").value_or(otherwise);
-  if (dtype != "float32" && dtype != "bfloat16") map.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", dtype));
-  return dtype;
+void read_dtype(YamlMap& map, std::string& dtype) {
+  const std::string found = map.text("dtype").value_or(dtype);
+  if (found != "float32" && found != "bfloat16") map.fail("dtype", fmt::format("expected float32 or bfloat16, found \"{}\"", found));
+  dtype = found;
 }
 
 // A text, a file of the inputs' mean squares, or both.
-void read_calibration(YamlMap map, const std::filesystem::path& base, Recipe& recipe) {
-  if (const auto file = map.text("importance")) {
+void read_calibration(YamlMap map, const std::filesystem::path& base, Recipe& recipe, Mistakes& mistakes) {
+  mistakes.take([&] {
+    const auto file = map.text("importance");
+    if (!file) return;
     if (file->empty()) map.fail("importance", "expected a file, as \"qbench imatrix\" or llama.cpp writes it");
     recipe.importance = resolve(*file, base);
-  }
+  });
   if (!recipe.importance.empty() && !map.has("corpus")) {
-    for (const char* key : {"name", "field", "sampling", "samples", "seq_len", "seed", "bos"})
-      if (map.has(key)) map.fail(key, "is of a text: leave it out, or give a corpus beside the importance matrix");
-    map.finish();
+    for (const char* key : {"name", "field", "sampling", "samples", "seq_len", "seed", "bos"}) {
+      map.node(key);
+      if (map.has(key)) mistakes.take([&] { map.fail(key, "is of a text: leave it out, or give a corpus beside the importance matrix"); });
+    }
+    mistakes.unknown_keys(map);
     return;
   }
   CalibrationSpec& spec = recipe.calibration.emplace();
-  spec.corpus = read_corpus(map, base);
-  if (const auto sampling = map.text("sampling")) {
+  SamplingSpec& sampling = spec.sampling;
+  read_corpus(map, base, spec.corpus, mistakes);
+  mistakes.take([&] {
+    const auto text = map.text("sampling");
+    if (!text) return;
     const auto& names = sampling_names();
-    if (std::find(names.begin(), names.end(), *sampling) == names.end())
-      map.fail("sampling", fmt::format("expected one of {}, found \"{}\"", fmt::join(names, ", "), *sampling));
-    spec.sampling.sampling = *sampling;
-  }
-  spec.sampling.samples = map.integer("samples", 1, kLarge).value_or(spec.sampling.samples);
-  spec.sampling.seq_len = map.integer("seq_len", 1, kLarge).value_or(spec.sampling.seq_len);
-  spec.sampling.seed = map.unsigned_integer("seed").value_or(spec.sampling.seed);
-  spec.sampling.bos = read_bos(map);
-  map.finish();
+    if (std::find(names.begin(), names.end(), *text) == names.end()) map.fail("sampling", fmt::format("expected one of {}, found \"{}\"", fmt::join(names, ", "), *text));
+    sampling.sampling = *text;
+  });
+  mistakes.take([&] { put(sampling.samples, map.integer("samples", 1, kLarge)); });
+  mistakes.take([&] { put(sampling.seq_len, map.integer("seq_len", 1, kLarge)); });
+  mistakes.take([&] { put(sampling.seed, map.unsigned_integer("seed")); });
+  mistakes.take([&] { sampling.bos = read_bos(map); });
+  mistakes.unknown_keys(map);
 }
 
-EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base) {
+EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base, Mistakes& mistakes) {
   EvaluationSpec spec;
-  spec.corpus = read_corpus(map, base);
-  spec.seq_len = map.integer("seq_len", 2, kLarge).value_or(spec.seq_len);
-  spec.windows = map.integer("windows", 0, kLarge).value_or(spec.windows);
-  spec.dtype = read_dtype(map, spec.dtype);
-  spec.bos = read_bos(map);
-  map.finish();
+  read_corpus(map, base, spec.corpus, mistakes);
+  mistakes.take([&] { put(spec.seq_len, map.integer("seq_len", 2, kLarge)); });
+  mistakes.take([&] { put(spec.windows, map.integer("windows", 0, kLarge)); });
+  mistakes.take([&] { read_dtype(map, spec.dtype); });
+  mistakes.take([&] { spec.bos = read_bos(map); });
+  mistakes.unknown_keys(map);
   return spec;
 }
 
-std::optional<TargetSpec> read_target(YamlMap& map) {
-  auto target = map.map("target");
-  if (!target) return std::nullopt;
-  TargetSpec spec{target->text("format").value_or(""), target->text("engine").value_or("")};
-  if (spec.format.empty()) target->fail("format", fmt::format("is missing; expected one of {}", known_format_names()));
-  target->finish();
-  return spec;
-}
-
-Recipe read_recipe(const YAML::Node& root, const std::filesystem::path& base) {
-  Recipe recipe;
-  YamlMap map(root, "");
-  recipe.name = map.text("name").value_or("");
-  recipe.description = map.text("description").value_or("");
-  if (!map.has("model")) map.fail("model", "is missing; expected the path of a model folder or .gguf file");
-  if (map.node("model").IsScalar()) {
-    recipe.model = resolve(*map.text("model"), base);
-  } else {
-    YamlMap model = *map.map("model");
+void read_model(YamlMap model, const std::filesystem::path& base, Recipe& recipe, Mistakes& mistakes) {
+  mistakes.take([&] {
     const auto path = model.text("path");
     if (!path || path->empty()) model.fail("path", "is missing; expected a model folder or .gguf file");
     recipe.model = resolve(*path, base);
-    recipe.dtype = read_dtype(model, recipe.dtype);
-    recipe.dequantize = model.boolean("dequantize").value_or(false);
-    model.finish();
-  }
-  if (auto calibration = map.map("calibration")) read_calibration(*calibration, base, recipe);
-  recipe.target = read_target(map);
-  if (const auto checkpoint = map.text("checkpoint")) recipe.checkpoint = resolve(*checkpoint, base);
-  if (!map.has("scheme") && recipe.checkpoint.empty()) map.fail("scheme", "is missing; expected what to quantize (weights, activations, kv_cache)");
-  if (auto scheme = map.map("scheme")) recipe.scheme = read_scheme(*scheme);
-  recipe.pipeline = read_pipeline(map.list("pipeline"), "pipeline");
-  recipe.propagate_quantized = map.boolean("propagate_quantized").value_or(recipe.propagate_quantized);
-  const auto evaluation = map.list("evaluation");
-  for (size_t i = 0; i < evaluation.size(); ++i) recipe.evaluation.push_back(read_evaluation(YamlMap(evaluation[i], fmt::format("evaluation[{}]", i)), base));
-  recipe.evaluate_float = map.boolean("evaluate_float").value_or(recipe.evaluate_float);
-  recipe.seed = map.unsigned_integer("seed").value_or(recipe.seed);
-  map.finish();
+  });
+  mistakes.take([&] { read_dtype(model, recipe.dtype); });
+  mistakes.take([&] { put(recipe.dequantize, model.boolean("dequantize")); });
+  mistakes.unknown_keys(model);
+}
+
+void read_target(YamlMap target, Recipe& recipe, Mistakes& mistakes) {
+  TargetSpec& spec = recipe.target.emplace();
+  mistakes.take([&] {
+    put(spec.format, target.text("format"));
+    if (spec.format.empty()) target.fail("format", fmt::format("is missing; expected one of {}", known_format_names()));
+  });
+  mistakes.take([&] { put(spec.engine, target.text("engine")); });
+  mistakes.unknown_keys(target);
+}
+
+Recipe read_recipe(YamlMap map, const std::filesystem::path& base, Mistakes& mistakes) {
+  Recipe recipe;
+  mistakes.take([&] { put(recipe.name, map.text("name")); });
+  mistakes.take([&] { put(recipe.description, map.text("description")); });
+  mistakes.take([&] {
+    if (!map.has("model")) map.fail("model", "is missing; expected the path of a model folder or .gguf file");
+    if (map.node("model").IsScalar())
+      recipe.model = resolve(*map.text("model"), base);
+    else
+      read_model(*map.map("model"), base, recipe, mistakes);
+  });
+  mistakes.take([&] {
+    if (auto calibration = map.map("calibration")) read_calibration(*calibration, base, recipe, mistakes);
+  });
+  mistakes.take([&] {
+    if (auto target = map.map("target")) read_target(*target, recipe, mistakes);
+  });
+  mistakes.take([&] {
+    if (const auto checkpoint = map.text("checkpoint")) recipe.checkpoint = resolve(*checkpoint, base);
+  });
+  mistakes.take([&] {
+    if (!map.has("scheme") && recipe.checkpoint.empty()) map.fail("scheme", "is missing; expected what to quantize (weights, activations, kv_cache)");
+    if (auto scheme = map.map("scheme")) recipe.scheme = read_scheme(*scheme, mistakes);
+  });
+  mistakes.take([&] { recipe.pipeline = read_pipeline(map.list("pipeline"), "pipeline", mistakes); });
+  mistakes.take([&] { put(recipe.propagate_quantized, map.boolean("propagate_quantized")); });
+  mistakes.take([&] {
+    const auto evaluation = map.list("evaluation");
+    for (size_t i = 0; i < evaluation.size(); ++i) {
+      EvaluationSpec& spec = recipe.evaluation.emplace_back();
+      mistakes.take([&] { spec = read_evaluation(YamlMap(evaluation[i], fmt::format("evaluation[{}]", i)), base, mistakes); });
+    }
+  });
+  mistakes.take([&] { put(recipe.evaluate_float, map.boolean("evaluate_float")); });
+  mistakes.take([&] { put(recipe.seed, map.unsigned_integer("seed")); });
+  for (const char* key : {"model", "calibration", "target", "checkpoint", "scheme", "pipeline", "evaluation"}) map.node(key);  // known, whatever came of them
+  mistakes.unknown_keys(map);
   return recipe;
 }
 
@@ -306,67 +318,95 @@ Position indenting_tab(const std::string& yaml, int until) {
 
 }  // namespace
 
-Scheme read_scheme(YamlMap map) {
+bool Mistakes::inside(const std::string& key) const {
+  return std::any_of(all_.begin(), all_.end(), [&](const RecipeError& e) { return e.key().compare(0, key.size(), key) == 0 && (e.key().size() == key.size() || e.key()[key.size()] == '.' || e.key()[key.size()] == '['); });
+}
+
+Scheme read_scheme(YamlMap map, Mistakes& mistakes) {
   Scheme scheme;
-  if (const auto mix = map.text("mix")) {
+  mistakes.take([&] {
+    const auto mix = map.text("mix");
+    if (!mix) return;
     if (!is_mix(*mix)) map.fail("mix", fmt::format("expected one of {}, found \"{}\"", fmt::join(mix_names(), ", "), *mix));
-    if (map.has("weights")) map.fail("weights", fmt::format("mix {} says which types weights have: leave it out, or leave out mix", mix_name(*mix)));
     scheme.mix = mix_name(*mix);
     scheme.weights = spec_of(first_type(*mix));
-  }
-  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", Role::weights);
-  scheme.activations = read_optional_spec(map, "activations", Role::activations);
-  scheme.kv_cache = read_optional_spec(map, "kv_cache", Role::cache);
-  scheme.embedding = read_optional_spec(map, "embedding", Role::weights);
-  scheme.head = read_optional_spec(map, "head", Role::weights);
-  read_choice(map, "head_rounding", scheme.head_rounding, parse_head_rounding, "rtn or gptq");
-  const auto ignore = map.list("ignore");
-  for (size_t i = 0; i < ignore.size(); ++i) {
-    if (!ignore[i].IsScalar()) fail_at(fmt::format("{}[{}]", map.place("ignore"), i), "expected a pattern such as \"*.down_proj\"");
-    scheme.ignore.push_back(ignore[i].Scalar());
-  }
-  const auto overrides = map.list("overrides");
-  for (size_t i = 0; i < overrides.size(); ++i) {
-    YamlMap entry(overrides[i], fmt::format("{}[{}]", map.place("overrides"), i));
-    SchemeOverride override;
-    const auto match = entry.text("match");
-    if (!match || match->empty()) entry.fail("match", "is missing; expected a pattern such as \"*.down_proj\"");
-    override.match = *match;
-    if (!entry.has("weights")) entry.fail("weights", "is missing; expected a quantization, or \"float\"");
-    override.weights = read_optional_spec(entry, "weights", Role::weights);
-    entry.finish();
-    scheme.overrides.push_back(std::move(override));
-  }
-  map.finish();
+    if (map.has("weights")) map.fail("weights", fmt::format("mix {} says which types weights have: leave it out, or leave out mix", mix_name(*mix)));
+  });
+  if (scheme.mix.empty()) scheme.weights = read_optional_spec(map, "weights", SpecRole::weights, mistakes);
+  map.node("weights");
+  scheme.activations = read_optional_spec(map, "activations", SpecRole::activations, mistakes);
+  scheme.kv_cache = read_optional_spec(map, "kv_cache", SpecRole::cache, mistakes);
+  scheme.embedding = read_optional_spec(map, "embedding", SpecRole::weights, mistakes);
+  scheme.head = read_optional_spec(map, "head", SpecRole::weights, mistakes);
+  mistakes.take([&] {
+    const auto text = map.text("head_rounding");
+    if (!text) return;
+    const auto rounding = parse_head_rounding(*text);
+    if (!rounding) map.fail("head_rounding", fmt::format("expected rtn or gptq, found \"{}\"", *text));
+    scheme.head_rounding = *rounding;
+  });
+  mistakes.take([&] {
+    const auto ignore = map.list("ignore");
+    for (size_t i = 0; i < ignore.size(); ++i)
+      mistakes.take([&] {
+        if (!ignore[i].IsScalar()) fail_at(fmt::format("{}[{}]", map.place("ignore"), i), "expected a pattern such as \"*.down_proj\"");
+        scheme.ignore.push_back(ignore[i].Scalar());
+      });
+  });
+  mistakes.take([&] {
+    const auto overrides = map.list("overrides");
+    for (size_t i = 0; i < overrides.size(); ++i)
+      mistakes.take([&] {
+        YamlMap entry(overrides[i], fmt::format("{}[{}]", map.place("overrides"), i));
+        SchemeOverride& override = scheme.overrides.emplace_back();
+        mistakes.take([&] {
+          const auto match = entry.text("match");
+          if (!match || match->empty()) entry.fail("match", "is missing; expected a pattern such as \"*.down_proj\"");
+          override.match = *match;
+        });
+        if (!entry.has("weights")) mistakes.take([&] { entry.fail("weights", "is missing; expected a quantization, or \"float\""); });
+        override.weights = read_optional_spec(entry, "weights", SpecRole::weights, mistakes);
+        mistakes.unknown_keys(entry);
+      });
+  });
+  mistakes.unknown_keys(map);
   return scheme;
 }
 
-std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const std::string& place) {
-  std::vector<StageSpec> pipeline;
-  for (size_t i = 0; i < list.size(); ++i) {
-    const std::string at = fmt::format("{}[{}]", place, i);
-    StageSpec stage;
-    if (list[i].IsScalar()) {  // "- rtn" stands for "- method: rtn"
-      stage.method = list[i].Scalar();
+StageSpec read_stage(const YAML::Node& node, const std::string& at, Mistakes& mistakes) {
+  StageSpec stage;
+  if (node.IsScalar()) {  // "- rtn" stands for "- method: rtn"
+    stage.method = node.Scalar();
+    mistakes.take([&] {
       if (const std::string problem = stage_problem(stage); !problem.empty()) fail_at(at, problem);
-    } else {
-      YamlMap map(list[i], at);
-      stage.method = map.text("method").value_or("");
-      const MethodInfo* method = find_method(stage.method);
-      if (stage.method.empty()) map.fail("method", "is missing");
-      if (!method) map.fail("method", stage_problem(stage));
-      for (const KnobInfo& knob : method->knobs) {
-        if (!map.has(knob.name)) {
-          map.node(knob.name);
-          continue;
-        }
-        // A default written out and one left out are the same recipe.
-        if (KnobValue value = read_knob(map, knob); value != knob.default_value) stage.knobs[knob.name] = std::move(value);
-      }
-      map.finish();
-    }
-    pipeline.push_back(std::move(stage));
+    });
+    return stage;
   }
+  YamlMap map(node, at);
+  const MethodInfo* method = nullptr;
+  mistakes.take([&] {
+    stage.method = map.text("method").value_or("");
+    method = find_method(stage.method);
+    if (stage.method.empty()) map.fail("method", "is missing");
+    if (!method) map.fail("method", stage_problem(stage));
+  });
+  if (!method) return stage;  // whose knobs are not known
+  for (const KnobInfo& knob : method->knobs) {
+    map.node(knob.name);
+    // A default written out and one left out are the same recipe.
+    if (map.has(knob.name))
+      mistakes.take([&] {
+        if (KnobValue value = read_valid_knob(map, knob); value != knob.default_value) stage.knobs[knob.name] = std::move(value);
+      });
+  }
+  mistakes.unknown_keys(map);
+  return stage;
+}
+
+std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const std::string& place, Mistakes& mistakes) {
+  std::vector<StageSpec> pipeline;
+  for (size_t i = 0; i < list.size(); ++i)
+    mistakes.take([&] { pipeline.push_back(read_stage(list[i], fmt::format("{}[{}]", place, i), mistakes)); });
   return pipeline;
 }
 
@@ -396,19 +436,70 @@ YAML::Node load_document(const std::string& yaml, const std::string& origin) {
   }
 }
 
+namespace {
+
+std::map<std::string, Position> positions_in(const YAML::Node& root) {
+  std::map<std::string, Position> positions;
+  walk(root, "", positions, 0);
+  return positions;
+}
+
+Position nearest(const std::map<std::string, Position>& positions, const std::string& key) {
+  for (std::string name = key; !name.empty();) {
+    if (const auto it = positions.find(name); it != positions.end()) return it->second;
+    const size_t cut = name.find_last_of(".[");
+    if (cut == std::string::npos) break;
+    name.resize(cut);
+  }
+  return {1, 1};
+}
+
+}  // namespace
+
 Recipe parse_recipe(const std::string& yaml, const std::string& origin, const std::filesystem::path& base) {
   const YAML::Node root = load_document(yaml, origin);
   return with_positions(yaml, origin, [&] {
-    Recipe recipe = read_recipe(root, base);
-    check_consistency(recipe);
+    Mistakes mistakes;
+    const Recipe recipe = read_recipe(YamlMap(root, ""), base, mistakes);
+    check_consistency(recipe, mistakes);
+    mistakes.throw_first();
     return recipe;
   });
 }
 
+RecipeReading read_with_mistakes(const std::string& yaml, const std::filesystem::path& base) {
+  RecipeReading reading;
+  Mistakes mistakes;
+  std::map<std::string, Position> positions;
+  try {
+    const YAML::Node root = load_document(yaml, "");
+    positions = positions_in(root);
+    mistakes.take([&] {
+      YamlMap map(root, "");  // or no mapping at all
+      reading.has_keys = true;
+      reading.recipe = read_recipe(std::move(map), base, mistakes);
+      check_consistency(reading.recipe, mistakes);
+    });
+  } catch (const RecipeError& e) {
+    reading.mistakes.push_back({e.line(), e.column(), e.key(), e.detail()});
+    return reading;
+  }
+  for (const RecipeError& e : mistakes.all()) {
+    const Position at = nearest(positions, e.key());
+    const RecipeMistake mistake{at.line, at.column, e.key(), e.detail()};
+    if (std::find(reading.mistakes.begin(), reading.mistakes.end(), mistake) == reading.mistakes.end()) reading.mistakes.push_back(mistake);
+  }
+  std::stable_sort(reading.mistakes.begin(), reading.mistakes.end(), [](const RecipeMistake& a, const RecipeMistake& b) { return std::pair(a.line, a.column) < std::pair(b.line, b.column); });
+  return reading;
+}
+
 void validate(const Recipe& recipe) {
   // Ranges and choices stand once, where recipes are read.
-  read_recipe(load_document(to_yaml(recipe), "recipe"), {});
-  check_consistency(recipe);
+  Mistakes mistakes;
+  read_recipe(YamlMap(load_document(to_yaml(recipe), "recipe"), ""), {}, mistakes);
+  mistakes.throw_first();
+  check_consistency(recipe, mistakes);  // as it is: what a text leaves out may be wrong in it
+  mistakes.throw_first();
 }
 
 Recipe load_recipe(const std::filesystem::path& path) {
@@ -418,23 +509,11 @@ Recipe load_recipe(const std::filesystem::path& path) {
 }
 
 Position position_of(const std::string& yaml, const std::string& key) {
-  std::map<std::string, Position> positions;
   try {
-    const YAML::Node root = YAML::Load(yaml);
-    if (yaml.find("<<") != std::string::npos) Merges().resolve(root);
-    walk(root, "", positions, 0);
-  } catch (const YAML::Exception&) {
-    return {};
-  } catch (const RecipeError&) {  // of a merge key, which has its own place
+    return nearest(positions_in(load_document(yaml, "")), key);
+  } catch (const RecipeError&) {
     return {};
   }
-  for (std::string name = key; !name.empty();) {
-    if (const auto it = positions.find(name); it != positions.end()) return it->second;
-    const size_t cut = name.find_last_of(".[");
-    if (cut == std::string::npos) break;
-    name.resize(cut);
-  }
-  return {1, 1};
 }
 
 }  // namespace qb

@@ -6,8 +6,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "core/base/error.h"
-#include "core/method/method_info.h"
+#include "core/base/knob.h"
 
 namespace qb {
 
@@ -129,15 +128,18 @@ std::vector<std::string> YamlMap::unread() const {
   return names;
 }
 
-void YamlMap::finish() const {
+std::vector<RecipeError> YamlMap::unknown() const {
   const std::vector<std::string> known(known_.begin(), known_.end());
-  for (const auto& entry : node_) {
-    const std::string& key = entry.first.Scalar();
-    if (known_.count(key)) continue;
+  std::vector<RecipeError> errors;
+  for (const std::string& key : unread()) {
     const auto similar = similar_names(key, known);
-    fail(key, similar.empty() ? fmt::format("unknown key; known are {}", fmt::join(known, ", "))
-                              : fmt::format("unknown key; did you mean \"{}\"?", similar.front()));
+    errors.emplace_back("", 0, 0, place(key), similar.empty() ? fmt::format("unknown key; known are {}", fmt::join(known, ", ")) : fmt::format("unknown key; did you mean \"{}\"?", similar.front()));
   }
+  return errors;
+}
+
+void YamlMap::finish() const {
+  if (const auto errors = unknown(); !errors.empty()) throw errors.front();
 }
 
 }  // namespace qb

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/base/error.h"
+
 namespace qb {
 
 // A YAML mapping read key by key. Every error is a RecipeError with the dotted key; unknown keys are errors that name the
@@ -27,7 +29,8 @@ class YamlMap {
   std::vector<YAML::Node> list(const std::string& key);  // error when present and no list
   std::vector<std::string> keys() const;
   std::vector<std::string> unread() const;  // keys that nobody asked for yet
-  // Throws for a key that nobody asked for.
+  // The keys that nobody asked for, each as an error; finish() throws the first.
+  std::vector<RecipeError> unknown() const;
   void finish() const;
   [[noreturn]] void fail(const std::string& key, const std::string& what) const;
 

@@ -24,17 +24,26 @@ bool is_coded(const std::filesystem::path& path) {
 
 RecipeFiles look_at_files(const Recipe& recipe) {
   RecipeFiles files;
-  files.coded_model = is_coded(recipe.model);
-  if (recipe.importance.empty()) return files;
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(recipe.importance, error)) {
-    files.importance_problem = fmt::format("{}: no such file; expected an importance matrix, as \"qbench imatrix\" or llama.cpp writes it", recipe.importance.string());
-    return files;
-  }
-  try {
-    read_imatrix(recipe.importance);
-  } catch (const Error& unreadable) {
-    files.importance_problem = unreadable.what();
+  const auto there = [&](const std::filesystem::path& path, const std::string& key, const char* expected) {
+    if (path.empty()) return false;  // which the recipe's own checks tell
+    std::error_code error;
+    const auto status = std::filesystem::status(path, error);
+    if (std::filesystem::exists(status)) return true;
+    const bool hidden = error && status.type() != std::filesystem::file_type::not_found;
+    files.problems.push_back({key, fmt::format("{}: {}; expected {}", path.string(), hidden ? error.message() : "no such file or folder", expected)});
+    return false;
+  };
+  if (there(recipe.model, "model.path", "a model folder or .gguf file")) files.coded_model = is_coded(recipe.model);
+  there(recipe.checkpoint, "checkpoint", "a quantized checkpoint's folder or .gguf file");
+  const char* text = "a text file, a .jsonl or .json file, or a folder of them";
+  if (recipe.calibration) there(recipe.calibration->corpus.path, "calibration.corpus", text);
+  for (size_t i = 0; i < recipe.evaluation.size(); ++i) there(recipe.evaluation[i].corpus.path, fmt::format("evaluation[{}].corpus", i), text);
+  if (there(recipe.importance, "calibration.importance", "an importance matrix, as \"qbench imatrix\" or llama.cpp writes it")) {
+    try {
+      read_imatrix(recipe.importance);
+    } catch (const Error& unreadable) {
+      files.problems.push_back({"calibration.importance", unreadable.what()});
+    }
   }
   return files;
 }

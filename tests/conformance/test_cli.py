@@ -199,11 +199,17 @@ def test_check_reads_recipe_model_and_data_only(qbench):
 
 def test_help_version_methods_and_presets(qbench):
     assert qbench("--version").stdout.startswith("qbench ")
-    for command in ([], ["run"], ["eval"], ["inspect"], ["compare"], ["methods"], ["recipe"]):
+    for command in ([], ["run"], ["eval"], ["inspect"], ["compare"], ["methods"], ["scheme"], ["recipe"]):
         assert "--help" in qbench(*command, "--help").stdout
     methods = json.loads(qbench("methods", "--json").stdout)
     assert "rtn" in [m["name"] for m in methods]
     assert "rtn" in qbench("methods", "rtn").stdout
+    assert all(knob["title"][0].isupper() for m in methods for knob in m["knobs"])
+    scheme = json.loads(qbench("scheme", "--json").stdout)
+    assert list(scheme) == ["activations", "kv_cache", "weights"] and "dynamic" not in [f["name"] for f in scheme["weights"]]
+    group = next(f for f in scheme["weights"] if f["name"] == "group_size")
+    assert (group["title"], group["default"], group["range"]) == ("Group size", "128", "1 … 1048576 inputs")
+    assert "kv_cache" in qbench("scheme", "kv_cache").stdout and "group_size" not in qbench("scheme", "nothing", code=4).stdout
     names = [p["name"] for p in json.loads(qbench("recipe", "preset", "--json").stdout)]
     assert "w4-g64-asym" in names
     made = qbench("recipe", "preset", "w4-g64-asym", "--model", DEMO).stdout

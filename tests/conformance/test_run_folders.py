@@ -99,7 +99,7 @@ def test_what_only_reads_makes_no_workspace(qbench):  # noqa: F811
 @pytest.mark.parametrize("arguments, option", [
     (["compare", "-w", ""], "--workspace"), (["run", "r.yaml", "-w", ""], "--workspace"), (["run", ""], "recipes"), (["run", "--resume", ""], "--resume"),
     (["eval", "", "-t", "t"], "model"), (["eval", "m", "-t", ""], "--text"), (["export", "r", "-f", "mlx", "-o", ""], "--output"), (["inspect", ""], "model"), (["import", ""], "checkpoint"),
-    (["verify", "", "r"], "checkpoint"), (["imatrix", "m", "-t", "t", "-o", ""], "--output"), (["recipe", "preset", ""], "name"), (["methods", ""], "name")])
+    (["verify", "", "r"], "checkpoint"), (["imatrix", "m", "-t", "t", "-o", ""], "--output"), (["recipe", "preset", ""], "name"), (["methods", ""], "name"), (["scheme", ""], "part")])
 def test_empty_values_are_usage_errors(qbench, arguments, option):  # noqa: F811
     assert f"{option}: the value is empty" in qbench(*arguments, code=2).stderr
     assert list(qbench.folder.iterdir()) == []

@@ -195,6 +195,102 @@ class TestRecipeDocument : public QObject {
     QCOMPARE(document.recipe().scheme.weights->type.bits, 3);
   }
 
+  void an_edit_of_the_form_is_one_print_and_one_parse() {
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    document.forgetHistory();
+    for (const bool byHand : {false, true}) {
+      if (byHand) {
+        document.setText("# by hand\n" + document.text());
+        Recipe first = document.recipe();
+        first.seed = 99;
+        document.setRecipe(first, "seed", "Seed");  // the first after typing writes down what stood there, too
+      }
+      for (int bits : {3, 5, 6}) {
+        const auto before = document.work();
+        Recipe next = document.recipe();
+        next.scheme.weights->type.bits = bits;
+        QVERIFY(document.setRecipe(next, "scheme.weights.type", "Number type"));
+        QCOMPARE(document.work().prints - before.prints, 1);
+        QCOMPARE(document.work().parses - before.parses, 1);
+        QVERIFY(document.recipe() == next && document.text().startsWith("# by hand") == byHand);
+      }
+    }
+    const auto before = document.work();
+    document.undoStack()->undo();
+    document.undoStack()->redo();
+    QCOMPARE(document.work().prints, before.prints);
+    QCOMPARE(document.work().parses, before.parses);
+    document.setText(document.text() + "# more\n");
+    QCOMPARE(document.work().parses - before.parses, 1);
+    QCOMPARE(document.work().prints, before.prints);
+  }
+
+  void all_mistakes_of_a_text_are_known_and_undo_knows_them_too() {
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    const QString good = document.text();
+    document.setText(QString(good).replace("type: int4", "type: int99").replace("seed: 42", "seed: much"));
+    QCOMPARE(document.problems().size(), 2);
+    QCOMPARE(document.problems()[0].key, QString("scheme.weights.type"));
+    QCOMPARE(document.problems()[1].key, QString("seed"));
+    QVERIFY(document.problems()[0].line < document.problems()[1].line && document.isReadable());
+    document.undoStack()->undo();
+    QVERIFY(document.problems().isEmpty());
+    document.undoStack()->redo();
+    QCOMPARE(document.problems().size(), 2);
+  }
+
+  void a_faulty_recipe_opens_with_its_text_and_what_can_be_read() {
+    RecipeDocument document;
+    const QString faulty = QString::fromStdString(to_yaml(test::fake_recipe("theirs"))).replace("group_size: 64", "group_size: 0") + "colour: red\n";
+    document.open(faulty, "/data/faulty.yaml", "open");
+    QCOMPARE(document.text(), faulty);
+    QCOMPARE(document.path(), QString("/data/faulty.yaml"));
+    QCOMPARE(document.problems().size(), 2);
+    QCOMPARE(QString::fromStdString(document.recipe().name), QString("theirs"));
+    // An edit of the form at the mistake's own field puts it right, and leaves the other mistake.
+    Recipe next = document.recipe();
+    next.scheme.weights->group_size = 32;
+    QVERIFY(document.setRecipe(next, "scheme.weights.group_size", "Group size"));
+    QVERIFY2(document.text().contains("    group_size: 32\n") && document.text().endsWith("colour: red\n"), qPrintable(document.text()));
+    QCOMPARE(document.problems().size(), 1);
+    QCOMPARE(document.problems().front().key, QString("colour"));
+  }
+
+  void a_text_that_is_no_yaml_takes_no_edits_of_the_form() {
+    RecipeDocument document;
+    document.open(test::fake_recipe("start"), "new");
+    const QString good = document.text(), broken = QString(good).replace("type: int4", "type: [int4");
+    document.setText(broken);
+    QVERIFY(!document.isReadable() && document.problem() && document.problem()->line > 0);
+    QString why;
+    connect(&document, &RecipeDocument::refused, [&](const QString& text) { why = text; });
+    Recipe next = document.recipe();
+    next.seed = 5;
+    QVERIFY(!document.setRecipe(next, "seed", "Seed"));
+    QVERIFY(!why.isEmpty());
+    QCOMPARE(document.text(), broken);  // nothing swallowed, nothing overwritten
+    QVERIFY(document.recipe().seed != 5);
+    document.undoStack()->undo();
+    QVERIFY(document.isReadable());
+    QVERIFY(document.setRecipe(next, "seed", "Seed"));
+    QVERIFY(document.text().contains("seed: 5\n"));
+  }
+
+  void an_edit_without_a_sure_place_among_mistakes_is_refused_not_written_over_them() {
+    RecipeDocument document;
+    document.open(QString("model: /models/tiny\nscheme: {weights: {type: int4, group_size: 64}}\ncolour: red\n"), "/data/short.yaml", "open");
+    const QString text = document.text();
+    QString why;
+    connect(&document, &RecipeDocument::refused, [&](const QString& said) { why = said; });
+    Recipe next = document.recipe();
+    next.scheme.weights->symmetric = false;
+    QVERIFY(!document.setRecipe(next, "scheme.weights.symmetric", "Symmetric"));
+    QVERIFY2(why.contains("Symmetric") && why.contains("line 3"), qPrintable(why));
+    QCOMPARE(document.text(), text);
+  }
+
   void merged_lines_are_only_given_when_their_place_is_sure() {
     QCOMPARE(mergeLines("a\nb\nc", "a\nB\nc", "a\nb # note\nc"), std::optional<QString>("a\nB # note\nc"));
     QCOMPARE(mergeLines("a\nc", "a\nb\nc", "a\n\nc"), std::optional<QString>("a\nb\n\nc"));

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "fake_services.h"
+#include "views/models/Format.h"
 #include "views/pages/NoticeBar.h"
 #include "views/pages/RecipeForm.h"
 #include "views/pages/RecipePage.h"
@@ -177,6 +178,149 @@ class TestRecipePage : public QObject {
     QVERIFY(bench.page.obstacle().isEmpty());
   }
 
+  void all_mistakes_are_listed_and_a_click_goes_there() {
+    Bench bench;
+    auto* list = bench.page.findChild<ProblemList*>();
+    QVERIFY(list && list->isHidden());
+    QString text = bench.page.editor()->toPlainText();
+    text.replace("group_size: 64", "group_size: -3").replace("seed: 42", "seed: much");
+    text += "colour: red\n";
+    bench.page.editor()->setPlainText(text);
+    QVERIFY(list->isVisible());
+    QCOMPARE(list->texts().size(), 3);
+    const auto lineOf = [&](const char* part) { return int(text.left(text.indexOf(QLatin1String(part))).count('\n')) + 1; };
+    const QList<int> lines{lineOf("group_size: -3"), lineOf("seed: much"), lineOf("colour: red")};
+    QCOMPARE(bench.page.editor()->problemLines(), lines);
+    for (int i = 0; i < 3; ++i) QVERIFY2(list->texts()[i].startsWith(QStringLiteral("Line %1, ").arg(lines[i])), qPrintable(list->texts()[i]));
+    QVERIFY(list->texts()[0].contains("scheme.weights.group_size") && list->texts()[1].contains("seed") && list->texts()[2].contains("unknown key"));
+    const auto bars = list->findChildren<NoticeBar*>();
+    const auto press = [](NoticeBar* bar, const char* caption) {
+      for (QPushButton* button : bar->findChildren<QPushButton*>())
+        if (button->text() == QLatin1String(caption)) {
+          button->click();
+          return true;
+        }
+      return false;
+    };
+    QVERIFY(press(bars[1], "Show field"));
+    QCOMPARE(bench.page.window()->focusWidget(), bench.field<QLineEdit>("seed"));
+    QVERIFY(press(bars[2], "Show line") && !press(bars[2], "Show field"));
+    QCOMPARE(bench.page.editor()->textCursor().blockNumber() + 1, lines[2]);
+    QCOMPARE(list->texts().size(), 3);  // looked at is not mended
+    // Each goes when its cause goes.
+    text.replace("seed: much", "seed: 7");
+    bench.page.editor()->setPlainText(text);
+    QCOMPARE(list->texts().size(), 2);
+    text.replace("group_size: -3", "group_size: 64").remove("colour: red\n");
+    bench.page.editor()->setPlainText(text);
+    QVERIFY(list->isHidden() && list->texts().isEmpty());
+  }
+
+  void a_text_that_is_no_yaml_locks_the_form_until_it_is_mended() {
+    Bench bench;
+    auto* locked = bench.page.findChild<QLabel*>("formLocked");
+    QVERIFY(locked && locked->isHidden() && bench.page.form()->isEnabled());
+    const QString good = bench.page.editor()->toPlainText();
+    bench.page.editor()->setPlainText(QString(good).replace("type: int4", "type: [int4"));
+    QVERIFY(locked->isVisible() && locked->text().contains("Mend the text"));
+    QVERIFY(!bench.field<QSpinBox>("scheme.weights.group_size")->isEnabled());
+    QVERIFY(bench.page.findChild<ProblemList*>()->texts().value(0).startsWith("Line "));
+    QVERIFY(!bench.page.obstacle().isEmpty());
+    QTest::keyClick(bench.page.editor(), Qt::Key_Z, Qt::ControlModifier);
+    QVERIFY(locked->isHidden() && bench.field<QSpinBox>("scheme.weights.group_size")->isEnabled());
+    QVERIFY(bench.page.findChild<ProblemList*>()->isHidden());
+  }
+
+  void group_sizes_that_fit_all_linears_are_a_click_away() {
+    Bench bench;
+    bench.models.put(std::make_shared<const ModelInfo>(test::fake_model("/models/tiny")));  // widths of 64 and 192
+    Recipe next = bench.document.recipe();
+    next.scheme.weights->group_size = 48;
+    next.scheme.overrides.push_back({"*.down_proj", next.scheme.weights});  // 192 inputs: 48 is right there
+    next.scheme.overrides.front().weights->group_size = 96;
+    bench.document.setRecipe(next, "g", "edit");
+    QTRY_VERIFY(bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+    QVERIFY2(bench.page.obstacle().contains("more: group_size 48"), qPrintable(bench.page.obstacle()));
+    for (const char* fits : {"64", "32", "16", "8"}) QVERIFY2(bench.page.findChild<QPushButton*>(QStringLiteral("scheme.weights.group_size=%1").arg(QLatin1String(fits))), fits);
+    QVERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=48") && !bench.page.findChild<QPushButton*>("scheme.weights.group_size=96"));
+    QVERIFY(!bench.page.findChild<QPushButton*>("scheme.overrides[0].weights.group_size=96"));  // nothing is wrong there
+    bench.page.findChild<QPushButton*>("scheme.weights.group_size=32")->click();
+    QCOMPARE(bench.document.recipe().scheme.weights->group_size, int64_t(32));
+    QTRY_VERIFY(bench.page.obstacle().isEmpty());
+    QTRY_VERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+    next = bench.document.recipe();
+    next.scheme.overrides.front().weights->group_size = 128;
+    bench.document.setRecipe(next, "h", "edit");
+    QTRY_VERIFY(bench.page.findChild<QPushButton*>("scheme.overrides[0].weights.group_size=96"));
+    QVERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+  }
+
+  void presets_are_grouped_with_size_and_cost() {
+    Bench bench;
+    Preset four, slow, eight;
+    four.name = "four", four.title = "Four bits", four.description = "The usual.";
+    four.scheme.weights = QuantSpec{};
+    four.scheme.weights->group_size = 64;
+    four.pipeline = {{"rtn", {}}};
+    slow = four;
+    slow.name = "slow", slow.title = "Four bits, learned", slow.pipeline = {{"autoround", {}}};
+    eight = four;
+    eight.name = "eight", eight.title = "Eight bits", eight.scheme.weights->type.bits = 8;
+    bench.page.setPresets({four, slow, eight});
+    QMenu* menu = nullptr;
+    for (QPushButton* button : bench.page.findChildren<QPushButton*>())
+      if (button->menu()) menu = button->menu();
+    QVERIFY(menu);
+    const auto shown = [&] {
+      QStringList lines;
+      for (QAction* group : menu->actions())
+        for (QAction* action : group->menu()->actions()) lines << group->text() + " / " + action->text();
+      return lines;
+    };
+    QCOMPARE(shown(), QStringList({"4 bits, weights / Four bits\tno calibration", "4 bits, weights / Four bits, learned\ttraining", "8 bits, weights / Eight bits\tno calibration"}));
+    // With a model: 4 blocks of 64·64 + 64·64 + 192·64 + 64·192 weights, 4.25 and 8.25 bits each.
+    bench.models.put(std::make_shared<const ModelInfo>(test::fake_model("/models/tiny")));
+    QTRY_VERIFY(shown().front().contains("4.25 bits"));
+    QCOMPARE(shown()[0].section('\t', 1), QString("4.25 bits · %1 · no calibration").arg(formatBytes(4 * 32768 * 4.25 / 8)));
+    QCOMPARE(shown()[2].section('\t', 1), QString("8.25 bits · %1 · no calibration").arg(formatBytes(4 * 32768 * 8.25 / 8)));
+    menu->actions().front()->menu()->actions().last()->trigger();
+    QCOMPARE(QString::fromStdString(bench.document.recipe().name), QString("Four bits, learned"));
+  }
+
+  void a_path_is_looked_up_as_it_is_typed() {
+    Bench bench;
+    bench.page.setFileCheck([](const Recipe& recipe) {
+      RecipeFiles files;
+      if (recipe.model != "/models/there") files.problems.push_back({"model.path", recipe.model.string() + ": no such file or folder"});
+      return files;
+    });
+    auto* line = bench.field<QLineEdit>("model.path");
+    line->setFocus();
+    line->selectAll();
+    QTest::keyClicks(line, "/models/ther");  // and no Return
+    const auto labels = line->parentWidget()->parentWidget()->findChildren<QLabel*>();
+    const auto told = [&] { return std::any_of(labels.begin(), labels.end(), [](const QLabel* label) { return label->isVisible() && label->text().contains("/models/ther: no such"); }); };
+    QTRY_VERIFY(told());
+    QVERIFY(bench.page.findChild<ProblemList*>()->texts().value(0).contains("model.path"));
+    QCOMPARE(line->text(), QString("/models/ther"));
+    QTest::keyClicks(line, "e");
+    QTRY_VERIFY(!told() && bench.page.obstacle().isEmpty());
+    QCOMPARE(line->text(), QString("/models/there"));
+    QVERIFY(bench.page.editor()->toPlainText().contains("path: /models/there\n"));
+  }
+
+  void what_was_said_of_a_recipe_goes_when_it_changes() {
+    Bench bench;
+    bench.page.notices()->tell(NoticeBar::Error, "The run cannot start: group size 7 does not divide 64");
+    QVERIFY(bench.page.notices()->isVisible());
+    bench.typeInto(bench.field<QLineEdit>("name"), "other");
+    QVERIFY(bench.page.notices()->isHidden());
+    // What is no complaint stays until it is closed.
+    bench.page.notices()->tell(NoticeBar::Info, "Made from an LLMC file");
+    bench.typeInto(bench.field<QLineEdit>("name"), "third");
+    QVERIFY(bench.page.notices()->isVisible());
+  }
+
   void a_number_type_that_does_not_exist_is_refused_at_the_field() {
     Bench bench;
     auto* type = bench.field<QComboBox>("scheme.weights.type");
@@ -231,7 +375,7 @@ class TestRecipePage : public QObject {
     recipe.scheme.weights = QuantSpec{};
     recipe.scheme.weights->group_size = 64;
     SchemeFit fit = fitRecipe(recipe, &model);
-    QVERIFY(!fit.problem);
+    QVERIFY(fit.problems.isEmpty());
     QVERIFY2(fit.summary.contains("4.25 bits"), qPrintable(fit.summary));  // 4 + 16 / 64
     recipe.target = TargetSpec{"compressed-tensors", "vllm"};
     QVERIFY(!fitRecipe(recipe, &model).summary.contains("scales in"));
@@ -360,7 +504,7 @@ class TestRecipePage : public QObject {
     bench.page.setFileCheck([&asked](const Recipe& recipe) {
       ++asked;
       RecipeFiles files;
-      if (recipe.importance == "/gone.gguf") files.importance_problem = "/gone.gguf: no such file";
+      if (recipe.importance == "/gone.gguf") files.problems.push_back({"calibration.importance", "/gone.gguf: no such file"});
       return files;
     });
     bench.typeInto(line, "/gone.gguf");

@@ -1,7 +1,9 @@
 #include "views/models/RecipeDocument.h"
 
 #include <QFileInfo>
+#include <QRegularExpression>
 
+#include "core/recipe/recipe_mistakes.h"
 #include "views/models/LineMerge.h"
 
 namespace qb::views {
@@ -47,16 +49,23 @@ QString RecipeDocument::title() const {
   return path().isEmpty() ? tr("New recipe") : QFileInfo(path()).completeBaseName();
 }
 
-std::optional<RecipeProblem> RecipeDocument::read(const QString& text, Recipe& recipe) const {
-  if (text.size() > kLongestText) return RecipeProblem{0, 0, {}, tr("The text is too long to be a recipe (%1 characters)").arg(text.size())};
+RecipeDocument::Reading RecipeDocument::read(const QString& text) {
+  ++m_work.parses;
+  if (text.size() > kLongestText) return {{}, {RecipeProblem{0, 0, {}, tr("The text is too long to be a recipe (%1 characters)").arg(text.size())}}, false};
   try {
-    recipe = parse_recipe(text.toStdString(), "");
-    return std::nullopt;
-  } catch (const RecipeError& error) {
-    return RecipeProblem{error.line(), error.column(), QString::fromStdString(error.key()), QString::fromStdString(error.detail())};
+    const RecipeReading found = read_with_mistakes(text.toStdString());
+    Reading reading{found.recipe, {}, found.has_keys};
+    for (const RecipeMistake& mistake : found.mistakes)
+      reading.problems.push_back(RecipeProblem{mistake.line, mistake.column, QString::fromStdString(mistake.key), QString::fromStdString(mistake.what)});
+    return reading;
   } catch (const std::exception& error) {
-    return RecipeProblem{0, 0, {}, QString::fromUtf8(error.what())};
+    return {{}, {RecipeProblem{0, 0, {}, QString::fromUtf8(error.what())}}, false};
   }
+}
+
+QString RecipeDocument::print(const Recipe& recipe) {
+  ++m_work.prints;
+  return QString::fromStdString(to_yaml(recipe));
 }
 
 Recipe RecipeDocument::resolved() const {
@@ -72,44 +81,97 @@ void RecipeDocument::push(State next, const QString& what, int mergeId, const QS
 void RecipeDocument::setText(const QString& text) {
   if (text == m_state.text) return;
   State next = m_state;
+  const Reading reading = read(text);
   next.text = text;
-  read(text, next.recipe);  // keeps the last recipe when the text is wrong
+  next.problems = reading.problems;
+  next.readable = reading.readable;
+  if (reading.problems.isEmpty()) {  // else the last recipe stays
+    next.recipe = reading.recipe;
+    next.canonical.reset();
+  }
   push(std::move(next), tr("Edit YAML"), kTyping, {});
 }
 
-void RecipeDocument::setRecipe(const Recipe& recipe, const QString& key, const QString& what) {
-  if (recipe == m_state.recipe) return;
+namespace {
+
+// Where the value of a key on one line stands: from its first character to its last.
+std::pair<qsizetype, qsizetype> valueOn(const QString& line, const QString& name, int column) {
+  static const QRegularExpression value(QStringLiteral(R"(\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s,\]}#][^,\]}#]*?)\s*(?:$|[,\]}]|\s#))"));
+  const qsizetype start = std::max(0, column - 1);
+  if (line.mid(start, name.size()) != name) return {-1, 0};
+  const auto match = value.match(line, start + name.size(), QRegularExpression::NormalMatch, QRegularExpression::AnchorAtOffsetMatchOption);
+  return match.hasMatch() ? std::pair(match.capturedStart(1), match.capturedLength(1)) : std::pair(qsizetype(-1), qsizetype(0));
+}
+
+}  // namespace
+
+std::optional<QString> RecipeDocument::mended(const QString& key, const QString& canonical) const {
+  const auto wrong = std::find_if(m_state.problems.begin(), m_state.problems.end(), [&](const RecipeProblem& problem) { return problem.key == key; });
+  if (wrong == m_state.problems.end() || wrong->line <= 0) return std::nullopt;
+  const QString name = key.mid(key.lastIndexOf(QLatin1Char('.')) + 1);
+  QStringList lines = m_state.text.split(QLatin1Char('\n'));
+  const QStringList fresh = canonical.split(QLatin1Char('\n'));
+  const Position at = position_of(canonical.toStdString(), key.toStdString());
+  if (wrong->line > lines.size() || at.line <= 0 || at.line > fresh.size()) return std::nullopt;
+  const auto [place, size] = valueOn(lines[wrong->line - 1], name, wrong->column);
+  const auto [source, length] = valueOn(fresh[at.line - 1], name, at.column);
+  if (place < 0 || source < 0) return std::nullopt;
+  lines[wrong->line - 1].replace(place, size, fresh[at.line - 1].mid(source, length));
+  return lines.join(QLatin1Char('\n'));
+}
+
+bool RecipeDocument::setRecipe(const Recipe& recipe, const QString& key, const QString& what) {
+  if (recipe == m_state.recipe) return true;
+  const auto refuse = [this](const QString& why) {
+    Q_EMIT refused(why);
+    Q_EMIT recipeChanged();  // the form shows the recipe as it stays
+    return false;
+  };
+  if (!m_state.readable) return refuse(tr("The text is not a recipe as it stands: mend it, or undo, before anything else is changed."));
+  if (!m_state.canonical) m_state.canonical = print(m_state.recipe);
+  const QString before = *m_state.canonical, after = print(recipe);
   State next = m_state;
-  next.recipe = recipe;
-  const QString before = QString::fromStdString(to_yaml(m_state.recipe)), after = QString::fromStdString(to_yaml(recipe));
-  next.text = after;
-  Recipe canonical;
-  if (!read(after, canonical)) next.recipe = canonical;
-  // Comments and order of a text written by hand stay, where the change can be carried over for certain.
-  if (m_state.text != before)
-    if (const auto merged = mergeLines(before, after, m_state.text)) {
-      Recipe said;
-      const auto wrong = read(*merged, said);
-      if (!wrong ? said == next.recipe : m_problem.has_value()) next.text = *merged;
-    }
+  next.canonical = after;
+  std::optional<Reading> reading;
+  // Comments and order of a text written by hand stay, where the change can be carried over for certain; so does what is wrong
+  // elsewhere in it.
+  const bool wrong = !m_state.problems.isEmpty();
+  const auto take = [&](const std::optional<QString>& text) {
+    if (!text) return false;
+    Reading said = read(*text);
+    const bool still = std::any_of(said.problems.begin(), said.problems.end(), [&](const RecipeProblem& problem) { return problem.key == key; });
+    if (!(said.recipe == recipe) && (!wrong || still || !said.readable)) return false;
+    next.text = *text;
+    reading = std::move(said);
+    return true;
+  };
+  const bool carried = m_state.text != before && (take(mergeLines(before, after, m_state.text)) || (wrong && take(mended(key, after))));
+  if (!carried && wrong && m_state.text != before)
+    return refuse(tr("“%1” finds no sure place in the text while that has mistakes: mend line %2 first, or change it in the text.").arg(what).arg(m_state.problems.front().line));
+  if (!carried) {
+    next.text = after;
+    reading = read(after);
+  }
+  next.recipe = reading->problems.isEmpty() ? reading->recipe : recipe;
+  next.problems = reading->problems;
+  next.readable = reading->readable;
   push(std::move(next), what, kField, key);
+  return true;
 }
 
 void RecipeDocument::open(const QString& text, const QString& path, const QString& what) {
-  State next{text, m_state.recipe, int(m_files.size())};
+  const Reading reading = read(text);
+  State next{text, reading.recipe, int(m_files.size()), reading.problems, reading.readable};
   m_files.push_back({path, path.isEmpty() ? QString() : text});
-  Recipe said;
-  const auto wrong = read(text, said);
-  next.recipe = wrong ? Recipe{} : said;
   push(std::move(next), what, -1, {});
   Q_EMIT modifiedChanged();
 }
 
 void RecipeDocument::open(const Recipe& recipe, const QString& what) {
-  State next{QString::fromStdString(to_yaml(recipe)), recipe, int(m_files.size())};
+  const QString text = print(recipe);
+  const Reading reading = read(text);
+  State next{text, reading.problems.isEmpty() ? reading.recipe : recipe, int(m_files.size()), reading.problems, reading.readable, text};
   m_files.push_back({});
-  Recipe canonical;
-  if (!read(next.text, canonical)) next.recipe = canonical;
   push(std::move(next), what, -1, {});
   Q_EMIT modifiedChanged();
 }
@@ -125,8 +187,6 @@ void RecipeDocument::apply(const State& state) {
   const bool textChanges = state.text != m_state.text;
   const bool modified = isModified();
   m_state = state;
-  Recipe ignored;
-  m_problem = read(m_state.text, ignored);
   if (textChanges) Q_EMIT textChanged();
   Q_EMIT recipeChanged();
   if (modified != isModified()) Q_EMIT modifiedChanged();

@@ -13,7 +13,9 @@
 #include <QRegularExpression>
 #include <QRegularExpressionValidator>
 #include <QSpinBox>
+#include <QPushButton>
 #include <QStringListModel>
+#include <QTimer>
 #include <QToolButton>
 #include <QVBoxLayout>
 #include <algorithm>
@@ -105,11 +107,14 @@ void FieldGroup::add(const FieldText& text, QWidget* editor, QWidget* box, std::
   problem->setTextFormat(Qt::PlainText);
   problem->hide();
   stack->addWidget(problem);
+  auto* offers = new QHBoxLayout;
+  offers->setSpacing(4);
+  stack->addLayout(offers);
   caption->setMinimumHeight(editor->sizeHint().height());  // level with the editor, also when a problem stands below it
   const int row = m_layout->rowCount();
   m_layout->addWidget(caption, row, 0, Qt::AlignTop);
   m_layout->addWidget(column, row, 1);
-  m_fields.push_back({text, editor, column, caption, problem, std::move(show)});
+  m_fields.push_back({text, editor, column, caption, problem, offers, std::move(show)});
 }
 
 void FieldGroup::integer(const FieldText& text, qint64 minimum, qint64 maximum, std::function<qint64(const Recipe&)> get,
@@ -241,7 +246,7 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
   layout->addWidget(browse);
   add(text, box, row, [box, get](const Recipe& recipe) {
     const QString value = get(recipe);
-    if (box->text() != value) {
+    if (box->text().trimmed() != value) {
       box->setText(value);
       box->setCursorPosition(int(value.size()));
     }
@@ -249,7 +254,14 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
   const auto commit = [this, text, set](const QString& value) {
     Q_EMIT edited(text.key, text.label, [set, value](Recipe& recipe) { set(recipe, value); });
   };
-  connect(box, &QLineEdit::editingFinished, this, [box, commit, shown = QString()]() mutable {
+  // Looked up as it is typed: a pause is enough.
+  auto* pause = new QTimer(box);
+  pause->setSingleShot(true);
+  pause->setInterval(300);
+  connect(box, &QLineEdit::textEdited, pause, qOverload<>(&QTimer::start));
+  connect(pause, &QTimer::timeout, this, [box, commit] { commit(box->text().trimmed()); });
+  connect(box, &QLineEdit::editingFinished, this, [box, commit, pause, shown = QString()]() mutable {
+    pause->stop();
     const QString value = box->text().trimmed();
     if (!box->isModified() && shown == value) return;
     box->setModified(false);
@@ -285,14 +297,9 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
 
 void FieldGroup::knob(const KnobInfo& info, size_t stage, const QString& key) {
   const auto text = [](const std::string& value) { return QString::fromStdString(value); };
-  QString label = text(info.name);
-  label.replace(QLatin1Char('_'), QLatin1Char(' '));
-  static const QRegularExpression rate(QStringLiteral("\\blr$"));
-  label.replace(rate, tr("learning rate"));
-  label[0] = label[0].toUpper();
   QString help = text(info.help);
   if (!info.source.empty()) help += QLatin1Char(' ') + tr("Default %1 (%2).").arg(text(to_text(info.default_value)), text(info.source));
-  const FieldText field{key, label, help, text(info.unit)};
+  const FieldText field{key, text(info.title), help, text(info.unit)};
   const auto get = [stage, name = info.name, fallback = info.default_value](const Recipe& recipe) {
     if (stage >= recipe.pipeline.size()) return fallback;
     const auto& knobs = recipe.pipeline[stage].knobs;
@@ -343,7 +350,7 @@ void FieldGroup::show(const Recipe& recipe) {
   }
 }
 
-void FieldGroup::tellProblem(Field& field, const QString& message) {
+void FieldGroup::tellProblem(Field& field, const QString& message, const QStringList& offers) {
   field.problem->setText(message);
   field.problem->setVisible(!message.isEmpty());
   QPalette colours = field.problem->palette();
@@ -352,19 +359,50 @@ void FieldGroup::tellProblem(Field& field, const QString& message) {
   QPalette edge = field.editor->parentWidget()->palette();
   if (!message.isEmpty()) edge.setColor(QPalette::Text, Theme::error());
   field.editor->setPalette(message.isEmpty() ? QPalette() : edge);
+  if (field.offered == offers) return;
+  field.offered = offers;
+  while (QLayoutItem* item = field.offers->takeAt(0)) {
+    if (QWidget* button = item->widget()) {
+      button->hide();
+      button->deleteLater();  // it may be the one that was just clicked
+    }
+    delete item;
+  }
+  auto* box = qobject_cast<QSpinBox*>(field.editor);
+  if (!box) return;
+  for (const QString& value : offers) {
+    auto* button = new QPushButton(value);
+    button->setObjectName(field.text.key + QLatin1Char('=') + value);
+    button->setAccessibleName(tr("%1 %2").arg(field.text.label, value));
+    button->setToolTip(tr("Take %1").arg(value));
+    connect(button, &QPushButton::clicked, box, [box, value] { box->setValue(value.toInt()); });
+    field.offers->addWidget(button);
+  }
+  if (!offers.isEmpty()) field.offers->addStretch(1);
 }
 
-bool FieldGroup::showProblem(const RecipeProblem* problem) {
-  Field* best = nullptr;
-  if (problem)
-    for (Field& field : m_fields)
-      if (keyConcerns(problem->key, field.text.key) && (!best || field.text.key.size() > best->text.key.size())) best = &field;
-  for (Field& field : m_fields)
-    if (&field == best)
-      tellProblem(field, problem->message);
-    else if (!field.problem->text().isEmpty())
-      tellProblem(field, {});
-  return best != nullptr;
+const FieldGroup::Field* FieldGroup::bestField(const QString& problemKey) const {
+  const Field* best = nullptr;
+  for (const Field& field : m_fields)
+    if (keyConcerns(problemKey, field.text.key) && (!best || field.text.key.size() > best->text.key.size())) best = &field;
+  return best;
+}
+
+qsizetype FieldGroup::fits(const QString& problemKey) const {
+  const Field* best = bestField(problemKey);
+  return best ? best->text.key.size() : 0;
+}
+
+void FieldGroup::showProblems(const QVector<RecipeProblem>& problems) {
+  for (Field& field : m_fields) {
+    QStringList messages, offers;
+    for (const RecipeProblem& problem : problems)
+      if (bestField(problem.key) == &field) {
+        messages << problem.message;
+        offers << problem.offers;
+      }
+    if (!messages.isEmpty() || !field.problem->text().isEmpty()) tellProblem(field, messages.join(QLatin1Char('\n')), offers);
+  }
 }
 
 bool FieldGroup::hasKey(const QString& key) const {

@@ -1,5 +1,6 @@
 #pragma once
 #include <QGridLayout>
+#include <QHBoxLayout>
 #include <QLabel>
 #include <QWidget>
 #include <functional>
@@ -47,8 +48,10 @@ class FieldGroup : public QWidget {
   void knob(const KnobInfo& info, size_t stage, const QString& key);
 
   void show(const Recipe& recipe);
-  // Marks the field that best fits the problem's key; true when there is one here. nullptr clears.
-  bool showProblem(const RecipeProblem* problem);
+  // How well a field here fits a problem's key: the length of its own key, 0 for none.
+  qsizetype fits(const QString& problemKey) const;
+  // Marks the fields that fit these best, and clears the others.
+  void showProblems(const QVector<RecipeProblem>& problems);
   bool hasKey(const QString& key) const;
   void focusKey(const QString& key);
 
@@ -62,11 +65,14 @@ class FieldGroup : public QWidget {
     QWidget* box = nullptr;     // the row's widget
     QLabel* caption = nullptr;
     QLabel* problem = nullptr;
+    QHBoxLayout* offers = nullptr;  // buttons with values that would do
     std::function<void(const Recipe&)> show;
+    QStringList offered = {};
   };
   void add(const FieldText& text, QWidget* editor, QWidget* box, std::function<void(const Recipe&)> show);
-  void tellProblem(Field& field, const QString& message);
+  void tellProblem(Field& field, const QString& message, const QStringList& offers = {});
   Field* fieldOf(QWidget* editor);
+  const Field* bestField(const QString& problemKey) const;
 
   QGridLayout* m_layout;  // QFormLayout of Qt 6.4 writes past its rows when some are hidden and others wrap text
   std::vector<Field> m_fields;

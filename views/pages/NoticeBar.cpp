@@ -45,7 +45,7 @@ void NoticeBar::tell(Kind kind, const QString& text, const QVector<Action>& acti
   for (const Action& action : actions) {
     auto* button = new QPushButton(action.text);
     connect(button, &QPushButton::clicked, this, [this, run = action.run] {
-      clear();
+      if (m_closable) clear();
       run();
     });
     m_actions->addWidget(button);
@@ -55,6 +55,11 @@ void NoticeBar::tell(Kind kind, const QString& text, const QVector<Action>& acti
 }
 
 void NoticeBar::clear() { hide(); }
+
+void NoticeBar::setClosable(bool closable) {
+  m_closable = closable;
+  m_close->setVisible(closable);
+}
 
 void NoticeBar::dress() {
   const QString name = m_kind == Info ? QStringLiteral("info") : m_kind == Warning ? QStringLiteral("warning") : QStringLiteral("error");

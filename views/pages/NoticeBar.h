@@ -21,6 +21,7 @@ class NoticeBar : public QFrame {
   explicit NoticeBar(QWidget* parent = nullptr);
   void tell(Kind kind, const QString& text, const QVector<Action>& actions = {});
   void clear();
+  void setClosable(bool closable);  // false: stays, whatever is done about it, until it is cleared or replaced
   QString text() const { return m_text->text(); }
   Kind kind() const { return m_kind; }
 
@@ -31,6 +32,7 @@ class NoticeBar : public QFrame {
  private:
   void dress();
   Kind m_kind = Info;
+  bool m_closable = true;
   QLabel *m_icon, *m_text;
   QHBoxLayout* m_actions;
   QToolButton* m_close;

@@ -196,14 +196,14 @@ void RecipeForm::buildScheme() {
   box->addWidget(m_summary);
   auto* fields = group();
   fields->boolean({"scheme.weights", tr("Quantize weights"), tr("Off: weights stay in float.")}, [](const Recipe& r) { return r.scheme.weights.has_value(); },
-                  [](Recipe& r, bool on) { r.scheme.weights = on ? std::optional(defaultSpec(SpecRole::Weights)) : std::nullopt; });
-  addSpecFields(*fields, "scheme.weights", SpecRole::Weights, [](Recipe& r) { return r.scheme.weights ? &*r.scheme.weights : nullptr; });
+                  [](Recipe& r, bool on) { r.scheme.weights = on ? std::optional(default_spec(SpecRole::weights)) : std::nullopt; });
+  addSpecFields(*fields, "scheme.weights", SpecRole::weights, [](Recipe& r) { return r.scheme.weights ? &*r.scheme.weights : nullptr; });
   fields->boolean({"scheme.activations", tr("Quantize activations"), tr("Inputs of the linears are (fake-)quantized too.")}, [](const Recipe& r) { return r.scheme.activations.has_value(); },
-                  [](Recipe& r, bool on) { r.scheme.activations = on ? std::optional(defaultSpec(SpecRole::Activations)) : std::nullopt; });
-  addSpecFields(*fields, "scheme.activations", SpecRole::Activations, [](Recipe& r) { return r.scheme.activations ? &*r.scheme.activations : nullptr; });
+                  [](Recipe& r, bool on) { r.scheme.activations = on ? std::optional(default_spec(SpecRole::activations)) : std::nullopt; });
+  addSpecFields(*fields, "scheme.activations", SpecRole::activations, [](Recipe& r) { return r.scheme.activations ? &*r.scheme.activations : nullptr; });
   fields->boolean({"scheme.kv_cache", tr("Quantize the KV cache"), tr("Keys (after the rotation by position) and values are (fake-)quantized where attention reads them.")},
-                  [](const Recipe& r) { return r.scheme.kv_cache.has_value(); }, [](Recipe& r, bool on) { r.scheme.kv_cache = on ? std::optional(defaultSpec(SpecRole::Cache)) : std::nullopt; });
-  addSpecFields(*fields, "scheme.kv_cache", SpecRole::Cache, [](Recipe& r) { return r.scheme.kv_cache ? &*r.scheme.kv_cache : nullptr; });
+                  [](const Recipe& r) { return r.scheme.kv_cache.has_value(); }, [](Recipe& r, bool on) { r.scheme.kv_cache = on ? std::optional(default_spec(SpecRole::cache)) : std::nullopt; });
+  addSpecFields(*fields, "scheme.kv_cache", SpecRole::cache, [](Recipe& r) { return r.scheme.kv_cache ? &*r.scheme.kv_cache : nullptr; });
   fields->line({"scheme.ignore", tr("Keep in float"), tr("Patterns of module names, separated by commas: * and ? are wild; re: starts a regular expression.")},
                tr("for example *.down_proj, re:layers\\.(0|1)\\."), [](const Recipe& r) { return joined(r.scheme.ignore); },
                [](Recipe& r, const QString& v) { r.scheme.ignore = separated(v); });
@@ -214,7 +214,7 @@ void RecipeForm::buildScheme() {
   auto* add = new QPushButton(icon(QStringLiteral("add")), tr("Treat some layers differently"));
   add->setToolTip(tr("Adds an override: linears whose name matches a pattern get another scheme"));
   connect(add, &QPushButton::clicked, this, [this] {
-    change(QStringLiteral("scheme.overrides"), tr("Add override"), [](Recipe& r) { r.scheme.overrides.push_back({"*.down_proj", defaultSpec(SpecRole::Weights)}); });
+    change(QStringLiteral("scheme.overrides"), tr("Add override"), [](Recipe& r) { r.scheme.overrides.push_back({"*.down_proj", default_spec(SpecRole::weights)}); });
   });
   box->addWidget(add, 0, Qt::AlignLeft);
 }
@@ -380,8 +380,8 @@ void RecipeForm::fillOverrides() {
                  [at](Recipe& r, const QString& v) { if (auto* o = at(r)) o->match = v.toStdString(); });
     fields->boolean({key + QStringLiteral(".weights"), tr("Quantize weights"), tr("Off: these layers stay in float.")},
                     [at](const Recipe& r) { const auto* o = at(const_cast<Recipe&>(r)); return o && o->weights; },
-                    [at](Recipe& r, bool on) { if (auto* o = at(r)) o->weights = on ? std::optional(defaultSpec(SpecRole::Weights)) : std::nullopt; });
-    addSpecFields(*fields, key + QStringLiteral(".weights"), SpecRole::Weights, [at](Recipe& r) -> QuantSpec* {
+                    [at](Recipe& r, bool on) { if (auto* o = at(r)) o->weights = on ? std::optional(default_spec(SpecRole::weights)) : std::nullopt; });
+    addSpecFields(*fields, key + QStringLiteral(".weights"), SpecRole::weights, [at](Recipe& r) -> QuantSpec* {
       auto* o = at(r);
       return o && o->weights ? &*o->weights : nullptr;
     });
@@ -444,32 +444,34 @@ void RecipeForm::setRecipe(const Recipe& recipe) {
   for (FieldGroup* fields : m_groups) fields->show(m_recipe);
   for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
     for (FieldGroup* fields : list->groups) fields->show(m_recipe);
-  setProblem(m_problem);
+  setProblems(m_problems);
 }
 
-void RecipeForm::setProblem(const std::optional<RecipeProblem>& problem) {
-  m_problem = problem;
-  const RecipeProblem* shown = m_problem ? &*m_problem : nullptr;
-  bool found = false;
-  // Lists first: their keys are longer.
-  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
-    for (FieldGroup* fields : list->groups) found |= fields->showProblem(found ? nullptr : shown);
-  for (FieldGroup* fields : m_groups) found |= fields->showProblem(found ? nullptr : shown);
+std::vector<FieldGroup*> RecipeForm::groups() const {
+  std::vector<FieldGroup*> all = m_groups;
+  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations}) all.insert(all.end(), list->groups.begin(), list->groups.end());
+  return all;
+}
+
+void RecipeForm::setProblems(const QVector<RecipeProblem>& problems) {
+  m_problems = problems;
+  const std::vector<FieldGroup*> all = groups();
+  std::vector<QVector<RecipeProblem>> shares(all.size());
+  for (const RecipeProblem& problem : problems) {
+    // Shown once: where the key fits best.
+    const auto best = std::max_element(all.begin(), all.end(), [&](const FieldGroup* a, const FieldGroup* b) { return a->fits(problem.key) < b->fits(problem.key); });
+    if (best != all.end() && (*best)->fits(problem.key) > 0) shares[size_t(best - all.begin())].push_back(problem);
+  }
+  for (size_t i = 0; i < all.size(); ++i) all[i]->showProblems(shares[i]);
 }
 
 bool RecipeForm::hasField(const QString& key) const {
-  for (const FieldGroup* fields : m_groups)
-    if (fields->hasKey(key)) return true;
-  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
-    for (const FieldGroup* fields : list->groups)
-      if (fields->hasKey(key)) return true;
-  return false;
+  const std::vector<FieldGroup*> all = groups();
+  return std::any_of(all.begin(), all.end(), [&](const FieldGroup* fields) { return fields->hasKey(key); });
 }
 
 void RecipeForm::focusField(const QString& key) {
-  for (FieldGroup* fields : m_groups) fields->focusKey(key);
-  for (const CardList* list : {&m_stages, &m_overrides, &m_evaluations})
-    for (FieldGroup* fields : list->groups) fields->focusKey(key);
+  for (FieldGroup* fields : groups()) fields->focusKey(key);
   if (QWidget* focus = widget()->focusWidget()) ensureWidgetVisible(focus);
 }
 

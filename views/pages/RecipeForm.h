@@ -34,7 +34,7 @@ class RecipeForm : public QScrollArea {
   explicit RecipeForm(QWidget* parent = nullptr);
 
   void setRecipe(const Recipe& recipe);
-  void setProblem(const std::optional<RecipeProblem>& problem);
+  void setProblems(const QVector<RecipeProblem>& problems);
   void setCodedModel(bool coded);                                    // whether the recipe's model is a quantized checkpoint
   void setSummary(const QString& text);                              // one line under the scheme
   void setModelSuggestions(std::function<QStringList()> suggestions);  // paths offered beside the model field
@@ -59,7 +59,8 @@ class RecipeForm : public QScrollArea {
   void fillEvaluations();
 
   Recipe m_recipe;
-  std::optional<RecipeProblem> m_problem;
+  std::vector<FieldGroup*> groups() const;
+  QVector<RecipeProblem> m_problems;
   bool m_codedModel = false;
   QVBoxLayout* m_column;
   std::vector<FieldGroup*> m_groups;  // fixed ones

@@ -6,15 +6,48 @@
 #include <QPushButton>
 #include <QSplitter>
 #include <QVBoxLayout>
+#include <algorithm>
+#include <map>
+#include <utility>
 
 #include "core/recipe/target.h"
 #include "views/Icons.h"
 #include "views/models/Format.h"
 #include "views/pages/NoticeBar.h"
+#include "views/pages/ProblemList.h"
 #include "views/pages/RecipeForm.h"
 #include "views/pages/YamlEditor.h"
 
 namespace qb::views {
+
+namespace {
+
+// Layers that one part of a scheme does not fit.
+struct Misfit {
+  std::string module, why;  // the first
+  int more = 0;
+};
+
+QString keyOf(const Scheme& scheme, const std::string& module) {
+  for (size_t i = 0; i < scheme.overrides.size(); ++i)
+    if (matches(scheme.overrides[i].match, module)) return QStringLiteral("scheme.overrides[%1].weights").arg(i);
+  return QStringLiteral("scheme.weights");
+}
+
+QString fieldOf(const QuantSpec& spec) {
+  if (spec.storage != Storage::none) return QStringLiteral(".type");
+  if (spec.granularity == Granularity::block) return QStringLiteral(".block_rows");
+  return spec.granularity == Granularity::head ? QStringLiteral(".heads") : QStringLiteral(".group_size");
+}
+
+std::string moduleOf(const LinearInfo& linear) {
+  const std::string suffix = ".weight";
+  std::string module = linear.tensor;
+  if (module.size() > suffix.size() && module.compare(module.size() - suffix.size(), suffix.size(), suffix) == 0) module.resize(module.size() - suffix.size());
+  return module;
+}
+
+}  // namespace
 
 SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
   const Scheme& scheme = recipe.scheme;
@@ -22,25 +55,32 @@ SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
   fit.summary = QString::fromStdString(describe(scheme));
   if (!model) return fit;
   double weights = 0, bits = 0, before = 0, after = 0;
+  std::map<QString, Misfit> misfits;
+  std::map<QString, std::vector<int64_t>> widths;  // of all that a part is for: what is offered fits them all
+  const auto misfits_at = [&](const QString& key, const std::string& module, const std::string& why) {
+    Misfit& misfit = misfits[key];
+    if (misfit.why.empty()) misfit = {module, why, 0};
+    else ++misfit.more;
+  };
   for (const BlockInfo& block : model->blocks)
     for (const LinearInfo& linear : block.linears) {
       const double count = double(linear.out_features) * double(linear.in_features);
-      const std::string suffix = ".weight";
-      std::string module = linear.tensor;
-      if (module.size() > suffix.size() && module.compare(module.size() - suffix.size(), suffix.size(), suffix) == 0) module.resize(module.size() - suffix.size());
-      const auto spec = scheme.weights_of(module);
+      const std::string module = moduleOf(linear);
       before += double(linear.bytes);
+      if (const auto inputs = scheme.activations_of(module)) {
+        const QString key = QStringLiteral("scheme.activations") + fieldOf(*inputs);
+        widths[key].push_back(linear.in_features);
+        if (const std::string wrong = activation_misfit(*inputs, linear.in_features); !wrong.empty()) misfits_at(key, module, wrong);
+      }
+      const auto spec = scheme.weights_of(module);
       if (!spec) {
         after += double(linear.bytes);
         continue;
       }
+      const QString key = keyOf(scheme, module) + fieldOf(*spec);
+      widths[key].push_back(linear.in_features);
       if (const std::string wrong = misfit(*spec, linear.out_features, linear.in_features); !wrong.empty()) {
-        if (!fit.problem) {
-          const QString key = spec->granularity == Granularity::block  ? QStringLiteral("scheme.weights.block_rows")
-                              : spec->granularity == Granularity::head ? QStringLiteral("scheme.weights.heads")
-                                                                       : QStringLiteral("scheme.weights.group_size");
-          fit.problem = RecipeProblem{0, 0, key, QStringLiteral("%1: %2").arg(QString::fromStdString(module), QString::fromStdString(wrong))};
-        }
+        misfits_at(key, module, wrong);
         continue;
       }
       const double each = bits_per_weight(*spec, linear.out_features, linear.in_features);
@@ -48,7 +88,15 @@ SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
       bits += each * count;
       after += each * count / 8;
     }
-  if (weights > 0 && !fit.problem)
+  for (const auto& [key, misfit] : misfits) {
+    const QString where = misfit.more > 0 ? RecipePage::tr("%1 and %n more", nullptr, misfit.more).arg(QString::fromStdString(misfit.module)) : QString::fromStdString(misfit.module);
+    RecipeProblem problem{0, 0, key, QStringLiteral("%1: %2").arg(where, QString::fromStdString(misfit.why))};
+    if (key.endsWith(QLatin1String(".group_size")))
+      for (const int64_t size : common_group_sizes(widths[key])) problem.offers << QString::number(size);
+    if (!problem.offers.isEmpty()) problem.message += RecipePage::tr(". All of its linears take:");
+    fit.problems.push_back(problem);
+  }
+  if (weights > 0 && fit.problems.isEmpty())
     fit.summary += RecipePage::tr(" · %1 bits per weight with scales · blocks' linears %2 → %3")
                        .arg(QString::number(bits / weights, 'f', 2), formatBytes(before), formatBytes(after));
   if (const auto chosen = chosen_scale_type(recipe, model->dtype)) fit.summary += RecipePage::tr(" · scales in %1, as the target's engines compute").arg(QString::fromStdString(to_text(*chosen)));
@@ -83,7 +131,7 @@ RecipePage::RecipePage(RecipeDocument* document, Background* background, QWidget
   head->addWidget(m_start);
 
   m_notices = new NoticeBar;
-  m_problemBar = new NoticeBar;
+  m_problemList = new ProblemList;
   m_form = new RecipeForm;
   m_form->setMinimumWidth(300);
   m_editor = new YamlEditor;
@@ -92,7 +140,18 @@ RecipePage::RecipePage(RecipeDocument* document, Background* background, QWidget
   m_editor->setFrameShape(QFrame::NoFrame);
   auto* splitter = new QSplitter(Qt::Horizontal);
   splitter->setObjectName(QStringLiteral("recipeSplitter"));
-  splitter->addWidget(m_form);
+  m_locked = new QLabel;
+  m_locked->setObjectName(QStringLiteral("formLocked"));
+  m_locked->setWordWrap(true);
+  m_locked->setMargin(12);
+  m_locked->hide();
+  auto* left = new QWidget;
+  auto* leftColumn = new QVBoxLayout(left);
+  leftColumn->setContentsMargins(0, 0, 0, 0);
+  leftColumn->setSpacing(0);
+  leftColumn->addWidget(m_locked);
+  leftColumn->addWidget(m_form, 1);
+  splitter->addWidget(left);
   splitter->addWidget(m_editor);
   splitter->setChildrenCollapsible(false);
   splitter->setStretchFactor(0, 1);
@@ -104,7 +163,7 @@ RecipePage::RecipePage(RecipeDocument* document, Background* background, QWidget
   column->setSpacing(0);
   column->addLayout(head);
   column->addWidget(m_notices);
-  column->addWidget(m_problemBar);
+  column->addWidget(m_problemList);
   column->addWidget(splitter, 1);
 
   connect(m_form, &RecipeForm::edited, m_document, &RecipeDocument::setRecipe);
@@ -113,6 +172,10 @@ RecipePage::RecipePage(RecipeDocument* document, Background* background, QWidget
   connect(m_editor, &YamlEditor::redoRequested, m_document->undoStack(), &QUndoStack::redo);
   connect(m_document, &RecipeDocument::recipeChanged, this, &RecipePage::showDocument);
   connect(m_document, &RecipeDocument::modifiedChanged, this, &RecipePage::showHead);
+  connect(m_document, &RecipeDocument::refused, this, [this](const QString& why) { m_refusal = why; });
+  m_checkSoon.setSingleShot(true);
+  m_checkSoon.setInterval(120);
+  connect(&m_checkSoon, &QTimer::timeout, this, &RecipePage::checkFit);
   showDocument();
 }
 
@@ -123,7 +186,7 @@ void RecipePage::setModels(const ModelTree* models) {
     for (const ModelPtr& model : models->models()) paths << QString::fromStdString(model->path.string());
     return paths;
   });
-  const auto again = [this] { checkFit(); };
+  const auto again = [this] { checkSoon(); };
   connect(models, &QAbstractItemModel::rowsInserted, this, again);
   connect(models, &QAbstractItemModel::modelReset, this, again);
   checkFit();
@@ -135,14 +198,67 @@ void RecipePage::setFileCheck(std::function<RecipeFiles(const Recipe&)> check) {
 }
 
 void RecipePage::setPresets(const std::vector<Preset>& presets) {
-  QMenu* menu = m_presetButton->menu();
-  menu->clear();
-  for (const Preset& preset : presets) {
-    QAction* action = menu->addAction(QString::fromStdString(preset.title));
-    action->setToolTip(QString::fromStdString(preset.description));
-    connect(action, &QAction::triggered, this, [this, preset] { applyPreset(preset); });
-  }
+  m_presets = presets;
   m_presetButton->setToolTip(tr("Take scheme and pipeline from a preset; model and texts stay"));
+  m_sizedModel.reset();
+  sizePresets();
+  fillPresets();
+}
+
+// By bits and purpose; behind each title its bits per weight, its size on the recipe's model and what it costs.
+void RecipePage::fillPresets() {
+  QMenu* menu = m_presetButton->menu();
+  if (menu->isVisible()) return QTimer::singleShot(500, this, &RecipePage::fillPresets);  // not under the pointer
+  for (QMenu* part : menu->findChildren<QMenu*>(Qt::FindDirectChildrenOnly)) part->deleteLater();
+  menu->clear();
+  for (const std::string& group : preset_groups()) {
+    QMenu* part = nullptr;
+    for (const Preset& preset : m_presets) {
+      if (group_of(preset) != group) continue;
+      if (!part) {
+        part = menu->addMenu(QString::fromStdString(group));
+        part->setToolTipsVisible(true);
+      }
+      const PresetCost cost = cost_of(preset);
+      QStringList facts;
+      const auto size = m_presetSizes.find(preset.name);
+      if (size != m_presetSizes.end()) facts << tr("%1 bits").arg(QString::number(size->second.bits_per_weight, 'f', 2)) << formatBytes(size->second.bytes);
+      facts << QString::fromStdString(to_text(cost));
+      QAction* action = part->addAction(QString::fromStdString(preset.title) + QLatin1Char('\t') + facts.join(QStringLiteral(" · ")));
+      QString help = QStringLiteral("<p>%1</p><p>%2</p>").arg(QString::fromStdString(preset.description).toHtmlEscaped(), QString::fromStdString(describe(cost)).toHtmlEscaped());
+      if (size != m_presetSizes.end())
+        help += QStringLiteral("<p>%1</p>").arg(tr("%1 bits per weight with scales; %2 for the linears of %3's blocks.").arg(QString::number(size->second.bits_per_weight, 'f', 2), formatBytes(size->second.bytes), QString::fromStdString(m_sizedModel->name)).toHtmlEscaped());
+      action->setToolTip(help);
+      connect(action, &QAction::triggered, this, [this, preset] { applyPreset(preset); });
+    }
+  }
+}
+
+// Over every linear of the model for each preset: not on this thread.
+void RecipePage::sizePresets() {
+  ModelPtr model;
+  if (m_models) model = m_models->find(QString::fromStdString(m_document->recipe().model.string()));
+  if (model == m_sizedModel || m_presets.empty()) return;
+  m_sizedModel = model;
+  if (!model) {
+    m_presetSizes.clear();
+    return fillPresets();
+  }
+  m_background->run(
+      QStringLiteral("presetSizes"),
+      [model, presets = m_presets](const std::stop_token& stop) {
+        std::map<std::string, PresetSize> sizes;
+        for (const Preset& preset : presets) {
+          if (stop.stop_requested()) break;
+          if (const auto size = size_of(preset, *model)) sizes[preset.name] = *size;
+        }
+        return sizes;
+      },
+      [this](const std::map<std::string, PresetSize>& sizes) {
+        m_presetSizes = sizes;
+        fillPresets();
+      },
+      [this](const QString&) { fillPresets(); });
 }
 
 void RecipePage::applyPreset(const Preset& preset) {
@@ -152,8 +268,14 @@ void RecipePage::applyPreset(const Preset& preset) {
   QStringList changes;
   if (const ModelPtr model = m_models ? m_models->find(QString::fromStdString(next.model.string())) : ModelPtr())
     for (const std::string& change : fit(next, *model)) changes << QString::fromStdString(change);
-  m_document->setRecipe(next, QStringLiteral("preset"), tr("Preset %1").arg(QString::fromStdString(preset.title)));
-  if (!changes.isEmpty()) m_notices->tell(NoticeBar::Info, tr("Fitted to the model: %1.").arg(changes.join(QStringLiteral("; "))));
+  if (!m_document->setRecipe(next, QStringLiteral("preset"), tr("Preset %1").arg(QString::fromStdString(preset.title)))) return;
+  if (!changes.isEmpty()) tellPassing(NoticeBar::Info, tr("Fitted to the model: %1.").arg(changes.join(QStringLiteral("; "))));
+}
+
+// A notice about the recipe as it stands: it goes with the next change.
+void RecipePage::tellPassing(int kind, const QString& text) {
+  m_passing = text;
+  m_notices->tell(NoticeBar::Kind(kind), text);
 }
 
 void RecipePage::showDocument() {
@@ -162,13 +284,25 @@ void RecipePage::showDocument() {
     m_editor->setTextKeepingCursor(m_document->text());
   }
   m_form->setRecipe(m_document->recipe());
-  checkFit();
+  // What was said of the recipe as it was is over: why it could not start, what was fitted.
+  if (!m_notices->isHidden() && (m_notices->kind() == NoticeBar::Error || m_notices->text() == m_passing)) m_notices->clear();
+  m_passing.clear();
+  if (!m_refusal.isEmpty()) tellPassing(NoticeBar::Warning, std::exchange(m_refusal, {}));
+  checkSoon();
   showHead();
+}
+
+QVector<RecipeProblem> RecipePage::problems() const {
+  QVector<RecipeProblem> all = m_document->problems();
+  if (!m_document->isReadable()) return all;
+  for (const RecipeProblem& misfit : m_misfits)
+    if (std::none_of(all.begin(), all.end(), [&](const RecipeProblem& problem) { return problem.key == misfit.key; })) all << misfit;
+  return all;
 }
 
 QString RecipePage::obstacle() const {
   if (m_document->problem()) return tr("The recipe has a mistake: %1").arg(m_document->problem()->message);
-  if (m_misfit) return m_misfit->message;
+  if (!m_misfits.isEmpty()) return m_misfits.front().message;
   return {};
 }
 
@@ -181,33 +315,38 @@ void RecipePage::showHead() {
   m_start->setEnabled(obstacle.isEmpty());
   m_start->setToolTip(obstacle.isEmpty() ? tr("Put this recipe into the queue (Ctrl+Enter)") : obstacle);
 
-  const std::optional<RecipeProblem>& wrong = m_document->problem() ? m_document->problem() : m_misfit;
-  m_form->setProblem(wrong);
-  m_editor->setProblem(m_document->problem() ? m_document->problem()->line : 0, wrong ? wrong->message : QString());
-  if (!wrong) {
-    m_problemBar->clear();
-  } else {
-    QString text = wrong->message;
-    if (!wrong->key.isEmpty()) text = wrong->key + QStringLiteral(": ") + text;
-    if (wrong->line > 0) text = tr("Line %1, %2").arg(wrong->line).arg(text);
-    QVector<NoticeBar::Action> actions;
-    if (m_form->hasField(wrong->key))
-      actions.push_back({tr("Show field"), [this, key = wrong->key] {
-                           m_form->focusField(key);
-                           showHead();
-                         }});
-    if (wrong->line > 0)
-      actions.push_back({tr("Show line"), [this, line = wrong->line, column = wrong->column] {
-                           m_editor->goToLine(line, column);
-                           showHead();
-                         }});
-    // A recipe that has no model yet is not wrong, only not ready.
-    const bool ready = m_document->problem() && wrong->key == QLatin1String("model.path") && m_document->recipe().model.empty();
-    if (ready) text = tr("Choose a model for this recipe: open one (Ctrl+Shift+O), drop it on the window, or type its path.");
-    m_problemBar->tell(ready ? NoticeBar::Info : NoticeBar::Error, text, actions);
-  }
+  const bool readable = m_document->isReadable();
+  m_form->setEnabled(readable);
+  m_presetButton->setEnabled(readable);
+  m_locked->setVisible(!readable);
+  m_locked->setText(readable ? QString() : tr("The text is not a recipe as it stands, so the form cannot follow it and takes no edits. Mend the text beside it, or undo (%1); the form then comes back.").arg(QKeySequence(QKeySequence::Undo).toString(QKeySequence::NativeText)));
+
+  const QVector<RecipeProblem> all = problems();
+  m_form->setProblems(all);
+  QMap<int, QString> lines;
+  for (const RecipeProblem& problem : all)
+    if (problem.line > 0) lines[problem.line] += (lines.contains(problem.line) && !lines[problem.line].isEmpty() ? QStringLiteral("\n") : QString()) + problem.message;
+  m_editor->setProblems(lines);
+  QVector<ProblemList::Row> rows;
+  for (const RecipeProblem& problem : all) rows << row(problem);
+  m_problemList->tell(rows);
   Q_EMIT obstacleChanged();
 }
+
+ProblemList::Row RecipePage::row(const RecipeProblem& problem) {
+  // A recipe that has no model yet is not wrong, only not ready.
+  const bool ready = problem.key == QLatin1String("model.path") && m_document->isReadable() && m_document->recipe().model.empty();
+  ProblemList::Row row{ready ? NoticeBar::Info : NoticeBar::Error, problem.message};
+  if (!problem.key.isEmpty()) row.text = problem.key + QStringLiteral(": ") + row.text;
+  if (problem.line > 0) row.text = tr("Line %1, %2").arg(problem.line).arg(row.text);
+  if (!problem.offers.isEmpty()) row.text += QLatin1Char(' ') + problem.offers.join(QStringLiteral(", "));
+  if (ready) row.text = tr("Choose a model for this recipe: open one (Ctrl+Shift+O), drop it on the window, or type its path.");
+  if (m_document->isReadable() && m_form->hasField(problem.key)) row.actions.push_back({tr("Show field"), [this, key = problem.key] { m_form->focusField(key); }});
+  if (problem.line > 0) row.actions.push_back({tr("Show line"), [this, problem] { m_editor->goToLine(problem.line, problem.column); }});
+  return row;
+}
+
+void RecipePage::checkSoon() { m_checkSoon.start(); }
 
 namespace {
 
@@ -216,21 +355,26 @@ struct Checked {
   RecipeFiles files;
 };
 
-std::optional<RecipeProblem> problemOf(const Recipe& recipe, const RecipeFiles& files) {
+QVector<RecipeProblem> problemsOf(const Recipe& recipe, const RecipeFiles& files) {
+  QVector<RecipeProblem> problems;
   if (files.coded_model && !recipe.dequantize && recipe.checkpoint.empty())
-    return RecipeProblem{0, 0, QStringLiteral("model.dequantize"),
-                         RecipePage::tr("the model is quantized already: switch “Quantize what its codes stand for” on, or choose the float model that it was made of")};
-  if (!files.importance_problem.empty()) return RecipeProblem{0, 0, QStringLiteral("calibration.importance"), QString::fromStdString(files.importance_problem)};
-  return std::nullopt;
+    problems << RecipeProblem{0, 0, QStringLiteral("model.dequantize"),
+                              RecipePage::tr("the model is quantized already: switch “Quantize what its codes stand for” on, or choose the float model that it was made of")};
+  for (const RecipeFiles::Problem& problem : files.problems) problems << RecipeProblem{0, 0, QString::fromStdString(problem.key), QString::fromStdString(problem.what)};
+  return problems;
 }
 
 }  // namespace
 
 // Sizes and fit are counted over every linear, which in a model with many experts takes a while; files may be far away.
 void RecipePage::checkFit() {
+  sizePresets();
   Recipe recipe = m_document->recipe();
   const auto folder = std::filesystem::path(m_document->path().toStdString()).parent_path();
-  for (std::filesystem::path* path : {&recipe.model, &recipe.importance})
+  std::vector<std::filesystem::path*> paths = {&recipe.model, &recipe.importance, &recipe.checkpoint};
+  if (recipe.calibration) paths.push_back(&recipe.calibration->corpus.path);
+  for (EvaluationSpec& evaluation : recipe.evaluation) paths.push_back(&evaluation.corpus.path);
+  for (std::filesystem::path* path : paths)
     if (!path->empty()) *path = (folder / *path).lexically_normal();  // an absolute one stays
   if (recipe.model.has_parent_path() && recipe.model.filename().empty()) recipe.model = recipe.model.parent_path();
   ModelPtr model;
@@ -241,9 +385,14 @@ void RecipePage::checkFit() {
       [this, recipe](const Checked& checked) {
         m_form->setSummary(checked.fit.summary);
         m_form->setCodedModel(checked.files.coded_model);
-        const std::optional<RecipeProblem> problem = checked.fit.problem ? checked.fit.problem : problemOf(recipe, checked.files);
-        if (m_misfit == problem) return;
-        m_misfit = problem;
+        QVector<RecipeProblem> misfits = checked.fit.problems + problemsOf(recipe, checked.files);
+        // As they stand in the text.
+        for (RecipeProblem& misfit : misfits) {
+          const Position at = position_of(m_document->text().toStdString(), misfit.key.toStdString());
+          misfit.line = at.line, misfit.column = at.column;
+        }
+        if (m_misfits == misfits) return;
+        m_misfits = misfits;
         showHead();
       },
       [this](const QString&) { m_form->setSummary({}); });

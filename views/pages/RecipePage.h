@@ -1,19 +1,21 @@
 #pragma once
+#include <QTimer>
 #include <QWidget>
 #include <functional>
+#include <map>
 
 #include "core/recipe/preset.h"
 #include "core/run/recipe_files.h"
 #include "views/jobs/Background.h"
 #include "views/models/ModelTree.h"
 #include "views/models/RecipeDocument.h"
+#include "views/pages/ProblemList.h"
 
 class QLabel;
 class QPushButton;
 
 namespace qb::views {
 
-class NoticeBar;
 class RecipeForm;
 class YamlEditor;
 
@@ -30,6 +32,8 @@ class RecipePage : public QWidget {
   NoticeBar* notices() { return m_notices; }
   RecipeForm* form() { return m_form; }
   YamlEditor* editor() { return m_editor; }
+  // All that is wrong with it: its text, how it sits on the model, its files.
+  QVector<RecipeProblem> problems() const;
   // Why the recipe cannot be started now; empty: it can.
   QString obstacle() const;
 
@@ -40,27 +44,40 @@ class RecipePage : public QWidget {
 
  private:
   void showDocument();
+  void checkSoon();
   void checkFit();
+  ProblemList::Row row(const RecipeProblem& problem);
+  void tellPassing(int kind, const QString& text);
   void showHead();
   void applyPreset(const Preset& preset);
+  void fillPresets();
+  void sizePresets();
 
   RecipeDocument* m_document;
   Background* m_background;
   const ModelTree* m_models = nullptr;
-  NoticeBar *m_notices, *m_problemBar;
+  NoticeBar* m_notices;
+  ProblemList* m_problemList;
+  QLabel* m_locked;  // why the form cannot be used
   QLabel *m_title, *m_path;
   QPushButton* m_presetButton;
+  std::vector<Preset> m_presets;
+  std::map<std::string, PresetSize> m_presetSizes;  // on the recipe's model
+  ModelPtr m_sizedModel;
   QPushButton *m_save, *m_start;
   RecipeForm* m_form;
   YamlEditor* m_editor;
   std::function<RecipeFiles(const Recipe&)> m_fileCheck;
-  std::optional<RecipeProblem> m_misfit;  // of scheme, model and files
+  QVector<RecipeProblem> m_misfits;  // of scheme, model and files
+  QTimer m_checkSoon;  // a pause in typing
+  QString m_refusal;   // why the last edit was not taken
+  QString m_passing;   // a notice about the recipe as it was: gone with the next change
 };
 
-// How a recipe's scheme sits on a model: one line to show, and the first layer it does not fit. Pure, for a worker thread.
+// How a recipe's scheme sits on a model: one line to show, and for each part of it the layers it does not fit. Pure, for a worker thread.
 struct SchemeFit {
   QString summary;
-  std::optional<RecipeProblem> problem;
+  QVector<RecipeProblem> problems;
 };
 SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model);
 

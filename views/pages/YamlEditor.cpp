@@ -104,7 +104,7 @@ void YamlEditor::paintGutter(QPaintEvent* event) {
   for (QTextBlock block = firstVisibleBlock(); block.isValid(); block = block.next()) {
     const QRectF box = blockBoundingGeometry(block).translated(contentOffset());
     if (box.top() > event->rect().bottom()) break;
-    const bool wrong = block.blockNumber() + 1 == m_problemLine;
+    const bool wrong = m_problems.contains(block.blockNumber() + 1);
     if (wrong) painter.fillRect(QRectF(0, box.top(), m_gutter->width(), box.height()), Theme::error());
     painter.setPen(wrong ? palette().color(QPalette::Base) : Theme::faintText());
     painter.drawText(QRectF(0, box.top(), m_gutter->width() - 8, box.height()), Qt::AlignRight | Qt::AlignVCenter, QString::number(block.blockNumber() + 1));
@@ -125,17 +125,16 @@ void YamlEditor::setTextKeepingCursor(const QString& text) {
   edit.insertText(text.mid(head, text.size() - head - tail));
 }
 
-void YamlEditor::setProblem(int line, const QString& message) {
-  m_problemLine = line;
-  m_problemText = message;
+void YamlEditor::setProblems(const QMap<int, QString>& problems) {
+  m_problems = problems;
   mark();
 }
 
 void YamlEditor::mark() {
   QList<QTextEdit::ExtraSelection> marks;
-  if (m_problemLine > 0) {
+  for (const int line : m_problems.keys()) {
     QTextEdit::ExtraSelection mark;
-    mark.cursor = QTextCursor(document()->findBlockByNumber(m_problemLine - 1));
+    mark.cursor = QTextCursor(document()->findBlockByNumber(line - 1));
     QColor tint = Theme::error();
     tint.setAlpha(36);
     mark.format.setBackground(tint);
@@ -172,8 +171,8 @@ bool YamlEditor::event(QEvent* event) {
   if (event->type() == QEvent::ToolTip) {
     auto* help = static_cast<QHelpEvent*>(event);
     const QTextCursor at = cursorForPosition(viewport()->mapFromGlobal(help->globalPos()));
-    if (at.blockNumber() + 1 == m_problemLine)
-      QToolTip::showText(help->globalPos(), m_problemText, this);
+    if (const QString problem = m_problems.value(at.blockNumber() + 1); !problem.isEmpty())
+      QToolTip::showText(help->globalPos(), problem, this);
     else
       QToolTip::hideText();
     return true;

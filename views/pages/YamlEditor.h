@@ -1,10 +1,11 @@
 #pragma once
+#include <QMap>
 #include <QPlainTextEdit>
 #include <QSyntaxHighlighter>
 
 namespace qb::views {
 
-// Plain-text editor for recipes: line numbers, colours, a mark at the wrong line. Without an undo history of its own:
+// Plain-text editor for recipes: line numbers, colours, a mark at each wrong line. Without an undo history of its own:
 // the recipe document keeps the one history of form and text.
 class YamlEditor : public QPlainTextEdit {
   Q_OBJECT
@@ -13,9 +14,10 @@ class YamlEditor : public QPlainTextEdit {
 
   // Replaces what differs only, so that cursor and scroll position stay.
   void setTextKeepingCursor(const QString& text);
-  // line 1-based, 0: none.
-  void setProblem(int line, const QString& message);
-  int problemLine() const { return m_problemLine; }
+  // What is wrong with which line, 1-based.
+  void setProblems(const QMap<int, QString>& problems);
+  int problemLine() const { return m_problems.isEmpty() ? 0 : m_problems.firstKey(); }  // the first, 0: none
+  QList<int> problemLines() const { return m_problems.keys(); }
   void goToLine(int line, int column = 0);
 
   int gutterWidth() const;
@@ -37,8 +39,7 @@ class YamlEditor : public QPlainTextEdit {
   void mark();
   QWidget* m_gutter;
   QSyntaxHighlighter* m_highlighter;
-  int m_problemLine = 0;
-  QString m_problemText;
+  QMap<int, QString> m_problems;
 };
 
 }  // namespace qb::views

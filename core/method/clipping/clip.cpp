@@ -109,11 +109,11 @@ MethodInfo clip_info() {
           .needs_calibration = true,
           .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::range},
           .knobs = {
-              {"n_grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "steps that the whole range is divided into", "AWQ"},
-              {"max_shrink", KnobType::real, 0.5, 0.01, 0.99, {}, "", "largest share of the range that is cut off", "AWQ"},
-              {"clip_sym", KnobType::choice, std::string("scheme"), 0, 0, {"scheme", "symmetric", "asymmetric"}, "", "whether both ends move alike around zero", "LLMC"},
-              {"independent", KnobType::boolean, false, 0, 0, {}, "", "asymmetric: then search each end by itself", "this program"},
-              {"queries", KnobType::boolean, false, 0, 0, {}, "", "clip query and key weights as well", "AWQ leaves them"},
+              {"n_grid", "Grid steps", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "steps that the whole range is divided into", "AWQ"},
+              {"max_shrink", "Largest shrink", KnobType::real, 0.5, 0.01, 0.99, {}, "", "largest share of the range that is cut off", "AWQ"},
+              {"clip_sym", "Symmetry", KnobType::choice, std::string("scheme"), 0, 0, {"scheme", "symmetric", "asymmetric"}, "", "whether both ends move alike around zero", "LLMC"},
+              {"independent", "Ends independent", KnobType::boolean, false, 0, 0, {}, "", "asymmetric: then search each end by itself", "this program"},
+              {"queries", "Queries and keys too", KnobType::boolean, false, 0, 0, {}, "", "clip query and key weights as well", "AWQ leaves them"},
           }};
 }
 

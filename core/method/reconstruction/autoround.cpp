@@ -100,12 +100,12 @@ MethodInfo autoround_info() {
           .needs_calibration = true,
           .contract = rounding({}, StorageUse::even),
           .knobs = {
-              {"iters", KnobType::integer, int64_t{200}, 1, 100000, {}, "steps", "gradient steps a block", "AutoRound"},
-              {"batch_size", KnobType::integer, int64_t{8}, 1, 1024, {}, "samples", "calibration samples a step", "AutoRound"},
-              {"lr", KnobType::real, 0.0, 0, 1, {}, "", "step of the rounding shift, falling to zero; 0: 1/iters", "AutoRound"},
-              {"minmax_lr", KnobType::real, 0.0, 0, 1, {}, "", "step of the ranges; 0: as lr", "AutoRound"},
-              {"enable_minmax_tuning", KnobType::boolean, true, 0, 0, {}, "", "learn the ranges too", "AutoRound"},
-              {"float_targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states; else at the float block's output on this run's inputs", "AutoRound"},
+              {"iters", "Iterations", KnobType::integer, int64_t{200}, 1, 100000, {}, "steps", "gradient steps a block", "AutoRound"},
+              {"batch_size", "Batch size", KnobType::integer, int64_t{8}, 1, 1024, {}, "samples", "calibration samples a step", "AutoRound"},
+              {"lr", "Rounding learning rate", KnobType::real, 0.0, 0, 1, {}, "", "step of the rounding shift, falling to zero; 0: 1/iters", "AutoRound"},
+              {"minmax_lr", "Range learning rate", KnobType::real, 0.0, 0, 1, {}, "", "step of the ranges; 0: as lr", "AutoRound"},
+              {"enable_minmax_tuning", "Learn ranges", KnobType::boolean, true, 0, 0, {}, "", "learn the ranges too", "AutoRound"},
+              {"float_targets", "Float targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states; else at the float block's output on this run's inputs", "AutoRound"},
           }};
 }
 

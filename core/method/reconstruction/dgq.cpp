@@ -89,8 +89,8 @@ MethodInfo dgq_info() {
           .needs_calibration = true,
           .contract = rounding(Trace::grid, StorageUse::none),
           .knobs = {
-              {"channel_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "channel scales tried", "DGQ"},
-              {"group_steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "group scales tried for each; its authors try 80", "this program"},
+              {"channel_steps", "Channel grid steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "channel scales tried", "DGQ"},
+              {"group_steps", "Group grid steps", KnobType::integer, int64_t{20}, 1, 1000, {}, "steps", "group scales tried for each; its authors try 80", "this program"},
           }};
 }
 

@@ -13,11 +13,11 @@ MethodInfo e2e_tuning_info() {
           .needs_calibration = true,
           .contract = {.place = Place::finished, .needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes, .leaves = Trace::tuned, .storage = StorageUse::scales},
           .knobs = {
-              {"epochs", KnobType::integer, int64_t{2}, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
-              {"lr", KnobType::real, 2e-3, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
-              {"samples", KnobType::integer, int64_t{0}, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program", "all samples"},
-              {"batch_tokens", KnobType::integer, int64_t{1024}, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
-              {"norms", KnobType::boolean, true, 0, 0, {}, "", "learn the norms' weights too", "this program"},
+              {"epochs", "Epochs", KnobType::integer, int64_t{2}, 1, 1000, {}, "epochs", "times that every calibration sample is seen", "this program"},
+              {"lr", "Learning rate", KnobType::real, 2e-3, 0, 1, {}, "", "Adam's step, relative to each scale, falling to zero along a cosine", "this program"},
+              {"samples", "Samples", KnobType::integer, int64_t{0}, 0, 1000000000, {}, "samples", "calibration samples that it learns from, the first ones; 0: all", "this program", "all samples"},
+              {"batch_tokens", "Tokens per step", KnobType::integer, int64_t{1024}, 1, 1048576, {}, "tokens", "calibration tokens a step (at least one sample)", "this program"},
+              {"norms", "Learn norms", KnobType::boolean, true, 0, 0, {}, "", "learn the norms' weights too", "this program"},
           }};
 }
 

@@ -85,14 +85,14 @@ MethodInfo gptq_info() {
           .needs_calibration = true,
           .contract = rounding(),
           .knobs = {
-              {"actorder", KnobType::boolean, true, 0, 0, {}, "", "columns with large inputs first", "GPTQ"},
-              {"static_groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},
-              {"percdamp", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
-              {"shrinkage", KnobType::real, 0.0, 0, 1, {}, "", "share by which correlations between inputs count less, since the quantized model's inputs carry errors of their own; 1: rounds to nearest", "this program"},
-              {"blocksize", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
-              {"sweeps", KnobType::integer, int64_t{0}, 0, 100, {}, "", "rounds over all columns after the last, each column anew given all others (coordinate descent)", "QuantEase, arXiv 2309.01885"},
-              {"fit_scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error; of a file format's type also minima and super-blocks", "this program"},
-              {"true_sequential", KnobType::boolean, false, 0, 0, {}, "", "collect inputs anew after the linears before them are quantized", "GPTQ"},
+              {"actorder", "Activation order", KnobType::boolean, true, 0, 0, {}, "", "columns with large inputs first", "GPTQ"},
+              {"static_groups", "Static groups", KnobType::boolean, true, 0, 0, {}, "", "scales of all groups before the first update; else when a group's turn comes, whole groups in order", "GPTQ"},
+              {"percdamp", "Damping", KnobType::real, 0.01, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "GPTQ"},
+              {"shrinkage", "Shrinkage", KnobType::real, 0.0, 0, 1, {}, "", "share by which correlations between inputs count less, since the quantized model's inputs carry errors of their own; 1: rounds to nearest", "this program"},
+              {"blocksize", "Block size", KnobType::integer, int64_t{128}, 1, 4096, {}, "columns", "columns whose errors reach the rest in one product", "GPTQ"},
+              {"sweeps", "Sweeps", KnobType::integer, int64_t{0}, 0, 100, {}, "", "rounds over all columns after the last, each column anew given all others (coordinate descent)", "QuantEase, arXiv 2309.01885"},
+              {"fit_scales", "Fit scales", KnobType::boolean, false, 0, 0, {}, "", "before each sweep, every group's scale by least squares on the output error; of a file format's type also minima and super-blocks", "this program"},
+              {"true_sequential", "True sequential", KnobType::boolean, false, 0, 0, {}, "", "collect inputs anew after the linears before them are quantized", "GPTQ"},
           }};
 }
 

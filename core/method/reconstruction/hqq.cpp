@@ -49,10 +49,10 @@ MethodInfo hqq_info() {
           .needs_calibration = false,
           .contract = rounding({}, StorageUse::minimum),
           .knobs = {
-              {"lp_norm", KnobType::real, defaults.hqq_norm, 0.05, 1, {}, "", "norm of the error", "HQQ"},
-              {"beta", KnobType::real, defaults.hqq_beta, 1e-6, 1e6, {}, "", "weight of the splitting", "HQQ"},
-              {"kappa", KnobType::real, defaults.hqq_kappa, 1, 100, {}, "", "growth of beta a step", "HQQ"},
-              {"iters", KnobType::integer, defaults.hqq_iterations, 0, 1000, {}, "steps", "alternations between error and zero points", "HQQ"},
+              {"lp_norm", "Norm of the error", KnobType::real, defaults.hqq_norm, 0.05, 1, {}, "", "norm of the error", "HQQ"},
+              {"beta", "Splitting weight", KnobType::real, defaults.hqq_beta, 1e-6, 1e6, {}, "", "weight of the splitting", "HQQ"},
+              {"kappa", "Growth of the splitting weight", KnobType::real, defaults.hqq_kappa, 1, 100, {}, "", "growth of beta a step", "HQQ"},
+              {"iters", "Iterations", KnobType::integer, defaults.hqq_iterations, 0, 1000, {}, "steps", "alternations between error and zero points", "HQQ"},
           }};
 }
 

@@ -70,11 +70,11 @@ MethodInfo norm_tweaking_info() {
           .needs_calibration = true,
           .contract = {.needs = Trace::codes, .keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros | Trace::codes | Trace::grid},
           .knobs = {
-              {"ntweak_lr", KnobType::real, 1e-5, 0, 1, {}, "", "Adam's step in the first block", "Norm Tweaking"},
-              {"gamma", KnobType::real, 0.001, 0, 100, {}, "", "growth of the step with depth: lr·(1 + gamma·i/N)", "LLMC"},
-              {"epochs", KnobType::integer, int64_t{10}, 1, 10000, {}, "epochs", "times that every sample is seen", "LLMC uses 50"},
-              {"batch_size", KnobType::integer, int64_t{1}, 1, 1024, {}, "samples", "calibration samples a step", "this program"},
-              {"float_targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "Norm Tweaking"},
+              {"ntweak_lr", "Learning rate", KnobType::real, 1e-5, 0, 1, {}, "", "Adam's step in the first block", "Norm Tweaking"},
+              {"gamma", "Growth with depth", KnobType::real, 0.001, 0, 100, {}, "", "growth of the step with depth: lr·(1 + gamma·i/N)", "LLMC"},
+              {"epochs", "Epochs", KnobType::integer, int64_t{10}, 1, 10000, {}, "epochs", "times that every sample is seen", "LLMC uses 50"},
+              {"batch_size", "Batch size", KnobType::integer, int64_t{1}, 1, 1024, {}, "samples", "calibration samples a step", "this program"},
+              {"float_targets", "Float targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "Norm Tweaking"},
           }};
 }
 

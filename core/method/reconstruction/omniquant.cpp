@@ -184,15 +184,15 @@ MethodInfo omniquant_info() {
           .needs_calibration = true,
           .contract = rounding({}, StorageUse::even),
           .knobs = {
-              {"lwc", KnobType::boolean, true, 0, 0, {}, "", "learn clipping", "OmniQuant"},
-              {"let", KnobType::boolean, false, 0, 0, {}, "", "learn scalings; its authors leave it off for weights only", "OmniQuant"},
-              {"lwc_lr", KnobType::real, 0.01, 0, 1, {}, "", "step of the clipping factors", "OmniQuant"},
-              {"let_lr", KnobType::real, 0.005, 0, 1, {}, "", "step of the scalings; its authors take 0.001 for W4A4", "OmniQuant"},
-              {"alpha", KnobType::real, 0.5, 0, 1, {}, "", "SmoothQuant's exponent, where scalings start", "OmniQuant"},
-              {"epochs", KnobType::integer, int64_t{5}, 1, 1000, {}, "epochs", "20 from scratch (40 at 2 bits), 5 from searched values", "LLMC"},
-              {"wd", KnobType::real, 0.0, 0, 1, {}, "", "weight decay", "OmniQuant"},
-              {"aug_loss", KnobType::boolean, false, 0, 0, {}, "", "add the error against the float block on this run's inputs", "OmniQuant"},
-              {"batch_size", KnobType::integer, int64_t{1}, 1, 1024, {}, "samples", "calibration samples a step", "this program"},
+              {"lwc", "Learn clipping", KnobType::boolean, true, 0, 0, {}, "", "learn clipping", "OmniQuant"},
+              {"let", "Learn scalings", KnobType::boolean, false, 0, 0, {}, "", "learn scalings; its authors leave it off for weights only", "OmniQuant"},
+              {"lwc_lr", "Clipping learning rate", KnobType::real, 0.01, 0, 1, {}, "", "step of the clipping factors", "OmniQuant"},
+              {"let_lr", "Scaling learning rate", KnobType::real, 0.005, 0, 1, {}, "", "step of the scalings; its authors take 0.001 for W4A4", "OmniQuant"},
+              {"alpha", "SmoothQuant exponent", KnobType::real, 0.5, 0, 1, {}, "", "SmoothQuant's exponent, where scalings start", "OmniQuant"},
+              {"epochs", "Epochs", KnobType::integer, int64_t{5}, 1, 1000, {}, "epochs", "20 from scratch (40 at 2 bits), 5 from searched values", "LLMC"},
+              {"wd", "Weight decay", KnobType::real, 0.0, 0, 1, {}, "", "weight decay", "OmniQuant"},
+              {"aug_loss", "Augmented loss", KnobType::boolean, false, 0, 0, {}, "", "add the error against the float block on this run's inputs", "OmniQuant"},
+              {"batch_size", "Batch size", KnobType::integer, int64_t{1}, 1, 1024, {}, "samples", "calibration samples a step", "this program"},
           }};
 }
 

@@ -33,7 +33,7 @@ MethodInfo owq_info() {
                   .source = "Lee et al. 2023, arXiv 2306.02272",
                   .needs_calibration = true,
                   .contract = rounding({}, StorageUse::none),
-                  .knobs = {{"share", KnobType::real, 0.01, 0, 0.5, {}, "", "share of each linear's input columns that is kept", "OWQ keeps 0.01 bit a weight's worth"}}};
+                  .knobs = {{"share", "Share kept", KnobType::real, 0.01, 0, 0.5, {}, "", "share of each linear's input columns that is kept", "OWQ keeps 0.01 bit a weight's worth"}}};
   for (KnobInfo& knob : solver_knobs()) info.knobs.push_back(std::move(knob));
   return info;
 }

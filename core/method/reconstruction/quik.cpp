@@ -40,8 +40,8 @@ MethodInfo quik_info() {
                   .source = "Ashkboos et al. 2023, arXiv 2310.09259",
                   .needs_calibration = true,
                   .contract = rounding({}, StorageUse::none),
-                  .knobs = {{"columns", KnobType::integer, int64_t{256}, 0, 1000000, {}, "columns", "input columns of each linear that are kept", "QUIK"},
-                            {"share", KnobType::real, 0.0, 0, 0.5, {}, "", "above 0: this share of each linear's columns instead", "this program"}}};
+                  .knobs = {{"columns", "Columns kept", KnobType::integer, int64_t{256}, 0, 1000000, {}, "columns", "input columns of each linear that are kept", "QUIK"},
+                            {"share", "Share kept", KnobType::real, 0.0, 0, 0.5, {}, "", "above 0: this share of each linear's columns instead", "this program"}}};
   for (KnobInfo& knob : solver_knobs()) info.knobs.push_back(std::move(knob));
   return info;
 }

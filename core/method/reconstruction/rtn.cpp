@@ -39,7 +39,7 @@ MethodInfo rtn_info() {
           .needs_calibration = false,
           .contract = rounding(),
           .knobs = {
-              {"importance", KnobType::boolean, false, 0, 0, {}, "", "grids of storage types (q4_K, nvfp4 …) by the inputs' mean squares too, which takes calibration text", "llama.cpp's importance matrix"},
+              {"importance", "Weigh by inputs", KnobType::boolean, false, 0, 0, {}, "", "grids of storage types (q4_K, nvfp4 …) by the inputs' mean squares too, which takes calibration text", "llama.cpp's importance matrix"},
           }};
 }
 

@@ -268,11 +268,11 @@ MethodInfo spqr_info() {
           .needs_calibration = true,
           .contract = rounding(Trace::grid, StorageUse::none),
           .knobs = {
-              {"relative_threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
-              {"simplified_outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},
-              {"percdamp", KnobType::real, 1.0, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "SpQR"},
-              {"scale_bits", KnobType::integer, int64_t{3}, 2, 8, {}, "bits", "of scales and zero points", "SpQR"},
-              {"scale_group", KnobType::integer, int64_t{16}, 2, 1024, {}, "rows", "scales that share a second-level range", "SpQR"},
+              {"relative_threshold", "Outlier threshold", KnobType::real, 0.2, 0, 1000, {}, "", "error above which a weight is kept apart, relative to the mean spread", "LLMC"},
+              {"simplified_outliers", "Simplified outliers", KnobType::boolean, false, 0, 0, {}, "", "do not look for outliers before the grid is fitted", "SpQR"},
+              {"percdamp", "Damping", KnobType::real, 1.0, 0, 10, {}, "", "added to the diagonal, as a share of its mean", "SpQR"},
+              {"scale_bits", "Bits of scales", KnobType::integer, int64_t{3}, 2, 8, {}, "bits", "of scales and zero points", "SpQR"},
+              {"scale_group", "Scales per group", KnobType::integer, int64_t{16}, 2, 1024, {}, "rows", "scales that share a second-level range", "SpQR"},
           }};
 }
 

@@ -150,13 +150,13 @@ MethodInfo tesseraq_info() {
           .needs_calibration = true,
           .contract = rounding({}, StorageUse::even),
           .knobs = {
-              {"lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the roundings", "LLMC"},
-              {"scale_lr", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},
-              {"iterations", KnobType::integer, int64_t{250}, 1, 100000, {}, "steps", "before each hardening", "LLMC"},
-              {"rounds", KnobType::integer, int64_t{10}, 1, 100, {}, "rounds", "hardenings; each leaves 0.6 of the weights soft that were", "LLMC has ten thresholds"},
-              {"batch_size", KnobType::integer, int64_t{2}, 1, 1024, {}, "samples", "calibration samples a step", "LLMC"},
-              {"optimize_scale", KnobType::boolean, true, 0, 0, {}, "", "learn scales too", "TesseraQ"},
-              {"float_targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "LLMC"},
+              {"lr", "Rounding learning rate", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the roundings", "LLMC"},
+              {"scale_lr", "Scale learning rate", KnobType::real, 5e-4, 0, 1, {}, "", "Adam's step of the scales", "LLMC"},
+              {"iterations", "Iterations", KnobType::integer, int64_t{250}, 1, 100000, {}, "steps", "before each hardening", "LLMC"},
+              {"rounds", "Hardening rounds", KnobType::integer, int64_t{10}, 1, 100, {}, "rounds", "hardenings; each leaves 0.6 of the weights soft that were", "LLMC has ten thresholds"},
+              {"batch_size", "Batch size", KnobType::integer, int64_t{2}, 1, 1024, {}, "samples", "calibration samples a step", "LLMC"},
+              {"optimize_scale", "Learn scales", KnobType::boolean, true, 0, 0, {}, "", "learn scales too", "TesseraQ"},
+              {"float_targets", "Float targets", KnobType::boolean, true, 0, 0, {}, "", "aim at the float model's own hidden states", "LLMC"},
           }};
 }
 

@@ -49,8 +49,8 @@ constexpr Contract kPrunes{.keeps = Traces(Trace::transforms) | Trace::scaled | 
 
 std::vector<KnobInfo> knobs() {
   return {
-      {"sparsity", KnobType::real, 0.5, 0, 0.99, {}, "", "share of the weights set to zero", "Wanda"},
-      {"pattern", KnobType::choice, std::string("unstructured"), 0, 0, {"unstructured", "2:4", "4:8", "1:4", "2:8"}, "", "n:m keeps the n largest of every m in a row", "Wanda"},
+      {"sparsity", "Sparsity", KnobType::real, 0.5, 0, 0.99, {}, "", "share of the weights set to zero", "Wanda"},
+      {"pattern", "Pattern", KnobType::choice, std::string("unstructured"), 0, 0, {"unstructured", "2:4", "4:8", "1:4", "2:8"}, "", "n:m keeps the n largest of every m in a row", "Wanda"},
   };
 }
 

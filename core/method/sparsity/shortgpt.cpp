@@ -126,7 +126,7 @@ MethodInfo shortgpt_info() {
           .source = "Men et al. 2024, arXiv 2403.03853",
           .needs_calibration = true,
           .contract = {.place = Place::model, .keeps = Trace::transforms},
-          .knobs = {{"n_prune_layers", KnobType::integer, int64_t{1}, 1, 1000, {}, "blocks", "how many blocks to drop", "ShortGPT"}}};
+          .knobs = {{"n_prune_layers", "Blocks to drop", KnobType::integer, int64_t{1}, 1, 1000, {}, "blocks", "how many blocks to drop", "ShortGPT"}}};
 }
 
 std::unique_ptr<Method> make_shortgpt(const StageSpec&) { return make_outside_blocks(); }

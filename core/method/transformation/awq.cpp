@@ -157,14 +157,14 @@ MethodInfo awq_info() {
           .needs_calibration = true,
           .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::scaled},
           .knobs = {
-              {"trans_version", KnobType::choice, std::string("v2"), 0, 0, {"v1", "v2"}, "", "v2: scale = mean|x|^r; v1: that over the weights' importance^(1−r)", "LLMC"},
-              {"grid", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "exponents r = 0, 1/grid, … tried", "AWQ"},
-              {"objective", KnobType::choice, std::string("gram"), 0, 0, {"gram", "rows", "module"}, "", "error of the linears' outputs from the Gram matrix of all tokens, or on sampled rows; or of the output of the attention or MLP that they are in, which is run for it (of the block, where it has experts or both share a norm)", "this program; AWQ: module"},
-              {"rows", KnobType::integer, int64_t{128}, 0, 1000000, {}, "rows", "output rows of each linear that the search looks at; 0: all", "this program", "all rows"},
-              {"samples", KnobType::integer, int64_t{32}, 0, 1000000, {}, "samples", "objective module: calibration samples that modules are run on; 0: all", "this program", "all samples"},
-              {"norms", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a norm makes", "AWQ"},
-              {"linears", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a linear makes (v→o, up→down)", "AWQ"},
-              {"do_gqa_trans", KnobType::boolean, true, 0, 0, {}, "", "v→o also where several query heads share a value head", "LLMC"},
+              {"trans_version", "Scale formula", KnobType::choice, std::string("v2"), 0, 0, {"v1", "v2"}, "", "v2: scale = mean|x|^r; v1: that over the weights' importance^(1−r)", "LLMC"},
+              {"grid", "Grid steps", KnobType::integer, int64_t{20}, 2, 1000, {}, "steps", "exponents r = 0, 1/grid, … tried", "AWQ"},
+              {"objective", "Objective", KnobType::choice, std::string("gram"), 0, 0, {"gram", "rows", "module"}, "", "error of the linears' outputs from the Gram matrix of all tokens, or on sampled rows; or of the output of the attention or MLP that they are in, which is run for it (of the block, where it has experts or both share a norm)", "this program; AWQ: module"},
+              {"rows", "Rows searched", KnobType::integer, int64_t{128}, 0, 1000000, {}, "rows", "output rows of each linear that the search looks at; 0: all", "this program", "all rows"},
+              {"samples", "Samples of modules", KnobType::integer, int64_t{32}, 0, 1000000, {}, "samples", "objective module: calibration samples that modules are run on; 0: all", "this program", "all samples"},
+              {"norms", "Scale after norms", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a norm makes", "AWQ"},
+              {"linears", "Scale between linears", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a linear makes (v→o, up→down)", "AWQ"},
+              {"do_gqa_trans", "Shared value heads too", KnobType::boolean, true, 0, 0, {}, "", "v→o also where several query heads share a value head", "LLMC"},
           }};
 }
 

@@ -83,8 +83,8 @@ MethodInfo os_plus_info() {
           .needs_calibration = true,
           .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::scaled},
           .knobs = {
-              {"use_shift", KnobType::boolean, true, 0, 0, {}, "", "shift where norm and linears have biases", "OS+"},
-              {"steps", KnobType::integer, int64_t{100}, 2, 10000, {}, "steps", "thresholds tried between the largest value and zero", "OS+"},
+              {"use_shift", "Shift channels", KnobType::boolean, true, 0, 0, {}, "", "shift where norm and linears have biases", "OS+"},
+              {"steps", "Grid steps", KnobType::integer, int64_t{100}, 2, 10000, {}, "steps", "thresholds tried between the largest value and zero", "OS+"},
           }};
 }
 

@@ -161,9 +161,9 @@ MethodInfo quarot_info() {
           .needs_calibration = false,
           .contract = {.place = Place::model, .leaves = Trace::transforms},
           .knobs = {
-              {"rotate_mode", KnobType::choice, std::string("hadamard"), 0, 0, {"hadamard", "random"}, "", "a Hadamard matrix with random signs, or a random orthogonal one", "QuaRot"},
-              {"online_down", KnobType::boolean, false, 0, 0, {}, "", "also rotate the input of down projections, at run time", "QuaRot"},
-              {"online_heads", KnobType::boolean, false, 0, 0, {}, "", "also rotate the attention's output, at run time", "QuaRot"},
+              {"rotate_mode", "Rotation", KnobType::choice, std::string("hadamard"), 0, 0, {"hadamard", "random"}, "", "a Hadamard matrix with random signs, or a random orthogonal one", "QuaRot"},
+              {"online_down", "Rotate down projection inputs", KnobType::boolean, false, 0, 0, {}, "", "also rotate the input of down projections, at run time", "QuaRot"},
+              {"online_heads", "Rotate attention output", KnobType::boolean, false, 0, 0, {}, "", "also rotate the attention's output, at run time", "QuaRot"},
           }};
 }
 

@@ -47,8 +47,8 @@ MethodInfo smoothquant_info() {
           .needs_calibration = true,
           .contract = {.keeps = Traces(Trace::transforms) | Trace::scaled | Trace::zeros, .leaves = Trace::scaled},
           .knobs = {
-              {"alpha", KnobType::real, 0.5, 0, 1, {}, "", "share of the difficulty that the weights take over; LLMC's configurations use 0.8", "SmoothQuant"},
-              {"linears", KnobType::boolean, false, 0, 0, {}, "", "also between linears (v→o, up→down)", "this program"},
+              {"alpha", "Migration strength", KnobType::real, 0.5, 0, 1, {}, "", "share of the difficulty that the weights take over; LLMC's configurations use 0.8", "SmoothQuant"},
+              {"linears", "Scale between linears", KnobType::boolean, false, 0, 0, {}, "", "also between linears (v→o, up→down)", "this program"},
           }};
 }
 

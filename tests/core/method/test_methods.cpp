@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 
 #include <QtTest/QtTest>
+#include <algorithm>
+#include <cctype>
 #include <set>
 
 #include "core/base/error.h"
@@ -22,6 +24,14 @@ KnobInfo make_knob(KnobType type, KnobValue value, double low = 0, double high =
   return info;
 }
 
+// "Grid steps": a capital first, words between single spaces, none of them capitalised like a heading's (MLP and SmoothQuant are names).
+bool is_sentence_case(const std::string& title) {
+  if (title.empty() || !std::isupper(static_cast<unsigned char>(title.front())) || title.find('_') != std::string::npos) return false;
+  for (size_t i = 1; i < title.size(); ++i)
+    if (title[i - 1] == ' ' && (title[i] == ' ' || (std::isupper(static_cast<unsigned char>(title[i])) && std::none_of(title.begin() + static_cast<std::ptrdiff_t>(i) + 1, title.end(), [](char c) { return std::isupper(static_cast<unsigned char>(c)); })))) return false;
+  return title.back() != ' ' && title.back() != '.';
+}
+
 }  // namespace
 
 class TestMethods : public QObject {
@@ -33,9 +43,13 @@ class TestMethods : public QObject {
     for (const MethodInfo& method : methods()) {
       QVERIFY2(names.insert(method.name).second, method.name.c_str());
       QVERIFY2(!method.title.empty() && !method.help.empty() && !method.source.empty(), method.name.c_str());
+      std::set<std::string> titles;
       for (const KnobInfo& info : method.knobs) {
         QVERIFY2(knob_problem(info, info.default_value).empty(), (method.name + "." + info.name).c_str());
         QVERIFY2(!info.help.empty() && !info.source.empty(), (method.name + "." + info.name).c_str());
+        // A title for people: "Grid steps", not "n_grid".
+        QVERIFY2(is_sentence_case(info.title), (method.name + "." + info.name + ": " + info.title).c_str());
+        QVERIFY2(titles.insert(info.title).second, (method.name + "." + info.name + ": " + info.title).c_str());
         QVERIFY(knob({method.name, {}}, info.name) == info.default_value);
       }
       QVERIFY(find_method(method.name) == &method);

@@ -1,9 +1,13 @@
 #include <ATen/ATen.h>
 
 #include <QtTest/QtTest>
+#include <algorithm>
+#include <cctype>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/quant/scheme.h"
+#include "core/quant/spec_fields.h"
 
 using namespace qb;
 
@@ -36,6 +40,100 @@ class TestScheme : public QObject {
     for (int i = 0; i <= static_cast<int>(HeadRounding::gptq); ++i) QVERIFY(parse_head_rounding(to_text(static_cast<HeadRounding>(i))) == static_cast<HeadRounding>(i));
     for (int i = 0; i <= static_cast<int>(ScaleType::e4m3); ++i) QVERIFY(parse_scale_type(to_text(static_cast<ScaleType>(i))) == static_cast<ScaleType>(i));
     QVERIFY(!parse_granularity("groups"));
+  }
+
+  void every_field_of_a_spec_is_whole() {
+    for (const SpecRole role : {SpecRole::weights, SpecRole::activations, SpecRole::cache}) {
+      std::set<std::string> names, titles;
+      QCOMPARE(spec_fields(role).front().knob.name, std::string("type"));
+      for (const SpecField& field : spec_fields(role)) {
+        const KnobInfo& knob = field.knob;
+        const std::string what = to_text(role) + "." + knob.name;
+        QVERIFY2(names.insert(knob.name).second && titles.insert(knob.title).second, what.c_str());
+        QVERIFY2(!knob.title.empty() && std::isupper(static_cast<unsigned char>(knob.title.front())) && knob.title.find('_') == std::string::npos && !knob.help.empty(), what.c_str());
+        QVERIFY2(field.get && field.set && field.applies && field.written && field.stored, what.c_str());
+        QVERIFY2(find_spec_field(role, knob.name) == &field, what.c_str());
+        QVERIFY2(knob_problem(knob, knob.default_value).empty() || !field.offered, what.c_str());
+        if (knob.type == KnobType::choice) QVERIFY2(!knob.choices.empty() && !field.expected.empty() && (field.choice_titles.empty() || field.choice_titles.size() == knob.choices.size()), what.c_str());
+        else QVERIFY2(knob.choices.empty(), what.c_str());
+        // What is set is what is got, and nothing else changes with it but what the type fixes.
+        const std::vector<KnobValue> values = knob.type == KnobType::boolean   ? std::vector<KnobValue>{true, false}
+                                              : knob.type == KnobType::integer ? std::vector<KnobValue>{static_cast<int64_t>(knob.minimum), static_cast<int64_t>(knob.maximum)}
+                                              : knob.type == KnobType::real    ? std::vector<KnobValue>{knob.minimum, knob.maximum}
+                                                                               : std::vector<KnobValue>(knob.choices.begin(), knob.choices.end());
+        for (const KnobValue& value : values) {
+          QuantSpec spec = default_spec(role);
+          QVERIFY2(field.set(spec, value) && field.get(spec) == value, (what + " " + to_text(value)).c_str());
+          for (const SpecField& other : spec_fields(role))
+            if (&other != &field && knob.name != "type") QVERIFY2(other.get(spec) == other.get(default_spec(role)), (what + " changes " + other.knob.name).c_str());
+        }
+        QuantSpec spec = default_spec(role);
+        if (knob.type == KnobType::choice) QVERIFY2(!field.set(spec, std::string("nonsense")) && spec == default_spec(role), what.c_str());
+      }
+    }
+    QVERIFY(!find_spec_field(SpecRole::weights, "dynamic") && !find_spec_field(SpecRole::cache, "heads")->offered);
+  }
+
+  // Two specs differ only where a field of the table does: none was forgotten there.
+  void the_table_has_every_member() {
+    std::set<std::string> changed;
+    const QuantSpec defaults = default_spec(SpecRole::activations);
+    auto seen = [&](auto change) {
+      QuantSpec spec = defaults;
+      change(spec);
+      QVERIFY(!(spec == defaults));
+      for (const SpecField& field : spec_fields(SpecRole::activations))
+        if (field.get(spec) != field.get(defaults)) changed.insert(field.knob.name);
+    };
+    seen([](QuantSpec& s) { s.type.bits = 3; });
+    seen([](QuantSpec& s) { s.symmetric = false; });
+    seen([](QuantSpec& s) { s.granularity = Granularity::head; });
+    seen([](QuantSpec& s) { s.group_size = 7; });
+    seen([](QuantSpec& s) { s.block_rows = 7; });
+    seen([](QuantSpec& s) { s.block_cols = 7; });
+    seen([](QuantSpec& s) { s.heads = 7; });
+    seen([](QuantSpec& s) { s.round_zero_point = false; });
+    seen([](QuantSpec& s) { s.narrow_range = true; });
+    seen([](QuantSpec& s) { s.full_scale = false; });
+    seen([](QuantSpec& s) { s.scale_type = ScaleType::bf16; });
+    seen([](QuantSpec& s) { s.range = RangeMethod::mse; });
+    seen([](QuantSpec& s) { s.mse_grid = 7; });
+    seen([](QuantSpec& s) { s.mse_max_shrink = 0.1; });
+    seen([](QuantSpec& s) { s.mse_norm = 1; });
+    seen([](QuantSpec& s) { s.hqq_norm = 1; });
+    seen([](QuantSpec& s) { s.hqq_beta = 1; });
+    seen([](QuantSpec& s) { s.hqq_kappa = 2; });
+    seen([](QuantSpec& s) { s.hqq_iterations = 7; });
+    seen([](QuantSpec& s) { s.dynamic = false; });
+    QCOMPARE(changed.size(), spec_fields(SpecRole::activations).size());
+  }
+
+  void a_choice_takes_what_would_contradict_it_along() {
+    auto chosen = [](SpecRole role, QuantSpec spec, const char* name, const KnobValue& value) {
+      if (!choose(spec, *find_spec_field(role, name), value)) throw InternalError(name);
+      return spec;
+    };
+    const QuantSpec weights = default_spec(SpecRole::weights), inputs = default_spec(SpecRole::activations), cache = default_spec(SpecRole::cache);
+    QuantSpec asymmetric = weights;
+    asymmetric.symmetric = false;
+    QVERIFY(chosen(SpecRole::weights, asymmetric, "type", std::string("e4m3")).symmetric);
+    QVERIFY(chosen(SpecRole::weights, asymmetric, "type", std::string("Q4_k")) == spec_of(Storage::q4_k));
+    QuantSpec three = weights;
+    three.type.bits = 3;
+    QVERIFY(chosen(SpecRole::weights, spec_of(Storage::q4_k), "type", std::string("int3")) == three);
+    QVERIFY(chosen(SpecRole::activations, inputs, "type", std::string("nvfp4")) == input_spec_of(Storage::nvfp4));
+    QuantSpec none = cache;
+    QVERIFY(!choose(none, *find_spec_field(SpecRole::cache, "type"), std::string("q4_K")) && none == cache);
+    const QuantSpec fixed = chosen(SpecRole::activations, inputs, "dynamic", false);
+    QVERIFY(fixed.granularity == Granularity::tensor && !fixed.dynamic);
+    QVERIFY(chosen(SpecRole::activations, fixed, "granularity", std::string("token")).dynamic);
+    QVERIFY(chosen(SpecRole::cache, cache, "dynamic", false).granularity == Granularity::head);
+    QVERIFY(!chosen(SpecRole::cache, cache, "granularity", std::string("tensor")).dynamic);
+    QVERIFY(chosen(SpecRole::cache, chosen(SpecRole::cache, cache, "granularity", std::string("tensor")), "dynamic", true).granularity == Granularity::token);
+    // Scales that are left to the target, and named again.
+    QuantSpec named = chosen(SpecRole::weights, weights, "scale_type", std::string("bfloat16"));
+    QVERIFY(named.scale_type == ScaleType::bf16 && !named.scale_type_open);
+    QVERIFY(chosen(SpecRole::weights, named, "scale_type", std::string()) == weights);
   }
 
   void patterns_match_whole_module_names() {

@@ -8,8 +8,10 @@
 #include "core/base/error.h"
 #include "core/recipe/preset.h"
 #include "core/recipe/recipe.h"
+#include "core/recipe/recipe_mistakes.h"
 #include "core/recipe/settings.h"
 #include "core/recipe/target.h"
+#include "core/run/recipe_files.h"
 
 using namespace qb;
 
@@ -226,6 +228,123 @@ class TestRecipe : public QObject {
     }
   }
 
+  // Runs are known by the hash of this text: it must not change by a byte.
+  void canonical_yaml_stays_as_it_is_data() {
+    QTest::addColumn<QString>("given");
+    QTest::addColumn<QString>("written");
+    QTest::newRow("integers") << "weights: {type: int4}" << "weights: {type: int4, symmetric: true, granularity: group, group_size: 128, round_zero_point: true, narrow_range: false, full_scale: true, range: minmax}";
+    QTest::newRow("scales named, channels") << "weights: {type: int3, symmetric: false, granularity: channel, scale_type: float16}"
+                                            << "weights: {type: int3, symmetric: false, granularity: channel, round_zero_point: true, narrow_range: false, full_scale: true, scale_type: float16, range: minmax}";
+    QTest::newRow("floats in blocks") << "weights: {type: e4m3, granularity: block, block_rows: 64}" << "weights: {type: e4m3, symmetric: true, granularity: block, block_rows: 64, block_cols: 128, range: minmax}";
+    QTest::newRow("a search's settings") << "weights: {type: int4, range: mse, group_size: 64}"
+                                         << "weights: {type: int4, symmetric: true, granularity: group, group_size: 64, round_zero_point: true, narrow_range: false, full_scale: true, range: mse, mse_grid: 100, mse_max_shrink: 0.8, mse_norm: 2.4}";
+    QTest::newRow("settings of another search") << "weights: {type: int4, granularity: tensor, hqq_kappa: 1.5, group_size: 32}"
+                                                << "weights: {type: int4, symmetric: true, granularity: tensor, group_size: 32, round_zero_point: true, narrow_range: false, full_scale: true, range: minmax, hqq_norm: 0.7, hqq_beta: 10, "
+                                                   "hqq_kappa: 1.5, hqq_iterations: 20}";
+    QTest::newRow("heads") << "weights: {type: int8, granularity: head, heads: 9}" << "weights: {type: int8, symmetric: true, granularity: head, heads: 9, round_zero_point: true, narrow_range: false, full_scale: true, range: minmax}";
+    QTest::newRow("a file format's type") << "weights: {type: q4_k, group_size: 32}" << "weights: {type: q4_K}";
+    QTest::newRow("its other search") << "weights: {type: q4_1, range: hqq}" << "weights: {type: q4_1, range: hqq, hqq_norm: 0.7, hqq_beta: 10, hqq_kappa: 1.01, hqq_iterations: 20}";
+    QTest::newRow("activations") << "activations: {type: int8}" << "activations: {type: int8, symmetric: true, granularity: token, round_zero_point: true, narrow_range: false, full_scale: true, scale_type: float16, range: minmax, dynamic: true}";
+    QTest::newRow("activations of a type") << "activations: {type: mxfp4, dynamic: true}" << "activations: {type: mxfp4}";
+    QTest::newRow("caches") << "kv_cache: {type: e4m3}" << "kv_cache: {type: e4m3, symmetric: true, granularity: head, scale_type: float32, range: minmax, dynamic: true}";
+  }
+  void canonical_yaml_stays_as_it_is() {
+    QFETCH(QString, given);
+    QFETCH(QString, written);
+    const std::string yaml = to_yaml(parse_recipe("model: m\nscheme: {" + given.toStdString() + "}\n", "r.yaml"));
+    const QString text = QString::fromStdString(yaml);
+    // From flow to block style: a line a key.
+    QString expected = "scheme:\n  " + written;
+    expected.replace(": {", ":\n    ").replace("}", "").replace(", ", "\n    ");
+    QVERIFY2(text.contains(expected + "\npipeline:"), yaml.c_str());
+  }
+
+  void all_mistakes_are_told_where_they_stand() {
+    const std::string yaml =
+        "name: five\n"
+        "model: {path: m, dtyp: float32}\n"                                              // 2
+        "calibration:\n"
+        "  corpus: c\n"
+        "  samples: many\n"                                                               // 5
+        "scheme:\n"
+        "  weights: {type: int4, group_size: 0, range: median}\n"                         // 7, twice
+        "  activations: {type: int8, symetric: true}\n"                                   // 8
+        "  overrides:\n"
+        "    - {match: \"re:(\", weights: {type: int8, granularity: token}}\n"            // 10, twice
+        "pipeline:\n"
+        "  - {method: gptq, percdamp: 11}\n"                                              // 12
+        "  - rtm\n"                                                                       // 13
+        "evaluation:\n"
+        "  - {corpus: e, seq_len: 1}\n"                                                   // 15
+        "sede: 3\n";                                                                      // 16
+    const RecipeReading reading = read_with_mistakes(yaml);
+    QVERIFY(reading.has_keys);
+    std::vector<std::pair<int, std::string>> found;
+    for (const RecipeMistake& mistake : reading.mistakes) {
+      found.emplace_back(mistake.line, mistake.key);
+      QVERIFY(mistake.column >= 1 && !mistake.what.empty());
+    }
+    const std::vector<std::pair<int, std::string>> expected = {{2, "model.dtyp"}, {5, "calibration.samples"}, {7, "scheme.weights.group_size"}, {7, "scheme.weights.range"}, {8, "scheme.activations.symetric"},
+                                                               {10, "scheme.overrides[0].match"}, {10, "scheme.overrides[0].weights.granularity"}, {12, "pipeline[0].percdamp"}, {13, "pipeline[1]"},
+                                                               {15, "evaluation[0].seq_len"}, {16, "sede"}};
+    QCOMPARE(found, expected);
+    // What is right beside them is read.
+    QCOMPARE(reading.recipe.name, std::string("five"));
+    QCOMPARE(reading.recipe.model.string(), std::string("m"));
+    QVERIFY(reading.recipe.calibration && reading.recipe.calibration->corpus.path == "c");
+    QVERIFY(reading.recipe.scheme.weights && reading.recipe.scheme.activations && reading.recipe.scheme.activations->type.bits == 8);
+    QCOMPARE(reading.recipe.pipeline.size(), size_t(2));
+    QCOMPARE(failure(yaml).key, std::string("model.dtyp"));  // who wants one gets the first that is read
+  }
+  void a_text_without_mistakes_reads_as_ever() {
+    std::mt19937 random(11);
+    for (int i = 0; i < 50; ++i) {
+      const std::string yaml = to_yaml(random_recipe(random));
+      const RecipeReading reading = read_with_mistakes(yaml);
+      QVERIFY2(reading.mistakes.empty() && reading.recipe == parse_recipe(yaml, "r.yaml"), yaml.c_str());
+    }
+  }
+  void what_hangs_on_a_mistake_is_not_told_as_another() {
+    auto keys = [](const std::string& yaml) {
+      std::vector<std::string> found;
+      for (const RecipeMistake& mistake : read_with_mistakes(yaml).mistakes) found.push_back(mistake.key);
+      return found;
+    };
+    using Keys = std::vector<std::string>;
+    QCOMPARE(keys("model: m\nscheme: {weights: {type: int44}}\n"), Keys{"scheme.weights.type"});            // not: quantizes nothing
+    QCOMPARE(keys("model: m\nscheme: {weights: 4}\n"), Keys{"scheme.weights"});
+    QCOMPARE(keys("model: m\nscheme: {weights: {type: int4}}\npipeline: [gptq]\ncalibration: {}\n"), Keys{"calibration.corpus"});  // not: gptq needs one
+    QCOMPARE(keys("model: {dtype: float32}\nscheme: {weights: {type: int4}}\n"), Keys{"model.path"});
+    QCOMPARE(keys("model: m\nscheme: {weights: {type: int4}}\npipeline: [rtm, rtn, rtn]\n"), Keys{"pipeline[0]"});
+  }
+  void a_text_that_is_no_yaml_has_one_mistake() {
+    for (const char* yaml : {"model: m\nscheme: [\n", "model: m\n\tscheme: x\n", "- a\n- b\n", "", "word"}) {
+      const RecipeReading reading = read_with_mistakes(yaml);
+      QVERIFY2(!reading.has_keys && reading.mistakes.size() == 1 && !reading.mistakes.front().what.empty(), yaml);
+    }
+    QCOMPARE(read_with_mistakes("model: m\nscheme: {weights: {type: int4}\nseed: 3\n").has_keys, false);
+  }
+  void group_sizes_are_offered_that_divide_all_widths() {
+    QCOMPARE(common_group_sizes({576, 1536}), (std::vector<int64_t>{192, 96, 64, 48, 32, 24, 16, 8}));
+    QCOMPARE(common_group_sizes({64, 192}), (std::vector<int64_t>{64, 32, 16, 8}));
+    QCOMPARE(common_group_sizes({12, 18}), (std::vector<int64_t>{6, 3, 2}));
+    QVERIFY(common_group_sizes({7, 9}).empty() && common_group_sizes({}).empty());
+  }
+  void files_that_are_not_there_are_told_by_key() {
+    QTemporaryDir folder;
+    const std::filesystem::path there = folder.path().toStdString();
+    std::ofstream(there / "text.txt") << "words";
+    Recipe recipe = read_with_mistakes("model: gone\ncheckpoint: lost\ncalibration: {corpus: text.txt, importance: none.gguf}\nevaluation:\n  - {corpus: text.txt}\n  - {corpus: away.txt}\nscheme: ~\n", there).recipe;
+    std::vector<std::string> keys;
+    for (const RecipeFiles::Problem& problem : look_at_files(recipe).problems) {
+      keys.push_back(problem.key);
+      QVERIFY2(problem.what.find(there.string()) == 0 && problem.what.find("no such file or folder; expected") != std::string::npos, problem.what.c_str());
+    }
+    QCOMPARE(keys, (std::vector<std::string>{"model.path", "checkpoint", "evaluation[1].corpus", "calibration.importance"}));
+    recipe.importance = there / "text.txt";
+    QVERIFY(look_at_files(recipe).problems.back().key == "calibration.importance");  // there, and no such matrix
+  }
+
   void a_storage_type_stands_alone() {
     const Recipe recipe = parse_recipe("model: m\nscheme:\n  weights: {type: Q4_k, group_size: 32}\n  overrides:\n    - {match: \"*.down_proj\", weights: {type: q6_K}}\n", "r.yaml");
     QVERIFY(recipe.scheme.weights == spec_of(Storage::q4_k));
@@ -295,7 +414,7 @@ class TestRecipe : public QObject {
     row("hqq needs zero points", "model: m\nscheme:\n  weights: {type: int4, range: hqq}\n", 3, 25, "scheme.weights.range", "asymmetric");
     row("asymmetric float", "model: m\nscheme:\n  weights: {type: e4m3, symmetric: false, granularity: channel}\n", 3, 25, "scheme.weights.symmetric", "float");
     row("token weights", "model: m\nscheme:\n  weights: {type: int4, granularity: token}\n", 3, 25, "scheme.weights.granularity", "channel");
-    row("another group than the type's", "model: m\nscheme:\n  weights: {type: Q4_K, group_size: 64}\n", 3, 25, "scheme.weights.group_size", "q4_K has groups of 32, found 64");
+    row("another group than the type's", "model: m\nscheme:\n  weights: {type: Q4_K, group_size: 64}\n", 3, 25, "scheme.weights.group_size", "q4_K fixes it at 32, found 64");
     row("another symmetry than the type's", "model: m\nscheme:\n  weights: {type: q4_0, symmetric: false}\n", 3, 25, "scheme.weights.symmetric", "q4_0 fixes it");
     row("scales of another type", "model: m\nscheme:\n  weights: {type: nvfp4, scale_type: float16}\n", 3, 26, "scheme.weights.scale_type", "nvfp4 fixes it");
     row("a search of another kind", "model: m\nscheme:\n  weights: {type: q4_K, range: hqq}\n", 3, 25, "scheme.weights.range", "q4_1");
@@ -483,6 +602,54 @@ class TestRecipe : public QObject {
     QVERIFY(key_of("seed=[").find("YAML") != std::string::npos);
     QVERIFY(key_of("evaluation[x].windows=1").find("number") != std::string::npos);
     QVERIFY(key_of("scheme..weights=1").find("empty part") != std::string::npos);
+  }
+
+  void presets_are_grouped_by_bits_and_purpose_and_say_what_they_cost() {
+    ModelInfo model;
+    model.name = "tiny";
+    BlockInfo block;
+    for (const auto& [name, out, in] : {std::tuple{"q_proj", 256, 256}, std::tuple{"down_proj", 256, 512}}) {
+      LinearInfo linear;
+      linear.tensor = std::string("model.layers.0.") + name + ".weight";
+      linear.out_features = out;
+      linear.in_features = in;
+      linear.bytes = static_cast<uint64_t>(2 * out * in);
+      block.linears.push_back(linear);
+    }
+    model.blocks = {block};
+    for (const Preset& preset : presets()) {
+      const auto& groups = preset_groups();
+      QVERIFY2(std::find(groups.begin(), groups.end(), group_of(preset)) != groups.end(), preset.name.c_str());
+      // What costs nothing needs no text, and what needs one is never said to cost nothing.
+      Recipe recipe;
+      recipe.model = "m";
+      apply(preset, recipe);
+      bool alone = true;
+      try {
+        validate(recipe);
+      } catch (const RecipeError&) {
+        alone = false;
+      }
+      QCOMPARE(cost_of(preset) == PresetCost::rounding, alone);
+    }
+    const std::vector<std::tuple<const char*, const char*, PresetCost>> expected = {
+        {"w4-g64-asym", "4 bits, weights", PresetCost::rounding},         {"gptq-w4-g128-sym", "4 bits, weights", PresetCost::calibration}, {"best-w4-awq-clip-gptq", "4 bits, weights", PresetCost::search},
+        {"best-w4-tuned", "4 bits, weights", PresetCost::training},       {"autoround-w4-g128-sym", "4 bits, weights", PresetCost::training}, {"w8-g128", "8 bits, weights", PresetCost::rounding},
+        {"spqr-w3-g16", "3 and 2 bits, weights", PresetCost::calibration}, {"smoothquant-w8a8", "Weights and activations", PresetCost::calibration}, {"fp8-dynamic", "FP8 and FP4", PresetCost::rounding},
+        {"nvfp4-gptq", "FP8 and FP4", PresetCost::calibration},           {"gguf-q6-k", "GGUF types", PresetCost::rounding},                {"gguf-q4-k-m-imatrix", "GGUF types", PresetCost::calibration},
+        {"wanda-2-4-w4", "Sparse", PresetCost::calibration}};
+    for (const auto& [name, group, cost] : expected) {
+      QCOMPARE(QString::fromStdString(group_of(find_preset(name))), QString(group));
+      QVERIFY2(cost_of(find_preset(name)) == cost, name);
+    }
+    // 196608 weights of 4 bits, and for every 64 a float16 scale and a 4-bit zero point.
+    const auto size = size_of(find_preset("w4-g64-asym"), model);
+    QVERIFY(size);
+    QCOMPARE(size->bits_per_weight, 4 + 20.0 / 64);
+    QCOMPARE(size->bytes, 196608 * (4 + 20.0 / 64) / 8);
+    QVERIFY(!size_of(find_preset("gguf-q4-k-m-gptq"), model));  // each linear has a type of its own
+    model.blocks.front().linears.front().in_features = 250;     // which only groups of 2, 5, 10 … divide
+    QVERIFY(!size_of(find_preset("w4-g64-asym"), model));
   }
 
   void every_preset_makes_a_valid_recipe() {
