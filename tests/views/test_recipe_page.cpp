@@ -13,6 +13,7 @@
 #include <atomic>
 #include <limits>
 
+#include "core/quant/spec_fields.h"
 #include "fake_services.h"
 #include "views/models/Format.h"
 #include "views/pages/NoticeBar.h"
@@ -137,6 +138,22 @@ class TestRecipePage : public QObject {
     QVERIFY(bench.document.recipe().scheme.kv_cache == default_cache_spec());
     QVERIFY(bench.field<QComboBox>("scheme.kv_cache.granularity")->isVisibleTo(&bench.page));
     QVERIFY(!bench.page.findChild<QWidget*>("scheme.kv_cache.heads"));
+  }
+
+  void embedding_and_head_have_fields_of_their_own() {
+    Bench bench;
+    auto* rounding = bench.field<QComboBox>("scheme.head_rounding");
+    QVERIFY(rounding && !rounding->isVisibleTo(&bench.page));
+    bench.field<QCheckBox>("scheme.head")->click();
+    QVERIFY(bench.document.recipe().scheme.head == default_spec(SpecRole::weights) && !bench.document.recipe().scheme.embedding);
+    QVERIFY(rounding->isVisibleTo(&bench.page) && bench.field<QComboBox>("scheme.head.type")->isVisibleTo(&bench.page));
+    QVERIFY(!bench.field<QComboBox>("scheme.embedding.type")->isVisibleTo(&bench.page));
+    rounding->setCurrentIndex(rounding->findData("gptq"));
+    Q_EMIT rounding->activated(rounding->currentIndex());
+    QCOMPARE(to_text(bench.document.recipe().scheme.head_rounding), std::string("gptq"));
+    QVERIFY(bench.document.text().contains("head_rounding: gptq"));
+    bench.field<QCheckBox>("scheme.head")->click();  // nothing of it is left behind
+    QVERIFY(!bench.document.text().contains("head"));
   }
 
   void every_knob_of_every_method_is_a_field() {

@@ -204,6 +204,25 @@ void RecipeForm::buildScheme() {
   fields->boolean({"scheme.kv_cache", tr("Quantize the KV cache"), tr("Keys (after the rotation by position) and values are (fake-)quantized where attention reads them.")},
                   [](const Recipe& r) { return r.scheme.kv_cache.has_value(); }, [](Recipe& r, bool on) { r.scheme.kv_cache = on ? std::optional(default_spec(SpecRole::cache)) : std::nullopt; });
   addSpecFields(*fields, "scheme.kv_cache", SpecRole::cache, [](Recipe& r) { return r.scheme.kv_cache ? &*r.scheme.kv_cache : nullptr; });
+  const std::tuple<const char*, QString, QString, std::optional<QuantSpec> Scheme::*> vocabulary[] = {
+      {"scheme.embedding", tr("Quantize the embedding"), tr("The matrix of the tokens' vectors. Where the model ties the head to it, they are one matrix."), &Scheme::embedding},
+      {"scheme.head", tr("Quantize the head"), tr("The matrix that makes predictions; its inputs stay float."), &Scheme::head}};
+  for (const auto& [key, title, help, part] : vocabulary) {
+    fields->boolean({key, title, help}, [part = part](const Recipe& r) { return (r.scheme.*part).has_value(); }, 
+                    [part = part](Recipe& r, bool on) {
+                      r.scheme.*part = on ? std::optional(default_spec(SpecRole::weights)) : std::nullopt;
+                      if (!r.scheme.has_vocabulary()) r.scheme.head_rounding = HeadRounding::rtn;
+                    });
+    addSpecFields(*fields, key, SpecRole::weights, [part = part](Recipe& r) { return r.scheme.*part ? &*(r.scheme.*part) : nullptr; });
+  }
+  fields->choice({"scheme.head_rounding", tr("Head rounded"), tr("By GPTQ: with the settings of the pipeline's own gptq, or its defaults; takes calibration text."), {},
+                  [](const Recipe& r) { return r.scheme.has_vocabulary(); }},
+                 {"rtn", "gptq"}, {tr("to nearest"), tr("by GPTQ")}, [](const Recipe& r) { return QString::fromStdString(to_text(r.scheme.head_rounding)); },
+                 [](Recipe& r, const QString& v) {
+                   const auto rounding = parse_head_rounding(v.toStdString());
+                   if (rounding) r.scheme.head_rounding = *rounding;
+                   return rounding.has_value();
+                 });
   fields->line({"scheme.ignore", tr("Keep in float"), tr("Patterns of module names, separated by commas: * and ? are wild; re: starts a regular expression.")},
                tr("for example *.down_proj, re:layers\\.(0|1)\\."), [](const Recipe& r) { return joined(r.scheme.ignore); },
                [](Recipe& r, const QString& v) { r.scheme.ignore = separated(v); });
