@@ -10,6 +10,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/importance.h"
 #include "core/engine/module_name.h"
+#include "core/engine/patterns.h"
 #include "core/engine/vocabulary.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
@@ -17,23 +18,6 @@
 
 namespace qb {
 namespace {
-
-// Every pattern must match at least one linear, or lm_head and embeddings, which peers list though blocks never hold them.
-void require_matches(const Scheme& scheme, const std::vector<std::string>& modules) {
-  std::vector<std::string> patterns = scheme.ignore;
-  for (const auto& entry : scheme.overrides) patterns.push_back(entry.match);
-  for (const auto& pattern : patterns) {
-    bool found = false;
-    for (const char* outside : {"lm_head", "model.embed_tokens"}) found = found || matches(pattern, outside);
-    for (const auto& module : modules) found = found || matches(pattern, module);
-    if (found) continue;
-    const std::string wider = "*" + pattern;
-    if (pattern.rfind("re:", 0) != 0 && std::any_of(modules.begin(), modules.end(), [&](const auto& m) { return matches(wider, m); }))
-      throw InputError(fmt::format("scheme: pattern \"{}\" matches no whole module name; did you mean \"{}\"?", pattern, wider));
-    throw InputError(fmt::format("scheme: pattern \"{}\" matches no linear; the first block has {}", pattern,
-                                   fmt::join(modules.begin(), modules.begin() + std::min<std::ptrdiff_t>(7, std::ssize(modules)), ", ")));
-  }
-}
 
 // What attends must have keys and values of its own, or those of a block before it.
 void require_cache(const EngineJob& job) {
@@ -55,7 +39,6 @@ void require_cache(const EngineJob& job) {
 }
 
 void require_fitting(const EngineJob& job) {
-  std::vector<std::string> modules;
   bool quantizes = job.scheme.kv_cache.has_value() || job.scheme.has_vocabulary();
   vocabulary_parts(*job.model, job.scheme);
   if (job.scheme.has_vocabulary() && job.scheme.head_rounding == HeadRounding::gptq && job.calibration.samples.empty()) throw InputError("scheme: head_rounding gptq needs calibration text, and there is none");
@@ -63,7 +46,6 @@ void require_fitting(const EngineJob& job) {
   for (const BlockInfo& block : job.model->info.blocks)
     for (const LinearInfo& linear : block.linears) {
       const std::string module = module_of(linear);
-      modules.push_back(module);
       auto require = [&](const char* what, const std::string& problem) {
         if (!problem.empty()) throw InputError(fmt::format("{} [{}, {}]: {}{}", module, linear.out_features, linear.in_features, what, problem));
       };
@@ -77,7 +59,7 @@ void require_fitting(const EngineJob& job) {
         if (!spec->dynamic && !job.scheme.weights_of(module)) require("activations: ", "static ranges are stored with codes; quantize the weights too, or use dynamic ranges");
       }
     }
-  require_matches(job.scheme, modules);
+  require_matches(job.scheme, *job.model);
   if (job.scheme.has_static_activations() && job.calibration.samples.empty()) throw InputError("scheme: static activation ranges are taken from calibration text, and there is none");
   if (!quantizes) throw InputError("scheme: no linear is left to quantize");
 }

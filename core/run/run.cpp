@@ -19,6 +19,7 @@
 #include "core/engine/cache_size.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
+#include "core/engine/patterns.h"
 #include "core/engine/run_state.h"
 #include "core/engine/statistics_cache.h"
 #include "core/engine/thread_share.h"
@@ -209,6 +210,7 @@ class RecipeRun {
     for (const std::string& note : inputs_.notes) log_(note);
     require_target(recipe_, *inputs_.model);
     for (const std::string& note : target_notes(recipe_, *inputs_.model)) log_(note);
+    for (const std::string& note : ignore_notes(recipe_.scheme, *inputs_.model)) log_(note);
     if (recipe_.scheme.kv_cache) log_(cache_size_text(inputs_.model->architecture, *recipe_.scheme.kv_cache));
     recipe_ = for_target(std::move(recipe_), info.dtype);
     report_.recipe_hash = recipe_hash(recipe_);
@@ -516,6 +518,7 @@ std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& optio
   qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, workspace));
   std::vector<std::string> notes = notes_of(inputs.model->info);
   for (std::string& note : target_notes(recipe, *inputs.model)) notes.push_back(std::move(note));
+  for (std::string& note : ignore_notes(recipe.scheme, *inputs.model)) notes.push_back(std::move(note));
   if (recipe.scheme.kv_cache) notes.push_back(cache_size_text(inputs.model->architecture, *recipe.scheme.kv_cache));
   return notes;
 }

@@ -1,6 +1,7 @@
 """A model folder's tokenizer is what transformers' AutoTokenizer makes of all its files: tokens that only a configuration
 names, slow tokenizers' vocabularies and merges, SentencePiece models, with every flag that a token may have."""
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -27,6 +28,11 @@ def texts_with(names, count=400, seed=5):
     r = random.Random(seed)
     between = ["", " ", "  ", "\n", "x", "word", " É ", "e\u0301", "ß", "，", "."]
     return ["".join(r.choice(names) + r.choice(between) + r.choice(RANDOM)[:12] * r.randint(0, 1) for _ in range(r.randint(1, 6))) for _ in range(count)]
+
+
+def some(texts, count):
+    """The first texts; QBENCH_ALL_TEXTS=1 takes all of them (minutes)."""
+    return texts if os.environ.get("QBENCH_ALL_TEXTS") == "1" else texts[:count]
 
 
 def same(folder, tool, names, extra=()):
@@ -58,7 +64,7 @@ SIZE = 1024  # of the demo's vocabulary
 def test_added_tokens_decoder(folder, tool, real_texts):  # noqa: F811
     names = [f"<t{i}>" for i in range(len(FLAGS))]
     decoder = {str(SIZE + i): token(name, **flags) for i, (name, flags) in enumerate(zip(names, FLAGS))} | {"0": token("<|endoftext|>")}
-    same(folder({"added_tokens_decoder": decoder}), tool, [*names, "<|endoftext|>"], real_texts[:40])
+    same(folder({"added_tokens_decoder": decoder}), tool, [*names, "<|endoftext|>"], some(real_texts, 40))
 
 
 def test_flags_of_a_token_that_the_vocabulary_has(folder, tool):
@@ -150,7 +156,7 @@ def test_vocab_and_merges(name, tool, tmp_path, real_texts):  # noqa: F811
     (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "m" / "config.json").write_text(json.dumps({"model_type": "gpt2"} if kind.startswith("GPT2") else {"model_type": "llama"}))
     names = [t["content"] for t in added] + ["<|endoftext|>", "<|bos|>", "<|padding|>", "<BOS_TOKEN>"]
-    same(tmp_path / "m", tool, names, real_texts[:20])
+    same(tmp_path / "m", tool, names, some(real_texts, 20))
 
 
 def test_vocab_and_merges_with_added_tokens_json(tool, tmp_path):
@@ -198,7 +204,7 @@ def test_sentencepiece_models(name, tool, tmp_path, real_texts):  # noqa: F811
     train(tmp_path / "m" / file, model, **options)
     (tmp_path / "m" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind} | config))
     (tmp_path / "m" / "config.json").write_text(json.dumps({"model_type": "t5" if kind == "T5Tokenizer" else "llama"}))
-    same(tmp_path / "m", tool, ["<s>", "</s>", "<unk>", "<|x|>", "<bos>", "<extra_id_3>"], real_texts[:10])
+    same(tmp_path / "m", tool, ["<s>", "</s>", "<unk>", "<|x|>", "<bos>", "<extra_id_3>"], some(real_texts, 10))
 
 
 def test_a_damaged_sentencepiece_model_is_refused(tool, tmp_path):

@@ -114,10 +114,10 @@ QWidget* LayersPage::makeControls() {
 
   m_order = new QComboBox;
   m_order->addItem(tr("By depth"), int(LinearOrder::Depth));
-  m_order->addItem(tr("By value, worst first"), int(LinearOrder::Value));
-  m_order->addItem(tr("By Δ to baseline"), int(LinearOrder::Delta));
+  m_order->addItem(tr("By value"), int(LinearOrder::Value));
+  m_order->addItem(tr("By Δ"), int(LinearOrder::Delta));
   m_order->setAccessibleName(tr("Order of linears"));
-  m_order->setToolTip(tr("Order of linears from left to right; value and Δ are of the current run"));
+  m_order->setToolTip(tr("Order of linears from left to right: as in the model; the worst value first; the largest change for the worse against the baseline first. Of the current run"));
   connect(m_order, &QComboBox::activated, this, &LayersPage::updateOrder);
 
   m_subset = new QComboBox;

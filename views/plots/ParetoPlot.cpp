@@ -114,7 +114,13 @@ void ParetoPlot::placeLabels() {
   if (m_accuracy.floatModel) {
     const double y = yAxis->coordToPixel(m_accuracy.floatModel->perplexity);
     const double width = metrics.horizontalAdvance(m_floatText->text()) + 8;
-    taken.push_back(QRectF(space.left(), y - metrics.height() - 4, width, metrics.height() + 5));
+    // At the left, or at the right where points are in its way there and are not here.
+    const QRectF left(space.left(), y - metrics.height() - 4, width, metrics.height() + 5), right = left.translated(space.width() - width, 0);
+    const auto covers = [&](const QRectF& box) { return std::any_of(taken.begin(), taken.end(), [&](const QRectF& point) { return point.intersects(box); }); };
+    const bool atRight = covers(left) && !covers(right);
+    m_floatText->position->setCoords(atRight ? 1 : 0, m_accuracy.floatModel->perplexity);
+    m_floatText->setPositionAlignment((atRight ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignBottom);
+    taken.push_back(atRight ? right : left);
     taken.push_back(QRectF(space.left(), y - 1, space.width(), 2));
   }
   for (qsizetype i = 1; i < m_frontier.size(); ++i) {  // the frontier's steps

@@ -79,7 +79,9 @@ PictureDialog::PictureDialog(Plot* plot, QWidget* parent)
   size->addWidget(m_height);
   size->addWidget(m_unit);
   form->addRow(tr("&Format"), m_format);
-  form->addRow(tr("&Width × height"), size);
+  auto* sizes = new QLabel(tr("&Width × height"));  // a row's own label has no field to lead to where that is a layout
+  sizes->setBuddy(m_width);
+  form->addRow(sizes, size);
   form->addRow(tr("&Resolution"), m_dpi);
   form->addRow(tr("&Colours"), m_look);
   m_preview->setFixedSize(kPreview);

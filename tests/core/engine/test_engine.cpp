@@ -8,6 +8,7 @@
 #include "core/base/files.h"
 #include "core/engine/block_store.h"
 #include "core/engine/device.h"
+#include "core/engine/patterns.h"
 #include "core/engine/run_state.h"
 #include "core/quant/stored_spec.h"
 #include "tests/core/engine/tiny_model.h"
@@ -283,6 +284,43 @@ class TestEngine : public QObject {
     job.scheme.activations->group_size = 40;
     QVERIFY(holds(message_of<InputError>([&] { run_engine(job, {}, {}); }), "activations"));
     QVERIFY(!fs::exists(job.folder));
+  }
+
+  // Lists that llm-compressor, GPTQModel, AutoAWQ and AutoRound are given for models with experts, images and sound.
+  void lists_of_peers_are_accepted_and_typos_are_not() {
+    const EngineJob job = tiny_job(model_, fresh("peers"));
+    auto refusal = [&](const std::vector<std::string>& ignore) {
+      Scheme scheme = job.scheme;
+      scheme.ignore = ignore;
+      return message_of<Error>([&] { require_matches(scheme, *job.model); });
+    };
+    for (const char* pattern : {"lm_head", "re:.*lm_head", "re:.*router.*", "re:.*mlp.gate$", "re:.*block_sparse_moe.gate", "re:.*mlp.shared_expert_gate$", "re:vision_tower.*", "re:.*vision.*", "re:visual.*",
+                                "re:model.visual.*", "model.visual*", "visual", "vision_tower", "multi_modal_projector", "re:multi_modal_projector.*", "re:.*audio_tower.*", "re:mtp.*", "mlp.gate", "*.mlp.gate",
+                                "model.embed_tokens", "re:.*embed_tokens", "*norm", "model.layers.2.mlp.gate", "model.norm.weight", "*.input_layernorm", "re:.*layers[.]1[.]mlp[.]gate$"})
+      QVERIFY2(holds(refusal({pattern, "*.down_proj"}), "(no error)"), refusal({pattern}).c_str());
+    QVERIFY(other_part("*.mlp.gate", *job.model) == "routers of experts" && other_part("re:vision_tower.*", *job.model) == "parts for images and sound");
+    QCOMPARE(QString::fromStdString(other_part("*.gate_proj", *job.model)), QString());
+    QCOMPARE(QString::fromStdString(other_part("*.q_proj.weight", *job.model)), QString());
+    Scheme scheme = job.scheme;
+    scheme.ignore = {"lm_head", "*.down_proj", "re:.*router.*"};
+    const std::vector<std::string> notes = ignore_notes(scheme, *job.model);
+    QCOMPARE(notes.size(), size_t{1});
+    QVERIFY(holds(notes[0], "\"re:.*router.*\" names routers of experts"));
+    // What matches nothing at all, with the nearest names.
+    QVERIFY(holds(refusal({"*.down_prj"}), "did you mean down_proj"));
+    QVERIFY(holds(refusal({"lm_haed"}), "lm_head"));
+    QVERIFY(holds(refusal({"re:.*routr.*"}), "router"));
+    QVERIFY(holds(refusal({"vision_towr"}), "vision_tower"));
+    QVERIFY(holds(refusal({"model.layers.7.mlp.gate"}), "matches no linear and no other part"));
+    QVERIFY(holds(refusal({"*.q_proj.weight"}), "q_proj"));
+    // A name that other programs take for a part of one, and that means linears.
+    QVERIFY(holds(refusal({"mlp.down_proj"}), "did you mean \"*mlp.down_proj\"?"));
+    QVERIFY(holds(refusal({"self_attn"}), "did you mean \"*self_attn*\"?"));
+    QVERIFY(holds(refusal({"re:.*mlp"}), "did you mean \"re:.*mlp.*\"?"));
+    // An override that names no linear has no effect that anyone can want.
+    scheme = job.scheme;
+    scheme.overrides = {{"re:.*router.*", std::nullopt}};
+    QVERIFY(holds(message_of<Error>([&] { require_matches(scheme, *job.model); }), "matches no linear;"));
   }
 
   void preflight_refuses_what_would_fail_later() {
