@@ -25,6 +25,7 @@
 #include "views/pages/ExportDialog.h"
 #include "views/pages/Inspector.h"
 #include "views/pages/LayersPage.h"
+#include "views/pages/LogWindow.h"
 #include "views/pages/NoticeBar.h"
 #include "views/pages/QueuePanel.h"
 #include "views/pages/RecipePage.h"
@@ -108,7 +109,9 @@ void MainWindow::buildDocks() {
   m_explorer = new Explorer(m_workbench);
   m_queuePanel = new QueuePanel(m_workbench->queue());
   m_explorerDock = dock(tr("Explorer"), QStringLiteral("explorer"), m_explorer, Qt::LeftDockWidgetArea);
-  m_inspectorDock = dock(tr("Inspector"), QStringLiteral("inspector"), new Inspector(m_workbench->selection()), Qt::RightDockWidgetArea);
+  auto* inspector = new Inspector(m_workbench->selection());
+  inspector->setTensorReader(m_workbench->background(), m_workbench->services().lookAtTensor);
+  m_inspectorDock = dock(tr("Inspector"), QStringLiteral("inspector"), inspector, Qt::RightDockWidgetArea);
   m_queueDock = dock(tr("Queue"), QStringLiteral("queue"), m_queuePanel, Qt::BottomDockWidgetArea);
   connect(m_explorer, &Explorer::openModelRequested, this, &MainWindow::openModelFolder);
   connect(m_explorer, &Explorer::compareRequested, this, &MainWindow::compare);
@@ -116,7 +119,16 @@ void MainWindow::buildDocks() {
   connect(m_queuePanel, &QueuePanel::exportRequested, this, [this](int id) {
     if (const Job* job = m_workbench->queue()->job(id)) exportRun(job->runId, id);
   });
+  connect(m_explorer, &Explorer::logRequested, this, &MainWindow::showLog);
   connect(m_explorer, &Explorer::pageRequested, this, &MainWindow::showPage);
+  connect(m_explorer, &Explorer::tensorChosen, this, [this] {  // on any page: what was clicked is to be seen
+    if (m_inspectorDock->isHidden() && m_pages->currentIndex() < Layers) m_glance = true;
+    m_inspectorDock->show();
+    m_inspectorDock->raise();
+  });
+  connect(qApp, &QApplication::focusChanged, this, [this](QWidget*, QWidget* now) {
+    if (m_glance && now && m_pages->isAncestorOf(now)) pageChanged();
+  });
   connect(m_inspectorDock, &QDockWidget::visibilityChanged, this, [this] {
     if (!m_switchingPage && isVisible() && m_pages->currentIndex() >= Layers) m_inspectorWanted = !m_inspectorDock->isHidden();
   });
@@ -220,20 +232,32 @@ QString MainWindow::page() const { return kPageNames.value(m_pages->currentIndex
 void MainWindow::pageChanged() {
   // There is nothing to inspect while a recipe is written; the room is better spent on it.
   m_switchingPage = true;
+  m_glance = false;
   m_inspectorDock->setVisible(m_pages->currentIndex() >= Layers && m_inspectorWanted);
   m_switchingPage = false;
 }
 
 void MainWindow::tryDemo() { m_workbench->startDemo(); }
 
-void MainWindow::compare() {
-  const QStringList chosen = m_explorer->selectedRuns();
+void MainWindow::compare(const QStringList& chosen) {
   if (chosen.isEmpty()) {
     m_notices->tell(NoticeBar::Info, tr("Choose the runs to compare in the list on the left: click one, then Ctrl+click others."));
     return;
   }
   m_workbench->showOnly(chosen);
   if (page() != QLatin1String("accuracy")) showPage(QStringLiteral("layers"));
+}
+
+void MainWindow::showLog(const QString& run) {
+  const RunEntry* entry = m_workbench->selection()->find(run);
+  if (!entry) return m_notices->tell(NoticeBar::Info, tr("Choose a run in the list on the left to see its log."));
+  for (LogWindow* window : findChildren<LogWindow*>()) {
+    if (window->run() != run || window->isHidden()) continue;
+    window->raise();
+    window->activateWindow();
+    return;
+  }
+  (new LogWindow(m_workbench->background(), run, QString::fromStdString(entry->report->name), m_workbench->runFolder(run) / "log.txt", this))->show();
 }
 
 void MainWindow::exportRun(const QString& run, int job) {
@@ -292,6 +316,7 @@ void MainWindow::restoreSession(const QStringList& paths, const QString& workspa
   m_pages->setCurrentIndex(first ? Welcome : std::clamp(m_settings->page(), 0, m_pages->count() - 1));
   for (const QString& path : paths) m_workbench->openPath(path);
   pageChanged();
+  m_workbench->followWorkspace(1500);
   m_restored = true;
   // A program that is killed finds its session again, but for the last seconds.
   auto* autosave = new QTimer(this);

@@ -62,7 +62,8 @@ class MainWindow : public QMainWindow {
   void openWorkspace();
   void saveRecipe(bool ask);
   void askWhereToSave(const QString& title, const QString& name, std::function<void(const QString&)> save);
-  void compare();
+  void compare(const QStringList& runs);
+  void showLog(const QString& run);
   void exportRun(const QString& run, int job = 0);  // opens its dialog, or brings it to the front; job: an export to follow
   void showExportObstacle();
   void exportEnded(const Job& job);
@@ -89,6 +90,7 @@ class MainWindow : public QMainWindow {
   QPointer<QWidget> m_question;
   bool m_inspectorWanted = true;  // on pages that have something to inspect
   bool m_switchingPage = false;
+  bool m_glance = false;          // the inspector shows what was clicked while a recipe is written
   bool m_closing = false;         // the user said so: close as soon as the workers have stopped
   bool m_restored = false;        // before that there is no session worth keeping
 };

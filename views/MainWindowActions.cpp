@@ -86,8 +86,9 @@ void MainWindow::buildActions() {
 
   QMenu* run = menuBar()->addMenu(tr("&Run"));
   m_start = add(run, QStringLiteral("start"), tr("&Start run"), QKeySequence(Qt::CTRL | Qt::Key_Return), [this] { m_workbench->start(); });
-  m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(); });
+  m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(m_explorer->selectedRuns()); });
   m_export = add(run, QStringLiteral("export"), tr("&Export run…"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_E), [this] { exportRun(m_workbench->selection()->currentRun()); });
+  add(run, {}, tr("Show the run's &log"), QKeySequence(Qt::CTRL | Qt::Key_L), [this] { showLog(m_workbench->selection()->currentRun()); });
   run->setToolTipsVisible(true);  // why a run cannot be exported
   run->addSeparator();
   const auto each = [this](auto test, auto act) {
@@ -240,7 +241,7 @@ void MainWindow::saveRecipe(bool ask) {
   askWhereToSave(tr("Save the recipe"), document->title() + QStringLiteral(".yaml"), [this](const QString& path) { m_workbench->saveRecipe(path); });
 }
 
-void MainWindow::showShortcuts() { (new ShortcutsSheet(actions(), this))->show(); }
+void MainWindow::showShortcuts() { (new ShortcutsSheet(this))->show(); }
 
 void MainWindow::showAbout() {
   auto* box = new QMessageBox(QMessageBox::NoIcon, tr("About"),

@@ -1,6 +1,7 @@
 #include "views/Workbench.h"
 
 #include <QDir>
+#include <QElapsedTimer>
 #include <QFileInfo>
 #include <QRegularExpression>
 #include <QSet>
@@ -204,24 +205,49 @@ void Workbench::whenOpen(std::function<void()> action) {
     m_whenOpen.push_back(std::move(action));
 }
 
+void Workbench::tellReading(const QString& text) {
+  m_reading = text;
+  Q_EMIT readingChanged();
+}
+
 void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
   if (m_queue.isBusy()) return fail(Place::Window, tr("Runs or exports are going on in this workspace. Stop them, or wait, before opening another one."));
   struct Opened {
     WorkspacePtr workspace;
+    WorkspaceWatch::Stamps stamps;
     std::vector<RunReport> runs;
   };
+  const auto folder = tidy(native(path));
+  const QString name = text(folder.filename());
+  tellReading(tr("Reading the workspace %1…").arg(name));
   m_background.run(
       QStringLiteral("workspace"),
-      [open = m_services.openWorkspace, folder = tidy(native(path))](const std::stop_token&) {
-        const WorkspacePtr workspace = open(folder);
-        return Opened{workspace, workspace->list()};
+      [this, open = m_services.openWorkspace, folder, name](const std::stop_token& stop) {
+        QElapsedTimer since;
+        const Workspace::Reading reading = [&](int done, int all) {
+          if (stop.stop_requested()) throw Cancelled();
+          if (done > 0 && since.isValid() && since.elapsed() < 100) return;
+          since.start();
+          QMetaObject::invokeMethod(
+              this,
+              [this, stop, sentence = tr("Reading the workspace %1: %2 of %3 runs…").arg(name).arg(done).arg(all)] {
+                if (!stop.stop_requested() && !m_reading.isEmpty()) tellReading(sentence);
+              },
+              Qt::QueuedConnection);
+        };
+        const WorkspacePtr workspace = open(folder, reading);
+        Opened opened{workspace, workspace->stamps(), {}};  // what changes from here on is seen
+        opened.runs = workspace->list();
+        return opened;
       },
       [this, shown](const Opened& found) {
+        tellReading({});
         QStringList old;
         for (const RunEntry& run : m_selection.runs()) old << run.id;
         for (const QString& id : old) m_selection.removeRun(id);
         m_queue.removeFinished();
         m_workspace = found.workspace;
+        m_watch.watch(found.workspace, found.stamps);
         // Oldest first: the same run then has the same colour each time.
         for (auto run = found.runs.rbegin(); run != found.runs.rend(); ++run) m_selection.putRun(std::make_shared<const RunReport>(*run));
         for (const QString& id : shown)
@@ -231,7 +257,10 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
         Q_EMIT opened(QStringLiteral("workspace"), workspacePath());
         for (const auto& action : std::exchange(m_whenOpen, {})) action();
       },
-      [this](const QString& error) { fail(Place::Window, tr("The workspace does not open: %1").arg(error)); });
+      [this](const QString& error) {
+        tellReading({});
+        fail(Place::Window, tr("The workspace does not open: %1").arg(error));
+      });
 }
 
 QString Workbench::freshName(const std::string& name) const {
@@ -347,11 +376,14 @@ void Workbench::showOnly(const QStringList& runs) {
 bool Workbench::canResume(const QString& run) const {
   const RunEntry* entry = m_selection.find(run);
   if (!entry) return false;
+  if (!entry->owner.isEmpty()) return false;
   const Job* job = m_queue.jobOfRun(run);
   return job ? job->canResume() : entry->report->status != RunStatus::finished;
 }
 
 void Workbench::resume(const QString& run) {
+  if (const RunEntry* entry = m_selection.find(run); entry && !entry->owner.isEmpty())
+    return fail(Place::Window, tr("%1 is already being carried out by %2.").arg(QString::fromStdString(entry->report->name), entry->owner));
   if (const Job* job = m_queue.jobOfRun(run)) {
     if (job->canResume()) m_queue.resume(job->id);
     return;
@@ -386,6 +418,8 @@ void Workbench::rename(const QString& run, const QString& name) {
 
 void Workbench::remove(const QString& run) {
   if (!m_workspace) return;
+  if (const RunEntry* entry = m_selection.find(run); entry && !entry->owner.isEmpty())
+    return fail(Place::Window, tr("%1 is being carried out by %2. Stop it there first.").arg(QString::fromStdString(entry->report->name), entry->owner));
   if (const Job* job = m_queue.activeExportOf(run)) return fail(Place::Window, tr("%1 is going on. Stop it first.").arg(job->name));
   if (const Job* job = m_queue.jobOfRun(run)) {
     if (job->isActive()) return fail(Place::Window, tr("%1 is at work. Stop it first.").arg(job->name));
@@ -467,6 +501,7 @@ QString Workbench::exportObstacle(const QString& run) const {
   const Job* job = m_queue.jobOfRun(run);
   if (job && job->isActive()) return tr("%1 is not finished yet: it can be exported when it is").arg(name);
   if (entry->report->status == RunStatus::finished) return {};
+  if (!entry->owner.isEmpty()) return tr("%1 is being carried out by %2: it can be exported when it is finished").arg(name, entry->owner);
   if (job && job->isWaiting()) return tr("%1 waits in the queue: it can be exported when it is finished").arg(name);
   return entry->report->status == RunStatus::failed ? tr("%1 failed: only a finished run can be exported").arg(name)
                                                     : tr("%1 is not finished: resume it first, only a finished run can be exported").arg(name);

@@ -6,6 +6,7 @@
 #include "core/recipe/preset.h"
 #include "views/jobs/Background.h"
 #include "views/jobs/RunQueue.h"
+#include "views/jobs/WorkspaceWatch.h"
 #include "views/models/ModelTree.h"
 #include "views/models/RecipeDocument.h"
 #include "views/models/RunList.h"
@@ -44,6 +45,9 @@ class Workbench : public QObject {
   void openModel(const QString& path, bool choose = true);  // choose: it becomes the current model
   void openRecipe(const QString& path);
   void openWorkspace(const QString& path, const QStringList& shown = {});
+  void followWorkspace(int milliseconds) { m_watch.setInterval(milliseconds); }  // how often other processes' doings are looked for
+  // What is being read while a workspace opens, with how much of it is done; empty: none opens.
+  QString readingText() const { return m_reading; }
   void newRecipe();
   void start();                        // the recipe being edited
   void startDemo();
@@ -74,6 +78,7 @@ class Workbench : public QObject {
   void opened(const QString& kind, const QString& path);  // "model", "recipe", "workspace": for recent files
   void recipeShown();                                     // another recipe is being edited
   void workspaceChanged();
+  void readingChanged();
   void devicesChanged();
   void presetsChanged();
   void started(const QString& run);
@@ -86,6 +91,7 @@ class Workbench : public QObject {
   Recipe freshRecipe() const;
   void addModel(const ModelPtr& model);
   void whenOpen(std::function<void()> action);
+  void tellReading(const QString& text);
   QString freshName(const std::string& name) const;
   void fail(Place place, const QString& text) { Q_EMIT notice(place, Kind::Error, text); }
 
@@ -99,9 +105,11 @@ class Workbench : public QObject {
   std::vector<DeviceInfo> m_devices;
   std::vector<Preset> m_presets;
   QString m_device = QStringLiteral("cpu");
+  QString m_reading;
   // Last: their destructors wait for work that may touch what stands above.
   RunQueue m_queue;
   Background m_background;
+  WorkspaceWatch m_watch{&m_background, &m_selection, &m_queue};
 };
 
 }  // namespace qb::views

@@ -5,21 +5,82 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
+#include <optional>
+#include <regex>
 #include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/files.h"
 
 namespace qb {
 
-AtomicWriter::AtomicWriter(std::filesystem::path path) : path_(std::move(path)) {
+namespace {
+
+std::string process_space() {
+  std::string what;
+  char text[256] = {};
+  if (::gethostname(text, sizeof text - 1) == 0) what += text;
+  if (const int fd = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC); fd >= 0) {
+    const ssize_t n = ::read(fd, text, sizeof text);
+    ::close(fd);
+    if (n > 0) what.append(text, static_cast<size_t>(n));
+  }
+  if (const ssize_t n = ::readlink("/proc/self/ns/pid", text, sizeof text); n > 0) what.append(text, static_cast<size_t>(n));
+  Hasher hasher;
+  hasher.update(what);
+  return hasher.hex().substr(0, 8);
+}
+
+const std::string& our_space() {
+  static const std::string space = process_space();
+  return space;
+}
+
+// Of a name that temporary_name() made.
+struct Writer {
+  std::string space;
+  pid_t process = 0;
+};
+
+std::optional<Writer> writer_of(const std::string& name) {
+  static const std::regex form(R"(.+\.(?:([0-9a-f]{8})-)?([0-9]{1,9})-[0-9]+\.tmp)");  // without a space: by an older program
+  std::smatch found;
+  if (!std::regex_match(name, found, form)) return std::nullopt;
+  Writer writer{found[1], 0};
+  const std::string number = found[2];
+  std::from_chars(number.data(), number.data() + number.size(), writer.process);
+  return writer.process > 0 ? std::optional(writer) : std::nullopt;
+}
+
+bool untouched_for_a_day(const std::filesystem::path& path) {
+  std::error_code error;
+  auto latest = std::filesystem::last_write_time(path, error);
+  if (error) return false;
+  for (const auto& inner : std::filesystem::directory_iterator(path, error)) {
+    std::error_code gone;
+    if (const auto written = inner.last_write_time(gone); !gone) latest = std::max(latest, written);
+  }
+  return std::filesystem::file_time_type::clock::now() - latest > std::chrono::hours(24);
+}
+
+}  // namespace
+
+std::filesystem::path temporary_name(const std::filesystem::path& path) {
   static std::atomic<unsigned> counter{0};  // two threads may write beside each other
+  std::filesystem::path temporary = path;
+  temporary += fmt::format(".{}-{}-{}.tmp", our_space(), ::getpid(), counter++);
+  return temporary;
+}
+
+AtomicWriter::AtomicWriter(std::filesystem::path path) : path_(std::move(path)) {
   do {
-    temporary_ = path_;
-    temporary_ += fmt::format(".{}-{}.tmp", ::getpid(), counter++);
+    temporary_ = temporary_name(path_);
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   } while (fd_ < 0 && errno == EEXIST);  // what a killed process of the same id left is not ours to overwrite
   if (fd_ < 0) fail("create a temporary file beside it", errno);
@@ -60,17 +121,15 @@ void AtomicWriter::commit() {
   if (error != 0 && error != EINVAL) fail("flush its folder to disk", error);  // EINVAL: a file system without such a thing
 }
 
-void remove_leftovers(const std::filesystem::path& folder) {
+void remove_leftovers(const std::filesystem::path& folder, const std::string& holding) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename().string();  // WHAT.PROCESS-COUNT.tmp
-    if (!name.ends_with(".tmp")) continue;
-    const size_t dash = name.rfind('-'), dot = name.rfind('.', dash);
-    if (dash == std::string::npos || dot == std::string::npos) continue;
-    pid_t process = 0;
-    const char* end = name.data() + dash;
-    if (const auto [at, error] = std::from_chars(name.data() + dot + 1, end, process); error != std::errc() || at != end || process <= 0) continue;
-    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), ignored);
+    const std::string name = entry.path().filename().string();
+    if (name.find(holding) == std::string::npos) continue;
+    const auto writer = writer_of(name);
+    if (!writer) continue;
+    const bool gone = writer->space == our_space() ? ::kill(writer->process, 0) != 0 && errno == ESRCH : untouched_for_a_day(entry.path());
+    if (gone) std::filesystem::remove_all(entry.path(), ignored);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace qb {
@@ -25,7 +26,12 @@ class AtomicWriter {
   bool pending_ = false;  // the temporary file exists and is ours to remove
 };
 
-// Removes from a folder what writers of processes that are gone left under temporary names.
-void remove_leftovers(const std::filesystem::path& folder);
+// A name beside `path` that no other writer has: "PATH.SPACE-PROCESS-COUNT.tmp". SPACE stands for the host, its boot and its
+// numbering of processes (containers have their own), so that a process of another one is never taken for one of ours.
+std::filesystem::path temporary_name(const std::filesystem::path& path);
+
+// Removes from a folder what writers that are certainly gone left under temporary names, files and folders alike: of this SPACE
+// those whose process is no more, of others those that nobody wrote to for a day. holding: only names in which this stands.
+void remove_leftovers(const std::filesystem::path& folder, const std::string& holding = {});
 
 }  // namespace qb

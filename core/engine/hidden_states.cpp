@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 
 namespace qb {
@@ -13,7 +14,7 @@ namespace {
 
 at::Tensor spilled(const std::filesystem::path& folder, int64_t elements, at::ScalarType dtype) {
   const auto bytes = static_cast<uint64_t>(elements) * static_cast<uint64_t>(at::elementSize(dtype));
-  const auto path = folder / fmt::format("hidden.{}-0.tmp", ::getpid());
+  const auto path = temporary_name(folder / "hidden");
   // Reserved on disk first: a write to a map of a full disk would kill the process.
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   const int failure = fd < 0 ? errno : ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));

@@ -100,7 +100,7 @@ StatisticsCache::StatisticsCache(const fs::path& root, const std::string& key, i
     : root_(root), folder_(root / key), limit_(limit), warn_(std::move(warn)) {
   std::error_code none;  // there may be no such folder yet
   fs::last_write_time(folder_, fs::file_time_type::clock::now(), none);
-  remove_leftovers(folder_);
+  for (const auto& entry : fs::directory_iterator(root_, none)) remove_leftovers(entry.path());
 }
 
 std::optional<BlockStatistics> StatisticsCache::load(int block, Statistics wanted, at::Device device) const {

@@ -277,10 +277,10 @@ class PartialFolder {
  public:
   explicit PartialFolder(const fs::path& output) : output_(output) {
     const fs::path whole = fs::absolute(output);
-    path_ = whole.parent_path() / fmt::format(".{}.partial", whole.filename().string());
+    path_ = partial_output(whole);
     std::error_code error;
-    fs::remove_all(path_, error);  // of a killed export
-    fs::create_directories(path_, error);
+    fs::create_directories(whole.parent_path(), error);
+    while (!error && !fs::create_directory(path_, error)) path_ = partial_output(whole);  // there is one: of a killed process of the same number
     if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", path_.string(), error.message()));
   }
   ~PartialFolder() {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/model/canonical_source.h"
 
@@ -38,6 +39,11 @@ void add_engine(ExportResult& result, const ExportOptions& options) {
   result.serve = serve_command(*engine, options.output, result.cache ? &*result.cache : nullptr);
   for (const EngineInfo::Takes& takes : engine->takes)
     if (takes.format == options.format && !takes.note.empty()) result.notes.push_back(takes.note);
+}
+
+std::filesystem::path partial_output(const std::filesystem::path& whole) {
+  remove_leftovers(whole.parent_path(), ".partial.");
+  return temporary_name(whole.parent_path() / fmt::format(".{}.partial", whole.filename().string()));
 }
 
 void require_space(const std::filesystem::path& folder, uint64_t bytes) {

@@ -30,6 +30,8 @@ void refuse(const std::vector<std::string>& obstacles);
 ExportResult begin_result(const QuantizedModel& model, const ExportOptions& options);
 // Command line and notes of the engine that was named, if any.
 void add_engine(ExportResult& result, const ExportOptions& options);
+// What an export is called until it is whole: a hidden name beside it. Removes what killed exports left there.
+std::filesystem::path partial_output(const std::filesystem::path& whole);
 // Throws ResourceError where the disk of `folder` has not that much room and some more.
 void require_space(const std::filesystem::path& folder, uint64_t bytes);
 

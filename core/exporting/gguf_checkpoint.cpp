@@ -307,7 +307,7 @@ ExportResult export_gguf(const QuantizedModel& model, const ExportOptions& optio
   refuse(planner.obstacles());
   ExportResult result = begin_result(model, options);
   std::error_code error;
-  const fs::path whole = fs::absolute(options.output), partial = whole.parent_path() / fmt::format(".{}.partial", whole.filename().string());
+  const fs::path whole = fs::absolute(options.output), partial = partial_output(whole);
   fs::create_directories(whole.parent_path(), error);
   require_space(whole.parent_path(), planner.bytes());
   struct Remove {

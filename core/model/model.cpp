@@ -70,6 +70,46 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Architecture& a)
 
 bool files_end(const TensorSource& source, std::string_view end) { return !source.files().empty() && source.files().front().string().ends_with(end); }
 
+std::string kind_of(const Architecture& a, const std::string& name) {
+  const NameTable& n = a.names;
+  const auto is = [&](const std::string& stem) { return !stem.empty() && (name == stem + ".weight" || name == stem + ".bias"); };
+  if (is(n.embedding) || is(n.token_inputs)) return "embedding";
+  if (is(n.positions)) return "positions";
+  if (is(n.head)) return "head";
+  if (is(n.router) || is(n.shared_router)) return "router";
+  if (name.find("norm") != std::string::npos || name.find("ln_") != std::string::npos) return "norm";
+  for (const std::string* norm : {&n.final_norm, &n.embedding_norm, &n.token_norm, &n.input_norm, &n.mlp_norm, &n.post_attention_norm, &n.post_mlp_norm, &n.q_norm, &n.k_norm})
+    if (is(*norm)) return "norm";
+  return {};
+}
+
+OtherTensor other_tensor(const Architecture& a, const std::string& prefix, const std::string& name, const TensorInfo& found) {
+  return {name, prefix + name, kind_of(a, name), found.shape, std::string(name_of(found.dtype)), found.bytes};
+}
+
+// Biases of linears belong to their matrices and are not listed.
+void describe_others(ModelInfo& info, const Architecture& a, const TensorSource& canonical) {
+  for (int64_t i = 0; i < a.blocks; ++i)
+    for (const TensorSpec& spec : a.layers[static_cast<size_t>(i)].others)
+      if (const TensorInfo* found = canonical.find(a.block_prefix(i) + spec.name)) info.blocks[static_cast<size_t>(i)].others.push_back(other_tensor(a, a.block_prefix(i), spec.name, *found));
+  const std::string embedding = a.names.embedding + ".weight", head = a.names.head + ".weight";
+  bool behind = false;  // of the blocks
+  for (const TensorSpec& spec : a.globals) {
+    const std::string stem = spec.name.substr(0, spec.name.rfind('.'));
+    behind = behind || stem == a.names.project_out || stem == a.names.final_norm || stem == a.names.head;
+    const bool streams_in = !a.names.token_inputs.empty() && (stem == a.names.token_inputs || stem == a.names.token_projection || stem == a.names.token_norm);
+    if (const TensorInfo* found = canonical.find(spec.name)) (behind && !streams_in ? info.after : info.before).push_back(other_tensor(a, {}, spec.name, *found));
+  }
+  if (const TensorInfo* found = canonical.find(embedding); found && a.tied_embeddings) {
+    OtherTensor tied = other_tensor(a, {}, embedding, *found);
+    tied.name = head;
+    tied.kind = "head";
+    tied.bytes = 0;
+    tied.tied = true;
+    info.after.push_back(std::move(tied));
+  }
+}
+
 ModelInfo describe(const std::filesystem::path& path, const ModelFiles& files, const Architecture& a, const TensorSource& stored,
                    const TensorSource& canonical) {
   ModelInfo info;
@@ -101,6 +141,7 @@ ModelInfo describe(const std::filesystem::path& path, const ModelFiles& files, c
     }
     info.blocks.push_back(std::move(block));
   }
+  describe_others(info, a, canonical);
   info.facts = facts_of(a);
   return info;
 }

@@ -20,9 +20,21 @@ struct LinearInfo {
   uint64_t bytes = 0;
 };
 
+// A tensor that is no linear of a block: embeddings, positions, norms, routers, biases, the head.
+struct OtherTensor {
+  std::string name;      // inside its block; outside of blocks the whole: "model.embed_tokens.weight"
+  std::string tensor;    // canonical name of what is stored; of a tied head that is the embedding
+  std::string kind;      // "embedding", "positions", "norm", "router", "head", else empty
+  std::vector<int64_t> shape;
+  std::string dtype;
+  uint64_t bytes = 0;    // of its own: none of a tied head
+  bool tied = false;     // a head whose rows are the embedding's
+};
+
 struct BlockInfo {
   int index = 0;
   std::vector<LinearInfo> linears;
+  std::vector<OtherTensor> others;
 };
 
 // What a model is, from its headers only (milliseconds, whatever its size). Torch-free: views and the CLI show it.
@@ -40,6 +52,7 @@ struct ModelInfo {
   std::string dtype;            // of most weights
   std::string tokenizer;        // Tokenizer::description(), or why there is none
   std::vector<BlockInfo> blocks;
+  std::vector<OtherTensor> before, after;  // outside of blocks, as the forward pass reads them: embeddings; final norm, head
   std::vector<std::pair<std::string, std::string>> facts;  // further lines to show: rope, norm, activation, …
 };
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 
 #include "core/base/error.h"
 
@@ -34,6 +35,22 @@ struct flock whole_file() {
   return lock;
 }
 
+std::string host() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
+}
+
+// Of the file's text "PID START HOST".
+RunOwner read_owner(int fd) {
+  char text[512] = {};
+  const ssize_t n = ::pread(fd, text, sizeof text - 1, 0);
+  std::istringstream words(std::string(text, n > 0 ? static_cast<size_t>(n) : 0));
+  RunOwner owner;
+  std::string start;
+  words >> owner.process >> start >> owner.host;
+  return owner;
+}
+
 std::filesystem::path owner_path(const std::filesystem::path& run_folder) { return run_folder / "owner"; }
 
 }  // namespace
@@ -45,14 +62,13 @@ RunLock::RunLock(const std::filesystem::path& run_folder) {
   struct flock lock = whole_file();
   if (::fcntl(fd_, F_OFD_SETLK, &lock) != 0) {
     const int error = errno;
-    char owner[64] = {};
-    const ssize_t n = ::pread(fd_, owner, sizeof owner - 1, 0);
+    const RunOwner owner = read_owner(fd_);
     ::close(fd_);
     if (error != EAGAIN && error != EACCES) throw ResourceError(fmt::format("{}: cannot lock: {}", path.string(), std::strerror(error)));
-    const std::string text(owner, n > 0 ? static_cast<size_t>(n) : 0);
-    throw InputError(fmt::format("{}: this run is already being carried out by process {}", run_folder.string(), text.substr(0, text.find(' '))));
+    const std::string elsewhere = owner.host.empty() || owner.host == host() ? "" : " on " + owner.host;
+    throw InputError(fmt::format("{}: this run is already being carried out by process {}{}", run_folder.string(), owner.process, elsewhere));
   }
-  const std::string text = fmt::format("{} {}\n", ::getpid(), start_time());
+  const std::string text = fmt::format("{} {} {}\n", ::getpid(), start_time(), host());
   if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
     const std::string reason = std::strerror(errno);
     ::close(fd_);
@@ -65,13 +81,16 @@ RunLock::~RunLock() {
   ::close(fd_);
 }
 
-bool RunLock::held(const std::filesystem::path& run_folder) {
+bool RunLock::held(const std::filesystem::path& run_folder) { return owner(run_folder).has_value(); }
+
+std::optional<RunOwner> RunLock::owner(const std::filesystem::path& run_folder) {
   const int fd = ::open(owner_path(run_folder).c_str(), O_RDONLY | O_CLOEXEC);  // asking needs no right to write
-  if (fd < 0) return false;
+  if (fd < 0) return std::nullopt;
   struct flock lock = whole_file();
-  const bool held = ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  std::optional<RunOwner> found;
+  if (::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) found = read_owner(fd);
   ::close(fd);
-  return held;
+  return found;
 }
 
 }  // namespace qb

@@ -57,13 +57,17 @@ constexpr const char* kSchema = R"(
 
 class FolderWorkspace final : public Workspace {
  public:
-  FolderWorkspace(const fs::path& folder, Absent absent) : folder_(fs::absolute(folder).lexically_normal()) {
+  FolderWorkspace(const fs::path& folder, Absent absent, const Reading& reading) : folder_(fs::absolute(folder).lexically_normal()) {
     guarded(folder_, [&] {
       std::error_code error;
       if (absent == Absent::refuse && !fs::is_directory(folder_ / "runs", error)) throw InputError(fmt::format("{}: there is no workspace: {}", folder_.string(), fs::exists(folder_) ? "it has no folder \"runs\"" : "no such folder"));
       fs::create_directories(folder_ / "runs");
       try {
         open_index();
+        {
+          const std::scoped_lock lock(mutex_);
+          refresh(reading);
+        }
         reclaim();
       } catch (const SQLite::Exception& e) {
         if (!refuses_writing(e.getErrorCode())) throw;
@@ -106,32 +110,37 @@ class FolderWorkspace final : public Workspace {
   }
 
   std::vector<RunReport> list() const override {
+    std::vector<RunReport> runs = recorded();
+    for (RunReport& run : runs)
+      if (interrupted(run)) end(run);
+    return runs;
+  }
+
+  std::map<std::string, int64_t> stamps() const override {
     return guarded(folder_, [&] {
-      const std::scoped_lock lock(mutex_);
-      try {
-        refresh();
-      } catch (const SQLite::Exception& e) {
-        if (!refuses_writing(e.getErrorCode())) throw;
-        keep_index_in_memory();  // the disk filled up, or became one for reading
-        refresh();
-      }
-      std::vector<RunReport> runs;
-      SQLite::Statement query(*index_, "SELECT id, report FROM runs ORDER BY id DESC");
-      while (query.executeStep()) {
-        const std::string id = query.getColumn(0).getString();
-        try {
-          runs.push_back(run_report_from_json(query.getColumn(1).getString(), index_path().string()));
-        } catch (const InputError&) {
-          runs.push_back(head_of(id));  // a row of an older program
+      std::map<std::string, int64_t> stamps;
+      for (const auto& entry : fs::directory_iterator(folder_ / "runs")) {
+        const std::string id = entry.path().filename().string();
+        if (!entry.is_directory() || being_made(entry)) continue;
+        uint64_t stamp = 0;
+        for (const fs::path& path : {report_path(id), name_path(id), run_folder(id) / "blocks"}) {
+          std::error_code error;
+          const auto time = fs::last_write_time(path, error);
+          stamp = stamp * 1000003 + (error ? 0 : static_cast<uint64_t>(time.time_since_epoch().count()));
         }
+        stamps[id] = static_cast<int64_t>(stamp);
       }
-      return runs;
+      return stamps;
     });
   }
+
+  std::optional<RunOwner> owner(const std::string& id) const override { return RunLock::owner(run_folder(id)); }
 
   RunReport load(const std::string& id) const override {
     require_run(id);
     RunReport report = load_report(id);
+    if (at_work(report) && !RunLock::held(run_folder(id))) report = load_report(id);  // it may have finished since it was read
+    if (interrupted(report)) end(report);
     add_written_blocks(report);
     return report;
   }
@@ -202,6 +211,31 @@ class FolderWorkspace final : public Workspace {
   }
 
  private:
+  // What the reports say, also of runs whose process is gone.
+  std::vector<RunReport> recorded() const {
+    return guarded(folder_, [&] {
+      const std::scoped_lock lock(mutex_);
+      try {
+        refresh();
+      } catch (const SQLite::Exception& e) {
+        if (!refuses_writing(e.getErrorCode())) throw;
+        keep_index_in_memory();  // the disk filled up, or became one for reading
+        refresh();
+      }
+      std::vector<RunReport> runs;
+      SQLite::Statement query(*index_, "SELECT id, report FROM runs ORDER BY id DESC");
+      while (query.executeStep()) {
+        const std::string id = query.getColumn(0).getString();
+        try {
+          runs.push_back(run_report_from_json(query.getColumn(1).getString(), index_path().string()));
+        } catch (const InputError&) {
+          runs.push_back(head_of(id));  // a row of an older program
+        }
+      }
+      return runs;
+    });
+  }
+
   fs::path index_path() const { return folder_ / "index.db"; }
   fs::path report_path(const std::string& id) const { return run_folder(id) / "report.json"; }
   fs::path name_path(const std::string& id) const { return run_folder(id) / "name"; }
@@ -232,7 +266,6 @@ class FolderWorkspace final : public Workspace {
     RunReport report = run_report_from_json(read_text(report_path(id)), report_path(id).string());
     report.id = id;  // the folder may be a copy of another
     report.name = name_of(id).value_or(report.name);
-    if (!writable_ && interrupted(report)) end(report);  // elsewhere reclaim() wrote so
     return report;
   }
 
@@ -307,20 +340,22 @@ class FolderWorkspace final : public Workspace {
   }
 
   // Brings the index up to what the run folders say: other processes write them too.
-  void refresh() const {
+  void refresh(const Reading& reading = {}) const {
     std::map<std::string, int64_t> indexed;
     SQLite::Statement query(*index_, "SELECT id, written FROM runs");
     while (query.executeStep()) indexed[query.getColumn(0).getString()] = query.getColumn(1).getInt64();
+    std::vector<std::string> behind;
     for (const auto& entry : fs::directory_iterator(folder_ / "runs")) {
       if (!entry.is_directory()) continue;
       const std::string id = entry.path().filename().string();
       const auto it = indexed.find(id);
       const bool current = it != indexed.end() && it->second == written(id);
       if (it != indexed.end()) indexed.erase(it);
-      if (current) continue;
-      const bool fresh = fs::file_time_type::clock::now() - entry.last_write_time() < std::chrono::seconds(10);
-      if (fresh && !fs::exists(report_path(id))) continue;  // being made
-      put(head_of(id));
+      if (!current && !being_made(entry)) behind.push_back(id);
+    }
+    for (size_t i = 0; i < behind.size(); ++i) {
+      if (reading) reading(static_cast<int>(i), static_cast<int>(behind.size()));
+      put(head_of(behind[i]));
     }
     for (const auto& [id, time] : indexed) {
       SQLite::Statement statement(*index_, "DELETE FROM runs WHERE id = ?");
@@ -329,17 +364,22 @@ class FolderWorkspace final : public Workspace {
     }
   }
 
-  // Of a process that is gone.
-  bool interrupted(const RunReport& report) const {
-    return (report.status == RunStatus::running || report.status == RunStatus::paused) && !RunLock::held(run_folder(report.id));
+  // Its report is written last.
+  bool being_made(const fs::directory_entry& run) const {
+    std::error_code gone;
+    return !fs::exists(report_path(run.path().filename().string()), gone) && fs::file_time_type::clock::now() - run.last_write_time(gone) < std::chrono::seconds(10);
   }
+
+  static bool at_work(const RunReport& report) { return report.status == RunStatus::running || report.status == RunStatus::paused; }
+  // Of a process that is gone.
+  bool interrupted(const RunReport& report) const { return at_work(report) && !RunLock::held(run_folder(report.id)); }
   static void end(RunReport& report) {
     report.status = RunStatus::cancelled;
     report.error = "the program ended before the run did; it can be resumed";
   }
 
   void reclaim() {
-    for (const RunReport& head : list()) {
+    for (const RunReport& head : recorded()) {
       if (!interrupted(head)) continue;
       for (const fs::path& place : {run_folder(head.id), run_folder(head.id) / "blocks"}) remove_leftovers(place);
       RunReport report = load_report(head.id);
@@ -370,6 +410,8 @@ fs::path block_report_path(const fs::path& run_folder, int block) { return run_f
 
 fs::path statistics_cache_path(const fs::path& workspace) { return workspace / "cache" / "statistics"; }
 
-std::shared_ptr<Workspace> Workspace::open(const fs::path& folder, Absent absent) { return std::make_shared<FolderWorkspace>(folder, absent); }
+std::shared_ptr<Workspace> Workspace::open(const fs::path& folder, Absent absent, const Reading& reading) {
+  return std::make_shared<FolderWorkspace>(folder, absent, reading);
+}
 
 }  // namespace qb

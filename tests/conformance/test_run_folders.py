@@ -1,6 +1,7 @@
 """What becomes of runs and workspaces outside of the plain way: resumed when finished, read only, damaged, killed; values that are empty or no numbers."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -125,7 +126,76 @@ def test_eval_names_a_weight_that_is_no_number_as_run_does(qbench, value):  # no
         assert str(model) in done.stderr and f'tensor "{name}" holds NaN or infinity' in done.stderr
 
 
-def test_nothing_temporary_is_left_after_a_kill_and_a_resume(qbench):  # noqa: F811
+@pytest.fixture
+def killed_export(qbench):  # noqa: F811
+    """Kills `qbench export` while it writes; the one thing that it leaves beside its output, with its process and what stands for its host."""
+    path = write_recipe(qbench.folder, "exported", kind="int8")
+    path.write_text(path.read_text().replace("symmetric: false", "symmetric: true"))  # which both formats hold
+    (run,) = json.loads(qbench("run", "exported.yaml", "-w", "exported", "--json", "-q").stdout)
+    folder = qbench.folder / "exports"
+    folder.mkdir()
+
+    def kill(form, name):
+        partial = lambda: [p for p in folder.iterdir() if ".partial." in p.name]  # noqa: E731
+        for _ in range(20):  # it may be too fast to be hit
+            process = subprocess.Popen([qbench.program, "export", run["id"], "-w", "exported", "-f", form, "-o", folder / name], cwd=qbench.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while process.poll() is None and not partial():
+                pass
+            process.kill()
+            process.wait()
+            assert process.returncode in (0, -signal.SIGKILL)
+            if left := partial():
+                assert not (folder / name).exists()
+                parts = [re.fullmatch(rf"\.{name}\.partial\.([0-9a-f]{{8}})-{process.pid}-\d+\.tmp(\.[0-9a-f]{{8}}-{process.pid}-\d+\.tmp)?", p.name) for p in left]
+                assert all(parts), left
+                return left, process.pid, parts[0][1]
+            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+        pytest.fail("no export was hit while it wrote")
+    kill.folder, kill.run = folder, run["id"]
+    return kill
+
+
+def days_old(path, days):
+    past = time.time() - days * 86400
+    os.utime(path, (past, past))
+
+
+@pytest.mark.parametrize("form, name", [("compressed-tensors", "folder"), ("gguf", "file.gguf")])
+def test_what_a_killed_export_left_goes_when_its_writer_is_certainly_gone(qbench, killed_export, form, name):  # noqa: F811
+    left, gone, space = killed_export(form, name)
+    folder = killed_export.folder
+    elsewhere = "0" * 8 if space != "0" * 8 else "1" * 8
+    kept = [folder / f".a.partial.{space}-{os.getpid()}-0.tmp",  # at work
+            folder / f".b.partial.{elsewhere}-{gone}-0.tmp",     # on another host, perhaps at work
+            folder / ".c.partial.tmp", folder / f"notes.{space}-{gone}-0.tmp"]  # somebody's own
+    old = folder / f".d.partial.{elsewhere}-{os.getpid()}-0.tmp"
+    for path in [*kept, old]:
+        path.mkdir() if path.name.startswith((".a", ".d")) else path.write_text("half")
+    (old / "model.safetensors").write_text("half")
+    for path in (old / "model.safetensors", old, kept[0], kept[2], kept[3]):
+        days_old(path, 2)
+    qbench("export", killed_export.run, "-w", "exported", "-f", form, "-o", folder / "another")
+    assert sorted(folder.iterdir()) == sorted([*kept, folder / "another"])
+    assert left
+
+
+def test_what_another_host_left_in_the_statistics_cache_goes_after_a_day(qbench):  # noqa: F811
+    path = write_recipe(qbench.folder, "r")
+    path.write_text(path.read_text().replace("[rtn]", "[gptq]") + "propagate_quantized: false\n")
+    qbench("run", "r.yaml", "-w", "w", "-q", "--statistics-cache", "1")
+    (key,) = (qbench.folder / "w" / "cache" / "statistics").iterdir()
+    other = key.parent / "another model and text"
+    other.mkdir()
+    fresh, old = key / "block-0001.safetensors.00000000-1-0.tmp", other / "block-0001.safetensors.00000000-1-1.tmp"
+    for leftover in (fresh, old):
+        leftover.write_bytes(b"half")
+    days_old(old, 1.1)
+    qbench("run", "r.yaml", "-w", "w", "-q", "--statistics-cache", "1")
+    assert list(key.parent.rglob("*.tmp")) == [fresh]
+
+
+def test_nothing_temporary_is_left_after_a_kill_and_a_resume(qbench, killed_export):  # noqa: F811
+    _, _, space = killed_export("compressed-tensors", "out")
     write_recipe(qbench.folder, "long", samples=200)
     process = subprocess.Popen([qbench.program, "run", "long.yaml", "-w", "w", "--threads", "1"], cwd=qbench.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "quantize" not in process.stderr.readline():
@@ -138,7 +208,7 @@ def test_nothing_temporary_is_left_after_a_kill_and_a_resume(qbench):  # noqa: F
     process.send_signal(signal.SIGKILL)
     process.communicate()
     # What a kill in the middle of a write leaves, which is too short a moment to hit.
-    left = [run / f"report.json.{process.pid}-7.tmp", run / "blocks" / f"block-0001.safetensors.{process.pid}-9.tmp"]
+    left = [run / f"report.json.{space}-{process.pid}-7.tmp", run / "blocks" / f"block-0001.safetensors.{space}-{process.pid}-9.tmp"]
     for path in left:
         path.write_bytes(b"half")
     foreign = run / "notes.tmp"

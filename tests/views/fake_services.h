@@ -12,7 +12,8 @@ namespace qb::test {
 
 inline std::string fake_hash(const std::filesystem::path& path) { return "hash of " + path.filename().string(); }
 
-inline ModelInfo fake_model(const std::filesystem::path& path, int blocks = 4) {
+// others: with an embedding, norms and a head that is tied to the embedding.
+inline ModelInfo fake_model(const std::filesystem::path& path, int blocks = 4, bool others = false) {
   ModelInfo model;
   model.path = path;
   model.hash = fake_hash(path);
@@ -41,7 +42,13 @@ inline ModelInfo fake_model(const std::filesystem::path& path, int blocks = 4) {
     add("self_attn.o_proj", "o", 64, 64);
     add("mlp.up_proj", "gate_up", 192, 64);
     add("mlp.down_proj", "down", 64, 192);
+    if (others) block.others.push_back({"input_layernorm.weight", "model.layers." + std::to_string(b) + ".input_layernorm.weight", "norm", {64}, "F32", 256});
     model.blocks.push_back(block);
+  }
+  if (others) {
+    model.before.push_back({"model.embed_tokens.weight", "model.embed_tokens.weight", "embedding", {500, 64}, "BF16", 64000});
+    model.after.push_back({"model.norm.weight", "model.norm.weight", "norm", {64}, "F32", 256});
+    model.after.push_back({"lm_head.weight", "model.embed_tokens.weight", "head", {500, 64}, "BF16", 0, true});
   }
   return model;
 }
@@ -53,6 +60,9 @@ struct Pace {
   std::atomic<int> running{0}, most{0}, started{0}, ended{0};
   std::atomic<int> reports{1};       // progress reports a block
   std::atomic<bool> fails{false};
+  std::atomic<int> tensors{0};       // that were looked at
+  std::atomic<bool> tensors_wait{false}, tensors_fail{false};
+  std::atomic<int> reading_waits{-1};  // run folder at which reading a workspace stands still
 };
 
 inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& id, const RunOptions&, const Control& control, const RunObserver& observer) {
@@ -69,6 +79,7 @@ inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& i
     }
   } count(pace);
   RunReport report = workspace.load(id);
+  const RunLock lock(workspace.run_folder(id));
   DemoOptions options;
   options.id = id;
   options.name = report.name;
@@ -118,9 +129,39 @@ inline views::Services fake_services(const std::shared_ptr<Pace>& pace) {
   views::Services services;
   services.inspectModel = [](const std::filesystem::path& path) {
     if (path.filename() == "broken") throw InputError(path.string() + "/config.json: key \"hidden_size\" is missing");
-    return fake_model(path);
+    return fake_model(path, 4, path.filename() == "whole");
   };
-  services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
+  services.lookAtTensor = [pace](const std::filesystem::path& path, const std::string& tensor, const std::stop_token& stop) {
+    ++pace->tensors;
+    while (pace->tensors_wait && !stop.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (pace->tensors_fail) throw InputError((path / "model.safetensors").string() + ": is truncated: 1000 bytes, expected 2000");
+    TensorSummary summary;
+    summary.tensor = tensor;
+    summary.dtype = "BF16";
+    const bool vector = tensor.find("norm") != std::string::npos;
+    summary.shape = vector ? std::vector<int64_t>{64} : std::vector<int64_t>{tensor.find("embed") == std::string::npos ? 32 : 500, 64};
+    summary.values = vector ? 64 : summary.shape[0] * 64;
+    summary.abs_max = double(tensor.size());  // tells whose it is
+    summary.histogram = {-1, 1, {1, 5, 9, 5, 1}, 0, 2};
+    const auto sizes = [](int64_t channels) {
+      ChannelSizes made{channels, 1, {}, {}};
+      for (int64_t c = 0; c < channels; ++c) {
+        made.mean_abs.push_back(0.1f + 0.01f * float(c % 7));
+        made.abs_max.push_back(c == 5 ? 9.f : 1.f);
+      }
+      return made;
+    };
+    summary.columns = sizes(64);
+    if (!vector) summary.rows = sizes(summary.shape[0]);
+    return summary;
+  };
+  services.openWorkspace = [pace](const std::filesystem::path& folder, const Workspace::Reading& reading) {
+    return Workspace::open(folder, Workspace::Absent::create, [&](int done, int all) {
+      if (pace->reading_waits >= 0) std::this_thread::sleep_for(std::chrono::milliseconds(120));
+      reading(done, all);
+      while (done == pace->reading_waits) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+  };
   services.preflight = [](const Recipe& recipe, const RunOptions&, const std::filesystem::path&) {
     if (recipe.name == "refused") throw InputError("group size 7 does not divide 64");
   };

@@ -3,12 +3,18 @@
 #include <QComboBox>
 #include <QDockWidget>
 #include <QDropEvent>
+#include <QLabel>
+#include <QLineEdit>
+#include <QMenu>
 #include <QMessageBox>
 #include <QMimeData>
+#include <QPlainTextEdit>
 #include <QPushButton>
+#include <QShortcut>
 #include <QSignalSpy>
 #include <QTableView>
 #include <QTemporaryDir>
+#include <QTextBrowser>
 #include <QTreeView>
 #include <QtTest/QtTest>
 #include <fstream>
@@ -16,11 +22,16 @@
 #include "core/recipe/llmc.h"
 #include "fake_services.h"
 #include "views/MainWindow.h"
+#include "views/pages/Dialogs.h"
 #include "views/pages/Explorer.h"
+#include "views/pages/Inspector.h"
+#include "views/pages/LogWindow.h"
 #include "views/pages/NoticeBar.h"
 #include "views/pages/QueuePanel.h"
 #include "views/pages/RecipePage.h"
 #include "views/pages/WelcomePage.h"
+#include "views/plots/ChannelPlot.h"
+#include "views/plots/HistogramPlot.h"
 
 using namespace qb;
 using namespace qb::views;
@@ -44,6 +55,7 @@ class TestMainWindow : public QObject {
       window = std::make_unique<MainWindow>(workbench.get(), &settings, &theme);
       settings.setWorkspace(folder.filePath("workspace"));
       window->restoreSession(paths, {});
+      workbench->followWorkspace(0);  // but where a test is about it
       window->show();
       workbench->prepare(0);
     }
@@ -517,6 +529,404 @@ class TestMainWindow : public QObject {
     QCOMPARE(tree->currentIndex().data().toString(), QString("mlp.down_proj"));
   }
 
+  // Opens the model "whole" and clicks the row of its tree that stands below these.
+  static void clickRow(Bench& bench, const QStringList& path) {
+    QTreeView* tree = bench.window->findChild<Explorer*>()->modelView();
+    QModelIndex at;
+    for (const QString& name : path) {
+      QModelIndex next;
+      for (int row = 0; row < tree->model()->rowCount(at); ++row)
+        if (tree->model()->index(row, 0, at).data().toString() == name) next = tree->model()->index(row, 0, at);
+      QVERIFY2(next.isValid(), qPrintable(name));
+      tree->expand(at);
+      at = next;
+    }
+    tree->scrollTo(at);
+    QTest::mouseClick(tree->viewport(), Qt::LeftButton, {}, tree->visualRect(at).center());
+  }
+
+  void embeddings_norms_and_head_stand_in_the_tree_and_are_found() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.drop({bench.modelFolder("whole")});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    QTreeView* tree = bench.window->findChild<Explorer*>()->modelView();
+    const QModelIndex model = tree->model()->index(0, 0);
+    QStringList rows;
+    for (int row = 0; row < tree->model()->rowCount(model); ++row) rows << tree->model()->index(row, 0, model).data().toString();
+    QCOMPARE(rows, QStringList({"embed_tokens", "Block 0", "Block 1", "Block 2", "Block 3", "norm", "lm_head"}));
+    const QModelIndex head = tree->model()->index(6, 0, model);
+    QCOMPARE(head.siblingAtColumn(ModelTree::Type).data().toString(), QString("tied"));
+    QVERIFY(head.data(Qt::ToolTipRole).toString().contains("tied to the embedding"));
+    const QModelIndex block = tree->model()->index(1, 0, model);
+    QCOMPARE(tree->model()->index(4, 0, block).data().toString(), QString("input_layernorm"));
+    // By what they are, and by name.
+    QLineEdit* search = nullptr;
+    for (QLineEdit* edit : bench.window->findChild<Explorer*>()->findChildren<QLineEdit*>())
+      if (edit->accessibleName() == "Search in the open models") search = edit;
+    QVERIFY(search);
+    const auto found = [&](const QString& text) {
+      search->setText(text);
+      QTest::qWait(200);
+      QStringList names;
+      const QAbstractItemModel* shown = tree->model();
+      const QModelIndex top = shown->index(0, 0);
+      for (int row = 0; row < shown->rowCount(top); ++row) {
+        const QModelIndex index = shown->index(row, 0, top);
+        if (shown->rowCount(index) == 0) names << index.data().toString();
+        for (int inner = 0; inner < shown->rowCount(index); ++inner) names << shown->index(inner, 0, index).data().toString();
+      }
+      return names;
+    };
+    QCOMPARE(found("embedding"), QStringList({"embed_tokens"}));
+    QCOMPARE(found("head"), QStringList({"lm_head"}));
+    QCOMPARE(found("layers.2.mlp.down"), QStringList({"mlp.down_proj"}));
+    QCOMPARE(found("norm").size(), 5);
+    QCOMPARE(found("qkv").size(), 4);
+  }
+
+  void a_tensor_is_looked_at_before_any_run() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.drop({bench.modelFolder("whole")});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    auto* inspector = bench.window->findChild<Inspector*>();
+    QVERIFY(!inspector->isVisible());  // on the page of recipes
+    QCOMPARE(bench.pace->tensors.load(), 0);
+    clickRow(bench, {"whole", "Block 1", "mlp.down_proj"});
+    QCOMPARE(bench.workbench->selection()->currentLinear(), (LinearKey{1, "mlp.down_proj"}));
+    QTRY_VERIFY(inspector->isVisible());
+    const auto shown = [&](const QString& caption) -> Plot* {
+      for (Plot* plot : inspector->findChildren<Plot*>())
+        if (plot->isVisible() && plot->title() == caption) return plot;
+      return nullptr;
+    };
+    QTRY_VERIFY(shown("Values as stored"));
+    auto* values = static_cast<HistogramPlot*>(shown("Values as stored"));
+    QCOMPARE(values->series().size(), 1);
+    QCOMPARE(values->series().front().histogram.counts[2], int64_t(9));
+    QCOMPARE(values->conditions(), QString("all 2048 values, BF16"));
+    QVERIFY(!values->xAxis->label().isEmpty() && !values->yAxis->label().isEmpty());
+    auto* input = static_cast<ChannelPlot*>(shown("Size by input channel"));
+    QVERIFY(input && shown("Size by output channel"));
+    QCOMPARE(input->sizes().channels, int64_t(64));
+    QCOMPARE(input->xAxis->label(), QString("Input channel"));
+    QCOMPARE(input->table().rows[5][3].toDouble(), 9.0);
+    const auto fifth = [&] { return input->describe({input->xAxis->coordToPixel(5), double(input->axisRect()->center().y())}); };
+    QTRY_VERIFY2(fifth().contains("Input channel 5 of 64") && fifth().contains("9 times the median"), qPrintable(fifth()));
+    QVERIFY(!shown("Weights before and after"));  // no run
+    // It makes room again for the recipe that one goes on with.
+    bench.window->recipePage()->setFocus();
+    for (QLineEdit* edit : bench.window->recipePage()->findChildren<QLineEdit*>())
+      if (edit->isVisible()) {
+        edit->setFocus();
+        break;
+      }
+    QTRY_VERIFY(!inspector->isVisible());
+    // A norm has one value a channel; a tied head is the embedding, by token.
+    clickRow(bench, {"whole", "norm"});
+    QVERIFY(!bench.workbench->selection()->currentLinear().isValid());
+    QTRY_VERIFY(shown("Size by channel"));
+    QVERIFY(!shown("Size by row") && !shown("Size by output channel"));
+    clickRow(bench, {"whole", "lm_head"});
+    QTRY_VERIFY(shown("Size by token"));
+    QVERIFY(shown("Size by hidden channel"));
+    bool tied = false;
+    for (QLabel* label : inspector->findChildren<QLabel*>()) tied = tied || (label->isVisible() && label->text().contains("tied to the embedding"));
+    QVERIFY(tied);
+    QCOMPARE(bench.pace->tensors.load(), 3);
+    clickRow(bench, {"whole", "norm"});  // known already
+    QTRY_VERIFY(shown("Size by channel"));
+    QCOMPARE(bench.pace->tensors.load(), 3);
+  }
+
+  void a_stale_tensor_is_dropped_and_a_damaged_file_is_told_in_place() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.drop({bench.modelFolder("whole")});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    auto* inspector = bench.window->findChild<Inspector*>();
+    auto* facts = inspector->findChild<QTableView*>();
+    for (QTableView* table : inspector->findChildren<QTableView*>())
+      if (table->accessibleName() == "Facts of the tensor") facts = table;
+    const auto told = [&](const QString& name) {
+      for (int row = 0; row < facts->model()->rowCount(); ++row)
+        if (facts->model()->index(row, 0).data() == name) return facts->isVisible() ? facts->model()->index(row, 1).data().toString() : QString();
+      return QString();
+    };
+    bench.pace->tensors_wait = true;
+    clickRow(bench, {"whole", "Block 1", "mlp.down_proj"});
+    QTRY_COMPARE(bench.pace->tensors.load(), 1);
+    clickRow(bench, {"whole", "Block 0", "self_attn.q_proj"});
+    QTRY_COMPARE(bench.pace->tensors.load(), 2);
+    bench.pace->tensors_wait = false;
+    QTRY_COMPARE(told("Largest |w|"), QString::number(QString("model.layers.0.self_attn.q_proj.weight").size()));
+    QTest::qWait(50);
+    QCOMPARE(told("Largest |w|"), QString::number(QString("model.layers.0.self_attn.q_proj.weight").size()));
+    bench.pace->tensors_fail = true;
+    clickRow(bench, {"whole", "Block 2", "mlp.up_proj"});
+    const auto label = [&](const QString& part) {
+      for (QLabel* each : inspector->findChildren<QLabel*>())
+        if (each->isVisible() && each->text().contains(part)) return true;
+      return false;
+    };
+    QTRY_VERIFY(label("model.safetensors: is truncated"));
+    QVERIFY(told("Largest |w|").isEmpty());
+    QVERIFY(!bench.window->notices()->isVisible());  // once, in its place
+    bench.pace->tensors_fail = false;
+    clickRow(bench, {"whole", "Block 2", "mlp.down_proj"});
+    QTRY_VERIFY(!told("Largest |w|").isEmpty());
+    QVERIFY(!label("truncated"));
+  }
+
+  // What the list of runs shows of one.
+  static QString cell(Bench& bench, const QString& run, int column) {
+    const QAbstractItemModel* rows = bench.window->findChild<Explorer*>()->runView()->model();
+    for (int row = 0; row < rows->rowCount(); ++row)
+      if (rows->index(row, 0).data(RunList::IdRole).toString() == run) return rows->index(row, column).data().toString();
+    return {};
+  }
+
+  void a_run_of_another_process_is_followed() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.drop({bench.modelFolder("tiny")});
+    QTRY_COMPARE(bench.workbench->models()->models().size(), size_t(1));
+    const auto other = Workspace::open(bench.folder.filePath("workspace").toStdString());
+    bench.workbench->followWorkspace(20);
+    Recipe recipe = test::fake_recipe("theirs");
+    recipe.model = bench.folder.filePath("tiny").toStdString();
+    const std::string theirs = other->create_run(recipe);
+    const QString id = QString::fromStdString(theirs);
+    QTRY_COMPARE(cell(bench, id, RunList::Name), QString("theirs"));
+    QCOMPARE(cell(bench, id, RunList::Status), QString("Waiting"));
+    test::Pace pace;
+    pace.milliseconds = 300;
+    std::thread worker([&] { test::fake_run(pace, *other, theirs, {}, {}, {}); });
+    QTRY_VERIFY(cell(bench, id, RunList::Status).startsWith("Elsewhere, "));
+    const auto blocks = [&] { return bench.workbench->selection()->find(id)->report->blocks.size(); };
+    QTRY_VERIFY(blocks() > 0);
+    const bool streamed = blocks() < 4;
+    bench.workbench->show(id, true);
+    const bool shown = bench.workbench->selection()->shownRuns().size() == 1;
+    const QString status = cell(bench, id, RunList::Status), obstacle = bench.workbench->exportObstacle(id), owner = bench.workbench->selection()->find(id)->owner;
+    const bool resumable = bench.workbench->canResume(id);
+    bench.workbench->remove(id);
+    const QString refused = bench.window->notices()->text();
+    worker.join();
+    QVERIFY(streamed && shown);  // its blocks come one by one, and are drawn
+    QVERIFY2(status.startsWith("Elsewhere, ") && status.endsWith(" of 4 blocks"), qPrintable(status));
+    QVERIFY(owner.contains(QString("process %1 on ").arg(QCoreApplication::applicationPid())));
+    QVERIFY(!resumable && obstacle.contains(owner) && refused.contains(owner));
+    QTRY_COMPARE(cell(bench, id, RunList::Status), QString("Finished"));
+    QCOMPARE(blocks(), size_t(4));
+    QVERIFY(cell(bench, id, RunList::Perplexity) != "–");
+    QVERIFY(bench.workbench->exportObstacle(id).isEmpty());
+    other->rename(theirs, "another name");
+    QTRY_COMPARE(cell(bench, id, RunList::Name), QString("another name"));
+    // One whose process was killed says in its file that it runs.
+    RunReport killed = other->load(theirs);
+    killed.status = RunStatus::running;
+    other->save(killed);
+    QTRY_COMPARE(cell(bench, id, RunList::Status), QString("Stopped"));
+    QVERIFY(bench.workbench->canResume(id));
+    other->remove(theirs);
+    QTRY_VERIFY(!bench.workbench->selection()->find(id));
+  }
+
+  void two_windows_on_one_workspace_follow_each_other() {
+    Bench one, two;
+    QVERIFY(one.ready() && two.ready());
+    two.workbench->openWorkspace(one.workbench->workspacePath());
+    QTRY_COMPARE(two.workbench->workspacePath(), one.workbench->workspacePath());
+    for (Bench* bench : {&one, &two}) {
+      bench->drop({one.modelFolder("tiny")});
+      QTRY_COMPARE(bench->workbench->models()->models().size(), size_t(1));
+      bench->workbench->selection()->setCurrentModel("hash of tiny");
+      bench->workbench->followWorkspace(20);
+    }
+    one.pace->milliseconds = 200;
+    const QString a = one.startRun("of one");
+    QTRY_VERIFY(cell(two, a, RunList::Status).startsWith("Elsewhere"));
+    QVERIFY(!cell(one, a, RunList::Status).startsWith("Elsewhere"));
+    QVERIFY(one.finished());
+    QTRY_COMPARE(cell(two, a, RunList::Status), QString("Finished"));
+    QCOMPARE(cell(two, a, RunList::Perplexity), cell(one, a, RunList::Perplexity));
+    QCOMPARE(two.workbench->selection()->find(a)->colour, one.workbench->selection()->find(a)->colour);
+    two.workbench->rename(a, "by two");
+    QTRY_COMPARE(cell(one, a, RunList::Name), QString("by two"));
+    const QString b = two.startRun("of two");
+    QVERIFY(two.finished());
+    QTRY_COMPARE(cell(one, b, RunList::Status), QString("Finished"));
+    one.workbench->remove(a);
+    QTRY_VERIFY(!two.workbench->selection()->find(a));
+    QVERIFY(two.workbench->selection()->find(b));
+    QTest::qWait(100);
+    QVERIFY(one.workbench->selection()->find(b));
+    QCOMPARE(one.window->findChild<Explorer*>()->runView()->model()->rowCount(), 1);
+  }
+
+  void reading_a_workspace_is_shown_instead_of_no_runs_yet() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    const QString path = bench.folder.filePath("large");
+    {
+      const auto large = Workspace::open(path.toStdString());
+      for (int i = 0; i < 3; ++i) large->create_run(test::fake_recipe("r"));
+    }
+    for (const char* file : {"index.db", "index.db-wal", "index.db-shm"}) QFile::remove(path + "/" + file);
+    auto* explorer = bench.window->findChild<Explorer*>();
+    const auto shown = [&](const QString& part) {
+      for (QLabel* label : explorer->findChildren<QLabel*>())
+        if (label->isVisible() && label->text().contains(part)) return true;
+      return false;
+    };
+    QVERIFY(shown("No runs yet"));
+    bench.pace->reading_waits = 1;
+    bench.workbench->openWorkspace(path);
+    QVERIFY(shown("Reading the workspace large") && !shown("No runs yet"));
+    QTRY_VERIFY(shown("1 of 3 runs"));
+    bench.pace->reading_waits = -1;
+    QTRY_COMPARE(explorer->runView()->model()->rowCount(), 3);
+    QVERIFY(!shown("Reading"));
+  }
+
+  void the_log_of_any_run_is_shown_and_followed() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    const QString id = bench.startRun("logged");
+    QVERIFY(bench.finished());
+    const QString file = QString::fromStdString((bench.workbench->runFolder(id) / "log.txt").string());
+    const auto write = [&](const QByteArray& text) {
+      QFile log(file);
+      QVERIFY(log.open(QIODevice::Append));
+      log.write(text);
+    };
+    bench.action("Show the run's log")->trigger();
+    auto* window = bench.window->findChild<LogWindow*>();
+    QVERIFY(window && window->isVisible());
+    QVERIFY2(window->windowTitle().contains("logged"), qPrintable(window->windowTitle()));
+    auto* text = window->findChild<QPlainTextEdit*>();
+    QVERIFY(text->toPlainText().isEmpty() && text->placeholderText().contains("not begun"));
+    write("block 0 done\nblock 1 d");
+    QTRY_COMPARE(text->toPlainText(), QString("block 0 done"));  // whole lines
+    write("one: 3 Größen\n");
+    QTRY_COMPARE(text->toPlainText(), QString("block 0 done\nblock 1 done: 3 Größen"));
+    bench.action("Show the run's log")->trigger();  // the same window again
+    QCOMPARE(bench.window->findChildren<LogWindow*>().size(), 1);
+    QFile::remove(file);
+    write("begun anew\n");
+    QTRY_COMPARE(text->toPlainText(), QString("begun anew"));
+  }
+
+  void an_action_goes_to_the_run_that_was_clicked_whatever_moved_meanwhile() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    const QString clicked = bench.startRun("clicked");
+    QVERIFY(bench.finished());
+    QTableView* runs = bench.window->findChild<Explorer*>()->runView();
+    QSignalSpy said(bench.workbench.get(), &Workbench::status);
+    int rowThen = -1;
+    const auto choose = [&](const QString& text) {
+      QTimer::singleShot(50, bench.window.get(), [&, text] {
+        auto* menu = qobject_cast<QMenu*>(QApplication::activePopupWidget());
+        if (!menu) return;
+        auto newer = std::make_shared<RunReport>(*bench.workbench->selection()->find(clicked)->report);
+        newer->id = "99999999-newer " + text.toStdString();
+        bench.workbench->selection()->putRun(newer);  // above it
+        for (int row = 0; row < runs->model()->rowCount(); ++row)
+          if (runs->model()->index(row, 0).data(RunList::IdRole).toString() == clicked) rowThen = row;
+        for (QAction* action : menu->actions())
+          if (action->text() == text) action->trigger();
+        menu->close();
+      });
+      const QModelIndex row = runs->model()->index(runs->model()->rowCount() - 1, RunList::Name);
+      runs->selectionModel()->setCurrentIndex(row, QItemSelectionModel::ClearAndSelect | QItemSelectionModel::Rows);
+      const QPoint at = runs->visualRect(row).center();
+      QContextMenuEvent event(QContextMenuEvent::Mouse, at, runs->viewport()->mapToGlobal(at));
+      QCoreApplication::sendEvent(runs->viewport(), &event);
+    };
+    choose("Copy as command line");
+    QCOMPARE(rowThen, 1);  // it did move
+    QVERIFY2(QGuiApplication::clipboard()->text().contains(clicked), qPrintable(QGuiApplication::clipboard()->text()));
+    QVERIFY(!said.isEmpty() && said.last().front().toString().contains("command line of clicked"));
+    choose("Show only the selected runs");
+    QTRY_COMPARE(bench.workbench->selection()->shownRuns().size(), 1);
+    QCOMPARE(bench.workbench->selection()->shownRuns().front().id, clicked);
+    choose("Show its log");
+    QCOMPARE(bench.window->findChild<LogWindow*>()->run(), clicked);
+    choose("Hide in plots");
+    QVERIFY(bench.workbench->selection()->shownRuns().isEmpty());
+    choose("Delete…");
+    auto* question = bench.window->findChild<QMessageBox*>();
+    QVERIFY(question);
+    auto newest = std::make_shared<RunReport>(*bench.workbench->selection()->find(clicked)->report);
+    newest->id = "99999999-newest";
+    bench.workbench->selection()->putRun(newest);
+    for (QAbstractButton* button : question->buttons())
+      if (button->text() == "Delete") button->click();
+    QTRY_VERIFY(!bench.workbench->selection()->find(clicked));
+    QVERIFY(bench.workbench->selection()->find("99999999-newest"));
+  }
+
+  void many_runs_are_searched() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    auto* explorer = bench.window->findChild<Explorer*>();
+    const auto add = [&](int number) {
+      auto run = std::make_shared<RunReport>();
+      run->id = "run-" + std::to_string(100 + number);
+      run->name = (number % 2 ? "gptq " : "rtn ") + std::to_string(number);
+      run->scheme = number < 5 ? "W3A16 g64" : "W4A16 g64";
+      run->model_path = "/models/tiny";
+      run->status = RunStatus::finished;
+      bench.workbench->selection()->putRun(run);
+    };
+    QLineEdit* search = nullptr;
+    for (QLineEdit* edit : explorer->findChildren<QLineEdit*>())
+      if (edit->accessibleName() == "Search in the runs") search = edit;
+    for (int i = 0; i < 8; ++i) add(i);
+    QVERIFY(search && !search->isVisible());
+    add(8);
+    QVERIFY(search->isVisible());
+    const QAbstractItemModel* rows = explorer->runView()->model();
+    QTest::keyClicks(search, "gptq w3a");
+    QCOMPARE(rows->rowCount(), 2);
+    search->clear();
+    QTest::keyClicks(search, "run-106");
+    QCOMPARE(rows->rowCount(), 1);
+    QCOMPARE(rows->index(0, RunList::Name).data().toString(), QString("rtn 6"));
+    QTest::keyClicks(search, "x");
+    QCOMPARE(rows->rowCount(), 0);
+    bool told = false;
+    for (QLabel* label : explorer->findChildren<QLabel*>()) told = told || (label->isVisible() && label->text().contains("No run matches"));
+    QVERIFY(told);
+    search->clear();
+    QCOMPARE(rows->rowCount(), 9);
+  }
+
+  void figures_of_two_runs_stand_side_by_side_at_the_first_width() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    const QString a = bench.startRun("a"), b = bench.startRun("b");
+    QVERIFY(bench.finished());
+    bench.window->showPage("layers");
+    bench.workbench->makeCurrent(a);
+    bench.workbench->selection()->setCurrentLinear({1, "mlp.down_proj"});
+    QTableView* table = nullptr;
+    for (QTableView* each : bench.window->findChildren<QTableView*>())
+      if (each->accessibleName() == "Figures of the linear in each run") table = each;
+    QVERIFY(table);
+    QTRY_COMPARE(table->model()->columnCount(), 2);
+    QTRY_VERIFY(table->isVisible());
+    QTest::qWait(100);
+    QVERIFY2(table->columnViewportPosition(1) + table->columnWidth(1) <= table->viewport()->width(),
+             qPrintable(QString("%1 + %2 in %3").arg(table->columnViewportPosition(1)).arg(table->columnWidth(1)).arg(table->viewport()->width())));
+    for (int row = 0; row < table->model()->rowCount(); ++row)  // and none is cut
+      for (int column = 0; column < 2; ++column)
+        QVERIFY(table->fontMetrics().horizontalAdvance(table->model()->index(row, column).data().toString()) + 6 <= table->columnWidth(column));
+  }
+
   void every_action_has_a_name_and_no_shortcut_twice() {
     Bench bench;
     QHash<QString, QString> keys;
@@ -528,6 +938,34 @@ class TestMainWindow : public QObject {
       }
     }
     for (const char* key : {"Ctrl+F", "Ctrl+S", "Ctrl+Z", "F1", "Ctrl+Return"}) QVERIFY2(keys.contains(key), key);
+  }
+
+  void the_sheet_of_shortcuts_lists_every_key() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.action("Keyboard shortcuts")->trigger();
+    auto* sheet = bench.window->findChild<ShortcutsSheet*>();
+    QVERIFY(sheet && sheet->isVisible());
+    const QString text = sheet->findChild<QTextBrowser*>()->toPlainText();
+    const QStringList lines = text.split('\n');
+    int listed = 0;
+    for (const QAction* action : bench.window->findChildren<QAction*>()) {
+      if (action->shortcuts().isEmpty() || sheet->isAncestorOf(qobject_cast<QWidget*>(action->parent()))) continue;
+      // Keys in one cell, what they do in the next.
+      const QVariant given = action->property("sheetText");
+      const QString what = QString(given.isValid() ? given.toString() : action->text()).remove('&').remove("…");
+      for (const QKeySequence& key : action->shortcuts()) {
+        bool found = false;
+        for (int i = 0; i + 1 < lines.size(); ++i)
+          found = found || (lines[i].split(", ").contains(key.toString(QKeySequence::NativeText)) && lines[i + 1] == what);
+        QVERIFY2(found, qPrintable(key.toString() + ": " + what));
+      }
+      ++listed;
+    }
+    QVERIFY2(listed > 25, qPrintable(QString::number(listed)));
+    QVERIFY(bench.window->findChildren<QShortcut*>().isEmpty());  // keys belong to actions, so that they are listed
+    for (const char* what : {"Delete runs", "Logarithmic axis", "Show the run's log", "Undo", "Explorer"}) QVERIFY2(text.contains(what), what);
+    QCOMPARE(lines.filter("Logarithmic axis").size(), 1);  // once for all plots
   }
 
   void every_control_has_a_name_for_assistive_tools() {

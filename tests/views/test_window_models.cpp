@@ -44,6 +44,16 @@ class TestWindowModels : public QObject {
     tree.put(model("/m/one", 5));  // opened again, changed on disk
     QCOMPARE(tree.rowCount(), 2);
     QCOMPARE(leaves(tree), 35 * 4);
+    tree.put(std::make_shared<const ModelInfo>(test::fake_model("/m/whole", 6, true)));  // with embedding, norms and head
+    QCOMPARE(leaves(tree), 41 * 4);
+    QCOMPARE(tree.rowCount(tree.index(2, 0)), 1 + 6 + 2);
+    const QModelIndex linear = tree.indexOf(2, LinearKey{3, "mlp.up_proj"});
+    QCOMPARE(linear.data(ModelTree::TensorRole).toString(), QString("model.layers.3.mlp.up_proj.weight"));
+    QCOMPARE(tree.indexOf(2, QString("model.layers.3.input_layernorm.weight")).parent(), linear.parent());
+    filter.search("layers.3.input_layernorm");
+    QCOMPARE(filter.rowCount(), 1);
+    filter.search({});
+    tree.removeAt(2);
     tree.removeAt(0);
     QCOMPARE(leaves(tree), 30 * 4);
     tree.removeAt(0);

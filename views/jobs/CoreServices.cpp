@@ -9,8 +9,15 @@ Services coreServices() {
     info.hash = model_hash(path);
     return info;
   };
+  services.lookAtTensor = [](const std::filesystem::path& model, const std::string& tensor, const std::stop_token& stop) {
+    constexpr int64_t kDrawn = 2048;  // channels: more than a plot has pixels
+    TensorSummary summary = summarise_tensor(model, tensor, stop);
+    summary.columns = thinned(summary.columns, kDrawn);
+    summary.rows = thinned(summary.rows, kDrawn);
+    return summary;
+  };
   services.lookAtFiles = [](const Recipe& recipe) { return look_at_files(recipe); };
-  services.openWorkspace = [](const std::filesystem::path& folder) { return Workspace::open(folder); };
+  services.openWorkspace = [](const std::filesystem::path& folder, const Workspace::Reading& reading) { return Workspace::open(folder, Workspace::Absent::create, reading); };
   services.preflight = [](const Recipe& recipe, const RunOptions& options, const std::filesystem::path& workspace) { preflight(recipe, options, workspace); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                          const RunObserver& observer) { return carry_out(workspace, id, options, control, observer); };

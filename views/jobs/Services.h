@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/engine/device.h"
+#include "core/measure/tensor_summary.h"
 #include "core/model/model_info.h"
 #include "core/run/export_job.h"
 #include "core/run/recipe_files.h"
@@ -16,14 +17,18 @@ namespace qb::views {
 using WorkspacePtr = std::shared_ptr<Workspace>;
 using Runner = std::function<RunReport(Workspace&, const std::string& id, const RunOptions&, const Control&, const RunObserver&)>;
 
+// A model's tensor as it is stored, its channels thinned for a picture.
+using TensorReader = std::function<TensorSummary(const std::filesystem::path& model, const std::string& tensor, const std::stop_token&)>;
+
 using Exporter = std::function<ExportResult(const std::filesystem::path& run, const ExportOptions&, const Control&)>;
 
 // What the window asks of core. Functions, so that tests hand in their own. All but `devices` may be slow and are only
 // called on worker threads.
 struct Services {
   std::function<ModelInfo(const std::filesystem::path&)> inspectModel;
+  TensorReader lookAtTensor;
   std::function<RecipeFiles(const Recipe&)> lookAtFiles;
-  std::function<WorkspacePtr(const std::filesystem::path&)> openWorkspace;
+  std::function<WorkspacePtr(const std::filesystem::path&, const Workspace::Reading&)> openWorkspace;
   std::function<void(const Recipe&, const RunOptions&, const std::filesystem::path& workspace)> preflight;
   Runner carryOut;
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;

@@ -17,14 +17,30 @@ QString tr(const char* text) { return QCoreApplication::translate("FactsModel", 
 
 QString text(const std::string& value) { return QString::fromStdString(value); }
 
+// Beside figures of two runs, in the inspector's width.
+QString shortMetric(Metric metric) {
+  switch (metric) {
+    case Metric::OutputRelativeError: return tr("Output error");
+    case Metric::OutputSqnr: return tr("Output dB");
+    case Metric::OutputCosine: return tr("Output cosine");
+    case Metric::WeightMse: return tr("Weight MSE");
+    case Metric::WeightMaxError: return tr("Weight max.");
+    case Metric::WeightSqnr: return tr("Weight dB");
+    case Metric::WeightKurtosis: return tr("W. kurtosis");
+    case Metric::InputKurtosis: return tr("In. kurtosis");
+    case Metric::Seconds: return tr("Time (s)");
+  }
+  return {};
+}
+
 }  // namespace
 
-QVector<Fact> runFacts(const RunReport& report) {
+QVector<Fact> runFacts(const RunReport& report, const QString& owner) {
   QVector<Fact> facts;
   const auto add = [&facts](const QString& name, const QString& value, const QString& toolTip = {}) {
     if (!value.isEmpty()) facts.push_back({name, value, toolTip});
   };
-  add(tr("Status"), runStatusText(report.status));
+  add(tr("Status"), owner.isEmpty() ? runStatusText(report.status) : tr("Running elsewhere (%1)").arg(owner));
   add(tr("Error"), text(report.error));
   add(tr("Model"), text(report.model_name), text(report.model_path));
   add(tr("Scheme"), text(report.scheme));
@@ -86,6 +102,21 @@ QVector<Fact> linearFacts(const LinearReport& linear) {
   return facts;
 }
 
+QVector<Fact> tensorFacts(const TensorSummary& summary) {
+  QStringList sizes;
+  for (const int64_t size : summary.shape) sizes << QString::number(size);
+  QVector<Fact> facts{{tr("Shape"), sizes.join(QStringLiteral(" × ")), {}}, {tr("Stored as"), text(summary.dtype), {}}};
+  facts.push_back({tr("Values"), QLocale().toString(qlonglong(summary.values)), {}});
+  if (summary.not_finite > 0) facts.push_back({tr("Not finite"), QLocale().toString(qlonglong(summary.not_finite)), tr("NaN or infinite; left out of all other figures")});
+  facts.push_back({tr("Mean"), formatNumber(summary.mean), {}});
+  facts.push_back({tr("Deviation"), formatNumber(summary.deviation), tr("Standard deviation of all values")});
+  facts.push_back({tr("Largest |w|"), formatNumber(summary.abs_max), {}});
+  facts.push_back({tr("Kurtosis"), formatNumber(summary.kurtosis), tr("3 for normally distributed values; larger: more of them far out")});
+  facts.push_back({tr("Outliers"), tr("%1 % beyond %2 deviations").arg(formatNumber(100 * summary.outlier_share, 3)).arg(kOutlierDeviations),
+                   tr("Share of values farther than %1 standard deviations from the mean").arg(kOutlierDeviations)});
+  return facts;
+}
+
 void FactsModel::setFacts(const QVector<Fact>& facts) {
   if (facts == m_facts) return;
   if (facts.size() == m_facts.size()) {
@@ -140,7 +171,7 @@ QVariant LinearNumbersModel::data(const QModelIndex& index, int role) const {
   if (role == Qt::TextAlignmentRole) return int(Qt::AlignRight | Qt::AlignVCenter);
   if (role == Qt::ToolTipRole)
     return QStringLiteral("%1, %2: %3").arg(headerData(index.column(), Qt::Horizontal, Qt::ToolTipRole).toString(),
-                                            headerData(index.row(), Qt::Vertical, Qt::DisplayRole).toString(),
+                                            headerData(index.row(), Qt::Vertical, Qt::ToolTipRole).toString(),
                                             data(index, Qt::DisplayRole).toString());
   if (role != Qt::DisplayRole) return {};
   if (!linear) return QStringLiteral("–");
@@ -150,8 +181,10 @@ QVariant LinearNumbersModel::data(const QModelIndex& index, int role) const {
 
 QVariant LinearNumbersModel::headerData(int section, Qt::Orientation orientation, int role) const {
   if (orientation == Qt::Vertical) {
-    if (role != Qt::DisplayRole || section < 0 || section >= rowCount()) return {};
-    return section == 0 ? tr("Bits per weight") : metricLabel(allMetrics()[section - 1]);
+    if (section < 0 || section >= rowCount()) return {};
+    if (role == Qt::DisplayRole) return section == 0 ? tr("Bits/weight") : shortMetric(allMetrics()[section - 1]);
+    if (role == Qt::ToolTipRole || role == Qt::AccessibleTextRole) return section == 0 ? tr("Bits per weight") : metricLabel(allMetrics()[section - 1]);
+    return {};
   }
   if (section < 0 || section >= m_runs.size()) return {};
   const RunEntry& run = m_runs[section];

@@ -2,6 +2,7 @@
 #include <QAbstractTableModel>
 #include <QVector>
 
+#include "core/measure/tensor_summary.h"
 #include "views/models/Selection.h"
 
 namespace qb::views {
@@ -11,8 +12,9 @@ struct Fact {
   QString name, value, toolTip;
   bool operator==(const Fact&) const = default;
 };
-QVector<Fact> runFacts(const RunReport& report);
+QVector<Fact> runFacts(const RunReport& report, const QString& owner = {});  // owner: RunEntry::owner
 QVector<Fact> linearFacts(const LinearReport& linear);
+QVector<Fact> tensorFacts(const TensorSummary& summary);
 
 class FactsModel : public QAbstractTableModel {
   Q_OBJECT

@@ -8,9 +8,23 @@
 namespace qb::views {
 namespace {
 
-// An index carries its parent: 0 for models, model+1 for blocks, and (block+1) above that for linears.
+// An index carries its parent: 0 for models, model+1 for what stands below one, and (that row+1) above it for what stands in a block.
 constexpr int kModelBits = 12;
 constexpr quintptr kModelMask = (quintptr{1} << kModelBits) - 1;
+
+// Names are narrow: "model.embed_tokens.weight" → "embed_tokens", "input_layernorm.weight" → "input_layernorm". The tooltip has the whole.
+QString briefName(const OtherTensor& other) {
+  QString name = QString::fromStdString(other.name);
+  if (name.endsWith(QStringLiteral(".weight"))) name.chop(7);
+  if (other.name != other.tensor && !other.tied) return name;  // in a block
+  QStringList parts = name.split(QLatin1Char('.'));
+  // A number or a bias says nothing without what stands before it.
+  qsizetype kept = 1;
+  bool number = false;
+  parts.last().toInt(&number);
+  if (number || parts.last() == QLatin1String("bias")) kept = 2;
+  return parts.mid(std::max<qsizetype>(0, parts.size() - kept)).join(QLatin1Char('.'));
+}
 
 QString blockSummary(const BlockInfo& block) {
   uint64_t bytes = 0;
@@ -58,8 +72,21 @@ ModelTree::Place ModelTree::place(const QModelIndex& index) const {
   const quintptr id = index.internalId();
   if (id == 0) return {index.row(), -1, -1};
   const int model = int(id & kModelMask) - 1;
-  const int block = int(id >> kModelBits) - 1;
-  return block < 0 ? Place{model, index.row(), -1} : Place{model, block, index.row()};
+  const int row = int(id >> kModelBits) - 1;
+  return row < 0 ? Place{model, index.row(), -1} : Place{model, row, index.row()};
+}
+
+const BlockInfo* ModelTree::blockAt(const Place& at) const {
+  const ModelInfo& model = *m_models[size_t(at.model)];
+  const int block = at.row - int(model.before.size());
+  return at.row >= 0 && block >= 0 && block < int(model.blocks.size()) ? &model.blocks[size_t(block)] : nullptr;
+}
+
+const OtherTensor* ModelTree::otherAt(const Place& at) const {
+  const ModelInfo& model = *m_models[size_t(at.model)];
+  if (at.row < 0) return nullptr;
+  if (const BlockInfo* block = blockAt(at)) return at.tensor >= int(block->linears.size()) ? &block->others[size_t(at.tensor) - block->linears.size()] : nullptr;
+  return at.row < int(model.before.size()) ? &model.before[size_t(at.row)] : &model.after[size_t(at.row) - model.before.size() - model.blocks.size()];
 }
 
 void ModelTree::put(const ModelPtr& model) {
@@ -92,11 +119,24 @@ ModelPtr ModelTree::find(const QString& path) const {
 QModelIndex ModelTree::indexOf(int model, const LinearKey& key) const {
   if (model < 0 || model >= int(m_models.size())) return {};
   const auto& blocks = m_models[size_t(model)]->blocks;
+  const int before = int(m_models[size_t(model)]->before.size());
   for (int b = 0; b < int(blocks.size()); ++b) {
     if (blocks[size_t(b)].index != key.block) continue;
     const auto& linears = blocks[size_t(b)].linears;
     for (int l = 0; l < int(linears.size()); ++l)
-      if (QString::fromStdString(linears[size_t(l)].name) == key.name) return index(l, Name, index(b, Name, index(model, Name)));
+      if (QString::fromStdString(linears[size_t(l)].name) == key.name) return index(l, Name, index(before + b, Name, index(model, Name)));
+  }
+  return {};
+}
+
+QModelIndex ModelTree::indexOf(int model, const QString& tensor) const {
+  if (model < 0 || model >= int(m_models.size()) || tensor.isEmpty()) return {};
+  const QModelIndex top = index(model, Name);
+  for (int row = 0; row < rowCount(top); ++row) {
+    const QModelIndex below = index(row, Name, top);
+    if (below.data(TensorRole).toString() == tensor) return below;
+    for (int inner = 0; inner < rowCount(below); ++inner)
+      if (const QModelIndex found = index(inner, Name, below); found.data(TensorRole).toString() == tensor) return found;
   }
   return {};
 }
@@ -106,23 +146,24 @@ QModelIndex ModelTree::index(int row, int column, const QModelIndex& parent) con
   if (!parent.isValid()) return createIndex(row, column, quintptr{0});
   const Place at = place(parent);
   const quintptr model = quintptr(at.model) + 1;
-  return createIndex(row, column, at.block < 0 ? model : model | (quintptr(at.block) + 1) << kModelBits);
+  return createIndex(row, column, at.row < 0 ? model : model | (quintptr(at.row) + 1) << kModelBits);
 }
 
 QModelIndex ModelTree::parent(const QModelIndex& child) const {
   const Place at = place(child);
-  if (at.block < 0) return {};
-  if (at.linear < 0) return createIndex(at.model, 0, quintptr{0});
-  return createIndex(at.block, 0, quintptr(at.model) + 1);
+  if (at.row < 0) return {};
+  if (at.tensor < 0) return createIndex(at.model, 0, quintptr{0});
+  return createIndex(at.row, 0, quintptr(at.model) + 1);
 }
 
 int ModelTree::rowCount(const QModelIndex& parent) const {
   if (!parent.isValid()) return int(m_models.size());
   if (parent.column() != 0) return 0;
   const Place at = place(parent);
-  if (at.linear >= 0) return 0;
-  const auto& blocks = m_models[size_t(at.model)]->blocks;
-  return at.block < 0 ? int(blocks.size()) : int(blocks[size_t(at.block)].linears.size());
+  if (at.tensor >= 0) return 0;
+  if (const BlockInfo* block = blockAt(at)) return int(block->linears.size() + block->others.size());
+  const ModelInfo& model = *m_models[size_t(at.model)];
+  return at.row < 0 ? int(model.before.size() + model.blocks.size() + model.after.size()) : 0;
 }
 
 int ModelTree::columnCount(const QModelIndex&) const { return ColumnCount; }
@@ -134,7 +175,7 @@ QVariant ModelTree::data(const QModelIndex& index, int role) const {
   if (role == PathRole) return QString::fromStdString(model.path.string());
   if (role == Qt::TextAlignmentRole && index.column() == Size) return int(Qt::AlignRight | Qt::AlignVCenter);
 
-  if (at.block < 0) {
+  if (at.row < 0) {
     if (role == Qt::DisplayRole) switch (index.column()) {
         case Name: return QString::fromStdString(model.name);
         case Shape: return tr("%1 params").arg(formatCount(double(model.parameters)));
@@ -149,8 +190,9 @@ QVariant ModelTree::data(const QModelIndex& index, int role) const {
     }
     return {};
   }
-  const BlockInfo& block = model.blocks[size_t(at.block)];
-  if (at.linear < 0) {
+  if (const OtherTensor* other = otherAt(at)) return otherData(*other, index.column(), role);
+  const BlockInfo& block = *blockAt(at);
+  if (at.tensor < 0) {
     if (role == Qt::DisplayRole) switch (index.column()) {
         case Name: return tr("Block %1").arg(block.index);
         case Shape: return tr("%1 linears").arg(block.linears.size());
@@ -158,7 +200,7 @@ QVariant ModelTree::data(const QModelIndex& index, int role) const {
       }
     return {};
   }
-  const LinearInfo& linear = block.linears[size_t(at.linear)];
+  const LinearInfo& linear = block.linears[size_t(at.tensor)];
   switch (role) {
     case Qt::DisplayRole:
       switch (index.column()) {
@@ -175,6 +217,30 @@ QVariant ModelTree::data(const QModelIndex& index, int role) const {
           .arg(linear.in_features)
           .arg(QString::fromStdString(linear.dtype), formatBytes(double(linear.bytes)));
     case LinearRole: return QVariant::fromValue(LinearKey{block.index, QString::fromStdString(linear.name)});
+    case TensorRole: return QString::fromStdString(linear.tensor);
+    case SearchRole: return QString::fromStdString(linear.tensor) + QLatin1Char(' ') + QString::fromStdString(linear.subset);
+  }
+  return {};
+}
+
+QVariant ModelTree::otherData(const OtherTensor& other, int column, int role) const {
+  const QString name = QString::fromStdString(other.name), tensor = QString::fromStdString(other.tensor), dtype = QString::fromStdString(other.dtype);
+  QStringList sizes;
+  for (int64_t size : other.shape) sizes << QString::number(size);
+  const QString shape = sizes.join(QStringLiteral(" × "));
+  switch (role) {
+    case Qt::DisplayRole:
+      switch (column) {
+        case Name: return briefName(other);
+        case Shape: return shape;
+        case Type: return other.tied ? tr("tied") : dtype;
+        case Size: return other.tied ? QStringLiteral("–") : formatBytes(double(other.bytes));
+      }
+      return {};
+    case Qt::ToolTipRole:
+      return other.tied ? tr("%1: tied to the embedding, its rows are those of %2").arg(name, tensor) : tr("%1\n%2, %3, %4").arg(tensor, shape, dtype, formatBytes(double(other.bytes)));
+    case TensorRole: return other.tied ? name : tensor;
+    case SearchRole: return name + QLatin1Char(' ') + tensor + QLatin1Char(' ') + QString::fromStdString(other.kind);
   }
   return {};
 }
@@ -206,6 +272,7 @@ bool ModelFilter::filterAcceptsRow(int row, const QModelIndex& parent) const {
   QString text;
   for (int column : {ModelTree::Name, ModelTree::Shape, ModelTree::Type})
     text += sourceModel()->index(row, column, parent).data().toString() + QLatin1Char(' ');
+  text += sourceModel()->index(row, 0, parent).data(ModelTree::SearchRole).toString() + QLatin1Char(' ');
   for (QModelIndex up = parent; up.isValid(); up = up.parent()) text += up.data().toString() + QLatin1Char(' ');
   const QStringList tokens = text.split(QLatin1Char(' '), Qt::SkipEmptyParts);
   return std::all_of(m_words.begin(), m_words.end(), [&](const QString& word) {

@@ -9,12 +9,13 @@
 
 namespace qb::views {
 
-// The open models: model → block → linear. A thin adapter over core's value structs.
+// The open models: model → embeddings, blocks, final norm and head; block → its linears, then its norms and the like. A thin adapter over core's value structs.
 class ModelTree : public QAbstractItemModel {
   Q_OBJECT
  public:
   enum Column { Name, Shape, Type, Size, ColumnCount };
-  enum Role { LinearRole = Qt::UserRole + 1, PathRole };  // LinearKey of a linear; path of the model of any row
+  // LinearKey of a linear; path of the model of any row; canonical name of a tensor's row, as Selection::currentTensor() has it; what else a row is found by.
+  enum Role { LinearRole = Qt::UserRole + 1, PathRole, TensorRole, SearchRole };
 
   using QAbstractItemModel::QAbstractItemModel;
 
@@ -23,6 +24,7 @@ class ModelTree : public QAbstractItemModel {
   const std::vector<ModelPtr>& models() const { return m_models; }
   ModelPtr find(const QString& path) const;
   QModelIndex indexOf(int model, const LinearKey& key) const;
+  QModelIndex indexOf(int model, const QString& tensor) const;
 
   QModelIndex index(int row, int column, const QModelIndex& parent = {}) const override;
   QModelIndex parent(const QModelIndex& child) const override;
@@ -33,9 +35,12 @@ class ModelTree : public QAbstractItemModel {
 
  private:
   struct Place {
-    int model = -1, block = -1, linear = -1;
+    int model = -1, row = -1, tensor = -1;  // row below the model, row below that block
   };
   Place place(const QModelIndex& index) const;
+  const BlockInfo* blockAt(const Place& place) const;    // nullptr: the row is a tensor
+  const OtherTensor* otherAt(const Place& place) const;  // nullptr: the row is a model, a block or a linear
+  QVariant otherData(const OtherTensor& other, int column, int role) const;
   std::vector<ModelPtr> m_models;
 };
 

@@ -2,6 +2,7 @@
 
 #include <QFont>
 #include <QLocale>
+#include <algorithm>
 #include <cmath>
 
 #include "views/models/Format.h"
@@ -35,7 +36,7 @@ QString runStatusText(RunStatus status) {
   return {};
 }
 
-QString runToolTip(const RunReport& report) {
+QString runToolTip(const RunReport& report, const QString& owner) {
   const auto text = [](const std::string& value) { return QString::fromStdString(value).toHtmlEscaped(); };
   QString html = QStringLiteral("<p><b>%1</b></p><table cellspacing='2'>").arg(text(report.name));
   const auto row = [&](const QString& name, const QString& value) {
@@ -44,6 +45,7 @@ QString runToolTip(const RunReport& report) {
   row(RunList::tr("Model"), text(report.model_name));
   row(RunList::tr("Scheme"), text(report.scheme));
   row(RunList::tr("Pipeline"), text(report.pipeline));
+  row(RunList::tr("Carried out by"), owner.toHtmlEscaped());
   row(RunList::tr("Started"), text(report.started));
   if (report.quantize_seconds > 0) row(RunList::tr("Quantized in"), formatDuration(report.quantize_seconds));
   if (report.peak_rss_bytes > 0) row(RunList::tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
@@ -60,8 +62,17 @@ RunFilter::RunFilter(Selection* selection, RunList* list, QObject* parent) : QSo
   connect(selection, &Selection::currentModelChanged, this, &RunFilter::invalidateFilter);
 }
 
+void RunFilter::search(const QString& text) {
+  m_words = text.split(QLatin1Char(' '), Qt::SkipEmptyParts);
+  invalidateFilter();
+}
+
 bool RunFilter::filterAcceptsRow(int row, const QModelIndex& parent) const {
-  return sourceModel()->index(row, 0, parent).data(RunList::ModelRole).toString() == m_selection->currentModel();
+  const QModelIndex run = sourceModel()->index(row, 0, parent);
+  if (run.data(RunList::ModelRole).toString() != m_selection->currentModel()) return false;
+  if (m_words.isEmpty()) return true;
+  const QString text = run.data(RunList::SearchRole).toString();
+  return std::all_of(m_words.begin(), m_words.end(), [&](const QString& word) { return text.contains(word, Qt::CaseInsensitive); });
 }
 
 bool RunFilter::lessThan(const QModelIndex& left, const QModelIndex& right) const {
@@ -125,12 +136,12 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
         case Name: return QString::fromStdString(report.name);
         case Perplexity: return perplexity ? formatPerplexity(perplexity->perplexity) : QStringLiteral("–");
         case Bits: return report.bits_per_weight > 0 ? QLocale().toString(report.bits_per_weight, 'f', 2) : QStringLiteral("–");
-        case Status: return activity.isEmpty() ? runStatusText(report.status) : activity;
+        case Status: return !activity.isEmpty() ? activity : run->owner.isEmpty() ? runStatusText(report.status) : elsewhereText(*run);
       }
       return {};
     case Qt::EditRole: return index.column() == Name ? QString::fromStdString(report.name) : QVariant();
     case Qt::CheckStateRole: return index.column() == Shown ? QVariant(run->shown ? Qt::Checked : Qt::Unchecked) : QVariant();
-    case Qt::ToolTipRole: return runToolTip(report);
+    case Qt::ToolTipRole: return runToolTip(report, run->owner);
     case Qt::TextAlignmentRole:
       return int((index.column() == Perplexity || index.column() == Bits ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
     case Qt::FontRole: {
@@ -145,6 +156,8 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
     case ColourRole: return run->colour;
     case MarkerRole: return run->marker;
     case ModelRole: return run->model;
+    case SearchRole:
+      return QStringList{QString::fromStdString(report.name), QString::fromStdString(report.scheme), QString::fromStdString(report.pipeline), run->id, runStatusText(report.status)}.join(QLatin1Char('\n'));
     case SortRole:
       switch (index.column()) {
         case Shown: return run->shown;
@@ -154,6 +167,13 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
       }
   }
   return {};
+}
+
+// Short: the tooltip and the Inspector tell who it is.
+QString RunList::elsewhereText(const RunEntry& run) const {
+  const ModelPtr model = run.model == m_selection->currentModel() ? m_selection->openModel() : ModelPtr();
+  const auto blocks = run.report->blocks.size();
+  return model ? tr("Elsewhere, %1 of %2 blocks").arg(blocks).arg(model->blocks.size()) : tr("Elsewhere, %1 blocks").arg(blocks);
 }
 
 bool RunList::setData(const QModelIndex& index, const QVariant& value, int role) {

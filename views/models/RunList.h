@@ -11,7 +11,7 @@ class RunList : public QAbstractTableModel {
   Q_OBJECT
  public:
   enum Column { Shown, Name, Perplexity, Bits, Status, ColumnCount };
-  enum Role { IdRole = Qt::UserRole + 1, SortRole, ColourRole, MarkerRole, ModelRole };  // SortRole: invalid where there is no figure
+  enum Role { IdRole = Qt::UserRole + 1, SortRole, ColourRole, MarkerRole, ModelRole, SearchRole };  // SortRole: invalid where there is no figure
 
   explicit RunList(Selection* selection, QObject* parent = nullptr);
 
@@ -31,6 +31,7 @@ class RunList : public QAbstractTableModel {
 
  private:
   void refresh();
+  QString elsewhereText(const RunEntry& run) const;
   Selection* m_selection;
   QVector<QString> m_ids;  // rows as the views know them
   QHash<QString, QString> m_activity;
@@ -41,6 +42,7 @@ class RunFilter : public QSortFilterProxyModel {
   Q_OBJECT
  public:
   RunFilter(Selection* selection, RunList* list, QObject* parent = nullptr);
+  void search(const QString& text);  // every word in name, scheme, pipeline, status or folder
 
  protected:
   bool filterAcceptsRow(int row, const QModelIndex& parent) const override;
@@ -48,6 +50,7 @@ class RunFilter : public QSortFilterProxyModel {
 
  private:
   Selection* m_selection;
+  QStringList m_words;
 };
 
 // The perplexity that stands for a run: of the quantized model on the first corpus evaluated; nullptr: none yet.
@@ -55,6 +58,6 @@ const PerplexityResult* mainPerplexity(const RunReport& report);
 // "perplexity 23.4 ± 0.2 on wikitext2 (20 windows of 2048 tokens, float32)"
 QString perplexityText(const PerplexityResult& result);
 QString runStatusText(RunStatus status);
-QString runToolTip(const RunReport& report);
+QString runToolTip(const RunReport& report, const QString& owner = {});
 
 }  // namespace qb::views

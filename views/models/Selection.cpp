@@ -177,7 +177,7 @@ void Selection::putRun(const RunPtr& report) {
     return;
   }
   const int style = report->style >= 0 ? report->style : freeStyle(model);
-  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), style, false, model});
+  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), style, false, model, {}});
   if (m_currentModel.isEmpty()) setCurrentModel(model);
   Q_EMIT modelsChanged();
   Q_EMIT runsChanged();
@@ -231,7 +231,7 @@ void Selection::setCurrentModel(const QString& key) {
   Q_EMIT runsChanged();
   if (before.run != now.run) Q_EMIT currentRunChanged();
   if (before.baseline != now.baseline) Q_EMIT baselineChanged();
-  if (!(before.linear == now.linear)) Q_EMIT currentLinearChanged();
+  if (!(before.linear == now.linear) || before.tensor != now.tensor) Q_EMIT currentLinearChanged();
 }
 
 void Selection::setShown(const QString& id, bool shown) {
@@ -259,9 +259,38 @@ void Selection::setBaseline(const QString& id) {
 }
 
 void Selection::setCurrentLinear(const LinearKey& key) {
-  if (m_chosen[m_currentModel].linear == key) return;
-  m_chosen[m_currentModel].linear = key;
+  Chosen& its = m_chosen[m_currentModel];
+  if (its.linear == key && its.tensor.isEmpty()) return;
+  its.linear = key;
+  its.tensor.clear();
   Q_EMIT currentLinearChanged();
+}
+
+void Selection::setCurrentTensor(const QString& tensor) {
+  Chosen& its = m_chosen[m_currentModel];
+  if (its.tensor == tensor && !its.linear.isValid()) return;
+  its.linear = {};
+  its.tensor = tensor;
+  Q_EMIT currentLinearChanged();
+}
+
+QString Selection::currentTensor() const {
+  const Chosen& its = chosen();
+  const ModelPtr open = openModel();
+  if (!open) return {};
+  if (!its.linear.isValid()) return its.tensor;
+  for (const BlockInfo& block : open->blocks)
+    if (block.index == its.linear.block)
+      for (const LinearInfo& linear : block.linears)
+        if (QString::fromStdString(linear.name) == its.linear.name) return QString::fromStdString(linear.tensor);
+  return {};
+}
+
+void Selection::setOwner(const QString& id, const QString& owner) {
+  RunEntry* run = entry(id);
+  if (!run || run->owner == owner) return;
+  run->owner = owner;
+  Q_EMIT runUpdated(id);
 }
 
 void Selection::setMetric(Metric metric) {

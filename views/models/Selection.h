@@ -23,6 +23,7 @@ struct RunEntry {
   int style = 0;       // that colour and marker follow from
   bool shown = false;  // the eye in the run list
   QString model;       // key of the model that it was made of
+  QString owner;       // "process 4711 on host": who carries it out when this window does not; empty: nobody, or this window
 };
 
 // A model that is open or that runs were made of.
@@ -67,6 +68,9 @@ class Selection : public QObject {
   QString currentRun() const { return chosen().run; }
   QString baseline() const { return chosen().baseline; }    // run id, empty: none
   LinearKey currentLinear() const { return chosen().linear; }
+  // Canonical name of the open model's tensor that is looked at: of the current linear, or what setCurrentTensor() chose; a tied
+  // head's own name. Empty: none.
+  QString currentTensor() const;
   Metric metric() const { return m_metric; }
 
  public Q_SLOTS:
@@ -79,6 +83,8 @@ class Selection : public QObject {
   void setCurrentRun(const QString& id);                 // makes its model the current one
   void setBaseline(const QString& id);                   // of another model: refused
   void setCurrentLinear(const qb::views::LinearKey& key);
+  void setCurrentTensor(const QString& tensor);          // one that is no linear; then there is no current linear
+  void setOwner(const QString& id, const QString& owner);
   void setMetric(qb::views::Metric metric);
 
  Q_SIGNALS:
@@ -88,7 +94,7 @@ class Selection : public QObject {
   void runUpdated(const QString& id);   // a new snapshot of a known run
   void currentRunChanged();
   void baselineChanged();
-  void currentLinearChanged();
+  void currentLinearChanged();          // or the current tensor
   void metricChanged();
 
  private:
@@ -96,6 +102,7 @@ class Selection : public QObject {
   struct Chosen {
     QString run, baseline;
     LinearKey linear;
+    QString tensor;  // when it is no linear
   };
   const Chosen& chosen() const;
   RunEntry* entry(const QString& id);

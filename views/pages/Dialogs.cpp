@@ -1,5 +1,6 @@
 #include "views/pages/Dialogs.h"
 
+#include <QAbstractItemView>
 #include <QAction>
 #include <QComboBox>
 #include <QDialogButtonBox>
@@ -13,6 +14,7 @@
 #include "views/Settings.h"
 #include "views/Theme.h"
 #include "views/jobs/RunQueue.h"
+#include "views/plots/Plot.h"
 
 namespace qb::views {
 
@@ -66,24 +68,35 @@ SettingsDialog::SettingsDialog(Settings* settings, Theme* theme, RunQueue* queue
   column->addWidget(buttons);
 }
 
-ShortcutsSheet::ShortcutsSheet(const QList<QAction*>& actions, QWidget* parent) : QDialog(parent) {
+ShortcutsSheet::ShortcutsSheet(QWidget* window) : QDialog(window) {
   setWindowTitle(tr("Keyboard shortcuts"));
   setAttribute(Qt::WA_DeleteOnClose);
-  const auto row = [](const QString& keys, const QString& what) {
-    return QStringLiteral("<tr><td style='padding:2px 18px 2px 0'><b>%1</b></td><td style='padding:2px 0'>%2</td></tr>").arg(keys.toHtmlEscaped(), what.toHtmlEscaped());
+  using Rows = QVector<QPair<QString, QString>>;
+  const auto tell = [](Rows& rows, const QAction* action) {
+    QStringList keys;
+    for (const QKeySequence& key : action->shortcuts())
+      if (!key.isEmpty()) keys << key.toString(QKeySequence::NativeText);
+    const QVariant given = action->property("sheetText");
+    const QString what = QString(given.isValid() ? given.toString() : action->text()).remove(QLatin1Char('&')).remove(QStringLiteral("…"));
+    const QPair<QString, QString> row(keys.join(tr(", ")), what);
+    if (!keys.isEmpty() && !rows.contains(row)) rows << row;  // every plot has the same
   };
-  QString html = QStringLiteral("<h3>%1</h3><table>").arg(tr("Window"));
-  for (const QAction* action : actions)
-    if (!action->shortcut().isEmpty()) html += row(action->shortcut().toString(QKeySequence::NativeText), QString(action->property("sheetText").isValid() ? action->property("sheetText").toString() : action->text()).remove(QLatin1Char('&')).remove(QStringLiteral("…")));
-  html += QStringLiteral("</table><h3>%1</h3><table>").arg(tr("Runs and queue"));
-  html += row(tr("Space"), tr("Show or hide the run (on the eye)"));
-  html += row(tr("F2"), tr("Rename the run"));
-  html += row(tr("Menu key"), tr("Everything that can be done with a run, a job or a model"));
-  html += QStringLiteral("</table><h3>%1</h3><table>").arg(tr("Plots"));
-  html += row(tr("Wheel, + and −"), tr("Zoom"));
-  html += row(tr("Drag, arrow keys"), tr("Move, or step from layer to layer"));
-  html += row(tr("Menu key"), tr("Reset, logarithmic axis, export"));
-  html += QStringLiteral("</table>");
+  Rows ofWindow, ofLists, ofPlots, ofOthers;
+  const QList<QAction*> own = window->actions();
+  for (const QAction* action : own) tell(ofWindow, action);
+  for (const QAction* action : window->findChildren<QAction*>())
+    if (!own.contains(action)) tell(qobject_cast<Plot*>(action->parent()) ? ofPlots : qobject_cast<QAbstractItemView*>(action->parent()) ? ofLists : ofOthers, action);
+  // What is pressed without there being an action.
+  ofLists << Rows{{tr("Space"), tr("Show or hide the run (on the eye)")}, {tr("F2"), tr("Rename the run")}, {tr("Menu key"), tr("Everything that can be done with a run, a job or a model")}};
+  ofPlots << Rows{{tr("Wheel"), tr("Zoom")}, {tr("Drag, arrow keys"), tr("Move, or step from layer to layer")}, {tr("Menu key"), tr("Everything that can be done with a plot")}};
+  QString html;
+  for (const auto& [title, rows] : {std::pair(tr("Window"), ofWindow), {tr("Runs, models and queue"), ofLists}, {tr("Plots"), ofPlots}, {tr("Elsewhere"), ofOthers}}) {
+    if (rows.isEmpty()) continue;
+    html += QStringLiteral("<h3>%1</h3><table>").arg(title.toHtmlEscaped());
+    for (const auto& [keys, what] : rows)
+      html += QStringLiteral("<tr><td style='padding:2px 18px 2px 0'><b>%1</b></td><td style='padding:2px 0'>%2</td></tr>").arg(keys.toHtmlEscaped(), what.toHtmlEscaped());
+    html += QStringLiteral("</table>");
+  }
   auto* text = new QTextBrowser;
   text->setHtml(html);
   text->setAccessibleName(windowTitle());

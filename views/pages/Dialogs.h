@@ -14,11 +14,11 @@ class SettingsDialog : public QDialog {
   SettingsDialog(Settings* settings, Theme* theme, RunQueue* queue, QWidget* parent = nullptr);
 };
 
-// Every shortcut of the window's actions, and the keys of the plots and lists.
+// Every shortcut of the actions of a window and of what stands in it, and the keys that plots and lists know besides.
 class ShortcutsSheet : public QDialog {
   Q_OBJECT
  public:
-  ShortcutsSheet(const QList<QAction*>& actions, QWidget* parent = nullptr);
+  explicit ShortcutsSheet(QWidget* window);
 };
 
 }  // namespace qb::views

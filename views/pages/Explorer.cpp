@@ -54,6 +54,7 @@ Explorer::Explorer(Workbench* workbench, QWidget* parent) : QWidget(parent), m_w
   connect(m_workbench->selection(), &Selection::currentRunChanged, this, &Explorer::followSelection);
   connect(m_workbench->selection(), &Selection::currentLinearChanged, this, &Explorer::followSelection);
   connect(m_workbench->selection(), &Selection::runsChanged, this, &Explorer::showEmpty);
+  connect(m_workbench, &Workbench::readingChanged, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::modelReset, this, &Explorer::showEmpty);
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, &Explorer::followSelection, Qt::QueuedConnection);
@@ -66,7 +67,7 @@ Explorer::Explorer(Workbench* workbench, QWidget* parent) : QWidget(parent), m_w
 
 QWidget* Explorer::makeModels() {
   m_search = new QLineEdit;
-  m_search->setPlaceholderText(tr("Search layers, shapes, types (Ctrl+F)"));
+  m_search->setPlaceholderText(tr("Search names, shapes, types (Ctrl+F)"));
   m_search->setAccessibleName(tr("Search in the open models"));
   m_search->setClearButtonEnabled(true);
   m_search->addAction(icon(QStringLiteral("search")), QLineEdit::LeadingPosition);
@@ -86,7 +87,7 @@ QWidget* Explorer::makeModels() {
   m_tree->header()->setSectionResizeMode(ModelTree::Name, QHeaderView::Stretch);
   for (int column : {ModelTree::Shape, ModelTree::Type, ModelTree::Size}) m_tree->header()->setSectionResizeMode(column, QHeaderView::ResizeToContents);
   m_tree->header()->setMinimumSectionSize(40);
-  m_noneFound = hint(tr("No layer matches. Words are looked for in names, shapes and types; a number means a block or a size."));
+  m_noneFound = hint(tr("No tensor matches. Words are looked for in names, shapes and types; a number means a block or a size."));
   m_noneFound->hide();
   m_noModels = hint(tr("No model is open. Open a folder with config.json and safetensors, or a GGUF file; or drop one here."));
 
@@ -102,7 +103,15 @@ QWidget* Explorer::makeModels() {
     Selection* selection = m_workbench->selection();
     selection->setCurrentModel(selection->modelAt(index.data(ModelTree::PathRole).toString()));
     const auto key = index.data(ModelTree::LinearRole).value<LinearKey>();
-    if (key.isValid()) selection->setCurrentLinear(key);
+    const QString tensor = index.data(ModelTree::TensorRole).toString();
+    if (key.isValid())
+      selection->setCurrentLinear(key);
+    else if (!tensor.isEmpty())
+      selection->setCurrentTensor(tensor);
+    if (!tensor.isEmpty() && m_tree->hasFocus()) Q_EMIT tensorChosen();
+  });
+  connect(m_tree, &QTreeView::clicked, this, [this](const QModelIndex& index) {
+    if (!index.data(ModelTree::TensorRole).toString().isEmpty()) Q_EMIT tensorChosen();
   });
   connect(m_workbench->models(), &QAbstractItemModel::rowsInserted, this, [this](const QModelIndex& parent, int first, int last) {
     if (!parent.isValid())
@@ -155,7 +164,17 @@ QWidget* Explorer::makeRuns() {
   header->setMinimumSectionSize(36);
   header->setSectionResizeMode(RunList::Name, QHeaderView::Stretch);
   for (int column : {RunList::Shown, RunList::Perplexity, RunList::Bits, RunList::Status}) header->setSectionResizeMode(column, QHeaderView::ResizeToContents);
-  m_noRuns = hint(tr("No runs yet. Write a recipe and press Start run; each run appears here as it goes."));
+  m_noRuns = hint({});
+  m_noRunFound = hint(tr("No run matches. Words are looked for in names, schemes, pipelines and states."));
+  m_searchRuns = new QLineEdit;
+  m_searchRuns->setPlaceholderText(tr("Search runs"));
+  m_searchRuns->setAccessibleName(tr("Search in the runs"));
+  m_searchRuns->setClearButtonEnabled(true);
+  m_searchRuns->addAction(icon(QStringLiteral("search")), QLineEdit::LeadingPosition);
+  connect(m_searchRuns, &QLineEdit::textChanged, this, [this](const QString& text) {
+    m_sorted->search(text);
+    showEmpty();
+  });
 
   connect(m_runs, &QWidget::customContextMenuRequested, this, &Explorer::runMenu);
   connect(m_runs->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& index) {
@@ -187,7 +206,7 @@ QWidget* Explorer::makeRuns() {
   compare->setAccessibleName(tr("Compare selected runs"));
   compare->setAutoRaise(true);
   compare->setToolTip(tr("Show the selected runs, and no others, side by side (Ctrl+K)"));
-  connect(compare, &QToolButton::clicked, this, &Explorer::compareRequested);
+  connect(compare, &QToolButton::clicked, this, [this] { Q_EMIT compareRequested(selectedRuns()); });
 
   auto* box = new QWidget;
   auto* column = new QVBoxLayout(box);
@@ -198,7 +217,12 @@ QWidget* Explorer::makeRuns() {
   head->addWidget(m_model, 1);
   head->addWidget(compare);
   column->addLayout(head);
+  auto* line = new QHBoxLayout;
+  line->setContentsMargins(6, 0, 6, 2);
+  line->addWidget(m_searchRuns);
+  column->addLayout(line);
   column->addWidget(m_noRuns, 1);
+  column->addWidget(m_noRunFound);
   column->addWidget(m_runs, 1);
   return box;
 }
@@ -265,7 +289,7 @@ void Explorer::runMenu(const QPoint& place) {
   const RunEntry* run = m_workbench->selection()->find(id);
   if (!run) return;
   QMenu menu(this);
-  menu.addAction(icon(QStringLiteral("compare")), tr("Show only the selected runs"), this, &Explorer::compareRequested);
+  menu.addAction(icon(QStringLiteral("compare")), tr("Show only the selected runs"), this, [this, ids] { Q_EMIT compareRequested(ids); });
   menu.addAction(run->shown ? tr("Hide in plots") : tr("Show in plots"), this, [this, id, shown = !run->shown] { m_workbench->show(id, shown); });
   QAction* baseline = menu.addAction(tr("Baseline of comparisons"));
   baseline->setCheckable(true);
@@ -288,7 +312,11 @@ void Explorer::runMenu(const QPoint& place) {
   exported->setToolTip(obstacle);
   menu.setToolTipsVisible(true);  // only those that were set
   menu.addAction(icon(QStringLiteral("recipe")), tr("Open its recipe"), this, [this, id] { m_workbench->openRecipeOf(id); });
-  menu.addAction(icon(QStringLiteral("copy")), tr("Copy as command line"), this, [this, id] { QGuiApplication::clipboard()->setText(m_workbench->commandLineOf(id)); });
+  menu.addAction(tr("Show its log"), this, [this, id] { Q_EMIT logRequested(id); });
+  menu.addAction(icon(QStringLiteral("copy")), tr("Copy as command line"), this, [this, id, name = QString::fromStdString(run->report->name)] {
+    QGuiApplication::clipboard()->setText(m_workbench->commandLineOf(id));
+    Q_EMIT m_workbench->status(tr("Copied the command line of %1: paste it in a terminal to do the same there").arg(name));
+  });
   menu.addSeparator();
   menu.addAction(tr("Rename"), this, [this, place = QPersistentModelIndex(index.siblingAtColumn(RunList::Name))] {  // rows move while the menu is open
     if (place.isValid()) m_runs->edit(place);
@@ -327,7 +355,7 @@ void Explorer::followSelection() {
     m_runs->viewport()->update();
   }
   const LinearKey key = selection->currentLinear();
-  if (!key.isValid() || m_tree->currentIndex().data(ModelTree::LinearRole).value<LinearKey>() == key) return;
+  if (!key.isValid() || m_tree->currentIndex().data(ModelTree::LinearRole).value<LinearKey>() == key) return;  // other tensors are chosen here only
   const auto& models = m_workbench->models()->models();
   for (int m = 0; m < int(models.size()); ++m) {
     if (models[size_t(m)] != selection->openModel()) continue;
@@ -372,10 +400,16 @@ void Explorer::showModels() {
 }
 
 void Explorer::showEmpty() {
-  const bool models = !m_workbench->models()->models().empty(), runs = !m_workbench->selection()->runsOfModel().isEmpty();
+  constexpr int kMany = 8;  // runs that are seen at a glance
+  const auto count = m_workbench->selection()->runsOfModel().size();
+  const bool models = !m_workbench->models()->models().empty(), runs = count > 0;
+  m_searchRuns->setVisible(count > kMany || !m_searchRuns->text().isEmpty());
+  m_noRunFound->setVisible(runs && m_sorted->rowCount() == 0);
   m_noModels->setVisible(!models);
   m_tree->setVisible(models);
   m_search->setEnabled(models);
+  const QString reading = m_workbench->readingText();
+  m_noRuns->setText(reading.isEmpty() ? tr("No runs yet. Write a recipe and press Start run; each run appears here as it goes.") : reading);
   m_noRuns->setVisible(!runs);
   m_runs->setVisible(runs);
 }

@@ -28,9 +28,11 @@ class Explorer : public QWidget {
 
  Q_SIGNALS:
   void openModelRequested();
-  void compareRequested();
+  void compareRequested(const QStringList& runs);
   void exportRequested(const QString& run);
+  void logRequested(const QString& run);
   void pageRequested(const QString& page);
+  void tensorChosen();  // by the user, in the tree
 
  private:
   QWidget* makeModels();
@@ -45,13 +47,13 @@ class Explorer : public QWidget {
   void showEmpty();
 
   Workbench* m_workbench;
-  QLineEdit* m_search;
+  QLineEdit *m_search, *m_searchRuns;
   QTreeView* m_tree;
   ModelFilter* m_filter;
   QTableView* m_runs;
   RunFilter* m_sorted;
   QComboBox* m_model;
-  QLabel *m_noModels, *m_noneFound, *m_noRuns, *m_facts;
+  QLabel *m_noModels, *m_noneFound, *m_noRuns, *m_noRunFound, *m_facts;
 };
 
 }  // namespace qb::views

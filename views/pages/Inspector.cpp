@@ -11,8 +11,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "views/Theme.h"
+#include "views/jobs/Background.h"
 #include "views/models/FactsModel.h"
 #include "views/models/LinearErrors.h"
+#include "views/plots/ChannelPlot.h"
 #include "views/plots/HistogramPlot.h"
 #include "views/plots/OutlierPlot.h"
 
@@ -29,6 +32,16 @@ QLabel* makeTitle() {
   return label;
 }
 
+// What stands along the columns and the rows of a tensor.
+std::pair<QString, QString> axesOf(const QString& kind, size_t dimensions) {
+  if (dimensions < 2) return {Inspector::tr("Channel"), {}};
+  if (kind == QLatin1String("linear")) return {Inspector::tr("Input channel"), Inspector::tr("Output channel")};
+  if (kind == QLatin1String("embedding") || kind == QLatin1String("head")) return {Inspector::tr("Hidden channel"), Inspector::tr("Token")};
+  if (kind == QLatin1String("positions")) return {Inspector::tr("Hidden channel"), Inspector::tr("Position")};
+  if (kind == QLatin1String("router")) return {Inspector::tr("Input channel"), Inspector::tr("Expert")};
+  return {Inspector::tr("Column"), Inspector::tr("Row")};
+}
+
 }  // namespace
 
 Inspector::Inspector(Selection* selection, QWidget* parent)
@@ -42,12 +55,16 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
       m_weightError(new HistogramPlot),
       m_outputError(new HistogramPlot),
       m_input(new HistogramPlot),
-      m_outliers(new OutlierPlot) {
+      m_outliers(new OutlierPlot),
+      m_tensorFacts(new FactsModel(this)),
+      m_values(new HistogramPlot),
+      m_columns(new ChannelPlot),
+      m_rows(new ChannelPlot) {
   m_timer->setSingleShot(true);
   m_timer->setInterval(40);
   connect(m_timer, &QTimer::timeout, this, &Inspector::updateData);
 
-  m_hint = new QLabel(tr("Choose a run in the list of runs, or a linear on the Layers page, to see it here."));
+  m_hint = new QLabel(tr("Choose a run in the list of runs, or a linear on the Layers page or in the tree of a model, to see it here."));
   m_hint->setWordWrap(true);
   m_hint->setAlignment(Qt::AlignCenter);
   m_hint->setMargin(16);
@@ -59,7 +76,7 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   m_linearFactsTable = makeTable(m_linearFacts, tr("Facts of the linear"));
   m_numbersTable = makeTable(m_numbers, tr("Figures of the linear in each run"));
   m_numbersTable->horizontalHeader()->show();
-  m_numbersTable->horizontalHeader()->setDefaultSectionSize(fontMetrics().horizontalAdvance(QStringLiteral("0.000e-00")) + 22);
+  m_numbersTable->horizontalHeader()->setDefaultSectionSize(fontMetrics().horizontalAdvance(QStringLiteral("0.000e-00")) + 14);  // two runs fit beside the names
   m_numbersTable->horizontalHeader()->setStretchLastSection(false);
   m_numbersTable->verticalHeader()->show();
   m_numbersTable->setHorizontalScrollBarPolicy(Qt::ScrollBarAsNeeded);
@@ -83,6 +100,24 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   linear->addWidget(m_outliers);
   linear->addWidget(m_numbersTable);
 
+  m_tensorTitle = makeTitle();
+  m_tensorNote = new QLabel;
+  m_tensorNote->setWordWrap(true);
+  m_tensorNote->setTextInteractionFlags(Qt::TextSelectableByMouse);
+  m_tensorFactsTable = makeTable(m_tensorFacts, tr("Facts of the tensor"));
+  m_tensorBox = new QWidget;
+  auto* tensor = new QVBoxLayout(m_tensorBox);
+  tensor->setContentsMargins(0, 0, 0, 0);
+  tensor->addWidget(m_tensorTitle);
+  tensor->addWidget(m_tensorNote);
+  tensor->addWidget(m_tensorFactsTable);
+  for (Plot* plot : std::initializer_list<Plot*>{m_values, m_columns, m_rows}) plot->installEventFilter(this);
+  m_values->setLegendShown(false);
+  for (Plot* plot : std::initializer_list<Plot*>{m_values, m_columns, m_rows}) {
+    plot->setWheelNeedsFocus(true);
+    tensor->addWidget(plot);
+  }
+
   m_runTitle = makeTitle();
   m_runFactsTable = makeTable(m_runFacts, tr("Facts of the run"));
   m_runBox = new QWidget;
@@ -97,6 +132,7 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   content->setSpacing(10);
   content->addWidget(m_hint);
   content->addWidget(m_linearBox);
+  content->addWidget(m_tensorBox);
   content->addWidget(m_runBox);
   content->addStretch(1);
   auto* scroll = new QScrollArea;
@@ -113,7 +149,24 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
   connect(selection, &Selection::runUpdated, this, &Inspector::scheduleUpdate);
   connect(selection, &Selection::currentRunChanged, this, &Inspector::scheduleUpdate);
   connect(selection, &Selection::currentLinearChanged, this, &Inspector::scheduleUpdate);
+  connect(selection, &Selection::currentModelChanged, this, &Inspector::scheduleUpdate);
+  connect(selection, &Selection::modelsChanged, this, &Inspector::scheduleUpdate);
   updateData();
+}
+
+Inspector::~Inspector() {
+  if (m_background) m_background->cancel(QStringLiteral("tensor"));
+}
+
+void Inspector::setTensorReader(Background* background, TensorReader reader) {
+  m_background = background;
+  m_reader = std::move(reader);
+  scheduleUpdate();
+}
+
+void Inspector::showEvent(QShowEvent* event) {
+  QWidget::showEvent(event);
+  scheduleUpdate();
 }
 
 QTableView* Inspector::makeTable(QAbstractItemModel* model, const QString& name) {
@@ -140,7 +193,7 @@ QTableView* Inspector::makeTable(QAbstractItemModel* model, const QString& name)
 }
 
 bool Inspector::eventFilter(QObject* object, QEvent* event) {
-  if (event->type() == QEvent::Resize && qobject_cast<HistogramPlot*>(object))
+  if (event->type() == QEvent::Resize && qobject_cast<Plot*>(object))
     QMetaObject::invokeMethod(this, &Inspector::fitHistograms, Qt::QueuedConnection);
   else if (event->type() == QEvent::Resize) {
     const auto* resize = static_cast<QResizeEvent*>(event);
@@ -172,7 +225,7 @@ void Inspector::fitTable(QTableView* table) {
 
 // Narrow plots of many runs need high captions and legends; their axes keep their height.
 void Inspector::fitHistograms() {
-  for (HistogramPlot* plot : {m_weights, m_weightError, m_outputError, m_input}) plot->setFixedHeight(170 + plot->headHeight());
+  for (Plot* plot : std::initializer_list<Plot*>{m_weights, m_weightError, m_outputError, m_input, m_values, m_columns, m_rows}) plot->setFixedHeight(170 + plot->headHeight());
 }
 
 void Inspector::scheduleUpdate() {
@@ -182,19 +235,107 @@ void Inspector::scheduleUpdate() {
 void Inspector::updateData() {
   m_timer->stop();
   const RunEntry* run = currentEntry(*m_selection);
-  m_hint->setVisible(!run);
   m_runBox->setVisible(run);
   updateLinear(run);
+  m_hint->setVisible(!updateTensor() && !run);
   if (run) {
     m_runTitle->setText(tr("Run: %1").arg(runName(*run->report)));
-    m_runFacts->setFacts(runFacts(*run->report));
+    m_runFacts->setFacts(runFacts(*run->report, run->owner));
   }
-  for (QTableView* table : {m_linearFactsTable, m_runFactsTable}) {
+  for (QTableView* table : {m_linearFactsTable, m_tensorFactsTable, m_runFactsTable}) {
     table->resizeColumnToContents(0);
     table->setColumnWidth(0, std::min(table->columnWidth(0) + 4, std::max(90, width() * 2 / 5)));
   }
-  for (QTableView* table : {m_linearFactsTable, m_runFactsTable, m_numbersTable}) fitTable(table);
+  for (QTableView* table : {m_linearFactsTable, m_tensorFactsTable, m_runFactsTable, m_numbersTable}) fitTable(table);
   fitHistograms();
+}
+
+QString Inspector::Wanted::key() const { return model && !stored.isEmpty() ? QString::fromStdString(model->hash + ' ' + model->path.string() + ' ') + stored : QString(); }
+
+Inspector::Wanted Inspector::wantedTensor() const {
+  const QString name = m_selection->currentTensor();
+  const ModelPtr model = m_selection->openModel();
+  if (!model || name.isEmpty()) return {};
+  const auto among = [&](const std::vector<OtherTensor>& others) -> std::optional<Wanted> {
+    for (const OtherTensor& other : others)
+      if (name == QString::fromStdString(other.tied ? other.name : other.tensor))
+        return Wanted{model, name, QString::fromStdString(other.tensor), QString::fromStdString(other.kind), other.tied};
+    return std::nullopt;
+  };
+  for (const auto* others : {&model->before, &model->after})
+    if (const auto found = among(*others)) return *found;
+  for (const BlockInfo& block : model->blocks)
+    if (const auto found = among(block.others)) return *found;
+  return {model, name, name, QStringLiteral("linear"), false};
+}
+
+bool Inspector::updateTensor() {
+  const QString before = m_wanted.key();
+  m_wanted = m_reader ? wantedTensor() : Wanted{};
+  const QString key = m_wanted.key();
+  m_tensorBox->setVisible(!key.isEmpty());
+  if (key != before) m_problem.clear();
+  if (!m_reading.isEmpty() && m_reading != key) {  // nobody waits for it any more
+    m_reading.clear();
+    if (m_background) m_background->cancel(QStringLiteral("tensor"));
+  }
+  if (key.isEmpty()) return false;
+  if (!m_read.contains(key) && m_reading.isEmpty() && m_problem.isEmpty() && isVisible()) readTensor();
+  showTensor();
+  return true;
+}
+
+void Inspector::readTensor() {
+  if (!m_background) return;
+  m_reading = m_wanted.key();
+  QPointer<Inspector> self(this);
+  m_background->run(
+      QStringLiteral("tensor"),
+      [reader = m_reader, path = m_wanted.model->path, name = m_wanted.stored.toStdString()](const std::stop_token& stop) {
+        return std::make_shared<const TensorSummary>(reader(path, name, stop));
+      },
+      [self, key = m_reading](const std::shared_ptr<const TensorSummary>& summary) {
+        if (!self) return;
+        self->m_reading.clear();
+        self->m_read.insert(key, new std::shared_ptr<const TensorSummary>(summary));
+        self->scheduleUpdate();
+      },
+      [self, key = m_reading](const QString& error) {
+        if (!self) return;
+        self->m_reading.clear();
+        if (self->m_wanted.key() == key) self->m_problem = error;
+        self->scheduleUpdate();
+      });
+}
+
+void Inspector::showTensor() {
+  const auto* found = m_read.object(m_wanted.key());
+  const TensorSummary* summary = found ? found->get() : nullptr;
+  m_tensorTitle->setText(m_wanted.name);
+  QString note = tr("as %1 has it, before any run").arg(QString::fromStdString(m_wanted.model->name));
+  if (m_wanted.tied) note = tr("tied to the embedding: its rows are those of %1").arg(m_wanted.stored);
+  if (!m_problem.isEmpty()) note = m_problem;
+  if (!summary && m_problem.isEmpty()) note = tr("Reading %1…").arg(m_wanted.stored);
+  m_tensorNote->setText(note);
+  QPalette look = palette();
+  if (!m_problem.isEmpty()) look.setColor(QPalette::WindowText, Theme::error());
+  m_tensorNote->setPalette(look);
+  for (QWidget* each : std::initializer_list<QWidget*>{m_tensorFactsTable, m_values, m_columns, m_rows}) each->setVisible(summary);
+  if (!summary) return;
+  m_tensorFacts->setFacts(tensorFacts(*summary));
+  m_values->setCaption(tr("Values as stored"), tr("all %1 values, %2").arg(QLocale().toString(qlonglong(summary->values)), QString::fromStdString(summary->dtype)));
+  m_values->setData({{tr("values"), {}, summary->histogram, false, true}}, tr("Value"));
+  const auto [columns, rows] = axesOf(m_wanted.kind, summary->shape.size());
+  const auto conditions = [](const ChannelSizes& sizes, const QString& across, int64_t count) {
+    QString text = count > 1 ? Inspector::tr("each over %1: %2").arg(across.toLower() + Inspector::tr("s"), QLocale().toString(qlonglong(count))) : QString();
+    if (sizes.step > 1) text += (text.isEmpty() ? QString() : QStringLiteral("; ")) + Inspector::tr("a point is %1 neighbours: mean of means, largest of the largest").arg(sizes.step);
+    return text;
+  };
+  m_columns->setCaption(tr("Size by %1").arg(columns.toLower()), conditions(summary->columns, rows, summary->rows.channels));
+  m_columns->setData(summary->columns, columns);
+  m_rows->setVisible(summary->rows.channels > 1);
+  m_rows->setCaption(tr("Size by %1").arg(rows.toLower()), conditions(summary->rows, columns, summary->columns.channels));
+  m_rows->setData(summary->rows, rows);
 }
 
 void Inspector::updateLinear(const RunEntry* run) {

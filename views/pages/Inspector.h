@@ -1,6 +1,11 @@
 #pragma once
 #include <QWidget>
 
+#include <QCache>
+#include <QPointer>
+#include <memory>
+
+#include "views/jobs/Services.h"
 #include "views/models/Selection.h"
 
 class QAbstractItemModel;
@@ -10,18 +15,25 @@ class QTimer;
 
 namespace qb::views {
 
+class Background;
+class ChannelPlot;
 class FactsModel;
 class HistogramPlot;
 class LinearNumbersModel;
 class OutlierPlot;
 
-// What is selected: the current linear in the current run and beside the shown ones; below it the facts of the run.
+// What is selected: the current linear in the current run and beside the shown ones; the tensor as the model has it, before any
+// run; below it the facts of the run.
 class Inspector : public QWidget {
   Q_OBJECT
  public:
   explicit Inspector(Selection* selection, QWidget* parent = nullptr);
+  ~Inspector() override;
+  // Reads tensors of the open model, on worker threads and only while the inspector is seen.
+  void setTensorReader(Background* background, TensorReader reader);
 
  protected:
+  void showEvent(QShowEvent* event) override;
   bool eventFilter(QObject* object, QEvent* event) override;
 
  private:
@@ -31,6 +43,18 @@ class Inspector : public QWidget {
   void scheduleUpdate();
   void updateData();
   void updateLinear(const RunEntry* run);
+  bool updateTensor();  // whether there is one
+  void readTensor();
+  void showTensor();
+
+  // The tensor that is looked at.
+  struct Wanted {
+    ModelPtr model;
+    QString name, stored, kind;  // stored: whose values they are; kind: OtherTensor's, or "linear"
+    bool tied = false;
+    QString key() const;
+  };
+  Wanted wantedTensor() const;
 
   Selection* m_selection;
   QTimer* m_timer;
@@ -41,6 +65,19 @@ class Inspector : public QWidget {
   QTableView *m_linearFactsTable, *m_runFactsTable, *m_numbersTable;
   HistogramPlot *m_weights, *m_weightError, *m_outputError, *m_input;
   OutlierPlot* m_outliers;
+
+  QPointer<Background> m_background;
+  TensorReader m_reader;
+  Wanted m_wanted;
+  QString m_reading;  // key that a worker is at; empty: none
+  QString m_problem;  // why m_wanted cannot be read
+  QCache<QString, std::shared_ptr<const TensorSummary>> m_read{32};
+  QWidget* m_tensorBox;
+  QLabel *m_tensorTitle, *m_tensorNote;
+  FactsModel* m_tensorFacts;
+  QTableView* m_tensorFactsTable;
+  HistogramPlot* m_values;
+  ChannelPlot *m_columns, *m_rows;
 };
 
 }  // namespace qb::views

@@ -124,6 +124,61 @@ class TestWorkspace : public QObject {
     fs::remove_all(one->run_folder(id));
     QVERIFY(two->list().empty());
   }
+  void stamps_tell_which_runs_changed() {
+    const auto one = qb::Workspace::open(folder()), two = qb::Workspace::open(folder());
+    QVERIFY(two->stamps().empty());
+    const std::string a = one->create_run(recipe("a")), b = one->create_run(recipe("b"));
+    const auto first = two->stamps();
+    QCOMPARE(first.size(), size_t{2});
+    QVERIFY(two->stamps() == first);
+    const auto changed = [&](auto change) {
+      const auto before = two->stamps();
+      QTest::qWait(20);  // the clock of files
+      change();
+      const auto after = two->stamps();
+      return before.at(a) != after.at(a) && before.at(b) == after.at(b);
+    };
+    QVERIFY(changed([&] { marked(*one, a, qb::RunStatus::cancelled); }));
+    QVERIFY(changed([&] { one->rename(a, "another"); }));
+    QVERIFY(changed([&] { fs::create_directories(one->run_folder(a) / "blocks"); }));
+    QVERIFY(changed([&] { qb::write_atomically(qb::block_report_path(one->run_folder(a), 0), qb::to_json(qb::BlockReport{})); }));
+    one->remove(b);
+    QCOMPARE(two->stamps().size(), size_t{1});
+    fs::create_directories(folder() / "runs" / "being made");
+    QCOMPARE(two->stamps().size(), size_t{1});
+  }
+  void who_carries_a_run_out_is_told_while_it_does() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string id = workspace->create_run(recipe("r"));
+    QVERIFY(!workspace->owner(id));
+    {
+      qb::RunLock lock(workspace->run_folder(id));
+      marked(*workspace, id, qb::RunStatus::running);
+      char host[256] = {};
+      QCOMPARE(::gethostname(host, sizeof host - 1), 0);
+      QVERIFY((workspace->owner(id) == qb::RunOwner{::getpid(), host}));
+      QCOMPARE(workspace->list().at(0).status, qb::RunStatus::running);
+    }
+    QVERIFY(!workspace->owner(id));
+    // Nothing was written since, yet nobody is at it: it can be resumed, also in a workspace that has long been open.
+    QCOMPARE(workspace->list().at(0).status, qb::RunStatus::cancelled);
+    QCOMPARE(workspace->load(id).status, qb::RunStatus::cancelled);
+    std::ofstream(workspace->run_folder(id) / "owner", std::ios::trunc) << "123 456\n";  // of an older program
+    QVERIFY(!workspace->owner(id));
+  }
+  void reading_run_folders_into_the_index_is_told() {
+    {
+      const auto workspace = qb::Workspace::open(folder());
+      for (int i = 0; i < 3; ++i) workspace->create_run(recipe("r"));
+    }
+    std::vector<std::pair<int, int>> told;
+    const auto tell = [&](int done, int all) { told.emplace_back(done, all); };
+    qb::Workspace::open(folder(), qb::Workspace::Absent::create, tell);
+    QVERIFY(told.empty());  // the index has them
+    for (const char* file : {"index.db", "index.db-wal", "index.db-shm"}) fs::remove(folder() / file);
+    QCOMPARE(qb::Workspace::open(folder(), qb::Workspace::Absent::create, tell)->list().size(), size_t{3});
+    QVERIFY((told == std::vector<std::pair<int, int>>{{0, 3}, {1, 3}, {2, 3}}));
+  }
   void a_damaged_run_is_listed_with_its_error() {
     const auto workspace = qb::Workspace::open(folder());
     const std::string good = workspace->create_run(recipe("good")), bad = workspace->create_run(recipe("bad"));

@@ -1,0 +1,117 @@
+#include "views/jobs/WorkspaceWatch.h"
+
+#include <set>
+
+namespace qb::views {
+namespace {
+
+bool atWork(const RunReport& report) { return report.status == RunStatus::running || report.status == RunStatus::paused; }
+
+// The whole of a run, or what is wrong with it.
+RunPtr loadOrTell(const Workspace& workspace, const std::string& id) {
+  try {
+    return std::make_shared<const RunReport>(workspace.load(id));
+  } catch (const Error& error) {
+    auto damaged = std::make_shared<RunReport>();
+    damaged->id = damaged->name = id;
+    damaged->status = RunStatus::failed;
+    damaged->error = error.what();
+    return damaged;
+  }
+}
+
+}  // namespace
+
+QString ownerText(const RunOwner& owner) {
+  return owner.host.empty() ? WorkspaceWatch::tr("process %1").arg(owner.process) : WorkspaceWatch::tr("process %1 on %2").arg(owner.process).arg(QString::fromStdString(owner.host));
+}
+
+WorkspaceWatch::WorkspaceWatch(Background* background, Selection* selection, RunQueue* queue, QObject* parent)
+    : QObject(parent), m_background(background), m_selection(selection), m_queue(queue) {
+  connect(&m_timer, &QTimer::timeout, this, &WorkspaceWatch::look);
+}
+
+void WorkspaceWatch::watch(const WorkspacePtr& workspace, const Stamps& stamps) {
+  m_workspace = workspace;
+  m_stamps = stamps;
+}
+
+void WorkspaceWatch::setInterval(int milliseconds) {
+  if (milliseconds > 0)
+    m_timer.start(milliseconds);
+  else
+    m_timer.stop();
+}
+
+bool WorkspaceWatch::isOurs(const QString& run) const {
+  const Job* job = m_queue->jobOfRun(run);
+  return job && (job->isActive() || job->isWaiting());
+}
+
+void WorkspaceWatch::look() {
+  if (!m_workspace || m_looking) return;
+  std::set<std::string> ours, working;
+  for (const RunEntry& run : m_selection->runs()) {
+    if (isOurs(run.id))
+      ours.insert(run.id.toStdString());
+    else if (atWork(*run.report))
+      working.insert(run.id.toStdString());
+  }
+  for (const std::string& id : ours) m_selection->setOwner(QString::fromStdString(id), {});
+  m_looking = true;
+  m_background->run(
+      {},
+      [workspace = m_workspace, known = m_stamps, ours, working](const std::stop_token& stop) {
+        Changes changes;
+        changes.stamps = workspace->stamps();
+        for (auto& [id, stamp] : changes.stamps) {
+          if (stop.stop_requested()) break;
+          const auto before = known.find(id);
+          const bool changed = before == known.end() || before->second != stamp;
+          if (ours.contains(id)) {
+            if (changed) stamp = before == known.end() ? 0 : before->second;  // to be looked at when it has ended
+            continue;
+          }
+          // Whoever carried it out may be gone, which changes no file.
+          if (!changed && !(working.contains(id) && !workspace->owner(id))) continue;
+          const RunPtr report = loadOrTell(*workspace, id);
+          changes.changed.push_back(report);
+          if (const auto owner = atWork(*report) ? workspace->owner(id) : std::nullopt) changes.owners[id] = ownerText(*owner);
+        }
+        return changes;
+      },
+      [this, workspace = m_workspace](const Changes& changes) {
+        m_looking = false;
+        if (workspace == m_workspace) apply(changes);
+      },
+      [this](const QString&) { m_looking = false; });  // a folder that is away for a moment is looked at again
+}
+
+void WorkspaceWatch::apply(const Changes& changes) {
+  for (const auto& [id, stamp] : m_stamps) {
+    const QString run = QString::fromStdString(id);
+    if (!changes.stamps.contains(id) && !isOurs(run)) m_selection->removeRun(run);
+  }
+  m_stamps = changes.stamps;
+  for (const RunPtr& report : changes.changed) {
+    const QString id = QString::fromStdString(report->id);
+    if (isOurs(id)) {
+      m_stamps.erase(report->id);
+      continue;
+    }
+    const RunEntry* known = m_selection->find(id);
+    // Blocks of runs that nobody looks at are read when somebody does.
+    const bool seen = atWork(*report) || (known && (known->shown || id == m_selection->currentRun()));
+    if (seen || report->blocks.empty()) {
+      m_selection->putRun(report);
+    } else {
+      auto head = std::make_shared<RunReport>(*report);
+      head->blocks.clear();
+      m_selection->putRun(head);
+    }
+    const auto owner = changes.owners.find(report->id);
+    m_selection->setOwner(id, owner == changes.owners.end() ? QString() : owner->second);
+  }
+}
+
+}  // namespace qb::views

@@ -1,0 +1,45 @@
+#pragma once
+#include <QObject>
+#include <QTimer>
+#include <map>
+#include <string>
+
+#include "views/jobs/Background.h"
+#include "views/jobs/RunQueue.h"
+#include "views/models/Selection.h"
+
+namespace qb::views {
+
+// Brings Selection up to what other processes do in the workspace: runs that come, go, get another name, are carried out
+// elsewhere. Looks at the files' times every so often, on a worker thread; what this window carries out itself is left alone.
+class WorkspaceWatch : public QObject {
+  Q_OBJECT
+ public:
+  WorkspaceWatch(Background* background, Selection* selection, RunQueue* queue, QObject* parent = nullptr);
+
+  using Stamps = std::map<std::string, int64_t>;  // Workspace::stamps()
+  void watch(const WorkspacePtr& workspace, const Stamps& stamps);  // stamps: what Selection knows the state of
+  void setInterval(int milliseconds);                               // 0: never
+
+ private:
+  struct Changes {
+    Stamps stamps;
+    std::vector<RunPtr> changed;
+    std::map<std::string, QString> owners;  // of those at work
+  };
+  void look();
+  void apply(const Changes& changes);
+  bool isOurs(const QString& run) const;  // waits or is at work here
+
+  Background* m_background;
+  Selection* m_selection;
+  RunQueue* m_queue;
+  WorkspacePtr m_workspace;
+  Stamps m_stamps;
+  QTimer m_timer;
+  bool m_looking = false;
+};
+
+QString ownerText(const RunOwner& owner);  // "process 4711 on host"
+
+}  // namespace qb::views
