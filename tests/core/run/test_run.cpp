@@ -180,7 +180,7 @@ class TestRun : public QObject {
     process.start(QCoreApplication::applicationFilePath(), {"--die", place_->path(), QString::fromStdString(id)});
     QVERIFY(process.waitForFinished(60000));
     QCOMPARE(process.exitStatus(), QProcess::CrashExit);
-    QCOMPARE(workspace_->load(id).status, qb::RunStatus::running);
+    QCOMPARE(workspace_->load(id).status, qb::RunStatus::cancelled);  // its process is gone
     const auto reopened = qb::Workspace::open(workspace_->folder());
     QCOMPARE(reopened->load(id).status, qb::RunStatus::cancelled);
     QCOMPARE(reopened->load(id).blocks.size(), size_t{2});
