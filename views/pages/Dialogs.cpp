@@ -81,7 +81,11 @@ ShortcutsSheet::ShortcutsSheet(const QList<QAction*>& actions, QWidget* parent) 
   html += row(tr("Menu key"), tr("Everything that can be done with a run, a job or a model"));
   html += QStringLiteral("</table><h3>%1</h3><table>").arg(tr("Plots"));
   html += row(tr("Wheel, + and −"), tr("Zoom"));
-  html += row(tr("Drag, arrow keys"), tr("Move, or step from layer to layer"));
+  html += row(tr("Drag, arrow keys"), tr("Move, or step from layer to layer and run to run"));
+  html += row(tr("Page Up, Page Down, wheel"), tr("Other runs, where there are more than rows (zoom: Ctrl and wheel)"));
+  html += row(tr("Shift and drag, R"), tr("Zoom into a rectangle"));
+  html += row(tr("Home, L, G"), tr("Reset the view, logarithmic axis, legend"));
+  html += row(tr("Ctrl+E, Ctrl+C, Ctrl+Shift+C"), tr("Export, copy the picture, copy its numbers"));
   html += row(tr("Menu key"), tr("Reset, logarithmic axis, export"));
   html += QStringLiteral("</table>");
   auto* text = new QTextBrowser;
