@@ -16,7 +16,7 @@ class TestWelcomePage : public QObject {
     Theme theme;
     theme.choose(ThemeChoice::Light);
     WelcomePage page;
-    page.setRecent({"/models/a/very/long/folder/that/ends/in/SmolLM2-135M", "/work/recipe.yaml"});
+    page.setRecent({"/models/a/very/long/folder/that/ends/in/SmolLM2-135M", "/home/me/recipe.yaml"});
     page.resize(700, 620);
     page.show();
     QVERIFY(QTest::qWaitForWindowExposed(&page));
