@@ -101,7 +101,7 @@ class FolderWorkspace final : public Workspace {
       report.scheme = describe(recipe.scheme);
       report.seed = recipe.seed;
       report.recipe_hash = recipe_hash(recipe);
-      report.style = free_style(report.model_path);
+      report.style = free_style(report);
       for (const StageSpec& stage : recipe.pipeline) report.pipeline += (report.pipeline.empty() ? "" : " → ") + stage.method;
       if (report.pipeline.empty()) report.pipeline = recipe.checkpoint.empty() ? "rtn" : "imported";
       save(report);
@@ -240,11 +240,11 @@ class FolderWorkspace final : public Workspace {
   fs::path report_path(const std::string& id) const { return run_folder(id) / "report.json"; }
   fs::path name_path(const std::string& id) const { return run_folder(id) / "name"; }
 
-  // The first that no other run of the model has.
-  int free_style(const std::string& model_path) const {
+  // The first that no other run of the model has. A model that was moved is known by its name: nobody has read its contents yet.
+  int free_style(const RunReport& report) const {
     std::set<int> taken;
     for (const RunReport& other : list())
-      if (other.model_path == model_path) taken.insert(other.style);
+      if (other.model_path == report.model_path || fs::path(other.model_path).filename() == report.model_name) taken.insert(other.style);
     int style = 0;
     while (taken.contains(style)) ++style;
     return style;

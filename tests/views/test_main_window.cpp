@@ -703,7 +703,7 @@ class TestMainWindow : public QObject {
     test::Pace pace;
     pace.milliseconds = 300;
     std::thread worker([&] { test::fake_run(pace, *other, theirs, {}, {}, {}); });
-    QTRY_VERIFY(cell(bench, id, RunList::Status).startsWith("Elsewhere, "));
+    QTRY_VERIFY(cell(bench, id, RunList::Status).startsWith("Elsewhere "));
     const auto blocks = [&] { return bench.workbench->selection()->find(id)->report->blocks.size(); };
     QTRY_VERIFY(blocks() > 0);
     const bool streamed = blocks() < 4;
@@ -715,7 +715,7 @@ class TestMainWindow : public QObject {
     const QString refused = bench.window->notices()->text();
     worker.join();
     QVERIFY(streamed && shown);  // its blocks come one by one, and are drawn
-    QVERIFY2(status.startsWith("Elsewhere, ") && status.endsWith(" of 4 blocks"), qPrintable(status));
+    QVERIFY2(QRegularExpression("^Elsewhere [1-4]/4$").match(status).hasMatch(), qPrintable(status));
     QVERIFY(owner.contains(QString("process %1 on ").arg(QCoreApplication::applicationPid())));
     QVERIFY(!resumable && obstacle.contains(owner) && refused.contains(owner));
     QTRY_COMPARE(cell(bench, id, RunList::Status), QString("Finished"));

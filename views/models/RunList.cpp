@@ -169,11 +169,11 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
   return {};
 }
 
-// Short: the tooltip and the Inspector tell who it is.
+// Blocks done of how many. Short, as names need the room: the tooltip and the Inspector tell who it is.
 QString RunList::elsewhereText(const RunEntry& run) const {
   const ModelPtr model = run.model == m_selection->currentModel() ? m_selection->openModel() : ModelPtr();
   const auto blocks = run.report->blocks.size();
-  return model ? tr("Elsewhere, %1 of %2 blocks").arg(blocks).arg(model->blocks.size()) : tr("Elsewhere, %1 blocks").arg(blocks);
+  return model ? tr("Elsewhere %1/%2").arg(blocks).arg(model->blocks.size()) : tr("Elsewhere %1").arg(blocks);
 }
 
 bool RunList::setData(const QModelIndex& index, const QVariant& value, int role) {

@@ -327,7 +327,7 @@ void Inspector::showTensor() {
   m_values->setData({{tr("values"), {}, summary->histogram, false, true}}, tr("Value"));
   const auto [columns, rows] = axesOf(m_wanted.kind, summary->shape.size());
   const auto conditions = [](const ChannelSizes& sizes, const QString& across, int64_t count) {
-    QString text = count > 1 ? Inspector::tr("each over %1: %2").arg(across.toLower() + Inspector::tr("s"), QLocale().toString(qlonglong(count))) : QString();
+    QString text = count > 1 ? Inspector::tr("each over %1 %2s").arg(QLocale().toString(qlonglong(count)), across.toLower()) : QString();
     if (sizes.step > 1) text += (text.isEmpty() ? QString() : QStringLiteral("; ")) + Inspector::tr("a point is %1 neighbours: mean of means, largest of the largest").arg(sizes.step);
     return text;
   };

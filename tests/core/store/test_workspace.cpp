@@ -54,6 +54,9 @@ class TestWorkspace : public QObject {
     qb::Recipe other = recipe("other model");
     other.model = "/models/other";
     QCOMPARE(workspace->load(workspace->create_run(other)).style, 0);
+    qb::Recipe moved = recipe("moved");  // the same model, in another place
+    moved.model = "/elsewhere/tiny";
+    QCOMPARE(workspace->load(workspace->create_run(moved)).style, 3);
     workspace->remove(ids[1]);
     QCOMPARE(workspace->load(workspace->create_run(recipe("again"))).style, 1);
     QCOMPARE(qb::Workspace::open(folder())->load(ids[2]).style, 2);
