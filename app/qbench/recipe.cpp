@@ -10,6 +10,7 @@
 #include "core/recipe/llmc.h"
 #include "core/recipe/preset.h"
 #include "core/recipe/recipe.h"
+#include "core/recipe/recipe_mistakes.h"
 
 namespace cli {
 namespace {
@@ -29,6 +30,12 @@ void deliver(const std::string& text, const std::string& out) {
 bool is_llmc(const std::string& yaml) { return qb::position_of(yaml, "quant").line > 1 || yaml.rfind("quant:", 0) == 0 || yaml.find("\nquant:") != std::string::npos; }
 
 int check(const Arguments& a, const Options& options) {
+  // All that is wrong, a line each; a single mistake is told as everywhere.
+  const auto mistakes = qb::read_with_mistakes(qb::read_text(a.path, 4 << 20), std::filesystem::absolute(a.path).parent_path()).mistakes;
+  if (mistakes.size() > 1) {
+    for (const qb::RecipeMistake& m : mistakes) std::cerr << "qbench: " << qb::RecipeError(a.path, m.line, m.column, m.key, m.what).what() << '\n';
+    return cli::recipe;
+  }
   const qb::Recipe recipe = qb::load_recipe(a.path);
   if (options.json)
     std::cout << nlohmann::json{{"name", recipe.name}, {"scheme", qb::describe(recipe.scheme)}, {"hash", qb::recipe_hash(recipe)}}.dump() << '\n';
@@ -67,8 +74,7 @@ int presets(const Arguments& a, const Options& options) {
     nlohmann::json list = nlohmann::json::array();
     for (const std::string& group : qb::preset_groups()) {
       bool first = true;
-      for (const auto& preset : all) {
-        if (qb::group_of(preset) != group) continue;
+      for (const auto& preset : qb::presets_of(group, all)) {
         const std::string cost = qb::to_text(qb::cost_of(preset));
         const qb::PresetSize size = model ? qb::size_of(preset, *model).value_or(qb::PresetSize{}) : qb::PresetSize{};  // none: zero
         nlohmann::json entry = {{"name", preset.name}, {"title", preset.title}, {"description", preset.description}, {"scheme", qb::describe(preset.scheme)}, {"group", group}, {"cost", cost}};
@@ -76,7 +82,7 @@ int presets(const Arguments& a, const Options& options) {
         list.push_back(std::move(entry));
         if (options.json) continue;
         if (std::exchange(first, false)) std::cout << bold(group) << '\n';
-        const std::string measure = size.bytes > 0 ? fmt::format(" · {:.2f} bits a weight, {}", size.bits_per_weight, bytes_text(size.bytes)) : "";
+        const std::string measure = size.bytes > 0 ? fmt::format(" · {}{:.2f} bits a weight, {}", size.at_least ? "from " : "", size.bits_per_weight, bytes_text(size.bytes)) : "";
         std::cout << fmt::format("  {}  {} · {}{}\n    {}\n", preset.name, qb::describe(preset.scheme), cost, measure, preset.description);
       }
     }

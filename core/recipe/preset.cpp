@@ -4,11 +4,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/base/resources.h"
+#include "core/method/stored_form.h"
 #include "core/recipe/importance.h"
 #include "core/recipe/recipe_read.h"
 
@@ -117,6 +119,13 @@ std::string group_of(const Preset& preset) {
   return spec.type.bits > 4 ? kEight : spec.type.bits == 4 ? kFour : kThree;
 }
 
+std::vector<Preset> presets_of(const std::string& group, const std::vector<Preset>& all) {
+  std::vector<Preset> found;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(found), [&](const Preset& preset) { return group_of(preset) == group; });
+  std::stable_sort(found.begin(), found.end(), [](const Preset& a, const Preset& b) { return cost_of(a) < cost_of(b); });
+  return found;
+}
+
 std::optional<PresetSize> size_of(const Preset& preset, const ModelInfo& model) {
   if (!preset.scheme.mix.empty()) return std::nullopt;
   Recipe recipe;
@@ -129,7 +138,15 @@ std::optional<PresetSize> size_of(const Preset& preset, const ModelInfo& model) 
       const auto spec = recipe.scheme.weights_of(linear.tensor.substr(0, linear.tensor.rfind('.')));
       if (spec && !misfit(*spec, linear.out_features, linear.in_features).empty()) return std::nullopt;
       const double count = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
-      const double each = spec ? bits_per_weight(*spec, linear.out_features, linear.in_features) : static_cast<double>(linear.bytes) * 8 / count;
+      double each = static_cast<double>(linear.bytes) * 8 / count;
+      if (spec) {
+        const StoredForm form = stored_form(recipe.pipeline, *spec, linear.out_features, linear.in_features);
+        if (form.weights.scale_type != spec->scale_type) return std::nullopt;
+        QuantSpec counted = *spec;
+        counted.round_zero_point = form.weights.round_zero_point;
+        each = bits_per_weight(counted, linear.out_features, linear.in_features);
+        size.at_least = size.at_least || form.exceptions;
+      }
       size.bytes += each * count / 8;
       if (!spec) continue;
       weights += count;

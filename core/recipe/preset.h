@@ -23,14 +23,18 @@ enum class PresetCost { rounding, calibration, search, training };
 std::string to_text(PresetCost cost);   // "no calibration", "search"
 std::string describe(PresetCost cost);  // one sentence
 PresetCost cost_of(const Preset& preset);
+// Sorted as they are listed: cheap ones first, else by name.
+std::vector<Preset> presets_of(const std::string& group, const std::vector<Preset>& all);
 // Under which heading it stands, by bits and purpose: "4 bits, weights", "FP8 and FP4". All headings in order: preset_groups().
 std::string group_of(const Preset& preset);
 const std::vector<std::string>& preset_groups();
 // Of the linears that are quantized, scales included, once the preset is fitted to the model; bytes of all linears of its blocks.
 struct PresetSize {
   double bits_per_weight = 0, bytes = 0;
+  bool at_least = false;  // a method keeps columns or outliers beside the codes, how many a run shows
 };
-// nullopt where its groups do not divide the model's linears, or where a mix gives each linear its own type.
+// nullopt where its groups do not divide the model's linears, where a mix gives each linear its own type, and where a method stores
+// scales of its own kind.
 std::optional<PresetSize> size_of(const Preset& preset, const ModelInfo& model);
 
 // All presets in name order. Throws RecipeError naming file, line and key of a broken one.

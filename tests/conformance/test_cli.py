@@ -184,6 +184,15 @@ def test_recipe_mistakes_are_one_line_with_their_place(qbench):
         one_line(qbench(*command, code=3), f"{recipe}:6:1: pipelin: ", 'did you mean "pipeline"?')
 
 
+def test_check_tells_all_mistakes_a_line_each(qbench):
+    recipe = write_recipe(qbench.folder, "r")
+    recipe.write_text(recipe.read_text().replace("pipeline: [rtn]", "pipeline: [rtm]") + "colour: red\n")
+    done = qbench("recipe", "check", recipe, code=3)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 and done.stdout == "", done.stderr
+    assert lines[0].startswith(f"qbench: {recipe}:6:") and "pipeline[0]" in lines[0] and "colour: unknown key" in lines[1]
+
+
 def test_a_group_that_does_not_divide_is_refused_before_any_work(qbench):
     recipe = write_recipe(qbench.folder, "r")
     done = qbench("run", recipe, "--set", "scheme.weights.group_size=7", "--workspace", "w", code=4)
@@ -212,6 +221,9 @@ def test_help_version_methods_and_presets(qbench):
     assert "kv_cache" in qbench("scheme", "kv_cache").stdout and "group_size" not in qbench("scheme", "nothing", code=4).stdout
     names = [p["name"] for p in json.loads(qbench("recipe", "preset", "--json").stdout)]
     assert "w4-g64-asym" in names
+    sized = {p["name"]: p for p in json.loads(qbench("recipe", "preset", "--model", DEMO, "--json").stdout)}
+    assert set(sized) == set(names) and sized["w4-g64-asym"]["bits_per_weight"] == 4.3125  # 4 and, a group of 64, 16 + 4
+    assert (sized["w4-g64-asym"]["group"], sized["w4-g64-asym"]["cost"], sized["autoround-w4-g128-sym"]["cost"]) == ("4 bits, weights", "no calibration", "training")
     made = qbench("recipe", "preset", "w4-g64-asym", "--model", DEMO).stdout
     (qbench.folder / "made.yaml").write_text(made)
     assert json.loads(qbench("recipe", "check", "made.yaml", "--json").stdout)["scheme"].startswith("W4A16 g64")

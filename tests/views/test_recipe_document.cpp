@@ -278,6 +278,24 @@ class TestRecipeDocument : public QObject {
     QVERIFY(document.text().contains("seed: 5\n"));
   }
 
+  void a_value_in_a_line_of_several_is_changed_in_its_place() {
+    RecipeDocument document;
+    const QString text = "# mine\nmodel: /models/tiny   # small\nscheme: {weights: {type: int4, group_size: 48}}  # both\npipeline: [{method: awq, grid: 20}, rtn]\ncalibration: {corpus: \"a, b.txt\"}\n";
+    document.open(text, "/data/short.yaml", "open");
+    QVERIFY(!document.problem());
+    Recipe next = document.recipe();
+    next.scheme.weights->group_size = 32;
+    QVERIFY(document.setRecipe(next, "scheme.weights.group_size", "Group size"));
+    QCOMPARE(document.text(), QString(text).replace("group_size: 48", "group_size: 32"));
+    next = document.recipe();
+    next.pipeline[0].knobs["grid"] = int64_t{10};
+    QVERIFY(document.setRecipe(next, "pipeline[0].grid", "Grid steps"));
+    next.calibration->corpus.path = "c #1.txt";
+    QVERIFY(document.setRecipe(next, "calibration.corpus", "Text"));
+    QVERIFY2(document.text().startsWith("# mine\n") && document.text().contains("{method: awq, grid: 10}, rtn]") && document.text().contains("  # both\n"), qPrintable(document.text()));
+    QVERIFY(document.recipe() == next && !document.problem());
+  }
+
   void an_edit_without_a_sure_place_among_mistakes_is_refused_not_written_over_them() {
     RecipeDocument document;
     document.open(QString("model: /models/tiny\nscheme: {weights: {type: int4, group_size: 64}}\ncolour: red\n"), "/data/short.yaml", "open");

@@ -256,20 +256,31 @@ class TestRecipePage : public QObject {
     next.scheme.overrides.push_back({"*.down_proj", next.scheme.weights});  // 192 inputs: 48 is right there
     next.scheme.overrides.front().weights->group_size = 96;
     bench.document.setRecipe(next, "g", "edit");
-    QTRY_VERIFY(bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+    QTRY_VERIFY(bench.page.findChild<QToolButton*>("scheme.weights.group_size=32"));
     QVERIFY2(bench.page.obstacle().contains("more: group_size 48"), qPrintable(bench.page.obstacle()));
-    for (const char* fits : {"64", "32", "16", "8"}) QVERIFY2(bench.page.findChild<QPushButton*>(QStringLiteral("scheme.weights.group_size=%1").arg(QLatin1String(fits))), fits);
-    QVERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=48") && !bench.page.findChild<QPushButton*>("scheme.weights.group_size=96"));
-    QVERIFY(!bench.page.findChild<QPushButton*>("scheme.overrides[0].weights.group_size=96"));  // nothing is wrong there
-    bench.page.findChild<QPushButton*>("scheme.weights.group_size=32")->click();
+    for (const char* fits : {"64", "32", "16", "8"}) QVERIFY2(bench.page.findChild<QToolButton*>(QStringLiteral("scheme.weights.group_size=%1").arg(QLatin1String(fits))), fits);
+    QVERIFY(!bench.page.findChild<QToolButton*>("scheme.weights.group_size=48") && !bench.page.findChild<QToolButton*>("scheme.weights.group_size=96"));
+    QVERIFY(!bench.page.findChild<QToolButton*>("scheme.overrides[0].weights.group_size=96"));  // nothing is wrong there
+    bench.page.findChild<QToolButton*>("scheme.weights.group_size=32")->click();
     QCOMPARE(bench.document.recipe().scheme.weights->group_size, int64_t(32));
     QTRY_VERIFY(bench.page.obstacle().isEmpty());
-    QTRY_VERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+    QTRY_VERIFY(!bench.page.findChild<QToolButton*>("scheme.weights.group_size=32"));
     next = bench.document.recipe();
     next.scheme.overrides.front().weights->group_size = 128;
     bench.document.setRecipe(next, "h", "edit");
-    QTRY_VERIFY(bench.page.findChild<QPushButton*>("scheme.overrides[0].weights.group_size=96"));
-    QVERIFY(!bench.page.findChild<QPushButton*>("scheme.weights.group_size=32"));
+    QTRY_VERIFY(bench.page.findChild<QToolButton*>("scheme.overrides[0].weights.group_size=96"));
+    QVERIFY(!bench.page.findChild<QToolButton*>("scheme.weights.group_size=32"));
+    // Caches have groups of a head's channels.
+    ModelInfo model = test::fake_model("/models/tiny");
+    model.head_dim = 16;
+    Recipe cached = test::fake_recipe("cached");
+    cached.scheme.kv_cache = default_cache_spec();
+    cached.scheme.kv_cache->granularity = Granularity::group;
+    cached.scheme.kv_cache->group_size = 32;
+    const SchemeFit fit = fitRecipe(cached, &model);
+    QCOMPARE(fit.problems.size(), 1);
+    QCOMPARE(fit.problems.front().key, QString("scheme.kv_cache.group_size"));
+    QCOMPARE(fit.problems.front().offers, QStringList({"16", "8"}));
   }
 
   void presets_are_grouped_with_size_and_cost() {

@@ -105,18 +105,16 @@ std::pair<qsizetype, qsizetype> valueOn(const QString& line, const QString& name
 
 }  // namespace
 
-std::optional<QString> RecipeDocument::mended(const QString& key, const QString& canonical) const {
-  const auto wrong = std::find_if(m_state.problems.begin(), m_state.problems.end(), [&](const RecipeProblem& problem) { return problem.key == key; });
-  if (wrong == m_state.problems.end() || wrong->line <= 0) return std::nullopt;
+std::optional<QString> RecipeDocument::withValue(const QString& key, const QString& canonical) const {
   const QString name = key.mid(key.lastIndexOf(QLatin1Char('.')) + 1);
   QStringList lines = m_state.text.split(QLatin1Char('\n'));
   const QStringList fresh = canonical.split(QLatin1Char('\n'));
-  const Position at = position_of(canonical.toStdString(), key.toStdString());
-  if (wrong->line > lines.size() || at.line <= 0 || at.line > fresh.size()) return std::nullopt;
-  const auto [place, size] = valueOn(lines[wrong->line - 1], name, wrong->column);
-  const auto [source, length] = valueOn(fresh[at.line - 1], name, at.column);
+  const Position to = position_of(m_state.text.toStdString(), key.toStdString()), from = position_of(canonical.toStdString(), key.toStdString());
+  if (to.line <= 0 || to.line > lines.size() || from.line <= 0 || from.line > fresh.size()) return std::nullopt;
+  const auto [place, size] = valueOn(lines[to.line - 1], name, to.column);
+  const auto [source, length] = valueOn(fresh[from.line - 1], name, from.column);
   if (place < 0 || source < 0) return std::nullopt;
-  lines[wrong->line - 1].replace(place, size, fresh[at.line - 1].mid(source, length));
+  lines[to.line - 1].replace(place, size, fresh[from.line - 1].mid(source, length));
   return lines.join(QLatin1Char('\n'));
 }
 
@@ -145,7 +143,7 @@ bool RecipeDocument::setRecipe(const Recipe& recipe, const QString& key, const Q
     reading = std::move(said);
     return true;
   };
-  const bool carried = m_state.text != before && (take(mergeLines(before, after, m_state.text)) || (wrong && take(mended(key, after))));
+  const bool carried = m_state.text != before && (take(mergeLines(before, after, m_state.text)) || take(withValue(key, after)));
   if (!carried && wrong && m_state.text != before)
     return refuse(tr("“%1” finds no sure place in the text while that has mistakes: mend line %2 first, or change it in the text.").arg(what).arg(m_state.problems.front().line));
   if (!carried) {

@@ -89,8 +89,8 @@ class RecipeDocument : public QObject {
   void apply(const State& state);
   Reading read(const QString& text);
   QString print(const Recipe& recipe);
-  // The text with the value at a mistake's place replaced by the one that `canonical` has for the same key.
-  std::optional<QString> mended(const QString& key, const QString& canonical) const;
+  // The text with the value of one key replaced by the one that `canonical` has for it; nullopt where either stands in no line.
+  std::optional<QString> withValue(const QString& key, const QString& canonical) const;
 
   State m_state;
   QVector<File> m_files{{}};  // one for each recipe that was opened

@@ -88,9 +88,8 @@ ShortcutsSheet::ShortcutsSheet(QWidget* window) : QDialog(window) {
     if (!own.contains(action)) tell(qobject_cast<Plot*>(action->parent()) ? ofPlots : qobject_cast<QAbstractItemView*>(action->parent()) ? ofLists : ofOthers, action);
   // What is pressed without there being an action.
   ofLists << Rows{{tr("Space"), tr("Show or hide the run (on the eye)")}, {tr("F2"), tr("Rename the run")}, {tr("Menu key"), tr("Everything that can be done with a run, a job or a model")}};
-  ofPlots << Rows{{tr("Wheel, + and −"), tr("Zoom")}, {tr("Drag, arrow keys"), tr("Move, or step from layer to layer and run to run")},
-                  {tr("Page Up, Page Down, wheel"), tr("Other runs, where there are more than rows (zoom: Ctrl and wheel)")}, {tr("Shift and drag"), tr("Zoom into a rectangle")},
-                  {tr("Menu key"), tr("Everything that can be done with a plot")}};
+  ofPlots << Rows{{tr("Wheel"), tr("Zoom, or turn to other runs where there are more than rows (then Ctrl and wheel zoom)")},
+                  {tr("Drag, arrow keys"), tr("Move, or step from layer to layer and run to run")}, {tr("Menu key"), tr("Everything that can be done with a plot")}};
   QString html;
   for (const auto& [title, rows] : {std::pair(tr("Window"), ofWindow), {tr("Runs, models and queue"), ofLists}, {tr("Plots"), ofPlots}, {tr("Elsewhere"), ofOthers}}) {
     if (rows.isEmpty()) continue;

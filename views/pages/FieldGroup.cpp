@@ -13,7 +13,6 @@
 #include <QRegularExpression>
 #include <QRegularExpressionValidator>
 #include <QSpinBox>
-#include <QPushButton>
 #include <QStringListModel>
 #include <QTimer>
 #include <QToolButton>
@@ -66,6 +65,8 @@ class PathLine : public QLineEdit {
   }
 };
 
+constexpr int kOffersAcross = 4;  // they are narrower than any field
+
 QString realText(double value) { return QLocale::c().toString(value, 'g', 10); }
 
 }  // namespace
@@ -107,8 +108,9 @@ void FieldGroup::add(const FieldText& text, QWidget* editor, QWidget* box, std::
   problem->setTextFormat(Qt::PlainText);
   problem->hide();
   stack->addWidget(problem);
-  auto* offers = new QHBoxLayout;
+  auto* offers = new QGridLayout;
   offers->setSpacing(4);
+  offers->setColumnStretch(kOffersAcross, 1);
   stack->addLayout(offers);
   caption->setMinimumHeight(editor->sizeHint().height());  // level with the editor, also when a problem stands below it
   const int row = m_layout->rowCount();
@@ -371,14 +373,17 @@ void FieldGroup::tellProblem(Field& field, const QString& message, const QString
   auto* box = qobject_cast<QSpinBox*>(field.editor);
   if (!box) return;
   for (const QString& value : offers) {
-    auto* button = new QPushButton(value);
+    auto* button = new QToolButton;
+    button->setText(value);
+    button->setFocusPolicy(Qt::StrongFocus);
     button->setObjectName(field.text.key + QLatin1Char('=') + value);
     button->setAccessibleName(tr("%1 %2").arg(field.text.label, value));
     button->setToolTip(tr("Take %1").arg(value));
-    connect(button, &QPushButton::clicked, box, [box, value] { box->setValue(value.toInt()); });
-    field.offers->addWidget(button);
+    button->setSizePolicy(QSizePolicy::Preferred, QSizePolicy::Fixed);
+    connect(button, &QToolButton::clicked, box, [box, value] { box->setValue(value.toInt()); });
+    const int place = int(field.offered.indexOf(value));
+    field.offers->addWidget(button, place / kOffersAcross, place % kOffersAcross);
   }
-  if (!offers.isEmpty()) field.offers->addStretch(1);
 }
 
 const FieldGroup::Field* FieldGroup::bestField(const QString& problemKey) const {

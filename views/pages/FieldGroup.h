@@ -65,7 +65,7 @@ class FieldGroup : public QWidget {
     QWidget* box = nullptr;     // the row's widget
     QLabel* caption = nullptr;
     QLabel* problem = nullptr;
-    QHBoxLayout* offers = nullptr;  // buttons with values that would do
+    QGridLayout* offers = nullptr;  // buttons with values that would do
     std::function<void(const Recipe&)> show;
     QStringList offered = {};
   };

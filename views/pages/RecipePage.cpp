@@ -88,12 +88,21 @@ SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
       bits += each * count;
       after += each * count / 8;
     }
+  if (scheme.kv_cache && model->head_dim > 0)
+    if (const std::string wrong = cache_misfit(*scheme.kv_cache, model->head_dim); !wrong.empty()) {
+      const QString key = QStringLiteral("scheme.kv_cache") + fieldOf(*scheme.kv_cache);
+      widths[key] = {model->head_dim};
+      misfits_at(key, model->name, wrong);
+    }
   for (const auto& [key, misfit] : misfits) {
     const QString where = misfit.more > 0 ? RecipePage::tr("%1 and %n more", nullptr, misfit.more).arg(QString::fromStdString(misfit.module)) : QString::fromStdString(misfit.module);
     RecipeProblem problem{0, 0, key, QStringLiteral("%1: %2").arg(where, QString::fromStdString(misfit.why))};
     if (key.endsWith(QLatin1String(".group_size")))
       for (const int64_t size : common_group_sizes(widths[key])) problem.offers << QString::number(size);
-    if (!problem.offers.isEmpty()) problem.message += RecipePage::tr(". All of its linears take:");
+    if (!problem.offers.isEmpty()) {  // in place of those that the first layer would take
+      problem.message.truncate(problem.message.indexOf(QLatin1String("; sizes that do")));
+      problem.message += RecipePage::tr(". What fits all:");
+    }
     fit.problems.push_back(problem);
   }
   if (weights > 0 && fit.problems.isEmpty())
@@ -213,8 +222,7 @@ void RecipePage::fillPresets() {
   menu->clear();
   for (const std::string& group : preset_groups()) {
     QMenu* part = nullptr;
-    for (const Preset& preset : m_presets) {
-      if (group_of(preset) != group) continue;
+    for (const Preset& preset : presets_of(group, m_presets)) {
       if (!part) {
         part = menu->addMenu(QString::fromStdString(group));
         part->setToolTipsVisible(true);
@@ -222,7 +230,7 @@ void RecipePage::fillPresets() {
       const PresetCost cost = cost_of(preset);
       QStringList facts;
       const auto size = m_presetSizes.find(preset.name);
-      if (size != m_presetSizes.end()) facts << tr("%1 bits").arg(QString::number(size->second.bits_per_weight, 'f', 2)) << formatBytes(size->second.bytes);
+      if (size != m_presetSizes.end()) facts << (size->second.at_least ? tr("from %1 bits") : tr("%1 bits")).arg(QString::number(size->second.bits_per_weight, 'f', 2)) << formatBytes(size->second.bytes);
       facts << QString::fromStdString(to_text(cost));
       QAction* action = part->addAction(QString::fromStdString(preset.title) + QLatin1Char('\t') + facts.join(QStringLiteral(" · ")));
       QString help = QStringLiteral("<p>%1</p><p>%2</p>").arg(QString::fromStdString(preset.description).toHtmlEscaped(), QString::fromStdString(describe(cost)).toHtmlEscaped());

@@ -647,6 +647,12 @@ class TestRecipe : public QObject {
     QVERIFY(size);
     QCOMPARE(size->bits_per_weight, 4 + 20.0 / 64);
     QCOMPARE(size->bytes, 196608 * (4 + 20.0 / 64) / 8);
+    QCOMPARE(size_of(find_preset("hqq-w4-g64"), model)->bits_per_weight, 4 + 32.0 / 64);  // its zero points stay floats
+    const auto kept = size_of(find_preset("quik-w4-g128-sym"), model);
+    QVERIFY(kept && kept->at_least && !size->at_least);
+    QVERIFY(!size_of(find_preset("spqr-w3-g16"), model));  // scales in few bits
+    const auto listed = presets_of("4 bits, weights", presets());
+    QVERIFY(listed.size() > 10 && cost_of(listed.front()) == PresetCost::rounding && cost_of(listed.back()) == PresetCost::training);
     QVERIFY(!size_of(find_preset("gguf-q4-k-m-gptq"), model));  // each linear has a type of its own
     model.blocks.front().linears.front().in_features = 250;     // which only groups of 2, 5, 10 … divide
     QVERIFY(!size_of(find_preset("w4-g64-asym"), model));
