@@ -214,6 +214,10 @@ bool Inspector::eventFilter(QObject* object, QEvent* event) {
 }
 
 void Inspector::fitTable(QTableView* table) {
+  if (table == m_numbersTable) {  // two runs stand side by side where their figures allow it
+    const int figure = fontMetrics().horizontalAdvance(QStringLiteral("0.000e-00")), half = table->viewport()->width() / 2;
+    if (const int wide = std::clamp(half, figure + 8, figure + 14); wide != table->horizontalHeader()->defaultSectionSize()) table->horizontalHeader()->setDefaultSectionSize(wide);
+  }
   table->resizeRowsToContents();
   int height = 2;
   for (int row = 0; row < table->model()->rowCount(); ++row) height += table->rowHeight(row);
