@@ -81,7 +81,8 @@ std::string describe(PresetCost cost) {
 
 PresetCost cost_of(const Preset& preset) {
   static const std::vector<std::string> training = {"omniquant", "tesseraq", "autoround", "norm_tweaking", "e2e_tuning"}, search = {"awq", "clip", "os_plus", "dgq", "adadim"};
-  PresetCost cost = PresetCost::rounding;
+  const bool fixed_ranges = preset.scheme.has_static_cache() || preset.scheme.has_static_activations();
+  PresetCost cost = fixed_ranges ? PresetCost::calibration : PresetCost::rounding;
   for (const StageSpec& stage : preset.pipeline) {
     const auto among = [&](const std::vector<std::string>& names) { return std::find(names.begin(), names.end(), stage.method) != names.end(); };
     const MethodInfo* method = find_method(stage.method);
@@ -94,7 +95,7 @@ PresetCost cost_of(const Preset& preset) {
 namespace {
 
 constexpr const char *kFour = "4 bits, weights", *kEight = "8 bits, weights", *kThree = "3 and 2 bits, weights", *kBoth = "Weights and activations", *kFloats = "FP8 and FP4", *kGguf = "GGUF types",
-                     *kCaches = "Caches", *kSparse = "Sparse";
+                     *kCaches = "With the KV cache", *kSparse = "Sparse";
 
 bool prunes(const StageSpec& stage) {
   const MethodInfo* method = find_method(stage.method);
@@ -111,7 +112,7 @@ const std::vector<std::string>& preset_groups() {
 std::string group_of(const Preset& preset) {
   const Scheme& scheme = preset.scheme;
   if (std::any_of(preset.pipeline.begin(), preset.pipeline.end(), prunes)) return kSparse;
-  if (!scheme.weights && !scheme.activations && scheme.kv_cache) return kCaches;
+  if (scheme.kv_cache) return kCaches;
   const QuantSpec spec = scheme.weights.value_or(QuantSpec{});
   if (spec.type.kind == NumberType::Kind::floating) return kFloats;
   if (spec.storage != Storage::none || !scheme.mix.empty()) return kGguf;

@@ -637,7 +637,7 @@ class TestRecipe : public QObject {
         {"best-w4-tuned", "4 bits, weights", PresetCost::training},       {"autoround-w4-g128-sym", "4 bits, weights", PresetCost::training}, {"w8-g128", "8 bits, weights", PresetCost::rounding},
         {"spqr-w3-g16", "3 and 2 bits, weights", PresetCost::calibration}, {"smoothquant-w8a8", "Weights and activations", PresetCost::calibration}, {"fp8-dynamic", "FP8 and FP4", PresetCost::rounding},
         {"nvfp4-gptq", "FP8 and FP4", PresetCost::calibration},           {"gguf-q6-k", "GGUF types", PresetCost::rounding},                {"gguf-q4-k-m-imatrix", "GGUF types", PresetCost::calibration},
-        {"wanda-2-4-w4", "Sparse", PresetCost::calibration}};
+        {"wanda-2-4-w4", "Sparse", PresetCost::calibration},              {"w8-kv8", "With the KV cache", PresetCost::rounding},            {"fp8-kv8-static", "With the KV cache", PresetCost::calibration}};
     for (const auto& [name, group, cost] : expected) {
       QCOMPARE(QString::fromStdString(group_of(find_preset(name))), QString(group));
       QVERIFY2(cost_of(find_preset(name)) == cost, name);
