@@ -178,7 +178,7 @@ QVariant ModelTree::data(const QModelIndex& index, int role) const {
   if (at.row < 0) {
     if (role == Qt::DisplayRole) switch (index.column()) {
         case Name: return QString::fromStdString(model.name);
-        case Shape: return tr("%1 params").arg(formatCount(double(model.parameters)));
+        case Shape: return formatCount(double(model.parameters));  // what of is said below and by the tip: names need the room
         case Type: return QString::fromStdString(model.dtype);
         case Size: return formatBytes(double(model.bytes));
       }

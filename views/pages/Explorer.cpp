@@ -81,6 +81,7 @@ QWidget* Explorer::makeModels() {
   m_tree->setAccessibleName(tr("Open models"));
   m_tree->setFrameShape(QFrame::NoFrame);
   m_tree->setIndentation(14);
+  m_tree->setIndentation(14);
   m_tree->setTextElideMode(Qt::ElideLeft);  // what tells linears apart stands at the end
   m_tree->setItemDelegate(new RoomyDelegate(m_tree));
   m_tree->header()->setStretchLastSection(false);
