@@ -111,7 +111,9 @@ std::string other_part(const std::string& pattern, const Model& model) {
 std::vector<std::string> ignore_notes(const Scheme& scheme, const Model& model) {
   std::vector<std::string> notes;
   for (const std::string& pattern : scheme.ignore)
-    if (const std::string part = other_part(pattern, model); !part.empty() && part != kHeads)
+    if (const std::string part = other_part(pattern, model); part == kHeads) {
+      if (scheme.has_vocabulary()) notes.push_back(fmt::format("scheme.ignore: \"{}\" names {}, of which scheme.{} speaks: it is quantized all the same", pattern, part, scheme.head ? "head" : "embedding"));
+    } else if (!part.empty())
       notes.push_back(fmt::format("scheme.ignore: \"{}\" names {}, which are never quantized", pattern, part));
   return notes;
 }

@@ -405,6 +405,26 @@ class TestRecipePage : public QObject {
     SchemeFit fit = fitRecipe(recipe, &model);
     QVERIFY(fit.problems.isEmpty());
     QVERIFY2(fit.summary.contains("4.25 bits"), qPrintable(fit.summary));  // 4 + 16 / 64
+    // An embedding of 96 × 128 beside the linears, and a tied head that is none of its own.
+    ModelInfo whole = model;
+    whole.before = {{"model.embed_tokens.weight", "model.embed_tokens.weight", "embedding", {96, 128}, "BF16", 96 * 128 * 2}};
+    whole.after = {{"lm_head.weight", "model.embed_tokens.weight", "head", {96, 128}, "tied", 0, true}};
+    whole.tied_embeddings = true;
+    double linears = 0;
+    for (const LinearInfo& linear : model.blocks.front().linears) linears += double(linear.out_features * linear.in_features);
+    Recipe both = recipe;
+    both.scheme.head = default_spec(SpecRole::weights);
+    both.scheme.head->type.bits = 8;
+    both.scheme.head->group_size = 32;
+    fit = fitRecipe(both, &whole);
+    QVERIFY(fit.problems.isEmpty());
+    const double mean = (4.25 * linears + 8.5 * 96 * 128) / (linears + 96 * 128);
+    QVERIFY2(fit.summary.contains(QString("%1 bits per weight with scales · linears, embedding and head in codes").arg(mean, 0, 'f', 2)), qPrintable(fit.summary));
+    both.scheme.head->group_size = 48;
+    fit = fitRecipe(both, &whole);
+    QCOMPARE(fit.problems.size(), 1);
+    QCOMPARE(fit.problems.front().key, QString("scheme.head.group_size"));
+    QVERIFY(fit.problems.front().offers.contains("64"));
     recipe.target = TargetSpec{"compressed-tensors", "vllm"};
     QVERIFY(!fitRecipe(recipe, &model).summary.contains("scales in"));
     recipe.scheme.weights->scale_type_open = true;

@@ -62,9 +62,17 @@ SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
     if (misfit.why.empty()) misfit = {module, why, 0};
     else ++misfit.more;
   };
+  const auto take = [&](const QuantSpec& spec, const QString& part, const std::string& module, int64_t out, int64_t in) {
+    const QString key = part + fieldOf(spec);
+    widths[key].push_back(in);
+    if (const std::string wrong = misfit(spec, out, in); !wrong.empty()) return misfits_at(key, module, wrong);
+    const double each = bits_per_weight(spec, out, in), count = double(out) * double(in);
+    weights += count;
+    bits += each * count;
+    after += each * count / 8;
+  };
   for (const BlockInfo& block : model->blocks)
     for (const LinearInfo& linear : block.linears) {
-      const double count = double(linear.out_features) * double(linear.in_features);
       const std::string module = moduleOf(linear);
       before += double(linear.bytes);
       if (const auto inputs = scheme.activations_of(module)) {
@@ -72,21 +80,20 @@ SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
         widths[key].push_back(linear.in_features);
         if (const std::string wrong = activation_misfit(*inputs, linear.in_features); !wrong.empty()) misfits_at(key, module, wrong);
       }
-      const auto spec = scheme.weights_of(module);
-      if (!spec) {
+      if (const auto spec = scheme.weights_of(module))
+        take(*spec, keyOf(scheme, module), module, linear.out_features, linear.in_features);
+      else
         after += double(linear.bytes);
-        continue;
-      }
-      const QString key = keyOf(scheme, module) + fieldOf(*spec);
-      widths[key].push_back(linear.in_features);
-      if (const std::string wrong = misfit(*spec, linear.out_features, linear.in_features); !wrong.empty()) {
-        misfits_at(key, module, wrong);
-        continue;
-      }
-      const double each = bits_per_weight(*spec, linear.out_features, linear.in_features);
-      weights += count;
-      bits += each * count;
-      after += each * count / 8;
+    }
+  for (const auto* outside : {&model->before, &model->after})
+    for (const OtherTensor& matrix : *outside) {
+      const bool head = matrix.kind == "head";
+      if ((!head && matrix.kind != "embedding") || matrix.tied || matrix.shape.size() != 2) continue;
+      const bool other = model->tied_embeddings && !scheme.embedding;  // one matrix, of which the head's key speaks
+      const auto& spec = head || other ? scheme.head : scheme.embedding;
+      if (!spec) continue;
+      before += double(matrix.bytes);
+      take(*spec, head || other ? QStringLiteral("scheme.head") : QStringLiteral("scheme.embedding"), matrix.name, matrix.shape[0], matrix.shape[1]);
     }
   if (scheme.kv_cache && model->head_dim > 0)
     if (const std::string wrong = cache_misfit(*scheme.kv_cache, model->head_dim); !wrong.empty()) {
@@ -106,8 +113,9 @@ SchemeFit fitRecipe(const Recipe& recipe, const ModelInfo* model) {
     fit.problems.push_back(problem);
   }
   if (weights > 0 && fit.problems.isEmpty())
-    fit.summary += RecipePage::tr(" · %1 bits per weight with scales · blocks' linears %2 → %3")
-                       .arg(QString::number(bits / weights, 'f', 2), formatBytes(before), formatBytes(after));
+    fit.summary += RecipePage::tr(" · %1 bits per weight with scales · %2 %3 → %4")
+                       .arg(QString::number(bits / weights, 'f', 2), scheme.has_vocabulary() ? RecipePage::tr("linears, embedding and head in codes") : RecipePage::tr("blocks' linears"), formatBytes(before),
+                            formatBytes(after));
   if (const auto chosen = chosen_scale_type(recipe, model->dtype)) fit.summary += RecipePage::tr(" · scales in %1, as the target's engines compute").arg(QString::fromStdString(to_text(*chosen)));
   return fit;
 }

@@ -306,6 +306,9 @@ class TestEngine : public QObject {
     const std::vector<std::string> notes = ignore_notes(scheme, *job.model);
     QCOMPARE(notes.size(), size_t{1});
     QVERIFY(holds(notes[0], "\"re:.*router.*\" names routers of experts"));
+    scheme.head = scheme.weights;  // says more of the head than a list that all recipes have
+    QCOMPARE(ignore_notes(scheme, *job.model).size(), size_t{2});
+    QVERIFY(holds(ignore_notes(scheme, *job.model)[0], "\"lm_head\" names heads and embeddings, of which scheme.head speaks"));
     // What matches nothing at all, with the nearest names.
     QVERIFY(holds(refusal({"*.down_prj"}), "did you mean down_proj"));
     QVERIFY(holds(refusal({"lm_haed"}), "lm_head"));
