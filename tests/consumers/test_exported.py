@@ -101,10 +101,10 @@ ROWS = [
     *rows("mlx", ["w4", "w4-bf16", "w4-asym", "w2-asym", "w3-asym", "w5", "w8", "w4-but-down", "w4-down-w8"], ["mlx-lm"]),
     *rows("mlx", ["w4-asym"], ["mlx-lm"], pipeline=AWQ),
     *rows("mlx", ["w4-embedding"], ["mlx-lm"]),
-    *rows("gguf", ["q4_k-embedding"], ["llama.cpp"]),
     *rows("gguf", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "mxfp4"], ["llama.cpp"]),
     *rows("gguf", ["q4_0", "q8_0", "q6_k"], ["openvino"]),
     *rows("gguf", ["q4_k"], ["llama.cpp"], pipeline=AWQ),
+    *rows("gguf", ["q4_k-embedding"], ["llama.cpp"]),
     *rows("transformed", ["w4-asym"], ["vllm", "transformers"], pipeline="awq, rtn", within=NUMBERS),
     *rows("dequantized", ["w4-asym"], ["vllm", "transformers"], pipeline=AWQ, within=NUMBERS),
 ]
