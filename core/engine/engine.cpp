@@ -124,8 +124,8 @@ class Run {
     if (given_ && given_->outside()) {
       Decoder other(job.model, overlay(job.model->source, given_->outside()), job.dtype, job.device);
       hidden_ = embedded(tokens, other);
-    } else if (job.propagate_quantized && !vocabulary_paths(job.folder).empty()) {  // the embedding that the quantized model has
-      Decoder other(job.model, dequantized(open_blocks(job.model, vocabulary_paths(job.folder))), job.dtype, job.device);
+    } else if (const auto codes = first_vocabulary(job); job.propagate_quantized && !codes.empty()) {  // the embedding that the quantized model has
+      Decoder other(job.model, dequantized(open_blocks(job.model, codes)), job.dtype, job.device);
       hidden_ = embedded(tokens, other);
     } else {
       hidden_ = embedded(tokens);

@@ -99,6 +99,14 @@ std::vector<std::filesystem::path> vocabulary_paths(const std::filesystem::path&
   return paths;
 }
 
+std::vector<std::filesystem::path> first_vocabulary(const EngineJob& job) {
+  std::vector<std::filesystem::path> paths;
+  if (job.given) return paths;
+  for (const VocabularyPart& part : vocabulary_parts(*job.model, job.scheme))
+    if (part.rounding == HeadRounding::rtn) paths.push_back(path_of(job, part.weight));
+  return paths;
+}
+
 bool has_vocabulary(const EngineJob& job, const VocabularyPart& part) {
   const auto path = path_of(job, part.weight);
   return std::filesystem::exists(path) && damage_of(path).empty();

@@ -17,6 +17,9 @@ Scheme with_tied_vocabulary(Scheme scheme, const Architecture& architecture);
 
 // Files of what a run has in codes so far.
 std::vector<std::filesystem::path> vocabulary_paths(const std::filesystem::path& folder);
+// Those that are made before the blocks. One by HeadRounding::gptq is not among them even where it is there: blocks that are made again
+// then have the bits that they had.
+std::vector<std::filesystem::path> first_vocabulary(const EngineJob& job);
 // Whether a part is there and sound.
 bool has_vocabulary(const EngineJob& job, const VocabularyPart& part);
 // Makes and writes a part. gram: XᵀX of what the head multiplies [in, in], for HeadRounding::gptq, with the settings of the pipeline's own

@@ -221,6 +221,19 @@ def test_a_killed_run_goes_on_to_the_same_bytes(qbench, models, tmp_path, roundi
     assert head.read_bytes() == (whole / "blocks/head.safetensors").read_bytes()
 
 
+def test_a_damaged_block_is_made_again_as_it_was_behind_a_tied_head(qbench, models, tmp_path):
+    """The codes of the matrix that is both come last: blocks saw the float embedding, and see it again."""
+    folder, _ = run(qbench, models["tied"], tmp_path, BLOCKS + "  head: {type: int3, granularity: channel}\n  head_rounding: gptq\n", "gptq")
+    before = {file.name: file.read_bytes() for file in (folder / "blocks").glob("*.safetensors")}
+    assert before.keys() == {"block-0000.safetensors", "block-0001.safetensors", "embedding.safetensors"}
+    data = bytearray(before["block-0000.safetensors"])
+    data[-200] ^= 1
+    (folder / "blocks/block-0000.safetensors").write_bytes(data)
+    done = subprocess.run([qbench, "run", "--resume", folder.name, "-w", tmp_path / "w", "-q"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {file.name: file.read_bytes() for file in (folder / "blocks").glob("*.safetensors")} == before
+
+
 W4 = "{type: int4, granularity: group, group_size: 32, scale_type: float16}"
 FORMATS = [("compressed-tensors", "untied", f"  head: {W4}\n"), ("gptq", "untied", f"  head: {W4}\n"), ("mlx", "untied", f"  embedding: {W4}\n  head: {W4}\n"),
            ("mlx", "tied", f"  embedding: {W4}\n"), ("compressed-tensors", "untied", "  head: {type: int8, granularity: channel, scale_type: float16}\n")]
