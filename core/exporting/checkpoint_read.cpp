@@ -111,7 +111,7 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
     for (const LinearInfo& info : block.linears) {
       const CanonicalTensor* entry = quantized.model->files->entry(info.tensor);
       const std::string& stored = entry->stored.front();
-      const std::string module = stored.ends_with(kWeight) ? stored.substr(0, stored.size() - kWeight.size()) : stored;
+      const std::string module = without_weight(stored);
       const bool rotates = coded->rotated(module);
       if (rotates) {
         if ((info.in_features & (info.in_features - 1)) != 0)
@@ -137,8 +137,7 @@ QuantizedModel open_checkpoint(const std::filesystem::path& path) {
   for (const std::string& module : {a.names.embedding, a.names.head}) {
     const CanonicalTensor* entry = quantized.model->files->entry(module + kWeight);
     if (!entry || !entry->plain() || entry->transposed) continue;
-    const std::string& stored = entry->stored.front();
-    const std::string name = stored.ends_with(kWeight) ? stored.substr(0, stored.size() - kWeight.size()) : stored;
+    const std::string name = without_weight(entry->stored.front());
     const auto it = coded->linears().find(name);
     if (it == coded->linears().end()) continue;
     if (it->second.activations) throw InputError(fmt::format("{}: \"{}\" has inputs in codes, expected a head whose inputs stay float", origin, name));

@@ -25,7 +25,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 const std::string kWeight = ".weight";
-std::string without_weight(const std::string& tensor) { return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : tensor; }
 
 const Codec* codec_of(const FormatInfo& format) {
   const CodedFormat* coded = coded_format(format.name);

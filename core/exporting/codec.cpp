@@ -65,6 +65,11 @@ std::string known_quant_methods() {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+std::string without_weight(const std::string& tensor) {
+  constexpr std::string_view suffix = ".weight";
+  return tensor.ends_with(suffix) ? tensor.substr(0, tensor.size() - suffix.size()) : tensor;
+}
+
 ScaleType scale_type_of(DType stored) { return stored == DType::f16 ? ScaleType::f16 : stored == DType::bf16 ? ScaleType::bf16 : ScaleType::f32; }
 
 at::ScalarType scalar_type_of(ScaleType type) { return type == ScaleType::f16 ? at::kHalf : type == ScaleType::bf16 ? at::kBFloat16 : at::kFloat; }

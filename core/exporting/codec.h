@@ -63,6 +63,9 @@ class CodedLinears {
   std::map<std::string, CacheGrids> cache_grids_;
 };
 
+// "model.layers.0.mlp.up_proj" of a tensor that is a weight; other names as they are.
+std::string without_weight(const std::string& tensor);
+
 // How scales of a stored type are rounded; others than the 16-bit ones count as float32. And back.
 ScaleType scale_type_of(DType stored);
 at::ScalarType scalar_type_of(ScaleType type);

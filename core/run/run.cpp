@@ -363,8 +363,8 @@ class RecipeRun {
     std::set<std::string> counted;
     for (const BlockInfo& block : job_.model->info.blocks)
       for (const LinearInfo& linear : block.linears) counted.insert(linear.tensor);
-    const QuantizedModel quantized = quantized_model(job_.model, folder_);
-    for (const QuantizedLinear& matrix : quantized.vocabulary) counted.insert(matrix.module + ".weight");
+    const QuantizedModel outside = open_blocks(job_.model, vocabulary_paths(folder_));
+    for (const QuantizedLinear& matrix : outside.vocabulary) counted.insert(matrix.module + ".weight");
     const TensorSource& numbers = job_.given ? *job_.given->model->source : *job_.model->source;
     report_.model_bytes = static_cast<uint64_t>(stored_bytes(numbers, counted) + (all_bits + vocabulary_bits) / 8);
   }
