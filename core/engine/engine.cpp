@@ -9,6 +9,7 @@
 #include "core/base/memory.h"
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
+#include "core/engine/finite.h"
 #include "core/engine/given_blocks.h"
 #include "core/engine/gram.h"
 #include "core/engine/hidden_states.h"
@@ -265,9 +266,7 @@ class Run {
     work.spec = job_.scheme.weights_of(work.module);
     // As stored, not as rounded to the forward pass's dtype.
     work.original = job_.model->source->read(linear.info.tensor).to(job_.device, at::kFloat);
-    const auto [low, high] = at::aminmax(work.original);  // both are NaN where anything is
-    if (!low.isfinite().item<bool>() || !high.isfinite().item<bool>())
-      throw InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", job_.model->path.string(), linear.info.tensor));
+    require_finite(work.original, *job_.model, linear.info.tensor);
     work.activations = job_.scheme.activations_of(work.module);
     work.reference = work.weight = work.original;
     return work;

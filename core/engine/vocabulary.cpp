@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/engine/block_store.h"
+#include "core/engine/finite.h"
 #include "core/format/checked_safetensors.h"
 #include "core/method/reconstruction/gptq.h"
 
@@ -50,11 +51,6 @@ QuantizedWeight joined(const std::vector<QuantizedWeight>& slices) {
   weight.grid.super = all([](const QuantizedWeight& w) { return w.grid.super; });
   weight.grid.super_minimum = all([](const QuantizedWeight& w) { return w.grid.super_minimum; });
   return weight;
-}
-
-void require_numbers(const EngineJob& job, const std::string& name, const at::Tensor& values) {
-  const auto [low, high] = at::aminmax(values);  // both are NaN where anything is
-  if (!low.isfinite().item<bool>() || !high.isfinite().item<bool>()) throw InputError(fmt::format("{}: tensor \"{}\" holds NaN or infinity", job.model->path.string(), name));
 }
 
 StageSpec gptq_stage(const std::vector<StageSpec>& pipeline) {
@@ -130,7 +126,7 @@ void make_vocabulary(const EngineJob& job, const VocabularyPart& part, const at:
   for (int64_t row = 0; row < all; row += each) {
     control.checkpoint();
     const at::Tensor values = stored.slice(0, row, std::min(row + each, all)).to(job.device, at::kFloat);
-    require_numbers(job, part.weight, values);
+    require_finite(values, *job.model, part.weight);
     if (factor) {
       GptqResult result = gptq(values, *factor, part.spec, {}, {}, options, control);
       refine(result.weight, values, gram, {}, refine_options(stage), control);
