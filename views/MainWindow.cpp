@@ -187,11 +187,17 @@ void MainWindow::connectWorkbench() {
     if (job->kind == JobKind::Export) return exportEnded(*job);
     if (job->state == JobState::Failed)
       m_notices->tell(NoticeBar::Error, tr("%1 failed: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
+    if (job->state == JobState::Interrupted)
+      m_notices->tell(NoticeBar::Error, tr("%1 was interrupted: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
     if (job->state == JobState::Finished) {
       const PerplexityResult* result = job->report ? mainPerplexity(*job->report) : nullptr;
       statusBar()->showMessage(result ? tr("%1 is done: %2").arg(job->name, perplexityText(*result)) : tr("%1 is done").arg(job->name), 15000);
       if (!isActiveWindow()) QApplication::alert(this);
     }
+  });
+  connect(m_workbench, &Workbench::foundWaiting, this, [this](int runs) {
+    m_notices->tell(NoticeBar::Info, runs == 1 ? tr("A run waits in this workspace's queue.") : tr("%1 runs wait in this workspace's queue.").arg(runs),
+                    {{tr("Start"), [this] { m_workbench->queue()->startWaiting(); }}});
   });
   connect(m_workbench->queue(), &RunQueue::idle, this, [this] {
     if (m_closing) close();
@@ -359,29 +365,42 @@ void MainWindow::closeEvent(QCloseEvent* event) {
   }
   event->ignore();
   if (m_closing || m_question) return;
-  const bool runs = queue->isBusyWith(JobKind::Run), exports = queue->isBusyWith(JobKind::Export);
+  if (!queue->isBusyWithOurs()) {  // what other programs do goes on without us
+    m_closing = true;
+    queue->leaveAlone();
+    return;
+  }
+  const auto ours = [&](JobKind kind) {
+    return std::any_of(queue->jobs().begin(), queue->jobs().end(), [kind](const Job& job) { return job.kind == kind && job.isActive() && job.owner.isEmpty(); });
+  };
+  const auto waiting = std::count_if(queue->jobs().begin(), queue->jobs().end(), [](const Job& job) { return job.kind == JobKind::Run && job.state == JobState::Queued && job.ours; });
+  const bool runs = ours(JobKind::Run), exports = ours(JobKind::Export);
   auto* question = new QMessageBox(QMessageBox::Question, !runs ? tr("An export is going on") : exports ? tr("Runs and an export are going on") : tr("Runs are going on"),
-                                   !runs     ? tr("Stop the export that is going on and close?")
-                                   : exports ? tr("Stop the runs and the export that are going on and close?")
-                                             : tr("Stop the runs that are going on and close?"),
-                                   QMessageBox::NoButton, this);
+                                   runs ? tr("Close the window and let the runs go on?") : tr("Stop the export that is going on and close?"), QMessageBox::NoButton, this);
   QStringList kept;
-  if (runs) kept << (exports ? tr("Finished blocks of the runs are kept: resume them next time, and they go on where they stopped.")
-                             : tr("Their finished blocks are kept: resume them next time, and they go on where they stopped."));
+  if (runs) kept << tr("Each run has a process of its own and needs no window.");
+  if (runs && waiting > 0) kept << (waiting == 1 ? tr("The one that waits is carried out afterwards.") : tr("The %1 that wait are carried out afterwards, one after the other.").arg(waiting));
+  if (runs) kept << tr("Runs that are stopped end after the block at work; start them again next time, and they go on from there.");
   if (exports) kept << tr("Nothing is left of an export that is stopped.");
   question->setInformativeText(kept.join(QLatin1Char('\n')));
-  QAbstractButton* stop = question->addButton(tr("Stop and close"), QMessageBox::AcceptRole);
-  QPushButton* stay = question->addButton(tr("Keep running"), QMessageBox::RejectRole);
+  QAbstractButton* leave = runs ? question->addButton(exports ? tr("Let runs go on, stop the export") : tr("Let them go on"), QMessageBox::AcceptRole) : nullptr;
+  QAbstractButton* stop = question->addButton(runs ? tr("Stop after their block") : tr("Stop and close"), runs ? QMessageBox::DestructiveRole : QMessageBox::AcceptRole);
+  QPushButton* stay = question->addButton(tr("Keep open"), QMessageBox::RejectRole);
   question->setDefaultButton(stay);
   question->setEscapeButton(stay);
   question->setAttribute(Qt::WA_DeleteOnClose);
   m_question = question;
-  connect(question, &QMessageBox::buttonClicked, this, [this, stop](QAbstractButton* pressed) {
-    if (pressed != stop) return;
+  connect(question, &QMessageBox::buttonClicked, this, [this, leave, stop](QAbstractButton* pressed) {
+    if (pressed != stop && pressed != leave) return;
+    RunQueue* jobs = m_workbench->queue();
     m_closing = true;
-    statusBar()->showMessage(tr("Stopping…"));
-    m_workbench->queue()->cancelAll();
-    if (!m_workbench->queue()->isBusy()) QTimer::singleShot(0, this, &QWidget::close);
+    if (pressed == stop) {
+      statusBar()->showMessage(tr("Stopping…"));
+      jobs->stopAfterBlocks();
+    } else {
+      m_workbench->leaveRunsAlone();
+    }
+    if (!jobs->isBusy()) QTimer::singleShot(0, this, &QWidget::close);
   });
   question->open();
 }

@@ -81,7 +81,7 @@ Found kindOf(const std::filesystem::path& path) {
 
 }  // namespace
 
-Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut, m_services.exportRun) {
+Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut, m_services.exportRun, m_services.follow) {
   connect(&m_queue, &RunQueue::reported, &m_selection, &Selection::putRun);
   connect(&m_queue, &RunQueue::changed, this, [this](int row) {
     const Job& job = m_queue.jobs()[row];
@@ -211,11 +211,12 @@ void Workbench::tellReading(const QString& text) {
 }
 
 void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
-  if (m_queue.isBusy()) return fail(Place::Window, tr("Runs or exports are going on in this workspace. Stop them, or wait, before opening another one."));
+  if (m_queue.isBusyWithOurs()) return fail(Place::Window, tr("Runs or exports are going on in this workspace. Stop them, or wait, before opening another one."));
   struct Opened {
     WorkspacePtr workspace;
     WorkspaceWatch::Stamps stamps;
     std::vector<RunReport> runs;
+    std::vector<QueuedRun> queue;
   };
   const auto folder = tidy(native(path));
   const QString name = text(folder.filename());
@@ -238,6 +239,7 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
         const WorkspacePtr workspace = open(folder, reading);
         Opened opened{workspace, workspace->stamps(), {}};  // what changes from here on is seen
         opened.runs = workspace->list();
+        opened.queue = queued_runs(*workspace);
         return opened;
       },
       [this, shown](const Opened& found) {
@@ -245,7 +247,7 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
         QStringList old;
         for (const RunEntry& run : m_selection.runs()) old << run.id;
         for (const QString& id : old) m_selection.removeRun(id);
-        m_queue.removeFinished();
+        m_queue.clear();
         m_workspace = found.workspace;
         m_watch.watch(found.workspace, found.stamps);
         // Oldest first: the same run then has the same colour each time.
@@ -255,12 +257,39 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
         if (!shown.isEmpty() && m_selection.find(shown.front())) makeCurrent(shown.front());
         Q_EMIT workspaceChanged();
         Q_EMIT opened(QStringLiteral("workspace"), workspacePath());
+        showQueue(found.queue);
         for (const auto& action : std::exchange(m_whenOpen, {})) action();
       },
       [this](const QString& error) {
         tellReading({});
         fail(Place::Window, tr("The workspace does not open: %1").arg(error));
       });
+}
+
+void Workbench::leaveRunsAlone() {
+  const QStringList devices = m_queue.leaveAlone();
+  if (!m_workspace || !m_services.startQueue) return;
+  for (const QString& device : devices) try {
+      m_services.startQueue(m_workspace->folder(), device.toStdString());
+    } catch (const Error& error) {
+      fail(Place::Window, tr("What waits stays in the workspace's queue: %1").arg(QString::fromUtf8(error.what())));
+    }
+}
+
+void Workbench::showQueue(const std::vector<QueuedRun>& queue) {
+  int waiting = 0;
+  for (const QueuedRun& run : queue) {
+    const QString id = QString::fromStdString(run.report.id), name = QString::fromStdString(run.report.name);
+    const auto report = std::make_shared<const RunReport>(run.report);
+    if (run.owner) {
+      m_selection.setOwner(id, ownerText(*run.owner));
+      m_queue.attach(m_workspace, id, name, ownerText(*run.owner), report);
+    } else {
+      m_queue.showWaiting(m_workspace, id, name, run.request, report);
+      waiting += run.request.wish == Wish::run;
+    }
+  }
+  if (waiting > 0) Q_EMIT foundWaiting(waiting);
 }
 
 QString Workbench::freshName(const std::string& name) const {

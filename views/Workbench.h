@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/recipe/preset.h"
+#include "core/run/run_queue.h"
 #include "views/jobs/Background.h"
 #include "views/jobs/RunQueue.h"
 #include "views/jobs/WorkspaceWatch.h"
@@ -51,6 +52,7 @@ class Workbench : public QObject {
   void newRecipe();
   void start();                        // the recipe being edited
   void startDemo();
+  void leaveRunsAlone();               // before the program ends: runs go on, and what waits is carried out by a process that stays
   void show(const QString& run, bool shown);
   void makeCurrent(const QString& run);
   void showOnly(const QStringList& runs);
@@ -84,8 +86,10 @@ class Workbench : public QObject {
   void started(const QString& run);
   void exportStarted(int job);
   void demoStarted();
+  void foundWaiting(int runs);  // in the queue of the workspace that was opened, which nobody carries out here
 
  private:
+  void showQueue(const std::vector<QueuedRun>& queue);
   void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {});
   void withReport(const QString& run, std::function<void()> then);  // after its blocks are loaded
   Recipe freshRecipe() const;

@@ -13,6 +13,8 @@
 #include <thread>
 
 #include "core/base/error.h"
+#include "core/engine/compute_threads.h"
+#include "core/engine/device.h"
 
 namespace cli {
 namespace {
@@ -54,6 +56,29 @@ ExitCode exit_code(const qb::Error& error) {
     case qb::ErrorKind::resource: return resource;
     default: return failure;
   }
+}
+
+void prepare_compute(const Options& options) {
+  qb::initialise_compute(options.threads);
+  if (const int threads = qb::compute_threads(); options.threads > threads)
+    std::cerr << "qbench: --threads " << options.threads << ": this process may use " << threads << (threads == 1 ? " core" : " cores") << ", and computes with as many threads\n";
+}
+
+int guarded(const Action& action) try {
+  return action();
+} catch (const qb::Cancelled&) {
+  std::cerr << "qbench: cancelled\n";
+  return cancelled;
+} catch (const qb::Error& e) {
+  std::cerr << "qbench: " << e.what() << '\n';
+  return exit_code(e);
+} catch (const std::bad_alloc&) {
+  std::cerr << "qbench: out of memory\n";
+  return resource;
+} catch (const std::exception& e) {
+  const std::string what = e.what();  // torch's errors carry a stack trace after their first line
+  std::cerr << "qbench: " << what.substr(0, what.find('\n')) << '\n';
+  return failure;
 }
 
 void watch_interrupts() {

@@ -39,6 +39,13 @@ void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_recipe(CLI::App& app, const Options& options, Action& action);
+void add_work(CLI::App& app, const Options& options, Action& action);
+void add_queue(CLI::App& app, const Options& options, Action& action);
+
+// Loads what computes; every command but those that fork does so before its action.
+void prepare_compute(const Options& options);
+// What main does around an action: errors become messages on stderr and exit codes.
+int guarded(const Action& action);
 
 // Takes Ctrl-C and SIGTERM over from the system. Call before the first thread is made.
 void watch_interrupts();

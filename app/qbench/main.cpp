@@ -4,8 +4,6 @@
 
 #include "cli.h"
 #include "core/base/error.h"
-#include "core/engine/device.h"
-#include "core/engine/thread_share.h"
 
 namespace {
 
@@ -42,6 +40,8 @@ int main(int argc, char** argv) {
   cli::add_methods(app, options, action);
   cli::add_scheme(app, options, action);
   cli::add_recipe(app, options, action);
+  cli::add_work(app, options, action);
+  cli::add_queue(app, options, action);
   refuse_empty_values(app);
   try {
     app.parse(argc, argv);
@@ -49,26 +49,12 @@ int main(int argc, char** argv) {
     const int code = app.exit(e);
     return code == 0 ? cli::ok : cli::usage;
   }
-  try {
-    cli::watch_interrupts();
-    qb::initialise_compute(options.threads);
-    if (const int threads = qb::compute_threads(); options.threads > threads)
-      std::cerr << "qbench: --threads " << options.threads << ": this process may use " << threads << (threads == 1 ? " core" : " cores") << ", and computes with as many threads\n";
+  return cli::guarded([&] {
+    const bool work = app.got_subcommand("work");  // has signals of its own
+    if (!work) cli::watch_interrupts();
+    if (!work && !app.got_subcommand("run") && !app.got_subcommand("queue")) cli::prepare_compute(options);
     const int code = action();
     if (!std::cout.flush()) throw qb::ResourceError("the results could not be written to standard output");
     return code;
-  } catch (const qb::Cancelled&) {
-    std::cerr << "qbench: cancelled\n";
-    return cli::cancelled;
-  } catch (const qb::Error& e) {
-    std::cerr << "qbench: " << e.what() << '\n';
-    return cli::exit_code(e);
-  } catch (const std::bad_alloc&) {
-    std::cerr << "qbench: out of memory\n";
-    return cli::resource;
-  } catch (const std::exception& e) {
-    const std::string what = e.what();  // torch's errors carry a stack trace after their first line
-    std::cerr << "qbench: " << what.substr(0, what.find('\n')) << '\n';
-    return cli::failure;
-  }
+  });
 }

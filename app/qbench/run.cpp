@@ -11,6 +11,8 @@
 #include "core/measure/report_json.h"
 #include "core/recipe/settings.h"
 #include "core/run/run.h"
+#include "core/run/supervisor.h"
+#include "work.h"
 
 namespace cli {
 namespace {
@@ -28,6 +30,21 @@ struct Arguments {
   bool check = false, quiet = false;
 };
 
+// In a process of its own: one that has computed must not be forked, and workers are.
+int check(const std::vector<qb::Recipe>& recipes, const Arguments& arguments, const Options& options) {
+  prepare_compute(options);
+  std::vector<std::string> notes;
+  for (size_t i = 0; i < recipes.size(); ++i) try {
+      for (const std::string& note : qb::preflight(recipes[i], arguments.run_options(), arguments.workspace)) notes.push_back(fmt::format("{}: {}", recipes[i].name, note));
+    } catch (const qb::RecipeError& e) {
+      if (!e.file().empty()) throw;
+      const qb::Position at = qb::position_of(qb::read_text(arguments.recipes[i], 4 << 20), e.key());
+      throw qb::RecipeError(arguments.recipes[i], at.line, at.column, e.key(), e.detail());
+    }
+  for (const std::string& note : notes) std::cerr << "note: " << note << '\n';
+  return ok;
+}
+
 int run(const Arguments& arguments, const Options& options) {
   if (arguments.recipes.empty() == arguments.resume.empty()) {
     std::cerr << "qbench run: give recipes, or --resume with a run's id\n";
@@ -40,33 +57,39 @@ int run(const Arguments& arguments, const Options& options) {
   // All recipes are checked before the first one costs an hour.
   std::vector<qb::Recipe> recipes;
   for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(qb::load_recipe(path), arguments.settings, std::filesystem::current_path()));
-  std::vector<std::string> notes;
-  for (size_t i = 0; i < recipes.size(); ++i) try {
-      for (const std::string& note : qb::preflight(recipes[i], arguments.run_options(), arguments.workspace)) notes.push_back(fmt::format("{}: {}", recipes[i].name, note));
-    } catch (const qb::RecipeError& e) {
-      if (!e.file().empty()) throw;
-      const qb::Position at = qb::position_of(qb::read_text(arguments.recipes[i], 4 << 20), e.key());
-      throw qb::RecipeError(arguments.recipes[i], at.line, at.column, e.key(), e.detail());
-    }
-  for (const std::string& note : notes) std::cerr << "note: " << note << '\n';
+  const int checked = in_child([&] { return check(recipes, arguments, options); });
+  if (checked != ok) return checked;
   if (arguments.check) {
     if (!options.json) std::cout << fmt::format("{} recipe{} fit{}\n", recipes.size(), recipes.size() == 1 ? "" : "s", recipes.size() == 1 ? "s" : "");
     else std::cout << nlohmann::json{{"checked", recipes.size()}}.dump() << '\n';
     return ok;
   }
-  const auto workspace = qb::Workspace::open(arguments.workspace, arguments.resume.empty() ? qb::Workspace::Absent::create : qb::Workspace::Absent::refuse);
+  // Never open while a worker is forked: its copy of an index would be one too many.
+  const auto open = [&] { return qb::Workspace::open(arguments.workspace, arguments.resume.empty() ? qb::Workspace::Absent::create : qb::Workspace::Absent::refuse); };
   nlohmann::json results = nlohmann::json::array();
   int code = ok;  // of the first that fails; the others are carried out all the same
   const size_t count = std::max<size_t>(1, recipes.size());
   for (size_t i = 0; i < count; ++i) {
     // A run is made when its turn comes: none is left waiting for a command that has ended.
-    const std::string id = arguments.resume.empty() ? workspace->create_run(recipes[i]) : arguments.resume;
-    const std::string name = workspace->load(id).name;
+    std::string id = arguments.resume, name;
+    {
+      const auto workspace = open();
+      if (id.empty()) id = workspace->create_run(recipes[i]);
+      name = workspace->load(id).name;
+    }
     ProgressBar bar(name);
     qb::Control control{interrupt_token(), nullptr, {}};
-    if (!arguments.quiet) control.on_progress = [&](const qb::Progress& p) { bar.show(p); };
+    qb::RunObserver observer;
+    if (!arguments.quiet) {
+      control.on_progress = [&](const qb::Progress& p) { bar.show(p); };
+      observer.on_wait = [&](const std::string& reason) {
+        bar.clear();
+        std::cerr << fmt::format("{} waits: {}\n", name, reason);
+      };
+    }
     try {
-      const qb::RunReport report = qb::carry_out(*workspace, id, arguments.run_options(), control);
+      qb::supervise({arguments.workspace, id, arguments.run_options(), options.threads}, control, observer, fork_worker);
+      const qb::RunReport report = open()->load(id);
       bar.clear();
       if (options.json)
         results.push_back(nlohmann::json::parse(qb::to_json(report)));

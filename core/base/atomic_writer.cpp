@@ -1,7 +1,6 @@
 #include "core/base/atomic_writer.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -16,31 +15,11 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/files.h"
+#include "core/base/process.h"
 
 namespace qb {
 
 namespace {
-
-std::string process_space() {
-  std::string what;
-  char text[256] = {};
-  if (::gethostname(text, sizeof text - 1) == 0) what += text;
-  if (const int fd = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC); fd >= 0) {
-    const ssize_t n = ::read(fd, text, sizeof text);
-    ::close(fd);
-    if (n > 0) what.append(text, static_cast<size_t>(n));
-  }
-  if (const ssize_t n = ::readlink("/proc/self/ns/pid", text, sizeof text); n > 0) what.append(text, static_cast<size_t>(n));
-  Hasher hasher;
-  hasher.update(what);
-  return hasher.hex().substr(0, 8);
-}
-
-const std::string& our_space() {
-  static const std::string space = process_space();
-  return space;
-}
 
 // Of a name that temporary_name() made.
 struct Writer {
@@ -74,7 +53,7 @@ bool untouched_for_a_day(const std::filesystem::path& path) {
 std::filesystem::path temporary_name(const std::filesystem::path& path) {
   static std::atomic<unsigned> counter{0};  // two threads may write beside each other
   std::filesystem::path temporary = path;
-  temporary += fmt::format(".{}-{}-{}.tmp", our_space(), ::getpid(), counter++);
+  temporary += fmt::format(".{}-{}-{}.tmp", process_space(), ::getpid(), counter++);
   return temporary;
 }
 
@@ -128,7 +107,7 @@ void remove_leftovers(const std::filesystem::path& folder, const std::string& ho
     if (name.find(holding) == std::string::npos) continue;
     const auto writer = writer_of(name);
     if (!writer) continue;
-    const bool gone = writer->space == our_space() ? ::kill(writer->process, 0) != 0 && errno == ESRCH : untouched_for_a_day(entry.path());
+    const bool gone = writer->space == process_space() ? certainly_gone({writer->process, {}, writer->space}) : untouched_for_a_day(entry.path());
     if (gone) std::filesystem::remove_all(entry.path(), ignored);
   }
 }

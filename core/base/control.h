@@ -23,7 +23,8 @@ struct Progress {
   double elapsed_s = 0;
   double eta_s = -1;           // -1: not known yet
   int64_t rss_bytes = 0;       // resident memory now
-  int64_t peak_rss_bytes = 0;  // highest resident memory of this process so far
+  int64_t peak_rss_bytes = 0;  // highest resident memory of the job's process so far
+  int64_t device_bytes = 0;    // that tensors have taken of a GPU's memory at most
   std::string message;         // one line for the log, may be empty
 };
 
@@ -47,12 +48,17 @@ struct Control {
   std::stop_token stop;
   std::shared_ptr<PauseGate> gate;
   std::function<void(const Progress&)> on_progress;
+  std::stop_token stop_soon;  // asks to end where nothing is lost: after the block at work
 
   // Throws Cancelled when a stop was requested; waits while paused. Call at least once a linear.
   void checkpoint() const {
     if (stop.stop_requested()) throw Cancelled();
     if (gate) gate->wait(stop);
     if (stop.stop_requested()) throw Cancelled();
+  }
+  // Called where everything so far is durable.
+  void milestone() const {
+    if (stop_soon.stop_requested()) throw Cancelled();
   }
   void report(const Progress& progress) const {
     if (on_progress) on_progress(progress);
@@ -62,5 +68,8 @@ struct Control {
 // Resident and peak resident memory of this process in bytes, from /proc/self/status; 0 where it is absent.
 int64_t resident_bytes();
 int64_t peak_resident_bytes();
+// The peak since this was called last, or since the process began. The system's own mark is put back, so that
+// /usr/bin/time and others see the last part alone.
+int64_t take_peak_resident_bytes();
 
 }  // namespace qb

@@ -11,10 +11,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <mutex>
 
 #include "core/base/cores.h"
+#include "core/base/host_memory.h"
 #include "core/base/nvidia.h"
-#include "core/engine/thread_share.h"
+#include "core/engine/compute_threads.h"
 
 namespace qb {
 namespace {
@@ -24,13 +27,6 @@ std::filesystem::path torch_folder() {
   Dl_info info{};
   if (::dladdr(reinterpret_cast<void*>(&at::get_num_threads), &info) == 0 || !info.dli_fname) return {};
   return std::filesystem::path(info.dli_fname).parent_path();
-}
-
-int64_t meminfo(const std::string& field) {
-  std::ifstream file("/proc/meminfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.rfind(field, 0) == 0) return std::stoll(line.substr(field.size())) * 1024;
-  return 0;
 }
 
 // Nothing before the device's first tensor.
@@ -71,7 +67,7 @@ void initialise_compute(int threads) {
 }
 
 std::vector<DeviceInfo> devices() {
-  std::vector<DeviceInfo> list = {{"cpu", std::to_string(compute_threads()) + " threads, " + cpu_name(), meminfo("MemTotal:"), meminfo("MemAvailable:")}};
+  std::vector<DeviceInfo> list = {{"cpu", std::to_string(compute_threads()) + " threads, " + cpu_name(), host_memory().total, host_memory().available}};
   if (!at::hasCUDA()) return list;
   try {
     const int count = at::detail::getCUDAHooks().getNumGPUs();
@@ -86,15 +82,37 @@ std::vector<DeviceInfo> devices() {
   return list;
 }
 
-int64_t peak_device_bytes(const std::string& name) {
+namespace {
+
+std::map<std::string, int64_t> earlier_peaks;
+std::mutex peaks_mutex;
+
+int64_t device_peak(const std::string& name, bool take) {
   try {
     const at::Device device(name);
     auto* allocator = allocator_of(device);
     if (!allocator) return 0;
-    return allocator->getDeviceStats(device.has_index() ? device.index() : static_cast<c10::DeviceIndex>(0)).allocated_bytes.front().peak;
+    const auto index = device.has_index() ? device.index() : static_cast<c10::DeviceIndex>(0);
+    const int64_t peak = allocator->getDeviceStats(index).allocated_bytes.front().peak;
+    if (take) allocator->resetPeakStats(index);
+    return peak;
   } catch (const c10::Error&) {
     return 0;  // no such device: whoever computes on it says so
   }
+}
+
+}  // namespace
+
+int64_t peak_device_bytes(const std::string& name) {
+  const std::lock_guard lock(peaks_mutex);
+  return std::max(earlier_peaks[name], device_peak(name, false));
+}
+
+int64_t take_peak_device_bytes(const std::string& name) {
+  const std::lock_guard lock(peaks_mutex);
+  const int64_t peak = device_peak(name, true);
+  earlier_peaks[name] = std::max(earlier_peaks[name], peak);
+  return peak;
 }
 
 }  // namespace qb

@@ -17,6 +17,7 @@ void initialise_compute(int threads = 0);
 std::vector<DeviceInfo> devices();
 // The most that tensors have taken of a device's own memory since this program began; 0 for the CPU.
 int64_t peak_device_bytes(const std::string& device);
+int64_t take_peak_device_bytes(const std::string& device);  // since this was called last
 std::string cpu_name();
 std::string torch_version();
 

@@ -232,6 +232,7 @@ class Run {
     write_block(block_path(job_.folder, index), work, loaded);
     if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start), statistics_cached_});
     save_state(job_.folder, {job_.fingerprint, index + 1});
+    control_.milestone();
   }
 
   bool wants(Statistic what) const { return (wanted_ & static_cast<Statistics>(what)) != 0; }

@@ -142,9 +142,10 @@ class Tuning {
       p.fraction = teaching_ + (1 - teaching_) * static_cast<double>(step + 1) / static_cast<double>(steps);
       if ((step + 1) % batches == 0 || step == 0) p.message = fmt::format("epoch {} of {}: divergence {:.4f} nats a token", epoch + 1, options_.epochs, epoch_loss / epoch_tokens);
       report(p);
-      if (Clock::now() - saved > std::chrono::seconds(30)) {
+      if (control_.stop_soon.stop_requested() || Clock::now() - saved > std::chrono::seconds(30)) {
         save(step + 1);
         saved = Clock::now();
+        control_.milestone();
       }
     }
     write();

@@ -187,10 +187,11 @@ void preflight(const EngineJob& job) {
     throw ResourceError(fmt::format("device {} is not here; there is {}", device, fmt::join(names, ", ")));
   }
   const EngineNeeds needs = estimate(job);
+  // What can never be had; what others have taken for now is waited for.
   auto require_memory = [](const DeviceInfo& on, const char* what, double bytes) {
-    if (on.free_bytes > 0 && bytes > static_cast<double>(on.free_bytes))
-      throw ResourceError(fmt::format("{}: {} about {:.0f} MB of memory, {:.0f} MB are free; fewer calibration tokens or a lower limit of resident hidden "
-                                      "states may help", on.name, what, bytes / 1e6, static_cast<double>(on.free_bytes) / 1e6));
+    if (on.memory_bytes > 0 && bytes > static_cast<double>(on.memory_bytes))
+      throw ResourceError(fmt::format("{}: {} about {:.0f} MB of memory, there are {:.0f} MB; fewer calibration tokens or a lower limit of resident hidden "
+                                      "states may help", on.name, what, bytes / 1e6, static_cast<double>(on.memory_bytes) / 1e6));
   };
   if (job.device.is_cpu()) {
     require_memory(*found, "a block at work needs", needs.device_bytes + needs.states_bytes);

@@ -11,7 +11,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/gram.h"
 #include "core/engine/run_state.h"
-#include "core/engine/thread_share.h"
+#include "core/engine/compute_threads.h"
 #include "core/format/checked_safetensors.h"
 
 namespace qb {

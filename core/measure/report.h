@@ -79,9 +79,19 @@ std::string bos_text(const PerplexityResult& result);  // ", BOS in every window
 // Figures are compared on identical tokens only.
 bool same_conditions(const PerplexityResult& a, const PerplexityResult& b);
 
-enum class RunStatus { queued, running, paused, finished, cancelled, failed };
+// Cancelled: somebody wanted it to end; interrupted: its process died, or was told to make room. Both can be resumed.
+enum class RunStatus { queued, running, paused, finished, cancelled, interrupted, failed };
 std::string to_text(RunStatus value);
 std::optional<RunStatus> parse_run_status(const std::string& text);
+
+// What one stage of a run cost, over all its blocks and sessions. Memory in bytes, at most.
+struct StageCost {
+  std::string stage;          // "load", "calibrate", "gptq", "measure", "evaluate" …
+  double seconds = 0;         // on the clock
+  double cpu_seconds = 0;     // of all threads
+  double device_seconds = 0;  // that the run held a GPU
+  int64_t peak_rss_bytes = 0, peak_device_bytes = 0;
+};
 
 struct Environment {
   std::string program_version, torch_version, device, cpu, host;
@@ -93,7 +103,7 @@ struct RunReport {
   std::string id;             // folder name, unique in a workspace
   std::string name;           // the recipe's
   RunStatus status = RunStatus::queued;
-  std::string error;          // when failed
+  std::string error;          // when failed or interrupted
   std::string model_path, model_name, model_hash, calibration_hash, recipe_hash;
   std::string scheme;         // describe(scheme)
   std::string pipeline;       // "awq → clip → gptq"
@@ -112,6 +122,7 @@ struct RunReport {
   std::vector<BlockReport> blocks;
   std::vector<LinearReport> vocabulary;  // token embedding and head where they are in codes; block −1
   std::vector<PerplexityResult> perplexities;
+  std::vector<StageCost> costs;
   Environment environment;
 };
 

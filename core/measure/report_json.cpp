@@ -18,13 +18,14 @@ std::string to_text(RunStatus value) {
     case RunStatus::paused: return "paused";
     case RunStatus::finished: return "finished";
     case RunStatus::cancelled: return "cancelled";
+    case RunStatus::interrupted: return "interrupted";
     case RunStatus::failed: return "failed";
   }
   throw InternalError("unknown run status");
 }
 
 std::optional<RunStatus> parse_run_status(const std::string& text) {
-  for (RunStatus s : {RunStatus::queued, RunStatus::running, RunStatus::paused, RunStatus::finished, RunStatus::cancelled, RunStatus::failed})
+  for (RunStatus s : {RunStatus::queued, RunStatus::running, RunStatus::paused, RunStatus::finished, RunStatus::cancelled, RunStatus::interrupted, RunStatus::failed})
     if (to_text(s) == text) return s;
   return std::nullopt;
 }
@@ -139,6 +140,17 @@ void fields(Ar& ar, R& b) {
 }
 
 template <class Ar, class R>
+  requires std::is_same_v<std::remove_const_t<R>, StageCost>
+void fields(Ar& ar, R& c) {
+  ar("stage", c.stage);
+  ar("seconds", c.seconds);
+  ar("cpu_seconds", c.cpu_seconds);
+  ar("device_seconds", c.device_seconds);
+  ar("peak_rss_bytes", c.peak_rss_bytes);
+  ar("peak_device_bytes", c.peak_device_bytes);
+}
+
+template <class Ar, class R>
   requires std::is_same_v<std::remove_const_t<R>, PerplexityResult>
 void fields(Ar& ar, R& p) {
   ar("corpus", p.corpus);
@@ -202,6 +214,7 @@ void fields(Ar& ar, R& r) {
   ar("blocks", r.blocks);
   ar.optional("vocabulary", r.vocabulary);
   ar("perplexities", r.perplexities);
+  ar.optional("costs", r.costs);
   ar("environment", r.environment);
 }
 
@@ -309,7 +322,9 @@ T read(const std::string& text, const std::string& origin) {
 
 std::string to_json(const RunReport& report) { return write(report); }
 std::string to_json(const BlockReport& report) { return write(report); }
+std::string to_json(const PerplexityResult& result) { return write(result); }
 RunReport run_report_from_json(const std::string& json, const std::string& origin) { return read<RunReport>(json, origin); }
 BlockReport block_report_from_json(const std::string& json, const std::string& origin) { return read<BlockReport>(json, origin); }
+PerplexityResult perplexity_from_json(const std::string& json, const std::string& origin) { return read<PerplexityResult>(json, origin); }
 
 }  // namespace qb

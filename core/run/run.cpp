@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,12 +16,12 @@
 #include "core/base/files.h"
 #include "core/engine/block_store.h"
 #include "core/engine/cache_size.h"
+#include "core/engine/compute_threads.h"
 #include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/patterns.h"
 #include "core/engine/run_state.h"
 #include "core/engine/statistics_cache.h"
-#include "core/engine/thread_share.h"
 #include "core/engine/vocabulary.h"
 #include "core/measure/block_measure.h"
 #include "core/measure/perplexity.h"
@@ -30,11 +29,17 @@
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/model/model_files.h"
+#include "core/base/process.h"
+#include "core/run/conductor.h"
+#include "core/run/cost_meter.h"
+#include "core/run/host_jobs.h"
 #include "core/run/run_import.h"
 #include "core/run/run_inputs.h"
 #include "core/recipe/target.h"
 #include "core/run/run_target.h"
+#include "core/store/run_events.h"
 #include "core/store/run_lock.h"
+#include "core/store/run_request.h"
 
 namespace qb {
 namespace {
@@ -50,18 +55,12 @@ std::string now_utc() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", utc);
 }
 
-std::string host_name() {
-  char name[256] = {};
-  ::gethostname(name, sizeof name - 1);
-  return name;
-}
-
 at::ScalarType dtype_from(const std::string& text) { return text == "float32" ? at::kFloat : at::kBFloat16; }
 
 // Log of one run: its file, and whoever listens.
 class RunLog {
  public:
-  RunLog(const fs::path& file, const RunObserver& observer) : observer_(observer) {
+  RunLog(const fs::path& file, const RunObserver& observer, RunEventWriter& events) : observer_(observer), events_(events) {
     try {
       sink_ = std::make_shared<spdlog::logger>("run", std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()));
       sink_->set_pattern("%Y-%m-%dT%H:%M:%SZ %v", spdlog::pattern_time_type::utc);
@@ -72,11 +71,15 @@ class RunLog {
   }
   void operator()(const std::string& line) {
     sink_->info(line);
+    RunEvent event;
+    event.text = line;
+    events_.write(event);
     if (observer_.on_log) observer_.on_log(line);
   }
 
  private:
   const RunObserver& observer_;
+  RunEventWriter& events_;
   std::shared_ptr<spdlog::logger> sink_;
 };
 
@@ -129,13 +132,33 @@ class Shares {
   std::vector<double> evaluate_;
 };
 
+std::optional<RunRequest> request_of(const fs::path& folder) {
+  try {
+    return load_request(folder);
+  } catch (const InputError&) {
+    return std::nullopt;
+  }
+}
+
 class RecipeRun {
  public:
   RecipeRun(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer)
-      : workspace_(workspace), options_(options), control_(control), observer_(observer), report_(workspace.load(id)),
-        folder_(workspace.run_folder(id)), lock_(folder_), log_(folder_ / "log.txt", observer) {}
+      : workspace_(workspace), options_(options), outer_(control), observer_(observer), folder_(workspace.run_folder(id)), lock_(folder_), report_(workspace.load(id)),
+        events_(folder_), conductor_(folder_, lock_, control, events_), control_(conductor_.control()), log_(folder_ / "log.txt", observer, events_),
+        costs_(options.device) {
+    if (!request_of(folder_)) save_request(folder_, {Wish::run, options.device, 0, 0, 0});  // through it any process may conduct the run
+    RunEvent begin;
+    begin.kind = RunEvent::Kind::begin;
+    begin.owner = {this_process().number, host_name()};
+    events_.write(begin);
+    control_.on_progress = [this](const Progress& p) {
+      events_.progress(p);
+      outer_.report(p);
+    };
+  }
 
   RunReport carry_out() {
+    use_compute_threads();
     try {
       begin();
       quantize();
@@ -143,15 +166,20 @@ class RecipeRun {
       report_.status = RunStatus::finished;
       report_.finished = now_utc();
       report_.error.clear();
+      report_.costs = costs_.costs();
       save();
       log_(fmt::format("finished: {:.1f} s quantizing, {:.1f} s evaluating, peak memory {} MB", report_.quantize_seconds, report_.evaluate_seconds,
                        report_.peak_rss_bytes >> 20));
+      end({});
       return report_;
     } catch (const Cancelled&) {
-      report_.status = RunStatus::cancelled;
-      report_.error.clear();
+      const bool soon = conductor_.only_soon();
+      report_.status = soon ? RunStatus::interrupted : RunStatus::cancelled;
+      report_.error = soon ? "it was asked to make room" : "";
+      report_.costs = costs_.costs();
       save();
-      log_("cancelled; finished blocks are kept and the run can be resumed");
+      log_(soon ? "stopped after a block, as it was asked to; the run can be resumed" : "cancelled; finished blocks are kept and the run can be resumed");
+      end(report_.error);
       throw;
     } catch (const Error& e) {
       fail(e);
@@ -178,11 +206,32 @@ class RecipeRun {
     report_.error = error.what();
     log_(fmt::format("failed: {}", error.what()));
     try {
+      report_.costs = costs_.costs();
       save();
     } catch (const Error&) {
       // The first error says more than that it could not be written down.
     }
+    end(error.what(), error.kind());
     return error;
+  }
+
+  // Tells followers, and takes the run out of the queue unless it only made room.
+  void end(const std::string& text, ErrorKind kind = ErrorKind::internal) {
+    if (report_.status == RunStatus::interrupted) {
+      try {
+        wish(folder_, Wish::run);
+      } catch (const Error&) {
+        // It can be resumed by hand.
+      }
+    } else {
+      drop_request(folder_);
+    }
+    RunEvent event;
+    event.kind = RunEvent::Kind::end;
+    event.status = report_.status;
+    event.text = text;
+    event.error = kind;
+    events_.write(event);
   }
 
   void begin() {
@@ -191,6 +240,7 @@ class RecipeRun {
     report_.started = now_utc();
     report_.error.clear();
     save();
+    host_job_.emplace(options_.device, control_, [this](const std::string& reason) { wait(reason); });
     report("load", "model", 0);
     log_(fmt::format("recipe {}: {}, {}", report_.name, report_.scheme, report_.pipeline));
     const auto start = Clock::now();
@@ -222,11 +272,22 @@ class RecipeRun {
       job_.statistics_bytes = options_.statistics_cache_bytes ? *options_.statistics_cache_bytes : default_statistics_limit(cache);
     }
     qb::preflight(job_);
+    const EngineNeeds needs = estimate(job_);
+    const bool on_host = job_.device.is_cpu();
+    host_job_->reserve(needs.states_bytes + (on_host ? needs.device_bytes : 0), on_host ? 0 : needs.device_bytes, control_, [this](const std::string& reason) { wait(reason); });
     std::vector<bool> cached;
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
     // The statistics pass and the quantized pass over all tokens (over a sample where nothing learns), the float pass over the sample.
     const auto all = static_cast<double>(report_.calibration_tokens), sample = std::min(all, static_cast<double>(job_.measured_tokens));
     shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample + tuning_tokens(all), inputs_.texts, evaluates_float(), cached);
+  }
+
+  void wait(const std::string& reason) {
+    RunEvent event;
+    event.kind = RunEvent::Kind::waiting;
+    event.text = reason;
+    events_.write(event);
+    if (observer_.on_wait) observer_.on_wait(reason);
   }
 
   double tuning_tokens(double all) const {
@@ -251,6 +312,7 @@ class RecipeRun {
     // A first session starts its bill anew; a later one adds to what the kept blocks cost.
     const double before = kept > 0 ? report_.quantize_seconds : 0;
     if (kept == 0) report_.measure_seconds = 0;
+    else costs_.add(report_.costs);
     if (kept > 0) log_(fmt::format("resuming after {} finished blocks", kept));
     load_vocabulary_reports();
     LinearClock clock;
@@ -263,10 +325,12 @@ class RecipeRun {
     };
     run_engine(job_, inner, [&](const BlockView& view) {
       const auto measuring = Clock::now();
+      costs_.at("measure");
       BlockReport block = measure_block(view, recipe_.scheme);
       for (LinearReport& linear : block.linears) linear.seconds = clock.seconds(linear.name);
       clock.clear();
       write_atomically(block_report_path(folder_, block.block), to_json(block));
+      tell_block(block.block);
       report_.measure_seconds += seconds_since(measuring);
       report_.quantize_seconds = before + seconds_since(start);
       if (observer_.on_block) observer_.on_block(block);
@@ -279,6 +343,7 @@ class RecipeRun {
       if (Clock::now() - saved_ > std::max<Clock::duration>(std::chrono::seconds(2), 20 * save_cost_)) save();
     }, [&](const VocabularyView& view) {
       const auto measuring = Clock::now();
+      costs_.at("measure");
       BlockReport part{-1, {measure_vocabulary(view)}};
       LinearReport& matrix = part.linears.front();
       write_atomically(vocabulary_report_path(folder_, matrix.name), to_json(part));
@@ -305,6 +370,7 @@ class RecipeRun {
         save_state(folder_, {job_.fingerprint, i});
         return i;
       }
+      tell_block(i);
       if (observer_.on_block) observer_.on_block(report_.blocks.back());
     }
     return kept;
@@ -391,7 +457,7 @@ class RecipeRun {
         result->float_model = true;
         log_(fmt::format("float model: perplexity {:.4f} ± {:.4f} on {}", result->perplexity, result->standard_error, result->corpus));
         report_.perplexities.push_back(*result);
-        if (observer_.on_estimate) observer_.on_estimate(*result);
+        tell_estimate(*result);
       }
       report_.perplexities.push_back(measure(i, false, first + share * done, share * (1 - done)));
       const PerplexityResult& result = report_.perplexities.back();
@@ -428,17 +494,32 @@ class RecipeRun {
     inner.on_progress = [&](Progress p) {
       p.phase = "evaluate";
       p.stage = of_float ? text.name + " (float)" : text.name;
+      control_.milestone();  // nothing of an evaluation is kept: the sooner it ends, the better
       forward(p, first, share);
     };
     const auto& model = of_float ? inputs_.model : job_.model;
     const TensorSourcePtr source = of_float ? model->source : quantized_source(model, folder_);
-    return named(perplexity(model, source, text.ids, settings, inner, [&](const PerplexityResult& estimate) {
-      if (observer_.on_estimate) observer_.on_estimate(named(estimate));
-    }));
+    return named(perplexity(model, source, text.ids, settings, inner, [&](const PerplexityResult& estimate) { tell_estimate(named(estimate)); }));
+  }
+
+  void tell_block(int block) {
+    RunEvent event;
+    event.kind = RunEvent::Kind::block;
+    event.block = block;
+    events_.write(event);
+  }
+
+  void tell_estimate(const PerplexityResult& estimate) {
+    RunEvent event;
+    event.kind = RunEvent::Kind::estimate;
+    event.estimate = estimate;
+    event.estimate.window_nll.clear();  // the report has them; here they would be written again with every window
+    events_.write(event);
+    if (observer_.on_estimate) observer_.on_estimate(estimate);
   }
 
   void forward(Progress p, double first, double share) {
-    share_.apply();
+    costs_.at(p.phase == "quantize" ? p.stage : p.phase);
     p.fraction = first + share * std::clamp(p.fraction, 0.0, 1.0);
     p.elapsed_s = seconds_since(start_);
     p.eta_s = -1;
@@ -449,6 +530,7 @@ class RecipeRun {
     }
     p.rss_bytes = resident_bytes();
     p.peak_rss_bytes = peak_resident_bytes();
+    p.device_bytes = peak_device_bytes(options_.device);
     control_.report(p);
   }
 
@@ -475,13 +557,17 @@ class RecipeRun {
 
   Workspace& workspace_;
   const RunOptions& options_;
-  const Control& control_;
-  const ThreadShare share_{[this] { return control_.gate && control_.gate->paused(); }};
+  const Control& outer_;
   const RunObserver& observer_;
-  RunReport report_;
   fs::path folder_;
   RunLock lock_;
+  RunReport report_;
+  RunEventWriter events_;
+  RunConductor conductor_;
+  Control control_;
   RunLog log_;
+  CostMeter costs_;
+  std::optional<HostJob> host_job_;
   Recipe recipe_;
   RunInputs inputs_;
   EngineJob job_;

@@ -15,12 +15,16 @@ struct RunObserver {
   std::function<void(const BlockReport&)> on_block;
   std::function<void(const PerplexityResult&)> on_estimate;  // running figure of an evaluation
   std::function<void(const std::string&)> on_log;
+  std::function<void(const std::string& reason)> on_wait;  // for its device or for memory; until the next call of another kind
+  std::function<void(bool held)> on_hold;                  // stands still from now on, or goes on, whoever wanted that
 };
 
 struct RunOptions {
   std::string device = "cpu";
   // Of the workspace's statistics cache; 0: none is kept or read, nullopt: 20 GB, or a tenth of the disk's free space.
   std::optional<int64_t> statistics_cache_bytes;
+  // Asks who follows a run in another process to leave it to itself; the run goes on.
+  std::stop_token leave;
 };
 
 // Carries out (or resumes) the run `id` of a workspace; of one that is finished and sound nothing is touched. Calibrate, quantize, measure, evaluate; the report is saved after

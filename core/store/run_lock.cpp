@@ -2,30 +2,23 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <sstream>
+#include <thread>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/base/process.h"
 
 namespace qb {
 namespace {
 
-// Start of this process in clock ticks since boot (field 22 of /proc/self/stat): process numbers are used again.
-std::string start_time() {
-  std::ifstream stat("/proc/self/stat");
-  std::string text;
-  std::getline(stat, text);
-  // Fields count from behind the command's closing parenthesis, since a command may hold spaces.
-  const size_t close = text.rfind(')');
-  if (close == std::string::npos) return "0";
-  size_t at = close + 1;
-  for (int field = 3; field < 22 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
-  return at == std::string::npos ? "0" : text.substr(at + 1, text.find(' ', at + 1) - at - 1);
-}
+namespace fs = std::filesystem;
 
 // A lock of the open file description: two openings in one process exclude each other too.
 struct flock whole_file() {
@@ -35,60 +28,122 @@ struct flock whole_file() {
   return lock;
 }
 
-std::string host() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
-}
+struct Lease {
+  ProcessId process;
+  std::string host;
+  RunOwner owner() const { return {process.number, host}; }
+};
 
-// Of the file's text "PID START HOST".
-RunOwner read_owner(int fd) {
+// No text: it was given back, or never taken.
+std::optional<Lease> read_lease(int fd) {
   char text[512] = {};
   const ssize_t n = ::pread(fd, text, sizeof text - 1, 0);
-  std::istringstream words(std::string(text, n > 0 ? static_cast<size_t>(n) : 0));
-  RunOwner owner;
-  std::string start;
-  words >> owner.process >> start >> owner.host;
-  return owner;
+  if (n <= 0) return std::nullopt;
+  std::istringstream words(std::string(text, static_cast<size_t>(n)));
+  Lease lease;
+  words >> lease.process.number >> lease.process.start >> lease.host >> lease.process.space;
+  return lease;
 }
 
-std::filesystem::path owner_path(const std::filesystem::path& run_folder) { return run_folder / "owner"; }
+timespec written(int fd) {
+  struct stat about {};
+  ::fstat(fd, &about);
+  return about.st_mtim;
+}
+
+// By the file system's clock: those of two machines differ.
+double seconds_ago(int fd, const fs::path& folder) {
+  const fs::path probe = temporary_name(folder / "time");
+  const int now = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  timespec present{};
+  if (now >= 0) {
+    present = written(now);
+    ::close(now);
+    ::unlink(probe.c_str());
+  } else {
+    ::clock_gettime(CLOCK_REALTIME, &present);  // a folder for reading only
+  }
+  const timespec then = written(fd);
+  return static_cast<double>(present.tv_sec - then.tv_sec) + 1e-9 * static_cast<double>(present.tv_nsec - then.tv_nsec);
+}
+
+// Nobody holds the lock: what the lease's text says of who wrote it.
+bool still_leased(const Lease& lease, int fd, const fs::path& folder) {
+  if (lease.process.space.empty()) return false;  // an older program, which relied on the lock alone
+  if (lease.process.space == process_space()) return !certainly_gone(lease.process);
+  return seconds_ago(fd, folder) < static_cast<double>(RunLock::kStale.count());
+}
+
+fs::path owner_path(const fs::path& run_folder) { return run_folder / "owner"; }
+
+// Writes who we are. Whether another machine did so at the same time is seen a moment later, where no lock keeps it out.
+bool claim(int fd, const std::string& text, bool contested) {
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return false;
+  if (!contested) return true;
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  const auto now = read_lease(fd);
+  return now && now->process == this_process();
+}
 
 }  // namespace
 
-RunLock::RunLock(const std::filesystem::path& run_folder) {
-  const auto path = owner_path(run_folder);
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw ResourceError(fmt::format("{}: cannot open for writing: {}", path.string(), std::strerror(errno)));
+std::string owner_text(const RunOwner& owner) {
+  if (owner.process == 0) return "somebody (its file \"owner\" cannot be read)";
+  const std::string elsewhere = owner.host.empty() || owner.host == host_name() ? "" : " on " + owner.host;
+  return fmt::format("process {}{}", owner.process, elsewhere);
+}
+
+RunLock::RunLock(const fs::path& run_folder) : path_(owner_path(run_folder)) {
+  const auto refuse = [&](const RunOwner& owner) {
+    ::close(fd_);
+    throw InputError(fmt::format("{}: this run is already being carried out by {}", run_folder.string(), owner_text(owner)));
+  };
+  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd_ < 0) throw ResourceError(fmt::format("{}: cannot open for writing: {}", path_.string(), std::strerror(errno)));
   struct flock lock = whole_file();
-  if (::fcntl(fd_, F_OFD_SETLK, &lock) != 0) {
+  for (int attempt = 0; ::fcntl(fd_, F_OFD_SETLK, &lock) != 0; ++attempt) {
     const int error = errno;
-    const RunOwner owner = read_owner(fd_);
-    ::close(fd_);
-    if (error != EAGAIN && error != EACCES) throw ResourceError(fmt::format("{}: cannot lock: {}", path.string(), std::strerror(error)));
-    const std::string elsewhere = owner.host.empty() || owner.host == host() ? "" : " on " + owner.host;
-    throw InputError(fmt::format("{}: this run is already being carried out by process {}{}", run_folder.string(), owner.process, elsewhere));
+    if (error != EAGAIN && error != EACCES) {
+      ::close(fd_);
+      throw ResourceError(fmt::format("{}: cannot lock: {}", path_.string(), std::strerror(error)));
+    }
+    const auto lease = read_lease(fd_);
+    if (attempt == 20 || (lease && lease->process == this_process())) refuse(lease ? lease->owner() : RunOwner{});
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // who was killed drops its lock when its memory is gone
   }
-  const std::string text = fmt::format("{} {} {}\n", ::getpid(), start_time(), host());
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+  const auto lease = read_lease(fd_);
+  if (lease && still_leased(*lease, fd_, run_folder)) refuse(lease->owner());
+  const ProcessId process = this_process();
+  const bool foreign = lease && !lease->process.space.empty() && lease->process.space != process.space;
+  const std::string text = fmt::format("{} {} {} {}\n", process.number, process.start.empty() ? "0" : process.start, host_name().empty() ? "-" : host_name(), process.space);
+  if (!claim(fd_, text, foreign)) {
     const std::string reason = std::strerror(errno);
+    const auto other = foreign ? read_lease(fd_) : std::nullopt;
+    if (other && other->process != process) refuse(other->owner());
     ::close(fd_);
-    throw ResourceError(fmt::format("{}: cannot write: {}", path.string(), reason));
+    throw ResourceError(fmt::format("{}: cannot write: {}", path_.string(), reason));
   }
 }
 
 RunLock::~RunLock() {
-  // The file stays: removing it would let two processes lock two files of one name.
+  // The file stays: removing it would let two processes lock two files of one name. Without text the lease is given back.
+  if (::ftruncate(fd_, 0) != 0) errno = 0;  // the lock goes all the same
   ::close(fd_);
 }
 
-bool RunLock::held(const std::filesystem::path& run_folder) { return owner(run_folder).has_value(); }
+void RunLock::renew() const { ::futimens(fd_, nullptr); }
 
-std::optional<RunOwner> RunLock::owner(const std::filesystem::path& run_folder) {
+bool RunLock::held(const fs::path& run_folder) { return owner(run_folder).has_value(); }
+
+std::optional<RunOwner> RunLock::owner(const fs::path& run_folder) {
   const int fd = ::open(owner_path(run_folder).c_str(), O_RDONLY | O_CLOEXEC);  // asking needs no right to write
-  if (fd < 0) return std::nullopt;
+  if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? std::nullopt : std::optional(RunOwner{});
   struct flock lock = whole_file();
+  const bool told = ::fcntl(fd, F_OFD_GETLK, &lock) == 0;
+  const auto lease = read_lease(fd);
   std::optional<RunOwner> found;
-  if (::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) found = read_owner(fd);
+  if (told && lock.l_type != F_UNLCK) found = lease ? lease->owner() : RunOwner{};
+  else if (lease && still_leased(*lease, fd, run_folder)) found = lease->owner();
   ::close(fd);
   return found;
 }

@@ -123,7 +123,7 @@ class FolderWorkspace final : public Workspace {
         const std::string id = entry.path().filename().string();
         if (!entry.is_directory() || being_made(entry)) continue;
         uint64_t stamp = 0;
-        for (const fs::path& path : {report_path(id), name_path(id), run_folder(id) / "blocks"}) {
+        for (const fs::path& path : {report_path(id), name_path(id), run_folder(id) / "blocks", run_folder(id) / "request.json"}) {
           std::error_code error;
           const auto time = fs::last_write_time(path, error);
           stamp = stamp * 1000003 + (error ? 0 : static_cast<uint64_t>(time.time_since_epoch().count()));
@@ -374,8 +374,8 @@ class FolderWorkspace final : public Workspace {
   // Of a process that is gone.
   bool interrupted(const RunReport& report) const { return at_work(report) && !RunLock::held(run_folder(report.id)); }
   static void end(RunReport& report) {
-    report.status = RunStatus::cancelled;
-    report.error = "the program ended before the run did; it can be resumed";
+    report.status = RunStatus::interrupted;
+    report.error = "its process ended before the run did; it can be resumed";
   }
 
   void reclaim() {

@@ -28,7 +28,7 @@ class Workspace {
   enum class Absent { create, refuse };
   using Reading = std::function<void(int done, int all)>;  // run folders, while the index is brought up to them
   // Creates the folder when absent, or refuses it as an InputError. Runs that were "running" in a process that is gone become
-  // "cancelled" (resumable). A workspace that cannot be written (permissions, a full disk) is opened for reading.
+  // "interrupted" (resumable). A workspace that cannot be written (permissions, a full disk) is opened for reading.
   static std::shared_ptr<Workspace> open(const std::filesystem::path& folder, Absent absent = Absent::create, const Reading& reading = {});
   virtual ~Workspace() = default;
 
@@ -37,10 +37,10 @@ class Workspace {
   virtual std::string create_run(const Recipe& recipe) = 0;   // returns its id; status queued
   virtual std::filesystem::path run_folder(const std::string& id) const = 0;
   virtual std::vector<RunReport> list() const = 0;            // without blocks, newest first
-  // Every run with a number that changes when its report, name or blocks do, whoever writes them. Reads no file.
+  // Every run with a number that changes when its report, name, blocks or request do, whoever writes them. Reads no file.
   virtual std::map<std::string, int64_t> stamps() const = 0;
   virtual std::optional<RunOwner> owner(const std::string& id) const = 0;  // who carries it out now, this process or another
-  // A run that says it is at work while nobody carries it out is given as cancelled, here and in list().
+  // A run that says it is at work while nobody carries it out is given as interrupted, here and in list().
   virtual RunReport load(const std::string& id) const = 0;    // whole, with blocks written so far; InputError when absent or damaged
   virtual Recipe recipe(const std::string& id) const = 0;
   virtual void save(const RunReport& report) = 0;             // durable; a name given by rename() stays

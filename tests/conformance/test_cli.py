@@ -279,14 +279,9 @@ def openmp_settings(program, folder, **variables):
     return {line[0].replace("[host]", "").strip(): line[1].strip().strip("'") for line in lines}
 
 
-@pytest.mark.parametrize("name", ["qbench", "qbench-workbench", "runs_at_once"])
+@pytest.mark.parametrize("name", ["qbench", "qbench-workbench"])
 def test_threads_that_wait_sleep_unless_the_user_says_otherwise(tool, tmp_path, name):
     program = tool(name)
-    if name == "runs_at_once":  # a tool of the tests has no --version: it ends with how to use it
-        plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-        told = subprocess.run([program], capture_output=True, text=True, env=plain | {"OMP_DISPLAY_ENV": "verbose"}, timeout=120).stderr
-        assert "OMP_WAIT_POLICY = 'PASSIVE'" in told, told
-        return
     ours = openmp_settings(program, tmp_path)
     assert ours["OMP_WAIT_POLICY"] == "PASSIVE" and 0 < int(ours["GOMP_SPINCOUNT"]) <= 20000
     assert openmp_settings(program, tmp_path, OMP_WAIT_POLICY="active")["OMP_WAIT_POLICY"] == "ACTIVE"
@@ -319,17 +314,6 @@ def test_more_threads_than_cores_are_bounded_with_a_word(qbench):
     assert "--threads 2" in bounded.stderr and json.loads(bounded.stdout)[0]["environment"]["threads"] == 1
     for wrong in (-1, 99999999999):
         assert "--threads" in qbench("methods", "--threads", wrong, code=2).stderr
-
-
-def test_runs_at_once_in_one_process_share_its_threads(tool, tmp_path):
-    recipe = write_recipe(tmp_path, "r", samples=4)
-    done = subprocess.run([tool("runs_at_once"), tmp_path / "w", recipe, "2"], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    together = told["together"]
-    assert together["runs"] == 2 and together["threads"] == max(2, told["compute_threads"])
-    first, second = told["runs"]
-    assert first["perplexities"] == second["perplexities"] and len(first["perplexities"]) == 2
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(qbench):

@@ -1,5 +1,7 @@
 #include "views/jobs/Services.h"
 
+#include "core/run/supervisor.h"
+
 namespace qb::views {
 
 Services coreServices() {
@@ -20,7 +22,9 @@ Services coreServices() {
   services.openWorkspace = [](const std::filesystem::path& folder, const Workspace::Reading& reading) { return Workspace::open(folder, Workspace::Absent::create, reading); };
   services.preflight = [](const Recipe& recipe, const RunOptions& options, const std::filesystem::path& workspace) { preflight(recipe, options, workspace); };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
-                         const RunObserver& observer) { return carry_out(workspace, id, options, control, observer); };
+                         const RunObserver& observer) { return carry_out_in_worker(workspace, id, options, control, observer, detached_worker(qbench_program())); };
+  services.follow = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) { return follow_run(workspace, id, options, control, observer); };
+  services.startQueue = [](const std::filesystem::path& workspace, const std::string& device) { start_queue(workspace, device, qbench_program()); };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int threads) {

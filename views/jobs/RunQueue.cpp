@@ -3,9 +3,13 @@
 #include <QDateTime>
 #include <QLocale>
 #include <algorithm>
+#include <cmath>
 #include <mutex>
+#include <optional>
 #include <thread>
 
+#include "core/run/run_queue.h"
+#include "core/run/supervisor.h"
 #include "views/jobs/Priority.h"
 #include "views/models/Format.h"
 
@@ -49,12 +53,15 @@ void replaceOrAppend(Items& items, const typename Items::value_type& item, Same 
 struct RunQueue::Worker {
   quint64 serial = 0;
   std::shared_ptr<PauseGate> gate = std::make_shared<PauseGate>();
+  std::stop_source soon, leave;
+  size_t blocksBefore = 0;
 
   std::mutex mutex;
   bool posted = false;
   bool progressed = false;
   Progress progress;
-  QString estimate;
+  QString estimate, waiting;
+  std::optional<bool> held;  // somebody, perhaps in another process, paused it or let it go on
   QStringList log;
   RunPtr report;
   std::shared_ptr<const ExportResult> exported;
@@ -66,11 +73,16 @@ struct RunQueue::Worker {
   std::jthread thread;    // last: joins before the rest goes
 };
 
-RunQueue::RunQueue(Runner runner, Exporter exporter, QObject* parent) : QObject(parent), m_runner(std::move(runner)), m_exporter(std::move(exporter)) {}
+RunQueue::RunQueue(Runner runner, Exporter exporter, Runner follower, QObject* parent)
+    : QObject(parent), m_runner(std::move(runner)), m_exporter(std::move(exporter)), m_follower(std::move(follower)) {
+  m_disk.setMaxThreadCount(1);
+}
 
 RunQueue::~RunQueue() {
-  for (auto& [id, worker] : m_workers) worker->thread.request_stop();
+  for (auto& [id, worker] : m_workers)
+    if (!m_leaving || job(id)->kind == JobKind::Export) worker->thread.request_stop();
   m_workers.clear();  // joins
+  m_disk.waitForDone();
 }
 
 int RunQueue::enqueue(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& device, const RunPtr& start) {
@@ -79,7 +91,83 @@ int RunQueue::enqueue(const WorkspacePtr& workspace, const QString& runId, const
   job.name = name;
   job.device = device;
   job.report = start;
+  job.place = double(QDateTime::currentMSecsSinceEpoch()) / 1000;
+  // Several that come within one moment keep their order.
+  for (const Job& other : m_jobs)
+    if (other.kind == JobKind::Run) job.place = std::max(job.place, std::nextafter(other.place + 1e-3, 1e18));
+  const int id = add(std::move(job), workspace);
+  if (const Job* added = this->job(id); added && added->isWaiting()) remember(*added);
+  return id;
+}
+
+int RunQueue::showWaiting(const WorkspacePtr& workspace, const QString& runId, const QString& name, const RunRequest& request, const RunPtr& report) {
+  const JobState state = request.wish == Wish::hold ? JobState::Held : JobState::Queued;
+  for (Job& job : m_jobs) {
+    if (job.runId != runId || job.kind != JobKind::Run) continue;
+    if (job.isActive() || (job.isWaiting() && job.ours)) return job.id;
+    job.state = state;
+    job.ours = false;
+    job.owner.clear();
+    job.place = request.place;
+    job.report = report;
+    touch(job.id);
+    return job.id;
+  }
+  Job job;
+  job.runId = runId;
+  job.name = name;
+  job.device = QString::fromStdString(request.device);
+  job.report = report;
+  job.state = state;
+  job.ours = false;
+  job.place = request.place;
+  job.attempts = request.attempts;
   return add(std::move(job), workspace);
+}
+
+int RunQueue::attach(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& owner, const RunPtr& report) {
+  if (!m_follower) return 0;
+  int id = 0;
+  for (Job& job : m_jobs) {
+    if (job.runId != runId || job.kind != JobKind::Run) continue;
+    if (job.isActive()) return job.id;
+    id = job.id;
+    job.report = report;
+    m_workspaces[id] = workspace;
+  }
+  if (id == 0) {
+    Job job;
+    job.runId = runId;
+    job.name = name;
+    job.device = tr("elsewhere");
+    job.report = report;
+    job.ours = false;
+    id = add(std::move(job), workspace);
+  }
+  Job* job = find(id);
+  job->owner = owner;
+  job->error.clear();
+  start(*job);
+  return id;
+}
+
+void RunQueue::remember(const Job& job) {
+  if (job.kind != JobKind::Run) return;
+  const RunRequest request{job.state == JobState::Held ? Wish::hold : Wish::run, job.device.toStdString(), 0, job.place, job.attempts};
+  m_disk.start([workspace = m_workspaces.at(job.id), id = job.runId.toStdString(), request] {
+    try {
+      RunRequest known = request;
+      if (const auto before = load_request(workspace->run_folder(id))) known.priority = before->priority;
+      save_request(workspace->run_folder(id), known);
+    } catch (const Error&) {
+      // A workspace for reading only has no queue on disk; starting the run says so.
+    }
+  });
+}
+
+void RunQueue::forget(const Job& job) {
+  if (job.kind != JobKind::Run) return;
+  m_disk.start([workspace = m_workspaces.at(job.id), id = job.runId.toStdString()] { drop_request(workspace->run_folder(id)); });
 }
 
 int RunQueue::enqueueExport(const WorkspacePtr& workspace, const QString& runId, const QString& name, const ExportOptions& wanted) {
@@ -129,6 +217,10 @@ int RunQueue::rowOf(int id) const {
 
 bool RunQueue::isBusy() const { return !m_workers.empty(); }
 
+bool RunQueue::isBusyWithOurs() const {
+  return std::any_of(m_jobs.begin(), m_jobs.end(), [](const Job& job) { return job.isActive() && job.owner.isEmpty(); });
+}
+
 bool RunQueue::isBusyWith(JobKind kind) const {
   return std::any_of(m_jobs.begin(), m_jobs.end(), [kind](const Job& job) { return job.kind == kind && job.isActive(); });
 }
@@ -152,6 +244,7 @@ void RunQueue::pause(int id) {
   if (!job || !job->canPause()) return;
   if (job->state == JobState::Queued) {
     job->state = JobState::Held;
+    remember(*job);
   } else {
     m_workers.at(id)->gate->pause();
     job->state = JobState::Paused;
@@ -167,11 +260,70 @@ void RunQueue::resume(int id) {
     job->state = JobState::Running;
   } else {
     job->state = JobState::Queued;
+    job->ours = true;
+    job->owner.clear();
     job->error.clear();
     job->estimate.clear();
+    job->attempts = 0;
+    remember(*job);
   }
   touch(id);
   startNext();
+}
+
+void RunQueue::startWaiting() {
+  for (int row = 0; row < m_jobs.size(); ++row)
+    if (m_jobs[row].state == JobState::Queued && !m_jobs[row].ours) {
+      m_jobs[row].ours = true;
+      touch(m_jobs[row].id);
+    }
+  startNext();
+}
+
+void RunQueue::dismissWaiting(const QString& runId) {
+  for (const Job& job : m_jobs)
+    if (job.kind == JobKind::Run && job.runId == runId && job.isWaiting() && !job.ours) return remove(job.id);
+}
+
+void RunQueue::clear() {
+  QVector<int> ids;
+  for (const Job& job : m_jobs) ids.push_back(job.id);
+  for (int id : ids) {
+    Job* job = find(id);
+    if (job->isWaiting()) job->ours = false;  // its request stays where it is
+    if (!job->isActive()) remove(id);
+    else if (!job->owner.isEmpty()) m_workers.at(id)->leave.request_stop();
+  }
+}
+
+void RunQueue::stopAfterBlocks() {
+  m_ready = false;  // what waits stays where it is
+  for (auto& [id, worker] : m_workers) {
+    Job* job = find(id);
+    if (job->kind == JobKind::Export) {
+      cancel(id);
+    } else if (job->owner.isEmpty()) {
+      worker->soon.request_stop();
+      job->state = JobState::Stopping;
+    } else {
+      worker->leave.request_stop();  // another program's: it is not ours to stop
+    }
+    touch(id);
+  }
+}
+
+QStringList RunQueue::leaveAlone() {
+  m_ready = false;
+  m_leaving = true;
+  QStringList devices;
+  for (const Job& job : m_jobs)
+    if (job.kind == JobKind::Run && job.state == JobState::Queued && job.ours && !devices.contains(job.device)) devices << job.device;
+  for (auto& [id, worker] : m_workers) {
+    if (job(id)->kind == JobKind::Export) cancel(id);
+    else worker->leave.request_stop();
+  }
+  m_disk.waitForDone();  // what waits is on disk before somebody looks there
+  return devices;
 }
 
 void RunQueue::cancel(int id) {
@@ -179,6 +331,7 @@ void RunQueue::cancel(int id) {
   if (!job || !job->canCancel()) return;
   if (job->isWaiting()) {
     job->state = JobState::Cancelled;
+    forget(*job);
     touch(id);
     Q_EMIT ended(id);
     return;
@@ -190,7 +343,8 @@ void RunQueue::cancel(int id) {
 
 void RunQueue::cancelAll() {
   QVector<int> ids;
-  for (const Job& job : m_jobs) ids.push_back(job.id);
+  for (const Job& job : m_jobs)
+    if (job.owner.isEmpty() && job.ours) ids.push_back(job.id);  // other programs' runs are stopped one by one
   // Waiting ones first: otherwise a freed device would start them.
   for (int id : ids)
     if (const Job* job = this->job(id); job && job->isWaiting()) cancel(id);
@@ -203,12 +357,24 @@ void RunQueue::move(int id, int rows) {
   if (row < 0 || rows == 0 || target < 0 || target >= m_jobs.size() || !m_jobs[row].isWaiting()) return;
   Q_EMIT aboutToMove(row, rows > 0 ? target + 1 : target);
   m_jobs.move(row, target);
+  // Between its new neighbours, whoever looks at the workspace.
+  Job& job = m_jobs[target];
+  double before = -1, behind = -1;
+  for (int i = target - 1; i >= 0 && before < 0; --i)
+    if (m_jobs[i].isWaiting() && m_jobs[i].kind == JobKind::Run) before = m_jobs[i].place;
+  for (int i = target + 1; i < m_jobs.size() && behind < 0; ++i)
+    if (m_jobs[i].isWaiting() && m_jobs[i].kind == JobKind::Run) behind = m_jobs[i].place;
+  if (before >= 0 && behind >= 0) job.place = (before + behind) / 2;
+  else if (before >= 0) job.place = before + 1;
+  else if (behind >= 0) job.place = behind - 1;
+  remember(job);
   Q_EMIT moved();
 }
 
 void RunQueue::remove(int id) {
   const int row = rowOf(id);
   if (row < 0 || m_jobs[row].isActive()) return;
+  if (m_jobs[row].isWaiting() && m_jobs[row].ours) forget(m_jobs[row]);
   Q_EMIT aboutToRemove(row);
   m_jobs.removeAt(row);
   m_workspaces.erase(id);
@@ -226,8 +392,8 @@ void RunQueue::startNext() {
   if (!m_ready) return;
   for (int row = 0; row < m_jobs.size(); ++row) {
     Job& job = m_jobs[row];
-    if (job.state != JobState::Queued) continue;
-    const auto same = [&](const Job& other) { return other.isActive() && other.device == job.device; };
+    if (job.state != JobState::Queued || !job.ours) continue;
+    const auto same = [&](const Job& other) { return other.isActive() && other.owner.isEmpty() && other.device == job.device; };
     if (std::count_if(m_jobs.begin(), m_jobs.end(), same) < (job.kind == JobKind::Export ? 1 : m_perDevice)) start(job);
   }
 }
@@ -239,6 +405,8 @@ void RunQueue::start(Job& job) {
   job.state = JobState::Running;
   job.progress = {};
   job.memory.clear();
+  job.waiting.clear();
+  worker->blocksBefore = job.report ? job.report->blocks.size() : 0;
 
   // Wakes the GUI thread unless it is already on its way.
   const auto wake = [this, id = job.id, shared = worker.get()] {
@@ -249,11 +417,13 @@ void RunQueue::start(Job& job) {
   const auto controlOf = [shared = worker.get(), wake](const std::stop_token& stop) {
     Control control;
     control.stop = stop;
+    control.stop_soon = shared->soon.get_token();
     control.gate = shared->gate;
     control.on_progress = [shared, wake](const Progress& progress) {
       const std::lock_guard lock(shared->mutex);
       shared->progress = progress;
       shared->progressed = true;
+      shared->waiting.clear();
       if (!progress.message.empty()) shared->log << QString::fromStdString(progress.message);
       wake();
     };
@@ -281,7 +451,7 @@ void RunQueue::start(Job& job) {
     wake();
   };
   const auto runBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
-                        device = job.device.toStdString(), start = job.report](const std::stop_token& stop) {
+                        device = job.device.toStdString(), start = job.report, runner = job.owner.isEmpty() ? m_runner : m_follower](const std::stop_token& stop) {
     yieldToInterface();
     const Control control = controlOf(stop);
     // Snapshots are copied here, off the GUI thread, and never change once handed over.
@@ -317,14 +487,32 @@ void RunQueue::start(Job& job) {
       shared->log << QString::fromStdString(line);
       wake();
     };
+    observer.on_wait = [&](const std::string& reason) {
+      const std::lock_guard lock(shared->mutex);
+      shared->waiting = QString::fromStdString(reason);
+      shared->log << RunQueue::tr("Waits: %1").arg(shared->waiting);
+      wake();
+    };
+    observer.on_hold = [&](bool held) {
+      const std::lock_guard lock(shared->mutex);
+      shared->held = held;
+      wake();
+    };
 
     JobState outcome = JobState::Finished;
     QString error;
     try {
-      snapshot = m_runner(*workspace, runId, RunOptions{device}, control, observer);
+      snapshot = runner(*workspace, runId, RunOptions{device, {}, shared->leave.get_token()}, control, observer);
     } catch (const Cancelled&) {
       outcome = JobState::Cancelled;
       snapshot.status = RunStatus::cancelled;
+    } catch (const LeftAlone&) {
+      outcome = JobState::Running;
+    } catch (const Interrupted& problem) {
+      outcome = JobState::Interrupted;
+      error = QString::fromUtf8(problem.what());
+      snapshot.status = RunStatus::interrupted;
+      snapshot.error = problem.what();
     } catch (const std::exception& problem) {
       outcome = JobState::Failed;
       error = QString::fromUtf8(problem.what());
@@ -364,6 +552,11 @@ void RunQueue::collect(int id, quint64 serial) {
     if (worker.progressed) job->progress = worker.progress;
     worker.progressed = false;
     job->estimate = worker.estimate;
+    job->waiting = worker.waiting;
+    if (const auto held = std::exchange(worker.held, std::nullopt); held && job->state != JobState::Stopping) {
+      job->state = *held ? JobState::Paused : JobState::Running;
+      *held ? worker.gate->pause() : worker.gate->resume();
+    }
     log.swap(worker.log);
     report.swap(worker.report);
     if (worker.exported) job->exported = worker.exported;
@@ -378,23 +571,45 @@ void RunQueue::collect(int id, quint64 serial) {
     worker.sampled.restart();
   }
   if (over && job->state == JobState::Failed) log << tr("Failed: %1").arg(job->error);
+  if (over && job->state == JobState::Interrupted) log << tr("Interrupted: %1").arg(job->error);
   if (over && job->state == JobState::Cancelled)
     log << (job->kind == JobKind::Export ? tr("Stopped. Nothing is left of it on disk.") : tr("Stopped. Resume goes on after the last finished block."));
   if (over && job->exported)
     log << tr("%1: %2, written in %3, read back and compared in %4")
                .arg(QString::fromStdString(job->exported->path.string()), formatBytes(double(job->exported->bytes)), formatDuration(job->exported->write_seconds),
                     formatDuration(job->exported->verify_seconds));
+  if (report) job->report = report;
+  if (over) {
+    if (job->state == JobState::Finished) job->progress.fraction = 1;
+    job->progress.eta_s = -1;
+    job->waiting.clear();
+    const bool asked = worker.soon.stop_requested();
+    const size_t blocksBefore = worker.blocksBefore;
+    m_workers.erase(it);  // joins a thread that has nothing left to do
+    if (job->state == JobState::Cancelled || job->state == JobState::Failed) forget(*job);
+    if (job->state == JobState::Running) {  // left to itself, and nothing to us any more
+      job->ours = false;
+      job->state = JobState::Held;
+      remove(id);
+      if (!isBusy()) Q_EMIT idle();
+      return;
+    }
+    // A night's work goes on after one process died, unless it dies again and again without getting further.
+    if (job->state == JobState::Interrupted && !asked && job->owner.isEmpty()) {
+      const bool further = job->report && job->report->blocks.size() > blocksBefore;
+      job->attempts = further ? 0 : job->attempts + 1;
+      if (job->attempts < kMostAttempts) {
+        log << tr("It goes on after its last finished block.");
+        job->state = JobState::Queued;
+      }
+    }
+    job->owner.clear();
+  }
   if (!log.isEmpty()) {
     const QString time = QLocale().toString(QTime::currentTime(), QStringLiteral("HH:mm:ss"));
     for (QString& line : log) line = time + QStringLiteral("  ") + line;
     job->log += log;
     if (job->log.size() > kLogLines) job->log.erase(job->log.begin(), job->log.end() - kLogLines);
-  }
-  if (report) job->report = report;
-  if (over) {
-    if (job->state == JobState::Finished) job->progress.fraction = 1;
-    job->progress.eta_s = -1;
-    m_workers.erase(it);  // joins a thread that has nothing left to do
   }
   touch(id);
   if (!log.isEmpty()) Q_EMIT logged(id, log);
@@ -414,6 +629,7 @@ QString jobStateText(JobState state) {
     case JobState::Stopping: return RunQueue::tr("Stopping…");
     case JobState::Finished: return RunQueue::tr("Finished");
     case JobState::Cancelled: return RunQueue::tr("Stopped");
+    case JobState::Interrupted: return RunQueue::tr("Interrupted");
     case JobState::Failed: return RunQueue::tr("Failed");
   }
   return {};

@@ -31,6 +31,9 @@ struct Services {
   std::function<WorkspacePtr(const std::filesystem::path&, const Workspace::Reading&)> openWorkspace;
   std::function<void(const Recipe&, const RunOptions&, const std::filesystem::path& workspace)> preflight;
   Runner carryOut;
+  Runner follow;  // a run that another process carries out
+  // Starts a process that carries out what waits in a workspace's queue for a device, and outlives this one.
+  std::function<void(const std::filesystem::path& workspace, const std::string& device)> startQueue;
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs

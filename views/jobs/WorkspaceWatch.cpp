@@ -45,7 +45,7 @@ void WorkspaceWatch::setInterval(int milliseconds) {
 
 bool WorkspaceWatch::isOurs(const QString& run) const {
   const Job* job = m_queue->jobOfRun(run);
-  return job && (job->isActive() || job->isWaiting());
+  return job && job->isActive();
 }
 
 void WorkspaceWatch::look() {
@@ -57,7 +57,10 @@ void WorkspaceWatch::look() {
     else if (atWork(*run.report))
       working.insert(run.id.toStdString());
   }
-  for (const std::string& id : ours) m_selection->setOwner(QString::fromStdString(id), {});
+  for (const std::string& id : ours) {
+    const Job* job = m_queue->jobOfRun(QString::fromStdString(id));
+    m_selection->setOwner(QString::fromStdString(id), job ? job->owner : QString());
+  }
   m_looking = true;
   m_background->run(
       {},
@@ -76,7 +79,14 @@ void WorkspaceWatch::look() {
           if (!changed && !(working.contains(id) && !workspace->owner(id))) continue;
           const RunPtr report = loadOrTell(*workspace, id);
           changes.changed.push_back(report);
-          if (const auto owner = atWork(*report) ? workspace->owner(id) : std::nullopt) changes.owners[id] = ownerText(*owner);
+          if (report->status == RunStatus::finished) continue;
+          if (const auto owner = workspace->owner(id)) {
+            changes.owners[id] = ownerText(*owner);
+          } else try {
+            if (const auto request = load_request(workspace->run_folder(id))) changes.requests[id] = *request;
+          } catch (const Error&) {
+            // Whoever puts the run into the queue again writes the file anew.
+          }
         }
         return changes;
       },
@@ -111,6 +121,9 @@ void WorkspaceWatch::apply(const Changes& changes) {
     }
     const auto owner = changes.owners.find(report->id);
     m_selection->setOwner(id, owner == changes.owners.end() ? QString() : owner->second);
+    if (owner != changes.owners.end()) m_queue->attach(m_workspace, id, QString::fromStdString(report->name), owner->second, report);
+    else if (const auto request = changes.requests.find(report->id); request != changes.requests.end()) m_queue->showWaiting(m_workspace, id, QString::fromStdString(report->name), request->second, report);
+    else m_queue->dismissWaiting(id);
   }
 }
 

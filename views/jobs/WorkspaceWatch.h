@@ -25,11 +25,12 @@ class WorkspaceWatch : public QObject {
   struct Changes {
     Stamps stamps;
     std::vector<RunPtr> changed;
-    std::map<std::string, QString> owners;  // of those at work
+    std::map<std::string, QString> owners;         // of those at work
+    std::map<std::string, RunRequest> requests;    // of those that wait
   };
   void look();
   void apply(const Changes& changes);
-  bool isOurs(const QString& run) const;  // waits or is at work here
+  bool isOurs(const QString& run) const;  // at work here, or followed
 
   Background* m_background;
   Selection* m_selection;

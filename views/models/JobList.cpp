@@ -40,8 +40,8 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
     case Qt::DisplayRole:
       switch (index.column()) {
         case Name: return job.name;
-        case State: return jobStateText(job.state);
-        case Stage: return job.isActive() ? stageText(progress) : QString();
+        case State: return job.owner.isEmpty() ? jobStateText(job.state) : tr("%1 elsewhere").arg(jobStateText(job.state));
+        case Stage: return !job.waiting.isEmpty() ? tr("Waits: %1").arg(job.waiting) : job.isActive() ? stageText(progress) : QString();
         case Block:
           return job.isActive() && progress.block >= 0 && progress.blocks > 0
                      ? tr("%1 of %2").arg(progress.block + 1).arg(progress.blocks)
@@ -56,10 +56,13 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
     case Qt::ToolTipRole: {
       QStringList lines{job.kind == JobKind::Export ? tr("%1: %2\n%3").arg(job.name, jobStateText(job.state), QString::fromStdString(job.wanted.output.string()))
                                                     : tr("%1 on %2: %3").arg(job.name, job.device, jobStateText(job.state))};
+      if (!job.owner.isEmpty()) lines << tr("Carried out by %1, followed here").arg(job.owner);
+      if (job.isWaiting() && !job.ours) lines << tr("Waits in the workspace's queue; resume it to start it here");
+      if (!job.waiting.isEmpty()) lines << tr("Waits: %1").arg(job.waiting);
       if (!progress.linear.empty()) lines << tr("At %1").arg(QString::fromStdString(progress.linear));
       if (progress.elapsed_s > 0) lines << tr("%1 so far").arg(formatDuration(progress.elapsed_s));
       if (progress.rss_bytes > 0)
-        lines << tr("Memory of the program: %1 now, %2 at most").arg(formatBytes(double(progress.rss_bytes)), formatBytes(double(progress.peak_rss_bytes)));
+        lines << tr("Memory of its process: %1 now, %2 at most").arg(formatBytes(double(progress.rss_bytes)), formatBytes(double(progress.peak_rss_bytes)));
       if (!job.estimate.isEmpty()) lines << job.estimate;
       if (!job.error.isEmpty()) lines << job.error;
       return lines.join(QLatin1Char('\n'));
@@ -80,7 +83,7 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
 
 QVariant JobList::headerData(int section, Qt::Orientation orientation, int role) const {
   if (orientation != Qt::Horizontal) return {};
-  if (role == Qt::ToolTipRole && section == Memory) return tr("Resident memory of the program over the run; the figure is the highest");
+  if (role == Qt::ToolTipRole && section == Memory) return tr("Resident memory of the run's process; the figure is the highest");
   if (role == Qt::TextAlignmentRole) return int((section == Block ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignVCenter);
   if (role != Qt::DisplayRole) return {};
   switch (section) {

@@ -31,6 +31,7 @@ QString runStatusText(RunStatus status) {
     case RunStatus::paused: return RunList::tr("Paused");
     case RunStatus::finished: return RunList::tr("Finished");
     case RunStatus::cancelled: return RunList::tr("Stopped");
+    case RunStatus::interrupted: return RunList::tr("Interrupted");
     case RunStatus::failed: return RunList::tr("Failed");
   }
   return {};
