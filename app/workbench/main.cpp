@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
   const QCommandLineOption demo(QStringLiteral("demo"), QApplication::tr("Run two recipes on the demo model and show them"));
   const QCommandLineOption workspace({QStringLiteral("w"), QStringLiteral("workspace")}, QApplication::tr("Folder that keeps the runs"), QStringLiteral("folder"));
   const QCommandLineOption pictures(QStringLiteral("export-pictures"), QApplication::tr("Draw the workspace's runs as PNG files into a folder, and end"), QStringLiteral("folder"));
-  parser.addOptions({demo, workspace, pictures});
+  const QCommandLineOption work(QStringLiteral("work"), QApplication::tr("Start what waits in the workspace's queue"));
+  parser.addOptions({demo, workspace, work, pictures});
   parser.process(app);
 
   qb::views::Settings settings;
@@ -68,6 +69,7 @@ int main(int argc, char** argv) {
     }
   }
 
+  if (parser.isSet(work)) QObject::connect(&workbench, &qb::views::Workbench::foundWaiting, workbench.queue(), &qb::views::RunQueue::startWaiting);
   window.restoreSession(parser.positionalArguments(), parser.value(workspace));
   window.show();
   workbench.prepare(settings.threads());

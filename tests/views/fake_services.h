@@ -6,6 +6,8 @@
 #include <thread>
 
 #include "demo_reports.h"
+#include "core/run/supervisor.h"
+#include "core/store/run_request.h"
 #include "views/jobs/Services.h"
 
 namespace qb::test {
@@ -60,12 +62,14 @@ struct Pace {
   std::atomic<int> running{0}, most{0}, started{0}, ended{0};
   std::atomic<int> reports{1};       // progress reports a block
   std::atomic<bool> fails{false};
+  std::atomic<bool> dies{false};     // once, behind the second block
+  std::atomic<int> queues{0};        // processes that were started to carry out a workspace's queue on the CPU
   std::atomic<int> tensors{0};       // that were looked at
   std::atomic<bool> tensors_wait{false}, tensors_fail{false};
   std::atomic<int> reading_waits{-1};  // run folder at which reading a workspace stands still
 };
 
-inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& id, const RunOptions&, const Control& control, const RunObserver& observer) {
+inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& id, const RunOptions& run_options, const Control& control, const RunObserver& observer) {
   struct Count {
     Pace& pace;
     explicit Count(Pace& p) : pace(p) {
@@ -80,6 +84,7 @@ inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& i
   } count(pace);
   RunReport report = workspace.load(id);
   const RunLock lock(workspace.run_folder(id));
+  save_request(workspace.run_folder(id), {});
   DemoOptions options;
   options.id = id;
   options.name = report.name;
@@ -115,6 +120,16 @@ inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& i
     workspace.save(report);
     if (observer.on_block) observer.on_block(report.blocks.back());
     if (observer.on_log) observer.on_log("block " + std::to_string(b) + " done");
+    if (run_options.leave.stop_requested()) throw LeftAlone();
+    if (pace.dies && b == 1) {
+      pace.dies = false;
+      throw Interrupted("its process 4711 was killed by SIGKILL");
+    }
+    if (control.stop_soon.stop_requested()) {
+      report.status = RunStatus::interrupted;
+      workspace.save(report);
+      throw Interrupted("it was asked to make room");
+    }
   }
   report.perplexities = demo->perplexities;
   if (observer.on_estimate)
@@ -122,6 +137,7 @@ inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& i
   report.status = RunStatus::finished;
   report.bits_per_weight = demo->bits_per_weight;
   workspace.save(report);
+  drop_request(workspace.run_folder(id));
   return report;
 }
 
@@ -168,6 +184,7 @@ inline views::Services fake_services(const std::shared_ptr<Pace>& pace) {
   services.carryOut = [pace](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {
     return fake_run(*pace, workspace, id, options, control, observer);
   };
+  services.startQueue = [pace](const std::filesystem::path&, const std::string& device) { pace->queues += device == "cpu" ? 1 : 1000; };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int) {

@@ -98,6 +98,12 @@ class TestMainWindow : public QObject {
         if (QString(action->text()).remove('&') == text) return action;
       return nullptr;
     }
+    // A button of the question that is asked, or an action of a notice.
+    void press(const QString& text) {
+      for (QAbstractButton* button : window->findChildren<QAbstractButton*>())
+        if (button->isVisible() && QString(button->text()).remove('&') == text) return button->click();
+      QFAIL(qPrintable("there is no button " + text));
+    }
     template <class T>
     T* visible() {
       for (T* widget : window->findChildren<T*>())
@@ -429,18 +435,70 @@ class TestMainWindow : public QObject {
     QVERIFY(bench.window->isVisible());
     auto* question = bench.visible<QMessageBox>();
     QVERIFY(question);
-    QCOMPARE(question->defaultButton()->text(), QString("Keep running"));
+    QCOMPARE(question->defaultButton()->text(), QString("Keep open"));
     question->defaultButton()->click();
     QCOMPARE(bench.pace->running.load(), 1);
     QTest::qWait(10);
     QVERIFY(!bench.window->close());
-    question = bench.visible<QMessageBox>();
-    QVERIFY(question);
-    for (QAbstractButton* button : question->buttons())
-      if (button->text() == "Stop and close") button->click();
+    bench.press("Stop after their block");
     QTRY_VERIFY(!bench.window->isVisible());
     QCOMPARE(bench.pace->running.load(), 0);
-    QCOMPARE(bench.workbench->queue()->jobOfRun(id)->state, JobState::Cancelled);
+    const auto folder = bench.workbench->runFolder(id);
+    QCOMPARE(bench.workbench->workspace()->load(id.toStdString()).status, RunStatus::interrupted);
+    QVERIFY(!bench.workbench->workspace()->load(id.toStdString()).blocks.empty());
+    QCOMPARE(load_request(folder)->wish, Wish::run);  // it waits for its turn in the workspace
+    bench.stop();
+    bench.pace->milliseconds = 1;
+    bench.start();
+    QVERIFY(bench.ready());
+    QTRY_VERIFY(bench.window->notices()->text().contains("A run waits in this workspace's queue"));
+    QCOMPARE(bench.workbench->queue()->jobOfRun(id)->state, JobState::Queued);
+    QCOMPARE(bench.pace->running.load(), 0);  // looking at a workspace starts nothing
+    bench.press("Start");
+    QTRY_COMPARE(bench.workbench->queue()->jobOfRun(id)->state, JobState::Finished);
+  }
+
+  void runs_are_left_to_go_on_when_the_window_closes() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.pace->milliseconds = 100;
+    const QString first = bench.startRun("first"), second = bench.startRun("second");
+    QTRY_VERIFY(bench.pace->running == 1);
+    QVERIFY(!bench.window->close());
+    QVERIFY(bench.visible<QMessageBox>()->informativeText().contains("The one that waits is carried out afterwards."));
+    bench.press("Let them go on");
+    QTRY_VERIFY(!bench.window->isVisible());
+    QCOMPARE(bench.pace->queues.load(), 1);
+    QCOMPARE(load_request(bench.workbench->runFolder(second))->wish, Wish::run);
+    bench.stop();
+    bench.start();
+    QVERIFY(bench.ready());
+    QTRY_VERIFY(bench.workbench->queue()->jobOfRun(second));
+    QVERIFY(!bench.workbench->queue()->jobOfRun(second)->ours);
+  }
+
+  void waiting_runs_keep_their_order_and_their_holds_from_start_to_start() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    bench.workbench->queue()->setReady(false);
+    const QString a = bench.startRun("a"), b = bench.startRun("b"), c = bench.startRun("c");
+    auto* queue = bench.workbench->queue();
+    queue->move(queue->jobOfRun(c)->id, -2);
+    queue->pause(queue->jobOfRun(a)->id);
+    bench.stop();
+    bench.start();
+    QVERIFY(bench.ready());
+    QTRY_COMPARE(bench.workbench->queue()->jobs().size(), 3);
+    QStringList order;
+    for (const Job& job : bench.workbench->queue()->jobs()) order << job.runId;
+    QCOMPARE(order, (QStringList{c, a, b}));
+    QCOMPARE(bench.workbench->queue()->jobOfRun(a)->state, JobState::Held);
+    bench.workbench->queue()->cancel(bench.workbench->queue()->jobOfRun(b)->id);
+    bench.workbench->queue()->startWaiting();
+    QTRY_COMPARE(bench.workbench->queue()->jobOfRun(c)->state, JobState::Finished);
+    QCOMPARE(bench.workbench->queue()->jobOfRun(a)->state, JobState::Held);
+    bench.stop();
+    QVERIFY(!load_request(std::filesystem::path(bench.folder.filePath("workspace").toStdString()) / "runs" / b.toStdString()));
   }
 
   void the_session_comes_back() {
@@ -728,7 +786,7 @@ class TestMainWindow : public QObject {
     RunReport killed = other->load(theirs);
     killed.status = RunStatus::running;
     other->save(killed);
-    QTRY_COMPARE(cell(bench, id, RunList::Status), QString("Stopped"));
+    QTRY_COMPARE(cell(bench, id, RunList::Status), QString("Interrupted"));
     QVERIFY(bench.workbench->canResume(id));
     other->remove(theirs);
     QTRY_VERIFY(!bench.workbench->selection()->find(id));

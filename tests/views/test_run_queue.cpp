@@ -145,6 +145,16 @@ class TestRunQueue : public QObject {
     QCOMPARE(bench.queue.job(id)->report->blocks.size(), size_t(4));
   }
 
+  void a_run_whose_process_dies_goes_on_by_itself() {
+    Bench bench;
+    bench.pace->dies = true;
+    const int id = bench.put("a");
+    QTRY_COMPARE(bench.state(id), JobState::Finished);
+    QCOMPARE(bench.pace->started.load(), 2);
+    QVERIFY(bench.queue.job(id)->log.join('\n').contains("killed by SIGKILL"));
+    QCOMPARE(bench.queue.job(id)->report->blocks.size(), size_t(4));
+  }
+
   void a_failure_is_told_with_its_reason_and_the_next_run_starts() {
     Bench bench;
     bench.pace->fails = true;
