@@ -133,9 +133,11 @@ void add_queue(CLI::App& app, const Options& options, Action& action) {
     if (workspace.owner(id)) request->wish = qb::Wish::stop;
     else request.reset();
   });
-  on_runs("yield", "End runs after the block at work; they wait for their turn again", [](const qb::Workspace& workspace, const std::string& id, std::optional<qb::RunRequest>& request) {
+  on_runs("yield", "End runs after the block at work; they wait for their turn again, behind the others", [](const qb::Workspace& workspace, const std::string& id, std::optional<qb::RunRequest>& request) {
     require_queued(workspace, id, request);
-    if (workspace.owner(id)) request->wish = qb::Wish::stop_soon;
+    if (!workspace.owner(id)) return;
+    request->place = qb::last_place(qb::queued_runs(workspace));
+    request->wish = qb::Wish::stop_soon;
   });
   CLI::App* moving = on_runs("move", "Change runs' places in the queue", [arguments](const qb::Workspace& workspace, const std::string& id, std::optional<qb::RunRequest>& request) {
     require_queued(workspace, id, request);

@@ -100,6 +100,10 @@ int run(const Arguments& arguments, const Options& options) {
       std::cerr << fmt::format("qbench: run {} was cancelled; go on with: qbench run --workspace {} --resume {}\n", id, arguments.workspace, id);
       code = cancelled;
       break;
+    } catch (const qb::Interrupted& e) {
+      bar.clear();
+      std::cerr << fmt::format("qbench: run {} was interrupted: {}; go on with: qbench run --workspace {} --resume {}\n", id, e.what(), arguments.workspace, id);
+      if (code == ok) code = exit_code(e);
     } catch (const qb::Error& e) {
       bar.clear();
       if (count == 1) throw;
