@@ -182,6 +182,7 @@ void fields(Ar& ar, R& r) {
   ar("recipe_hash", r.recipe_hash);
   ar("scheme", r.scheme);
   ar("pipeline", r.pipeline);
+  ar.optional("sweep", r.sweep);
   ar("started", r.started);
   ar("finished", r.finished);
   ar("seed", r.seed);
@@ -309,7 +310,9 @@ T read(const std::string& text, const std::string& origin) {
 
 std::string to_json(const RunReport& report) { return write(report); }
 std::string to_json(const BlockReport& report) { return write(report); }
+std::string to_json(const PerplexityResult& result) { return write(result); }
 RunReport run_report_from_json(const std::string& json, const std::string& origin) { return read<RunReport>(json, origin); }
 BlockReport block_report_from_json(const std::string& json, const std::string& origin) { return read<BlockReport>(json, origin); }
+PerplexityResult perplexity_from_json(const std::string& json, const std::string& origin) { return read<PerplexityResult>(json, origin); }
 
 }  // namespace qb
