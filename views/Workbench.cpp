@@ -215,7 +215,7 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
   struct Opened {
     WorkspacePtr workspace;
     WorkspaceWatch::Stamps stamps;
-    std::vector<RunReport> runs;
+    std::vector<RunPtr> runs;
     std::vector<QueuedRun> queue;
   };
   const auto folder = tidy(native(path));
@@ -238,20 +238,19 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
         };
         const WorkspacePtr workspace = open(folder, reading);
         Opened opened{workspace, workspace->stamps(), {}};  // what changes from here on is seen
-        opened.runs = workspace->list();
-        opened.queue = queued_runs(*workspace);
+        const std::vector<RunReport> heads = workspace->list();
+        opened.queue = queued_runs(*workspace, heads);
+        for (const RunReport& run : heads) opened.runs.push_back(std::make_shared<const RunReport>(run));
         return opened;
       },
       [this, shown](const Opened& found) {
         tellReading({});
-        QStringList old;
-        for (const RunEntry& run : m_selection.runs()) old << run.id;
-        for (const QString& id : old) m_selection.removeRun(id);
+        m_selection.removeAllRuns();
         m_queue.clear();
         m_workspace = found.workspace;
         m_watch.watch(found.workspace, found.stamps);
         // Oldest first: the same run then has the same colour each time.
-        for (auto run = found.runs.rbegin(); run != found.runs.rend(); ++run) m_selection.putRun(std::make_shared<const RunReport>(*run));
+        m_selection.putRuns(QVector<RunPtr>(found.runs.rbegin(), found.runs.rend()));
         for (const QString& id : shown)
           if (m_selection.find(id)) show(id, true);
         if (!shown.isEmpty() && m_selection.find(shown.front())) makeCurrent(shown.front());
@@ -398,7 +397,8 @@ void Workbench::makeCurrent(const QString& run) {
 
 void Workbench::showOnly(const QStringList& runs) {
   QStringList all;
-  for (const RunEntry& run : m_selection.runs()) all << run.id;
+  for (const RunEntry& run : m_selection.runs())
+    if (run.shown || runs.contains(run.id)) all << run.id;
   for (const QString& id : all) show(id, runs.contains(id));
 }
 

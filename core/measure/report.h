@@ -107,6 +107,9 @@ struct RunReport {
   std::string model_path, model_name, model_hash, calibration_hash, recipe_hash;
   std::string scheme;         // describe(scheme)
   std::string pipeline;       // "awq → clip → gptq"
+  std::string sweep;          // that it is one of; empty: none
+  std::vector<std::string> tags;  // the user's own words, kept beside the report in the run's folder: not in its JSON
+  std::string notes;              // likewise
   std::string started, finished;  // ISO 8601, UTC
   uint64_t seed = 0;
   int style = -1;             // colour and marker in plots, counted among the runs of its model; -1: an older report

@@ -7,9 +7,11 @@
 
 namespace qb {
 
-std::vector<QueuedRun> queued_runs(const Workspace& workspace) {
+std::vector<QueuedRun> queued_runs(const Workspace& workspace) { return queued_runs(workspace, workspace.list()); }
+
+std::vector<QueuedRun> queued_runs(const Workspace& workspace, const std::vector<RunReport>& runs) {
   std::vector<QueuedRun> queue;
-  for (RunReport& report : workspace.list()) {
+  for (const RunReport& report : runs) {
     if (report.status == RunStatus::finished) continue;
     std::optional<RunRequest> request;
     try {
@@ -19,7 +21,7 @@ std::vector<QueuedRun> queued_runs(const Workspace& workspace) {
     }
     auto owner = workspace.owner(report.id);
     if (!request && !owner) continue;
-    queue.push_back({std::move(report), request.value_or(RunRequest{}), std::move(owner)});
+    queue.push_back({report, request.value_or(RunRequest{}), std::move(owner)});
   }
   std::stable_sort(queue.begin(), queue.end(), [](const QueuedRun& a, const QueuedRun& b) {
     return std::tuple(!a.owner, -a.request.priority, a.request.place, a.report.id) < std::tuple(!b.owner, -b.request.priority, b.request.place, b.report.id);

@@ -22,6 +22,7 @@ constexpr int kMostAttempts = 3;
 
 // The queue of a workspace as its run folders say, in order: those at work first, then by priority and place.
 std::vector<QueuedRun> queued_runs(const Workspace& workspace);
+std::vector<QueuedRun> queued_runs(const Workspace& workspace, const std::vector<RunReport>& runs);  // of its list()
 // Opens the workspace for a moment. The first run that waits for a device and is nobody's; nullopt: none does.
 std::optional<std::string> next_waiting(const std::filesystem::path& workspace, const std::string& device);
 // Behind all that wait.

@@ -1,22 +1,27 @@
 #include "core/store/workspace.h"
 
-#include <SQLiteCpp/SQLiteCpp.h>
+#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sqlite3.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <limits>
 #include <map>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/measure/report_head.h"
 #include "core/measure/report_json.h"
+#include "core/store/perplexity_cache.h"
+#include "core/store/run_index.h"
 #include "core/store/run_lock.h"
 
 namespace qb {
@@ -44,16 +49,30 @@ auto guarded(const fs::path& path, F action) {
     return action();
   } catch (const fs::filesystem_error& e) {
     throw ResourceError(fmt::format("{}: {}", path.string(), e.code().message()));
-  } catch (const SQLite::Exception& e) {
-    throw ResourceError(fmt::format("{}: {}", path.string(), e.what()));
   }
 }
 
-constexpr int kSchemaVersion = 1;
-constexpr const char* kSchema = R"(
-  CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, written INTEGER NOT NULL, report TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS perplexities (key TEXT PRIMARY KEY, report TEXT NOT NULL);
-)";
+// Changes when a file is written or replaced, also within one tick of the file system's clock: by another inode then.
+void stamp(uint64_t& sum, const fs::path& path) {
+  struct stat file {};
+  const bool there = ::stat(path.c_str(), &file) == 0;
+  const auto time = [](const timespec& t) { return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec); };
+  for (const uint64_t part : {there ? time(file.st_mtim) : 0, there ? time(file.st_ctim) : 0, there ? static_cast<uint64_t>(file.st_ino) : 0, there ? static_cast<uint64_t>(file.st_size) : 0})
+    sum = (sum ^ part) * 0x9e3779b97f4a7c15u, sum ^= sum >> 29;
+}
+
+std::string trimmed(const std::string& text) {
+  const size_t from = text.find_first_not_of(" \t\r\n"), to = text.find_last_not_of(" \t\r\n");
+  return from == std::string::npos ? std::string() : text.substr(from, to - from + 1);
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    if (line = trimmed(line); !line.empty() && std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+  return lines;
+}
 
 class FolderWorkspace final : public Workspace {
  public:
@@ -62,25 +81,27 @@ class FolderWorkspace final : public Workspace {
       std::error_code error;
       if (absent == Absent::refuse && !fs::is_directory(folder_ / "runs", error)) throw InputError(fmt::format("{}: there is no workspace: {}", folder_.string(), fs::exists(folder_) ? "it has no folder \"runs\"" : "no such folder"));
       fs::create_directories(folder_ / "runs");
+      for (const char* file : {"index.db", "index.db-wal", "index.db-shm"}) fs::remove(folder_ / file, error);  // all hosts' one, of older programs
+      index_ = std::make_unique<RunIndex>(folder_);
+      {
+        const std::scoped_lock lock(mutex_);
+        refresh(reading);
+      }
       try {
-        open_index();
-        {
-          const std::scoped_lock lock(mutex_);
-          refresh(reading);
-        }
         reclaim();
-      } catch (const SQLite::Exception& e) {
-        if (!refuses_writing(e.getErrorCode())) throw;
-        keep_index_in_memory();
       } catch (const ResourceError&) {
-        keep_index_in_memory();  // the index could be written, a run could not
+        refuses_writing_ = true;
       }
       return 0;
     });
   }
 
   const fs::path& folder() const override { return folder_; }
-  bool writable() const override { return writable_; }
+  bool writable() const override {
+    if (refuses_writing_ || ::faccessat(AT_FDCWD, (folder_ / "runs").c_str(), W_OK, AT_EACCESS) != 0) return false;
+    const std::scoped_lock lock(mutex_);
+    return !index_->disk_full();
+  }
   fs::path run_folder(const std::string& id) const override { return folder_ / "runs" / id; }
 
   std::string create_run(const Recipe& recipe) override {
@@ -122,13 +143,9 @@ class FolderWorkspace final : public Workspace {
       for (const auto& entry : fs::directory_iterator(folder_ / "runs")) {
         const std::string id = entry.path().filename().string();
         if (!entry.is_directory() || being_made(entry)) continue;
-        uint64_t stamp = 0;
-        for (const fs::path& path : {report_path(id), name_path(id), run_folder(id) / "blocks", run_folder(id) / "request.json"}) {
-          std::error_code error;
-          const auto time = fs::last_write_time(path, error);
-          stamp = stamp * 1000003 + (error ? 0 : static_cast<uint64_t>(time.time_since_epoch().count()));
-        }
-        stamps[id] = static_cast<int64_t>(stamp);
+        auto sum = static_cast<uint64_t>(stamp_of(id));
+        for (const char* part : {"blocks", "request.json"}) stamp(sum, run_folder(id) / part);
+        stamps[id] = static_cast<int64_t>(sum);
       }
       return stamps;
     });
@@ -153,12 +170,15 @@ class FolderWorkspace final : public Workspace {
   void save(const RunReport& report) override {
     require_run(report.id);
     guarded(run_folder(report.id), [&] {
-      const std::scoped_lock lock(mutex_);
       // A name given while the run works must outlive the next save of who works on it.
-      RunReport named = report;
-      named.name = name_of(report.id).value_or(report.name);
-      write_atomically(report_path(report.id), to_json(named));
-      put(named);
+      const std::string given = label(report.id, "name");
+      if (given.empty() || given == report.name) {
+        write_atomically(report_path(report.id), to_json(report));
+      } else {
+        RunReport named = report;
+        named.name = given;
+        write_atomically(report_path(report.id), to_json(named));
+      }
       return 0;
     });
   }
@@ -168,77 +188,36 @@ class FolderWorkspace final : public Workspace {
     if (RunLock::held(run_folder(id))) throw InputError(fmt::format("{}: the run is being carried out; cancel it first", run_folder(id).string()));
     guarded(run_folder(id), [&] {
       fs::remove_all(run_folder(id));
-      const std::scoped_lock lock(mutex_);
-      SQLite::Statement statement(*index_, "DELETE FROM runs WHERE id = ?");
-      statement.bind(1, id);
-      statement.exec();
       return 0;
     });
   }
 
-  void rename(const std::string& id, const std::string& name) override {
-    require_run(id);
-    guarded(run_folder(id), [&] {
-      const std::scoped_lock lock(mutex_);
-      write_atomically(name_path(id), name);
-      put(load_report(id));
-      return 0;
-    });
+  void rename(const std::string& id, const std::string& name) override { set_label(id, "name", name); }
+  void set_tags(const std::string& id, const std::vector<std::string>& tags) override {
+    // A line break inside of a tag would make two of it.
+    std::vector<std::string> lines = tags;
+    for (std::string& line : lines) std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    set_label(id, "tags", lines.empty() ? std::string() : fmt::format("{}\n", fmt::join(lines_of(fmt::format("{}", fmt::join(lines, "\n"))), "\n")));
   }
+  void set_notes(const std::string& id, const std::string& notes) override { set_label(id, "notes", notes); }
 
-  std::optional<PerplexityResult> cached_perplexity(const std::string& key) const override {
-    return guarded(folder_, [&]() -> std::optional<PerplexityResult> {
-      const std::scoped_lock lock(mutex_);
-      SQLite::Statement query(*index_, "SELECT report FROM perplexities WHERE key = ?");
-      query.bind(1, key);
-      if (!query.executeStep()) return std::nullopt;
-      const RunReport holder = run_report_from_json(query.getColumn(0).getString(), index_path().string());
-      return holder.perplexities.empty() ? std::nullopt : std::optional(holder.perplexities.front());
-    });
-  }
-
-  void cache_perplexity(const std::string& key, const PerplexityResult& result) override {
-    guarded(folder_, [&] {
-      RunReport holder;  // reports know how to be stored
-      holder.perplexities = {result};
-      const std::scoped_lock lock(mutex_);
-      SQLite::Statement statement(*index_, "INSERT OR REPLACE INTO perplexities VALUES (?, ?)");
-      statement.bind(1, key);
-      statement.bind(2, to_json(holder));
-      statement.exec();
-      return 0;
-    });
-  }
+  std::optional<PerplexityResult> cached_perplexity(const std::string& key) const override { return kept_perplexity(folder_, key); }
+  void cache_perplexity(const std::string& key, const PerplexityResult& result) override { keep_perplexity(folder_, key, result); }
 
  private:
   // What the reports say, also of runs whose process is gone.
   std::vector<RunReport> recorded() const {
     return guarded(folder_, [&] {
       const std::scoped_lock lock(mutex_);
-      try {
-        refresh();
-      } catch (const SQLite::Exception& e) {
-        if (!refuses_writing(e.getErrorCode())) throw;
-        keep_index_in_memory();  // the disk filled up, or became one for reading
-        refresh();
-      }
+      refresh({});
       std::vector<RunReport> runs;
-      SQLite::Statement query(*index_, "SELECT id, report FROM runs ORDER BY id DESC");
-      while (query.executeStep()) {
-        const std::string id = query.getColumn(0).getString();
-        try {
-          runs.push_back(run_report_from_json(query.getColumn(1).getString(), index_path().string()));
-        } catch (const InputError&) {
-          runs.push_back(head_of(id));  // a row of an older program
-        }
-      }
+      runs.reserve(known_.size());
+      for (auto run = known_.rbegin(); run != known_.rend(); ++run) runs.push_back(run->second.head);
       return runs;
     });
   }
 
-  fs::path index_path() const { return folder_ / "index.db"; }
   fs::path report_path(const std::string& id) const { return run_folder(id) / "report.json"; }
-  fs::path name_path(const std::string& id) const { return run_folder(id) / "name"; }
 
   // The first that no other run of the model has. A model that was moved is known by its name: nobody has read its contents yet.
   int free_style(const RunReport& report) const {
@@ -256,32 +235,65 @@ class FolderWorkspace final : public Workspace {
       throw InputError(fmt::format("{}: there is no run \"{}\"", folder_.string(), id));
   }
 
-  // The name that rename() gave; who carries the run out never writes this file.
-  std::optional<std::string> name_of(const std::string& id) const {
-    if (!fs::exists(name_path(id))) return std::nullopt;
-    return read_text(name_path(id), 1 << 16);
+  // What rename() and its like gave; who carries the run out never writes these files.
+  std::string label(const std::string& id, const char* file) const {
+    std::error_code error;
+    const fs::path path = run_folder(id) / file;
+    return fs::exists(path, error) ? read_text(path, 1 << 20) : std::string();
+  }
+  void set_label(const std::string& id, const char* file, const std::string& text) {
+    require_run(id);
+    guarded(run_folder(id), [&] {
+      if (text.empty())
+        fs::remove(run_folder(id) / file);
+      else
+        write_atomically(run_folder(id) / file, text);
+      return 0;
+    });
+  }
+  static void apply(RunReport& report, const std::string& id, const std::string& name, const std::string& tags, const std::string& notes) {
+    report.id = id;  // the folder may be a copy of another
+    if (!name.empty()) report.name = name;
+    report.tags = lines_of(tags);
+    report.notes = notes;
   }
 
   RunReport load_report(const std::string& id) const {
     RunReport report = run_report_from_json(read_text(report_path(id)), report_path(id).string());
-    report.id = id;  // the folder may be a copy of another
-    report.name = name_of(id).value_or(report.name);
+    apply(report, id, label(id, "name"), label(id, "tags"), label(id, "notes"));
     return report;
   }
 
-  // Without blocks; of a damaged run, what is wrong with it.
-  RunReport head_of(const std::string& id) const {
+  // What the index keeps of a run. The stamp is taken first: what is written while the files are read is read the next time.
+  IndexedRun read_run(const std::string& id) const {
+    IndexedRun run;
+    run.stamp = stamp_of(id);
     try {
-      RunReport report = load_report(id);
-      report.blocks.clear();
-      return report;
+      run.report = report_head(read_text(report_path(id)), report_path(id).string());
+      run.name = label(id, "name");
+      run.tags = label(id, "tags");
+      run.notes = label(id, "notes");
     } catch (const Error& e) {
-      RunReport damaged;
-      damaged.id = damaged.name = id;
-      damaged.status = RunStatus::failed;
-      damaged.error = e.what();
-      return damaged;
+      run.damage = e.what();
     }
+    return run;
+  }
+
+  // Without blocks; of a damaged run, what is wrong with it.
+  RunReport head_of(const std::string& id, const IndexedRun& run) const {
+    std::string damage = run.damage;
+    if (damage.empty()) try {
+        RunReport report = run_report_from_json(run.report, report_path(id).string());
+        apply(report, id, run.name, run.tags, run.notes);
+        return report;
+      } catch (const Error& e) {
+        damage = e.what();
+      }
+    RunReport damaged;
+    damaged.id = damaged.name = id;
+    damaged.status = RunStatus::failed;
+    damaged.error = damage;
+    return damaged;
   }
 
   // A run that was killed wrote blocks since its report was saved last.
@@ -298,69 +310,44 @@ class FolderWorkspace final : public Workspace {
     }
   }
 
-  void open_index() const {
-    auto open = [&] {
-      index_ = std::make_unique<SQLite::Database>(index_path().string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, 5000);
-      index_->exec("PRAGMA journal_mode = WAL");
-      if (index_->execAndGet("PRAGMA quick_check").getString() != "ok") throw SQLite::Exception("damaged", SQLITE_CORRUPT);
-      const int version = index_->execAndGet("PRAGMA user_version").getInt();
-      if (version != 0 && version != kSchemaVersion) throw SQLite::Exception("of another version", SQLITE_CORRUPT);
-      index_->exec(kSchema);
-      if (version == 0) index_->exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
-    };
-    try {
-      open();
-    } catch (const SQLite::Exception& e) {
-      // Not a database, or a damaged one: run folders are the truth, the index is made again from them.
-      if (e.getErrorCode() != SQLITE_CORRUPT && e.getErrorCode() != SQLITE_NOTADB) throw;
-      index_.reset();
-      for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(index_path().string() + suffix);
-      open();
+  int64_t stamp_of(const std::string& id) const {
+    uint64_t sum = 0;
+    for (const char* file : {"report.json", "name", "tags", "notes"}) stamp(sum, run_folder(id) / file);
+    return static_cast<int64_t>(sum);
+  }
+
+  // Brings what is known up to what the run folders say: other processes write them too.
+  void refresh(const Reading& reading) const {
+    if (!index_read_) {
+      index_read_ = true;
+      for (const auto& [id, run] : index_->read()) known_.emplace_hint(known_.end(), id, Known{run.stamp, head_of(id, run)});
     }
-  }
-
-  void put(const RunReport& report) const {
-    RunReport head = report;
-    head.blocks.clear();
-    SQLite::Statement statement(*index_, "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)");
-    statement.bind(1, report.id);
-    statement.bind(2, written(report.id));
-    statement.bind(3, to_json(head));
-    statement.exec();
-  }
-
-  int64_t written(const std::string& id) const {
-    int64_t latest = std::numeric_limits<int64_t>::min();
-    for (const fs::path& path : {report_path(id), name_path(id)}) {
-      std::error_code error;
-      const auto time = fs::last_write_time(path, error);
-      if (!error) latest = std::max<int64_t>(latest, time.time_since_epoch().count());
-    }
-    return latest;
-  }
-
-  // Brings the index up to what the run folders say: other processes write them too.
-  void refresh(const Reading& reading = {}) const {
-    std::map<std::string, int64_t> indexed;
-    SQLite::Statement query(*index_, "SELECT id, written FROM runs");
-    while (query.executeStep()) indexed[query.getColumn(0).getString()] = query.getColumn(1).getInt64();
-    std::vector<std::string> behind;
+    std::vector<std::string> behind, gone;
+    std::set<std::string> there;
     for (const auto& entry : fs::directory_iterator(folder_ / "runs")) {
       if (!entry.is_directory()) continue;
       const std::string id = entry.path().filename().string();
-      const auto it = indexed.find(id);
-      const bool current = it != indexed.end() && it->second == written(id);
-      if (it != indexed.end()) indexed.erase(it);
-      if (!current && !being_made(entry)) behind.push_back(id);
+      const auto known = known_.find(id);
+      if (known != known_.end() && known->second.stamp == stamp_of(id))
+        there.insert(id);
+      else if (!being_made(entry))
+        behind.push_back(id), there.insert(id);
     }
+    for (auto it = known_.begin(); it != known_.end();) {
+      if (!there.contains(it->first)) gone.push_back(it->first);
+      it = there.contains(it->first) ? std::next(it) : known_.erase(it);
+    }
+    index_->remove(gone);
+    // A few at a time: who is killed meanwhile begins there, and nobody waits long for the index.
+    constexpr size_t kAtOnce = 64;
+    std::vector<std::pair<std::string, IndexedRun>> read;
     for (size_t i = 0; i < behind.size(); ++i) {
       if (reading) reading(static_cast<int>(i), static_cast<int>(behind.size()));
-      put(head_of(behind[i]));
-    }
-    for (const auto& [id, time] : indexed) {
-      SQLite::Statement statement(*index_, "DELETE FROM runs WHERE id = ?");
-      statement.bind(1, id);
-      statement.exec();
+      read.emplace_back(behind[i], read_run(behind[i]));
+      known_[behind[i]] = {read.back().second.stamp, head_of(behind[i], read.back().second)};
+      if (read.size() < kAtOnce && i + 1 < behind.size()) continue;
+      index_->put(read);
+      read.clear();
     }
   }
 
@@ -388,19 +375,16 @@ class FolderWorkspace final : public Workspace {
     }
   }
 
-  static bool refuses_writing(int sqlite_error) { return sqlite_error == SQLITE_READONLY || sqlite_error == SQLITE_CANTOPEN || sqlite_error == SQLITE_FULL; }
-
-  // The run folders say all that the index does.
-  void keep_index_in_memory() const {
-    writable_ = false;
-    index_ = std::make_unique<SQLite::Database>(":memory:", SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
-    index_->exec(kSchema);
-  }
-
+  struct Known {
+    int64_t stamp = 0;
+    RunReport head;
+  };
   fs::path folder_;
-  mutable std::mutex mutex_;
-  mutable std::unique_ptr<SQLite::Database> index_;
-  mutable std::atomic<bool> writable_ = true;
+  mutable std::mutex mutex_;  // of what follows
+  mutable std::unique_ptr<RunIndex> index_;
+  mutable std::map<std::string, Known> known_;
+  mutable bool index_read_ = false;
+  std::atomic<bool> refuses_writing_ = false;
 };
 
 }  // namespace

@@ -63,7 +63,7 @@ def test_a_workspace_that_cannot_be_written_is_listed_and_compared(qbench):  # n
     expected = qbench("compare", "-w", "w").stdout
     for without_index in (False, True):
         if without_index:
-            for index in workspace.glob("index.db*"):
+            for index in workspace.glob("cache/index-*"):
                 index.unlink()
         places = [workspace, *workspace.rglob("*")]
         try:

@@ -20,6 +20,7 @@
 #include <fstream>
 
 #include "core/recipe/llmc.h"
+#include "core/store/run_index.h"
 #include "fake_services.h"
 #include "views/MainWindow.h"
 #include "views/pages/Dialogs.h"
@@ -832,7 +833,7 @@ class TestMainWindow : public QObject {
       const auto large = Workspace::open(path.toStdString());
       for (int i = 0; i < 3; ++i) large->create_run(test::fake_recipe("r"));
     }
-    for (const char* file : {"index.db", "index.db-wal", "index.db-shm"}) QFile::remove(path + "/" + file);
+    QVERIFY(std::filesystem::remove(RunIndex::file(path.toStdString())));
     auto* explorer = bench.window->findChild<Explorer*>();
     const auto shown = [&](const QString& part) {
       for (QLabel* label : explorer->findChildren<QLabel*>())

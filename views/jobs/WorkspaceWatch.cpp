@@ -103,6 +103,7 @@ void WorkspaceWatch::apply(const Changes& changes) {
     if (!changes.stamps.contains(id) && !isOurs(run)) m_selection->removeRun(run);
   }
   m_stamps = changes.stamps;
+  QVector<RunPtr> news;
   for (const RunPtr& report : changes.changed) {
     const QString id = QString::fromStdString(report->id);
     if (isOurs(id)) {
@@ -113,13 +114,17 @@ void WorkspaceWatch::apply(const Changes& changes) {
     // Blocks of runs that nobody looks at are read when somebody does.
     const bool seen = atWork(*report) || (known && (known->shown || id == m_selection->currentRun()));
     if (seen || report->blocks.empty()) {
-      m_selection->putRun(report);
+      news << report;
     } else {
       auto head = std::make_shared<RunReport>(*report);
       head->blocks.clear();
-      m_selection->putRun(head);
+      news << head;
     }
+  }
+  m_selection->putRuns(news);
+  for (const RunPtr& report : news) {
     const auto owner = changes.owners.find(report->id);
+    const QString id = QString::fromStdString(report->id);
     m_selection->setOwner(id, owner == changes.owners.end() ? QString() : owner->second);
     if (owner != changes.owners.end()) m_queue->attach(m_workspace, id, QString::fromStdString(report->name), owner->second, report);
     else if (const auto request = changes.requests.find(report->id); request != changes.requests.end()) m_queue->showWaiting(m_workspace, id, QString::fromStdString(report->name), request->second, report);

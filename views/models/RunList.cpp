@@ -91,26 +91,36 @@ RunList::RunList(Selection* selection, QObject* parent) : QAbstractTableModel(pa
   refresh();
 }
 
-// Brings the rows in step with Selection's runs, with the smallest change that views must hear of.
+// Brings the rows in step with Selection's runs, with few changes that views must hear of: each costs them a look at all rows.
 void RunList::refresh() {
   const auto& runs = m_selection->runs();
-  const auto known = [&](const QString& id) { return m_selection->find(id) != nullptr; };
-  for (int row = int(m_ids.size()) - 1; row >= 0; --row)
-    if (!known(m_ids[row])) {
-      beginRemoveRows({}, row, row);
-      m_ids.removeAt(row);
-      endRemoveRows();
-    }
-  for (const RunEntry& run : runs)
-    if (!m_ids.contains(run.id)) {
-      beginInsertRows({}, 0, 0);  // newest first
-      m_ids.prepend(run.id);
-      endInsertRows();
-    }
+  for (int last = int(m_ids.size()) - 1; last >= 0; --last) {
+    if (m_selection->find(m_ids[last])) continue;
+    int first = last;
+    while (first > 0 && !m_selection->find(m_ids[first - 1])) --first;
+    beginRemoveRows({}, first, last);
+    m_ids.remove(first, last - first + 1);
+    m_places.clear();
+    for (int row = 0; row < int(m_ids.size()); ++row) m_places.insert(m_ids[row], int(m_ids.size()) - row);
+    endRemoveRows();
+    last = first;
+  }
+  QVector<QString> added;  // newest first
+  for (auto run = runs.rbegin(); run != runs.rend(); ++run)
+    if (!m_places.contains(run->id)) added << run->id;
+  if (!added.isEmpty()) {
+    beginInsertRows({}, 0, int(added.size()) - 1);
+    for (int i = int(added.size()) - 1, place = int(m_ids.size()); i >= 0; --i) m_places.insert(added[i], ++place);
+    m_ids = added + m_ids;
+    endInsertRows();
+  }
   if (!m_ids.isEmpty()) Q_EMIT dataChanged(index(0, 0), index(int(m_ids.size()) - 1, ColumnCount - 1));
 }
 
-int RunList::rowOf(const QString& id) const { return int(m_ids.indexOf(id)); }
+int RunList::rowOf(const QString& id) const {
+  const auto place = m_places.constFind(id);
+  return place == m_places.constEnd() ? -1 : int(m_ids.size()) - *place;
+}
 
 void RunList::setActivity(const QString& id, const QString& text) {
   if (m_activity.value(id) == text) return;

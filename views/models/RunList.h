@@ -34,6 +34,7 @@ class RunList : public QAbstractTableModel {
   QString elsewhereText(const RunEntry& run) const;
   Selection* m_selection;
   QVector<QString> m_ids;  // rows as the views know them
+  QHash<QString, int> m_places;  // in m_ids, from the end: what is new comes first
   QHash<QString, QString> m_activity;
 };
 

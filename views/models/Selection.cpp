@@ -82,8 +82,13 @@ QVector<RunEntry> Selection::shownRuns() const {
 const RunEntry* Selection::find(const QString& id) const { return const_cast<Selection*>(this)->entry(id); }
 
 RunEntry* Selection::entry(const QString& id) {
-  auto it = std::find_if(m_runs.begin(), m_runs.end(), [&](const RunEntry& run) { return run.id == id; });
-  return it == m_runs.end() ? nullptr : &*it;
+  const auto row = m_rows.constFind(id);
+  return row == m_rows.constEnd() ? nullptr : &m_runs[*row];
+}
+
+void Selection::indexRuns() {
+  m_rows.clear();
+  for (int row = 0; row < int(m_runs.size()); ++row) m_rows.insert(m_runs[row].id, row);
 }
 
 const Selection::Chosen& Selection::chosen() const {
@@ -158,27 +163,48 @@ int Selection::freeStyle(const QString& model) const {
     if (std::none_of(m_runs.begin(), m_runs.end(), [&](const RunEntry& run) { return run.model == model && run.style == style; })) return style;
 }
 
-void Selection::putRun(const RunPtr& report) {
-  if (!report) return;
-  const QString id = QString::fromStdString(report->id);
-  // What is at a path now is told by the open model, and by a run only where nobody else does: it may be an old one.
-  const QString path = QString::fromStdString(report->model_path);
-  const bool regrouped = !m_hashes.contains(QDir::cleanPath(path)) && learnHash(path, QString::fromStdString(report->model_hash));
-  const QString model = keyOf(*report);
-  if (RunEntry* known = entry(id)) {
-    known->report = report;
-    const bool moved = regrouped || known->model != model;
-    known->model = model;
-    Q_EMIT runUpdated(id);
-    if (moved) {
-      Q_EMIT modelsChanged();
-      Q_EMIT runsChanged();
+void Selection::putRun(const RunPtr& report) { putRuns({report}); }
+
+void Selection::putRuns(const QVector<RunPtr>& reports) {
+  bool changed = false;
+  QStringList updated;
+  QString first;  // model of the first new run
+  for (const RunPtr& report : reports) {
+    if (!report) continue;
+    const QString id = QString::fromStdString(report->id);
+    // What is at a path now is told by the open model, and by a run only where nobody else does: it may be an old one.
+    const QString path = QString::fromStdString(report->model_path);
+    const bool regrouped = !m_hashes.contains(QDir::cleanPath(path)) && learnHash(path, QString::fromStdString(report->model_hash));
+    const QString model = keyOf(*report);
+    if (RunEntry* known = entry(id)) {
+      changed = changed || regrouped || known->model != model;
+      known->report = report;
+      known->model = model;
+      updated << id;
+      continue;
     }
-    return;
+    const int style = report->style >= 0 ? report->style : freeStyle(model);
+    m_rows.insert(id, int(m_runs.size()));
+    m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), style, false, model, {}});
+    if (first.isEmpty()) first = model;
+    changed = true;
   }
-  const int style = report->style >= 0 ? report->style : freeStyle(model);
-  m_runs.push_back({id, report, QColor(kColours[style % kColours.size()]), style / int(kColours.size()), style, false, model, {}});
-  if (m_currentModel.isEmpty()) setCurrentModel(model);
+  for (const QString& id : updated) Q_EMIT runUpdated(id);
+  if (m_currentModel.isEmpty() && !first.isEmpty()) setCurrentModel(first);
+  if (!changed) return;
+  Q_EMIT modelsChanged();
+  Q_EMIT runsChanged();
+}
+
+void Selection::removeAllRuns() {
+  if (m_runs.isEmpty()) return;
+  m_runs.clear();
+  m_rows.clear();
+  const Chosen before = chosen();
+  for (Chosen& its : m_chosen) its.run = its.baseline = QString();
+  if (!before.run.isEmpty()) Q_EMIT currentRunChanged();
+  if (!before.baseline.isEmpty()) Q_EMIT baselineChanged();
+  leaveUnknownModel();
   Q_EMIT modelsChanged();
   Q_EMIT runsChanged();
 }
@@ -187,7 +213,8 @@ void Selection::removeRun(const QString& id) {
   const RunEntry* run = find(id);
   if (!run) return;
   const QString model = run->model;
-  m_runs.erase(std::remove_if(m_runs.begin(), m_runs.end(), [&](const RunEntry& each) { return each.id == id; }), m_runs.end());
+  m_runs.removeAt(m_rows.value(id));
+  indexRuns();
   Chosen& its = m_chosen[model];
   const bool wasCurrent = its.run == id, wasBaseline = its.baseline == id;
   if (wasCurrent) its.run.clear();

@@ -75,7 +75,9 @@ class Selection : public QObject {
 
  public Q_SLOTS:
   void putRun(const qb::views::RunPtr& report);  // adds a run (with the next colour) or replaces its snapshot
+  void putRuns(const QVector<qb::views::RunPtr>& reports);  // as many putRun(), told once
   void removeRun(const QString& id);
+  void removeAllRuns();
   void putModel(const qb::views::ModelPtr& model);       // an open one
   void removeModel(const QString& path);
   void setCurrentModel(const QString& key);
@@ -106,11 +108,13 @@ class Selection : public QObject {
   };
   const Chosen& chosen() const;
   RunEntry* entry(const QString& id);
+  void indexRuns();
   QString keyOf(const RunReport& report) const;
   bool learnHash(const QString& path, const QString& hash);  // whether runs belong to another key now
   void leaveUnknownModel();
   int freeStyle(const QString& model) const;
   QVector<RunEntry> m_runs;
+  QHash<QString, int> m_rows;        // of m_runs, by id
   QVector<ModelPtr> m_open;
   QHash<QString, QString> m_hashes;  // by path
   QHash<QString, Chosen> m_chosen;   // by model

@@ -9,7 +9,9 @@
 
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/measure/report_head.h"
 #include "core/measure/report_json.h"
+#include "core/store/run_index.h"
 #include "core/store/run_lock.h"
 #include "core/store/workspace.h"
 
@@ -101,22 +103,116 @@ class TestWorkspace : public QObject {
       const auto workspace = qb::Workspace::open(folder());
       id = workspace->create_run(recipe("r"));
     }
+    const fs::path index = qb::RunIndex::file(folder());
     const auto again = [&] {
-      for (const char* suffix : {"-wal", "-shm"}) fs::remove(folder() / ("index.db" + std::string(suffix)));
       const auto list = qb::Workspace::open(folder())->list();
       QCOMPARE(list.size(), size_t{1});
       QCOMPARE(list[0].id, id);
     };
-    fs::remove(folder() / "index.db");
     again();
-    std::ofstream(folder() / "index.db", std::ios::trunc) << std::string(20000, 'x');
+    QVERIFY(fs::remove(index));
+    again();
+    std::ofstream(index, std::ios::trunc) << std::string(20000, 'x');
     again();
     {
-      std::fstream file(folder() / "index.db", std::ios::in | std::ios::out | std::ios::binary);
+      std::fstream file(index, std::ios::in | std::ios::out | std::ios::binary);
       file.seekp(60);  // the database header's user version
       file.write("\0\0\0\x63", 4);
     }
     again();
+    QVERIFY(qb::RunIndex(folder()).read().contains(id));
+  }
+  void each_host_has_an_index_of_its_own_and_the_one_of_older_programs_goes() {
+    qb::Workspace::open(folder())->create_run(recipe("r"));
+    char host[256] = {};
+    QCOMPARE(::gethostname(host, sizeof host - 1), 0);
+    QCOMPARE(qb::RunIndex::file(folder()).parent_path(), folder() / "cache");
+    QVERIFY(qb::RunIndex::file(folder()).filename().string().find(host) != std::string::npos);
+    std::ofstream(folder() / "index.db") << "of all hosts";
+    QCOMPARE(qb::Workspace::open(folder())->list().size(), size_t{1});
+    QVERIFY(!fs::exists(folder() / "index.db"));
+  }
+  void without_a_place_for_the_index_runs_are_listed_all_the_same() {
+    fs::create_directories(folder() / "runs");
+    std::ofstream(folder() / "cache") << "a file where a folder should be";
+    QVERIFY(!qb::RunIndex(folder()).kept());
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string id = workspace->create_run(recipe("r"));
+    marked(*workspace, id, qb::RunStatus::finished);
+    QCOMPARE(workspace->list().at(0).status, qb::RunStatus::finished);
+    QCOMPARE(qb::Workspace::open(folder())->list().size(), size_t{1});
+    QVERIFY(workspace->writable());
+  }
+  void writes_within_one_tick_of_the_clock_are_seen() {
+    const auto one = qb::Workspace::open(folder()), two = qb::Workspace::open(folder());
+    const std::string id = one->create_run(recipe("r"));
+    qb::RunReport report = one->load(id);
+    for (uint64_t seed = 1; seed <= 50; ++seed) {
+      report.seed = seed;
+      one->save(report);
+      QCOMPARE(two->list().at(0).seed, seed);
+    }
+    QCOMPARE(qb::Workspace::open(folder())->list().at(0).seed, uint64_t{50});
+  }
+  void processes_of_one_host_share_the_index() {
+    qb::Workspace::open(folder());
+    std::vector<pid_t> children;
+    for (int c = 0; c < 4; ++c)
+      if (children.push_back(::fork()); children.back() == 0) {
+        const auto workspace = qb::Workspace::open(folder());
+        for (int i = 0; i < 10; ++i) {
+          const std::string id = workspace->create_run(recipe("r" + std::to_string(c)));
+          marked(*workspace, id, qb::RunStatus::finished);
+          if (workspace->list().empty()) ::_exit(1);
+        }
+        ::_exit(0);
+      }
+    for (const pid_t child : children) {
+      int status = -1;
+      ::waitpid(child, &status, 0);
+      QCOMPARE(status, 0);
+    }
+    const auto list = qb::Workspace::open(folder())->list();
+    QCOMPARE(list.size(), size_t{40});
+    for (const qb::RunReport& run : list) QCOMPARE(run.status, qb::RunStatus::finished);
+    const auto indexed = qb::RunIndex(folder()).read();
+    QCOMPARE(indexed.size(), size_t{40});
+    for (const auto& [id, run] : indexed) QCOMPARE(qb::run_report_from_json(run.report, id).status, qb::RunStatus::finished);
+  }
+  void the_head_of_a_report_is_the_report_without_its_blocks() {
+    qb::RunReport report;
+    report.id = report.name = "a \"name\" with }]\\ in it";
+    report.error = "blocks\": [{";
+    report.blocks.resize(3);
+    report.blocks[1].linears.resize(2);
+    report.blocks[1].linears[0].name = "q]\"}\\";
+    report.vocabulary.resize(1);
+    report.perplexities.resize(1);
+    report.perplexities[0].window_nll = {1.5, 2.5};
+    const std::string whole = qb::to_json(report), head = qb::report_head(whole, "here");
+    report.blocks.clear();
+    report.vocabulary.clear();
+    QCOMPARE(qb::to_json(qb::run_report_from_json(head, "here")), qb::to_json(report));
+    QCOMPARE(qb::to_json(qb::run_report_from_json(qb::report_head(" {\n \"blocks\" : [ ] ," + qb::to_json(report).substr(1) + "\n", "here"), "here")), qb::to_json(report));
+    for (size_t length = 0; length < whole.size(); ++length) QVERIFY2(error_of([&] { qb::report_head(whole.substr(0, length), "here"); }).starts_with("here: "), std::to_string(length).c_str());
+    for (const char* bad : {"[]", "{\"a\" 1}", "{\"a\": }", "{\"a\": [}]}", "{\"a\": 1} b", "{a: 1}"}) QVERIFY2(!error_of([&] { qb::report_head(bad, "here"); }).empty(), bad);
+  }
+  void tags_and_notes_are_the_users_and_outlive_every_save() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::string id = workspace->create_run(recipe("r"));
+    const qb::RunReport held = workspace->load(id);
+    workspace->set_tags(id, {"paper", " table 3 ", "paper", "", "two\nlines"});
+    workspace->set_notes(id, "The best so far.\nAgain with more text");
+    workspace->save(held);  // by who carries it out
+    const std::vector<std::string> tags{"paper", "table 3", "two lines"};
+    for (const auto& opened : {workspace, qb::Workspace::open(folder())}) {
+      QVERIFY(opened->load(id).tags == tags && opened->list().at(0).tags == tags);
+      QCOMPARE(opened->list().at(0).notes, std::string("The best so far.\nAgain with more text"));
+    }
+    QVERIFY(qb::read_text(workspace->run_folder(id) / "report.json").find("paper") == std::string::npos);
+    workspace->set_tags(id, {});
+    workspace->set_notes(id, "");
+    QVERIFY(workspace->list().at(0).tags.empty() && workspace->load(id).notes.empty());
   }
   void what_another_process_did_to_the_folders_is_seen() {
     const auto one = qb::Workspace::open(folder()), two = qb::Workspace::open(folder());
@@ -143,6 +239,8 @@ class TestWorkspace : public QObject {
     };
     QVERIFY(changed([&] { marked(*one, a, qb::RunStatus::cancelled); }));
     QVERIFY(changed([&] { one->rename(a, "another"); }));
+    QVERIFY(changed([&] { one->set_tags(a, {"t"}); }));
+    QVERIFY(changed([&] { one->set_notes(a, "n"); }));
     QVERIFY(changed([&] { fs::create_directories(one->run_folder(a) / "blocks"); }));
     QVERIFY(changed([&] { qb::write_atomically(qb::block_report_path(one->run_folder(a), 0), qb::to_json(qb::BlockReport{})); }));
     one->remove(b);
@@ -173,12 +271,13 @@ class TestWorkspace : public QObject {
     {
       const auto workspace = qb::Workspace::open(folder());
       for (int i = 0; i < 3; ++i) workspace->create_run(recipe("r"));
+      QCOMPARE(workspace->list().size(), size_t{3});
     }
     std::vector<std::pair<int, int>> told;
     const auto tell = [&](int done, int all) { told.emplace_back(done, all); };
     qb::Workspace::open(folder(), qb::Workspace::Absent::create, tell);
     QVERIFY(told.empty());  // the index has them
-    for (const char* file : {"index.db", "index.db-wal", "index.db-shm"}) fs::remove(folder() / file);
+    QVERIFY(fs::remove(qb::RunIndex::file(folder())));
     QCOMPARE(qb::Workspace::open(folder(), qb::Workspace::Absent::create, tell)->list().size(), size_t{3});
     QVERIFY((told == std::vector<std::pair<int, int>>{{0, 3}, {1, 3}, {2, 3}}));
   }
@@ -262,6 +361,17 @@ class TestWorkspace : public QObject {
     QVERIFY(found.has_value());
     QCOMPARE(found->perplexity, 20.968);
     QCOMPARE(found->window_nll.size(), size_t{2});
+    // A file for all hosts, which may be damaged.
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(folder() / "cache" / "perplexity")) files.push_back(entry.path());
+    QCOMPARE(files.size(), size_t{1});
+    const std::string whole = qb::read_text(files[0]);
+    for (const std::string& damaged : {std::string(), whole.substr(0, whole.size() / 2), std::string("{}"), std::string("[1]")}) {
+      std::ofstream(files[0], std::ios::trunc) << damaged;
+      QVERIFY(!workspace->cached_perplexity("model text 2048"));
+    }
+    workspace->cache_perplexity("model text 2048", result);
+    QVERIFY(workspace->cached_perplexity("model text 2048").has_value());
   }
   void a_place_that_cannot_be_written_is_named() {
     std::ofstream(folder()) << "a file, not a folder";

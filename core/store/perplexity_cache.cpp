@@ -1,0 +1,51 @@
+#include "core/store/perplexity_cache.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/measure/report_json.h"
+
+namespace qb {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+fs::path path_of(const fs::path& workspace, const std::string& key) {
+  Hasher hasher;
+  hasher.update(key);
+  return workspace / "cache" / "perplexity" / (hasher.hex() + ".json");
+}
+
+}  // namespace
+
+std::optional<PerplexityResult> kept_perplexity(const fs::path& workspace, const std::string& key) {
+  const fs::path path = path_of(workspace, key);
+  std::error_code error;
+  if (!fs::exists(path, error)) return std::nullopt;
+  try {
+    const Json json = Json::parse(read_text(path));
+    if (json.at("key").get<std::string>() != key) return std::nullopt;
+    return perplexity_from_json(json.at("perplexity").dump(), path.string());
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+void keep_perplexity(const fs::path& workspace, const std::string& key, const PerplexityResult& result) {
+  const fs::path path = path_of(workspace, key);
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  if (error) throw ResourceError(fmt::format("{}: {}", path.parent_path().string(), error.message()));
+  Json json = {{"key", key}};
+  json["perplexity"] = Json::parse(to_json(result));
+  write_atomically(path, json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace qb
