@@ -11,6 +11,7 @@
 #include "core/measure/report_json.h"
 #include "core/recipe/settings.h"
 #include "core/run/run.h"
+#include "run_all.h"
 
 namespace cli {
 namespace {
@@ -56,34 +57,23 @@ int run(const Arguments& arguments, const Options& options) {
   }
   const auto workspace = qb::Workspace::open(arguments.workspace, arguments.resume.empty() ? qb::Workspace::Absent::create : qb::Workspace::Absent::refuse);
   nlohmann::json results = nlohmann::json::array();
-  int code = ok;  // of the first that fails; the others are carried out all the same
   const size_t count = std::max<size_t>(1, recipes.size());
-  for (size_t i = 0; i < count; ++i) {
-    // A run is made when its turn comes: none is left waiting for a command that has ended.
-    const std::string id = arguments.resume.empty() ? workspace->create_run(recipes[i]) : arguments.resume;
-    const std::string name = workspace->load(id).name;
-    ProgressBar bar(name);
-    qb::Control control{interrupt_token(), nullptr, {}};
-    if (!arguments.quiet) control.on_progress = [&](const qb::Progress& p) { bar.show(p); };
-    try {
-      const qb::RunReport report = qb::carry_out(*workspace, id, arguments.run_options(), control);
-      bar.clear();
-      if (options.json)
-        results.push_back(nlohmann::json::parse(qb::to_json(report)));
-      else
-        print_summary(report);
-    } catch (const qb::Cancelled&) {
-      bar.clear();
-      std::cerr << fmt::format("qbench: run {} was cancelled; go on with: qbench run --workspace {} --resume {}\n", id, arguments.workspace, id);
-      code = cancelled;
-      break;
-    } catch (const qb::Error& e) {
-      bar.clear();
-      if (count == 1) throw;
-      std::cerr << fmt::format("qbench: {}: {}\n", name, e.what());
-      if (code == ok) code = exit_code(e);
-    }
-  }
+  size_t started = 0;
+  const RunAll all{*workspace, arguments.workspace, arguments.run_options(), arguments.quiet, count == 1};
+  const int code = run_all(
+      all,
+      [&]() -> std::optional<Turn> {
+        if (started == count) return std::nullopt;
+        const size_t i = started++;
+        if (!arguments.resume.empty()) return Turn{{}, arguments.resume, ""};
+        return Turn{recipes[i], "", ""};
+      },
+      [&](const qb::RunReport& report) {
+        if (options.json)
+          results.push_back(nlohmann::json::parse(qb::to_json(report)));
+        else
+          print_summary(report);
+      });
   if (options.json && (code == ok || !results.empty())) std::cout << results.dump() << '\n';
   return code;
 }

@@ -97,6 +97,7 @@ struct RunReport {
   std::string model_path, model_name, model_hash, calibration_hash, recipe_hash;
   std::string scheme;         // describe(scheme)
   std::string pipeline;       // "awq → clip → gptq"
+  std::string sweep;          // the sweep that it belongs to; empty: none
   std::string started, finished;  // ISO 8601, UTC
   uint64_t seed = 0;
   int style = -1;             // colour and marker in plots, counted among the runs of its model; -1: an older report

@@ -182,6 +182,7 @@ void fields(Ar& ar, R& r) {
   ar("recipe_hash", r.recipe_hash);
   ar("scheme", r.scheme);
   ar("pipeline", r.pipeline);
+  ar.optional("sweep", r.sweep);
   ar("started", r.started);
   ar("finished", r.finished);
   ar("seed", r.seed);
