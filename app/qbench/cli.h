@@ -39,6 +39,7 @@ void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_recipe(CLI::App& app, const Options& options, Action& action);
+void add_sweep(CLI::App& app, const Options& options, Action& action);
 
 // Takes Ctrl-C and SIGTERM over from the system. Call before the first thread is made.
 void watch_interrupts();
@@ -72,6 +73,8 @@ class ProgressBar {
 };
 
 void print_summary(const qb::RunReport& report);
+// The table of `qbench compare`, of these runs.
+void print_comparison(const std::string& workspace, const std::vector<std::string>& runs);
 // The id of a run, from its id, or its name when only one has it. Throws InputError.
 std::string find_run(const qb::Workspace& workspace, const std::string& wanted);
 
