@@ -39,6 +39,7 @@ void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_recipe(CLI::App& app, const Options& options, Action& action);
+void add_sweep(CLI::App& app, const Options& options, Action& action);
 void add_work(CLI::App& app, const Options& options, Action& action);
 void add_queue(CLI::App& app, const Options& options, Action& action);
 
@@ -79,6 +80,8 @@ class ProgressBar {
 };
 
 void print_summary(const qb::RunReport& report);
+// The table of `qbench compare`, of these runs.
+void print_comparison(const std::string& workspace, const std::vector<std::string>& runs);
 // The id of a run, from its id, or its name when only one has it. Throws InputError.
 std::string find_run(const qb::Workspace& workspace, const std::string& wanted);
 

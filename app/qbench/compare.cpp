@@ -114,6 +114,14 @@ int compare(const Arguments& arguments, const Options& options) {
 
 }  // namespace
 
+void print_comparison(const std::string& workspace, const std::vector<std::string>& runs) {
+  Arguments arguments;
+  arguments.workspace = workspace;
+  arguments.runs = runs;
+  arguments.worst = 0;
+  compare(arguments, {});
+}
+
 std::string find_run(const qb::Workspace& workspace, const std::string& wanted) {
   std::vector<std::string> ids;
   for (const auto& head : workspace.list()) {

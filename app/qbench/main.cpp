@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   cli::Action action;
   cli::add_inspect(app, options, action);
   cli::add_run(app, options, action);
+  cli::add_sweep(app, options, action);
   cli::add_eval(app, options, action);
   cli::add_compare(app, options, action);
   cli::add_export(app, options, action);

@@ -11,7 +11,7 @@
 #include "core/measure/report_json.h"
 #include "core/recipe/settings.h"
 #include "core/run/run.h"
-#include "core/run/supervisor.h"
+#include "run_all.h"
 #include "work.h"
 
 namespace cli {
@@ -64,53 +64,24 @@ int run(const Arguments& arguments, const Options& options) {
     else std::cout << nlohmann::json{{"checked", recipes.size()}}.dump() << '\n';
     return ok;
   }
-  // Never open while a worker is forked: its copy of an index would be one too many.
-  const auto open = [&] { return qb::Workspace::open(arguments.workspace, arguments.resume.empty() ? qb::Workspace::Absent::create : qb::Workspace::Absent::refuse); };
   nlohmann::json results = nlohmann::json::array();
-  int code = ok;  // of the first that fails; the others are carried out all the same
   const size_t count = std::max<size_t>(1, recipes.size());
-  for (size_t i = 0; i < count; ++i) {
-    // A run is made when its turn comes: none is left waiting for a command that has ended.
-    std::string id = arguments.resume, name;
-    {
-      const auto workspace = open();
-      if (id.empty()) id = workspace->create_run(recipes[i]);
-      name = workspace->load(id).name;
-    }
-    ProgressBar bar(name);
-    qb::Control control{interrupt_token(), nullptr, {}};
-    qb::RunObserver observer;
-    if (!arguments.quiet) {
-      control.on_progress = [&](const qb::Progress& p) { bar.show(p); };
-      observer.on_wait = [&](const std::string& reason) {
-        bar.clear();
-        std::cerr << fmt::format("{} waits: {}\n", name, reason);
-      };
-    }
-    try {
-      qb::supervise({arguments.workspace, id, arguments.run_options(), options.threads}, control, observer, fork_worker);
-      const qb::RunReport report = open()->load(id);
-      bar.clear();
-      if (options.json)
-        results.push_back(nlohmann::json::parse(qb::to_json(report)));
-      else
-        print_summary(report);
-    } catch (const qb::Cancelled&) {
-      bar.clear();
-      std::cerr << fmt::format("qbench: run {} was cancelled; go on with: qbench run --workspace {} --resume {}\n", id, arguments.workspace, id);
-      code = cancelled;
-      break;
-    } catch (const qb::Interrupted& e) {
-      bar.clear();
-      std::cerr << fmt::format("qbench: run {} was interrupted: {}; go on with: qbench run --workspace {} --resume {}\n", id, e.what(), arguments.workspace, id);
-      if (code == ok) code = exit_code(e);
-    } catch (const qb::Error& e) {
-      bar.clear();
-      if (count == 1) throw;
-      std::cerr << fmt::format("qbench: {}: {}\n", name, e.what());
-      if (code == ok) code = exit_code(e);
-    }
-  }
+  size_t started = 0;
+  const RunAll all{arguments.workspace, arguments.run_options(), options.threads, fork_worker, arguments.quiet, count == 1};
+  const int code = run_all(
+      all,
+      [&]() -> std::optional<Turn> {
+        if (started == count) return std::nullopt;
+        const size_t i = started++;
+        if (!arguments.resume.empty()) return Turn{{}, arguments.resume, ""};
+        return Turn{recipes[i], "", ""};
+      },
+      [&](const qb::RunReport& report) {
+        if (options.json)
+          results.push_back(nlohmann::json::parse(qb::to_json(report)));
+        else
+          print_summary(report);
+      });
   if (options.json && (code == ok || !results.empty())) std::cout << results.dump() << '\n';
   return code;
 }

@@ -21,15 +21,17 @@
 namespace cli {
 namespace {
 
+void die_with(pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(failure);  // it died in between
+}
+
 pid_t fork_process() {
   std::cout.flush();
   std::cerr.flush();
   const pid_t parent = ::getpid(), child = ::fork();
   if (child < 0) throw qb::ResourceError(fmt::format("cannot start a process: {}", std::strerror(errno)));
-  if (child == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(failure);  // it died in between
-  }
+  if (child == 0) die_with(parent);
   return child;
 }
 
@@ -69,6 +71,7 @@ int work(const qb::WorkOrder& order) {
 
 struct Arguments {
   std::string workspace = "qbench-workspace", run, device = "cpu";
+  int attached = 0;  // process that starts it
   std::optional<double> statistics_cache;  // GB
 };
 
@@ -138,10 +141,12 @@ void add_work(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs")->capture_default_str();
   command->add_option("--run", arguments->run, "Id of the run; without it, all that wait for the device are carried out, each in a process of its own");
   command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
+  command->add_option("--attached", arguments->attached, "Process without which the run ends")->group("");
   command->add_option("--statistics-cache", arguments->statistics_cache, "GB of the workspace for statistics that later recipes can use; 0: none")->check(CLI::Range(0.0, 1e9));
   command->callback([arguments, &options, &action] {
     action = [arguments, &options] {
       if (arguments->run.empty()) return work_through(*arguments, options);
+      if (arguments->attached > 0) die_with(arguments->attached);
       qb::WorkOrder order{arguments->workspace, arguments->run, {arguments->device, {}}, options.threads};
       if (arguments->statistics_cache) order.options.statistics_cache_bytes = std::llround(*arguments->statistics_cache * 1e9);
       return work(order);

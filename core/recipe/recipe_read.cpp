@@ -456,12 +456,17 @@ Position nearest(const std::map<std::string, Position>& positions, const std::st
 
 }  // namespace
 
+Recipe read_whole(YamlMap map, const std::filesystem::path& base, Mistakes& mistakes) {
+  Recipe recipe = read_recipe(std::move(map), base, mistakes);
+  check_consistency(recipe, mistakes);
+  return recipe;
+}
+
 Recipe parse_recipe(const std::string& yaml, const std::string& origin, const std::filesystem::path& base) {
   const YAML::Node root = load_document(yaml, origin);
   return with_positions(yaml, origin, [&] {
     Mistakes mistakes;
-    const Recipe recipe = read_recipe(YamlMap(root, ""), base, mistakes);
-    check_consistency(recipe, mistakes);
+    Recipe recipe = read_whole(YamlMap(root, ""), base, mistakes);
     mistakes.throw_first();
     return recipe;
   });
@@ -477,8 +482,7 @@ RecipeReading read_with_mistakes(const std::string& yaml, const std::filesystem:
     mistakes.take([&] {
       YamlMap map(root, "");  // or no mapping at all
       reading.has_keys = true;
-      reading.recipe = read_recipe(std::move(map), base, mistakes);
-      check_consistency(reading.recipe, mistakes);
+      reading.recipe = read_whole(std::move(map), base, mistakes);
     });
   } catch (const RecipeError& e) {
     reading.mistakes.push_back({e.line(), e.column(), e.key(), e.detail()});

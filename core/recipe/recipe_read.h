@@ -32,6 +32,8 @@ class Mistakes {
   std::vector<RecipeError> all_;
 };
 
+// The recipe that a document's mapping is, its contradictions included in the mistakes.
+Recipe read_whole(YamlMap map, const std::filesystem::path& base, Mistakes& mistakes);
 // Parts of a recipe, shared by recipes and presets: what can be read of them.
 Scheme read_scheme(YamlMap map, Mistakes& mistakes);
 std::vector<StageSpec> read_pipeline(const std::vector<YAML::Node>& list, const std::string& place, Mistakes& mistakes);

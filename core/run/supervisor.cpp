@@ -158,12 +158,17 @@ void follow(const fs::path& folder, const std::stop_token& leave, const Control&
 
 }  // namespace
 
+namespace {
+
+// Behind the program's name.
 std::vector<std::string> work_arguments(const WorkOrder& order) {
   std::vector<std::string> arguments = {"work", "--workspace", order.workspace.string(), "--run", order.run, "--device", order.options.device};
   if (order.threads > 0) arguments.insert(arguments.end(), {"--threads", std::to_string(order.threads)});
   if (order.options.statistics_cache_bytes) arguments.insert(arguments.end(), {"--statistics-cache", fmt::format("{}", static_cast<double>(*order.options.statistics_cache_bytes) / 1e9)});
   return arguments;
 }
+
+}  // namespace
 
 fs::path qbench_program() {
   if (const char* named = std::getenv("QBENCH_PROGRAM"); named && *named) return named;
@@ -206,6 +211,14 @@ int spawn(const fs::path& program, const std::vector<std::string>& arguments, co
 
 WorkerStart detached_worker(fs::path qbench) {
   return [qbench = std::move(qbench)](const WorkOrder& order) { return spawn(qbench, work_arguments(order), folder_of(order) / "worker.txt"); };
+}
+
+WorkerStart attached_worker() {
+  return [](const WorkOrder& order) {
+    std::vector<std::string> arguments = work_arguments(order);
+    arguments.insert(arguments.end(), {"--attached", std::to_string(::getpid())});
+    return spawn("/proc/self/exe", arguments, folder_of(order) / "worker.txt");
+  };
 }
 
 void start_queue(const fs::path& workspace, const std::string& device, const fs::path& qbench) {

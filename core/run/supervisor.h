@@ -32,8 +32,8 @@ using WorkerStart = std::function<int(const WorkOrder&)>;
 
 // "qbench work" in a session of its own: it outlives whoever starts it. What it says on standard error goes to the run's "worker.txt".
 WorkerStart detached_worker(std::filesystem::path qbench);
-// The arguments behind the program's name.
-std::vector<std::string> work_arguments(const WorkOrder& order);
+// The same program as this one, "qbench": its worker dies with the process that starts it.
+WorkerStart attached_worker();
 // Starts a process that carries out what waits in a workspace's queue for a device, and lives on.
 void start_queue(const std::filesystem::path& workspace, const std::string& device, const std::filesystem::path& qbench);
 // The program "qbench" beside the one that runs. Throws ResourceError when there is none.

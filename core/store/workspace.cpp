@@ -104,7 +104,7 @@ class FolderWorkspace final : public Workspace {
   }
   fs::path run_folder(const std::string& id) const override { return folder_ / "runs" / id; }
 
-  std::string create_run(const Recipe& recipe) override {
+  std::string create_run(const Recipe& recipe, const std::string& sweep) override {
     return guarded(folder_, [&] {
       const std::time_t now = std::time(nullptr);
       std::tm utc{};
@@ -121,6 +121,7 @@ class FolderWorkspace final : public Workspace {
       report.model_name = recipe.model.filename().string();
       report.scheme = describe(recipe.scheme);
       report.seed = recipe.seed;
+      report.sweep = sweep;
       report.recipe_hash = recipe_hash(recipe);
       report.style = free_style(report);
       for (const StageSpec& stage : recipe.pipeline) report.pipeline += (report.pipeline.empty() ? "" : " → ") + stage.method;

@@ -35,7 +35,7 @@ class Workspace {
 
   virtual const std::filesystem::path& folder() const = 0;
   virtual bool writable() const = 0;
-  virtual std::string create_run(const Recipe& recipe) = 0;   // returns its id; status queued
+  virtual std::string create_run(const Recipe& recipe, const std::string& sweep = {}) = 0;  // returns its id; status queued
   virtual std::filesystem::path run_folder(const std::string& id) const = 0;
   virtual std::vector<RunReport> list() const = 0;            // without blocks and vocabulary, newest first
   // Every run with a number that changes when its report, name, tags, notes, blocks or request do, whoever writes them. Reads no file.

@@ -1,0 +1,311 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "cli.h"
+#include "core/base/error.h"
+#include "core/base/files.h"
+#include "core/measure/report_json.h"
+#include "core/recipe/sweep.h"
+#include "core/run/estimates.h"
+#include "core/run/run.h"
+#include "core/run/run_plan.h"
+#include "run_all.h"
+
+namespace cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::string file, workspace = "qbench-workspace", device = "cpu";
+  std::vector<std::string> settings;
+  std::optional<double> statistics_cache;  // GB
+  bool dry_run = false, quiet = false;
+
+  qb::RunOptions run_options() const {
+    qb::RunOptions options{device, {}};
+    if (statistics_cache) options.statistics_cache_bytes = std::llround(*statistics_cache * 1e9);
+    return options;
+  }
+};
+
+// A recipe of the sweep as it stands in the workspace.
+struct Row {
+  qb::SweepRecipe entry;
+  std::optional<qb::RunPlan> plan;
+  std::string refusal;           // why there is no plan
+  ExitCode refusal_code = ok;
+  std::string run, state;        // the workspace's run of the same recipe; "done", "to go on", "at work", "": none
+  qb::CostEstimate cost;
+  bool done() const { return state == "done"; }
+  bool waits() const { return plan && !done() && state != "at work"; }
+};
+
+// What all recipes are, and what became of them so far. A file that grows is read again.
+class Night {
+ public:
+  Night(const Arguments& arguments, std::shared_ptr<qb::Workspace> workspace)
+      : arguments_(arguments), workspace_(std::move(workspace)), planner_(arguments.run_options(), arguments.workspace) {
+    text_ = qb::read_text(arguments.file, 4 << 20);
+    take(load());
+  }
+
+  const qb::Sweep& sweep() const { return sweep_; }
+  const std::vector<Row>& rows() const { return rows_; }
+  void set_workspace(std::shared_ptr<qb::Workspace> workspace) { workspace_ = std::move(workspace); }
+
+  // Recipes that joined since the last look; a file that cannot be read now is told of, and the recipes stay as they are.
+  void look_again() {
+    try {
+      const std::string text = qb::read_text(arguments_.file, 4 << 20);
+      if (text == text_) return;
+      qb::Sweep sweep = load();
+      text_ = text;
+      std::set<std::string> before;
+      for (const Row& row : rows_) before.insert(key(row.entry.recipe));
+      take(std::move(sweep));
+      size_t joined = 0;
+      for (const Row& row : rows_) joined += before.contains(key(row.entry.recipe)) ? 0 : 1;
+      std::cerr << fmt::format("qbench: {} was changed: {} recipes, {} of them new\n", arguments_.file, rows_.size(), joined);
+      for (const Row& row : rows_)
+        if (!before.contains(key(row.entry.recipe)) && !row.plan) std::cerr << fmt::format("qbench: {} is left out: {}\n", row.entry.recipe.name, row.refusal);
+    } catch (const qb::Error& e) {
+      std::cerr << fmt::format("qbench: {} was changed and cannot be read; going on with what it was: {}\n", arguments_.file, e.what());
+    }
+  }
+
+  // What the workspace has of each: other processes carry runs out too.
+  void look_at_runs() {
+    if (!workspace_) return;
+    std::map<std::string, std::vector<qb::RunReport>> by_hash;  // newest first
+    for (qb::RunReport& head : workspace_->list()) by_hash[head.recipe_hash].push_back(std::move(head));
+    for (Row& row : rows_) {
+      row.run.clear();
+      row.state.clear();
+      if (!row.plan) continue;
+      int best = 0;
+      // A run that has not begun has the hash of its recipe before its target filled it in.
+      for (const std::string& hash : {row.plan->recipe_hash, qb::recipe_hash(row.entry.recipe)}) {
+        for (const qb::RunReport& head : by_hash[hash]) {
+          if (!head.model_hash.empty() && head.model_hash != row.plan->model_hash) continue;  // the model's files are others now
+          const auto [rank, state] = head.status == qb::RunStatus::finished                     ? std::pair(3, "done")
+                                     : workspace_->owner(head.id)                               ? std::pair(2, "at work")
+                                                                                                : std::pair(1, "to go on");
+          if (rank <= best) continue;
+          best = rank;
+          row.run = head.id;
+          row.state = state;
+        }
+      }
+    }
+  }
+
+  void estimate() {
+    qb::Estimator estimator(workspace_ ? qb::Timings::of(*workspace_) : qb::Timings(), arguments_.device);
+    for (Row& row : rows_)
+      if (row.plan) row.cost = estimator.next(*row.plan);
+  }
+
+  std::optional<Turn> next() {
+    look_again();
+    look_at_runs();
+    for (Row& row : rows_) {
+      if (!row.waits() || !tried_.insert(key(row.entry.recipe)).second) continue;
+      return Turn{row.entry.recipe, row.run, sweep_.name};
+    }
+    return std::nullopt;
+  }
+
+ private:
+  qb::Sweep load() const { return qb::load_sweep(arguments_.file, arguments_.settings, fs::current_path()); }
+  static std::string key(const qb::Recipe& recipe) { return qb::recipe_hash(recipe); }
+
+  void take(qb::Sweep sweep) {
+    std::map<std::string, Row> known;
+    for (Row& row : rows_) known.emplace(key(row.entry.recipe), std::move(row));
+    rows_.clear();
+    for (const qb::SweepRecipe& entry : sweep.recipes) {
+      Row row;
+      if (const auto found = known.find(key(entry.recipe)); found != known.end() && found->second.plan) row = std::move(found->second);
+      row.entry = entry;
+      if (!row.plan) try {
+          row.plan = planner_.plan(entry.recipe);
+        } catch (const qb::Error& e) {
+          const auto* mistake = dynamic_cast<const qb::RecipeError*>(&e);
+          row.refusal = mistake && mistake->file().empty() ? mistake->key() + ": " + mistake->detail() : e.what();
+          row.refusal_code = exit_code(e);
+        }
+      rows_.push_back(std::move(row));
+    }
+    sweep_ = std::move(sweep);
+    look_at_runs();
+  }
+
+  const Arguments& arguments_;
+  std::shared_ptr<qb::Workspace> workspace_;
+  qb::RunPlanner planner_;
+  std::string text_;
+  qb::Sweep sweep_;
+  std::vector<Row> rows_;
+  std::set<std::string> tried_;
+};
+
+nlohmann::json values_json(const std::vector<qb::SweepValue>& values) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const qb::SweepValue& value : values) json[value.key] = value.value;
+  return json;
+}
+
+nlohmann::json as_json(const Night& night) {
+  nlohmann::json recipes = nlohmann::json::array(), omitted = nlohmann::json::array(), refused = nlohmann::json::array();
+  for (const Row& row : night.rows()) {
+    if (!row.plan) {
+      refused.push_back({{"name", row.entry.recipe.name}, {"differing", values_json(row.entry.differing)}, {"reason", row.refusal}});
+      continue;
+    }
+    recipes.push_back({{"name", row.entry.recipe.name},
+                       {"hash", qb::recipe_hash(row.entry.recipe)},
+                       {"report_hash", row.plan->recipe_hash},
+                       {"differing", values_json(row.entry.differing)},
+                       {"product_index", row.entry.product_index},
+                       {"state", row.state.empty() ? "new" : row.state},
+                       {"run", row.run.empty() ? nlohmann::json(nullptr) : nlohmann::json(row.run)},
+                       {"seconds", {{"load", row.cost.load_seconds}, {"quantize", row.cost.quantize_seconds}, {"evaluate", row.cost.evaluate_seconds}, {"total", row.cost.seconds()}, {"guess", row.cost.guess}, {"basis", row.cost.basis}}},
+                       {"memory_bytes", row.cost.memory_bytes},
+                       {"device_bytes", row.cost.device_bytes},
+                       {"disk_bytes", row.cost.disk_bytes}});
+  }
+  for (const qb::SweepOmission& omission : night.sweep().omitted)
+    omitted.push_back({{"name", omission.name}, {"differing", values_json(omission.differing)}, {"reason", omission.reason}, {"filtered", omission.filtered}});
+  return {{"name", night.sweep().name}, {"recipes", recipes}, {"omitted", omitted}, {"refused", refused}, {"notes", night.sweep().notes}};
+}
+
+// The last part of a key tells it, unless another ends likewise.
+std::string heading(const std::string& key, const std::vector<std::string>& keys) {
+  const auto leaf = [](const std::string& text) { return text.substr(text.find_last_of('.') == std::string::npos ? 0 : text.find_last_of('.') + 1); };
+  return std::count_if(keys.begin(), keys.end(), [&](const std::string& other) { return leaf(other) == leaf(key); }) > 1 ? key : leaf(key);
+}
+
+void print_plan(const Night& night, bool gpu) {
+  std::vector<std::string> keys;
+  for (const Row& row : night.rows())
+    for (const qb::SweepValue& value : row.entry.differing)
+      if (std::find(keys.begin(), keys.end(), value.key) == keys.end()) keys.push_back(value.key);
+  std::vector<std::string> header = {"recipe"};
+  for (const std::string& key : keys) header.push_back(heading(key, keys));
+  header.insert(header.end(), {"time", gpu ? "GPU memory" : "memory", "disk", ""});
+  std::vector<std::vector<std::string>> rows;
+  double seconds = 0, disk = 0;
+  size_t waiting = 0, done = 0, refused = 0;
+  bool guesses = false;
+  for (const Row& row : night.rows()) {
+    refused += row.plan ? 0 : 1;
+    done += row.done() ? 1 : 0;
+    std::vector<std::string> cells = {row.entry.recipe.name};
+    for (const std::string& key : keys) {
+      const auto value = std::find_if(row.entry.differing.begin(), row.entry.differing.end(), [&](const qb::SweepValue& v) { return v.key == key; });
+      cells.push_back(value == row.entry.differing.end() ? "–" : value->value);
+    }
+    if (!row.plan) {
+      cells.insert(cells.end(), {"–", "–", "–", "refused"});
+    } else {
+      if (row.waits()) {
+        ++waiting;
+        seconds += row.cost.seconds();
+        disk += row.cost.disk_bytes;
+        guesses = guesses || row.cost.guess;
+      }
+      cells.insert(cells.end(), {row.done() ? "–" : seconds_text(row.cost.seconds()) + (row.cost.guess ? " ?" : ""), bytes_text(gpu ? row.cost.device_bytes : row.cost.memory_bytes), bytes_text(row.cost.disk_bytes), row.state});
+    }
+    rows.push_back(std::move(cells));
+  }
+  std::cout << bold(night.sweep().name) << '\n';
+  print_table(header, rows);
+  std::cout << fmt::format("{} recipe{}, {} done, {} to carry out: about {}, {} of disk\n", night.rows().size(), night.rows().size() == 1 ? "" : "s", done, waiting, seconds_text(seconds), bytes_text(disk));
+  if (guesses) std::cout << "? a guess: no run of the kind was measured on this host yet\n";
+  for (const Row& row : night.rows())
+    if (!row.plan) std::cout << fmt::format("refused: {}: {}\n", row.entry.recipe.name, row.refusal);
+  for (const qb::SweepOmission& omission : night.sweep().omitted)
+    if (!omission.filtered) std::cout << fmt::format("left out: {}: {}\n", omission.name, omission.reason);
+  const auto filtered = std::count_if(night.sweep().omitted.begin(), night.sweep().omitted.end(), [](const qb::SweepOmission& omission) { return omission.filtered; });
+  if (filtered > 0) std::cout << fmt::format("left out by the file's filters: {} combination{}\n", filtered, filtered == 1 ? "" : "s");
+}
+
+int sweep(const Arguments& arguments, const Options& options) {
+  // Only looked at: a workspace that is not there is made when the first run is.
+  std::shared_ptr<qb::Workspace> workspace;
+  if (fs::is_directory(fs::path(arguments.workspace) / "runs")) workspace = qb::Workspace::open(arguments.workspace);
+  Night night(arguments, workspace);
+  night.estimate();
+  for (const std::string& note : night.sweep().notes) std::cerr << "note: " << note << '\n';
+  std::set<std::string> notes;
+  for (const Row& row : night.rows())
+    for (const std::string& note : row.plan ? row.plan->notes : std::vector<std::string>{})
+      if (notes.insert(note).second) std::cerr << fmt::format("note: {}: {}\n", row.entry.recipe.name, note);
+  if (!options.json) print_plan(night, arguments.device != "cpu");
+  if (arguments.dry_run && options.json) std::cout << as_json(night).dump() << '\n';
+  const auto refused = std::find_if(night.rows().begin(), night.rows().end(), [](const Row& row) { return !row.plan; });
+  const bool any = std::any_of(night.rows().begin(), night.rows().end(), [](const Row& row) { return row.plan.has_value(); });
+  if (!any && refused != night.rows().end()) {
+    std::cerr << fmt::format("qbench: no recipe can be carried out: {}: {}\n", refused->entry.recipe.name, refused->refusal);
+    return refused->refusal_code;
+  }
+  if (arguments.dry_run) return ok;
+
+  std::cout.flush();
+  if (!workspace) night.set_workspace(workspace = qb::Workspace::open(arguments.workspace));
+  nlohmann::json reports = nlohmann::json::array();
+  const RunAll all{arguments.workspace, arguments.run_options(), options.threads, qb::attached_worker(), arguments.quiet, false};
+  int code = run_all(
+      all, [&] { return night.next(); },
+      [&](const qb::RunReport& report) {
+        if (options.json)
+          reports.push_back(nlohmann::json::parse(qb::to_json(report)));
+        else
+          print_summary(report);
+      });
+  night.look_at_runs();
+  std::vector<std::string> finished;
+  for (const Row& row : night.rows()) {
+    if (row.done()) finished.push_back(row.run);
+    if (row.state == "at work") std::cerr << fmt::format("qbench: {} is carried out by another process (run {})\n", row.entry.recipe.name, row.run);
+    // What did not fit beside something else may fit another time: the sweep is not done.
+    if (row.refusal_code == resource && code == ok) code = resource;
+  }
+  if (code == cancelled) std::cerr << "qbench: the same command goes on with the sweep\n";
+  if (options.json) {
+    night.estimate();
+    nlohmann::json result = as_json(night);
+    result["reports"] = std::move(reports);
+    std::cout << result.dump() << '\n';
+  } else if (!finished.empty()) {
+    std::cout << '\n';
+    print_comparison(arguments.workspace, finished);
+  }
+  return code;
+}
+
+}  // namespace
+
+void add_sweep(CLI::App& app, const Options& options, Action& action) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("sweep", "Carry out all combinations of a recipe with lists: type: [int3, int4], pipeline: [[rtn], [awq, gptq]]");
+  command->add_option("file", arguments->file, "Recipe with lists where it has values (YAML); may grow while the sweep runs")->required();
+  command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs; recipes that are finished there are left out")->capture_default_str();
+  command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
+  command->add_option("--set", arguments->settings, "Change a key of every recipe: scheme.weights.group_size=64 (may be repeated)")->allow_extra_args(false);
+  command->add_option("--statistics-cache", arguments->statistics_cache,
+                      "GB of the workspace for statistics that later recipes on the same model and text can use; 0: none [20, or a tenth of the free disk]")
+      ->check(CLI::Range(0.0, 1e9));
+  command->add_flag("--dry-run,-n", arguments->dry_run, "Only show the recipes, with estimated time, memory and disk");
+  command->add_flag("--quiet,-q", arguments->quiet, "No progress");
+  command->callback([arguments, &options, &action] { action = [arguments, &options] { return sweep(*arguments, options); }; });
+}
+
+}  // namespace cli
