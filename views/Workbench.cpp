@@ -268,8 +268,10 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
 void Workbench::leaveRunsAlone() {
   const QStringList devices = m_queue.leaveAlone();
   if (!m_workspace || !m_services.startQueue) return;
-  for (const QString& device : devices) try {
-      m_services.startQueue(m_workspace->folder(), device.toStdString());
+  // As many processes as runs go on at a time; a GPU's second one would only wait.
+  for (const QString& device : devices)
+    for (int i = 0; i < (device == QLatin1String("cpu") ? std::max(1, m_queue.perDevice()) : 1); ++i) try {
+      m_services.startQueue(m_workspace->folder(), RunOptions{device.toStdString(), {}, m_queue.threadsOfRun()});
     } catch (const Error& error) {
       fail(Place::Window, tr("What waits stays in the workspace's queue: %1").arg(QString::fromUtf8(error.what())));
     }

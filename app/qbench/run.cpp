@@ -22,8 +22,9 @@ struct Arguments {
   std::string workspace = "qbench-workspace", device = "cpu", resume;
   std::optional<double> statistics_cache;  // GB
 
-  qb::RunOptions run_options() const {
+  qb::RunOptions run_options(int threads = 0) const {
     qb::RunOptions options{device, {}};
+    options.threads = threads;
     if (statistics_cache) options.statistics_cache_bytes = std::llround(*statistics_cache * 1e9);
     return options;
   }
@@ -67,7 +68,7 @@ int run(const Arguments& arguments, const Options& options) {
   nlohmann::json results = nlohmann::json::array();
   const size_t count = std::max<size_t>(1, recipes.size());
   size_t started = 0;
-  const RunAll all{arguments.workspace, arguments.run_options(), options.threads, fork_worker, arguments.quiet, count == 1};
+  const RunAll all{arguments.workspace, arguments.run_options(options.threads), fork_worker, arguments.quiet, count == 1};
   const int code = run_all(
       all,
       [&]() -> std::optional<Turn> {

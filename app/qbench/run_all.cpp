@@ -31,7 +31,7 @@ int run_all(const RunAll& all, const std::function<std::optional<Turn>()>& next,
       };
     }
     try {
-      qb::supervise({all.workspace, id, all.options, all.threads}, control, observer, all.start);
+      qb::supervise({all.workspace, id, all.options}, control, observer, all.start);
       const qb::RunReport report = qb::Workspace::open(all.workspace, qb::Workspace::Absent::refuse)->load(id);
       bar.clear();
       on_finished(report);

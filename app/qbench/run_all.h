@@ -17,7 +17,6 @@ struct Turn {
 struct RunAll {
   std::string workspace;       // as the user wrote it, for what he is told to type
   qb::RunOptions options;
-  int threads = 0;
   qb::WorkerStart start;
   bool quiet = false;
   bool alone = false;          // one run: its error is thrown rather than told

@@ -28,8 +28,9 @@ struct Arguments {
   std::optional<double> statistics_cache;  // GB
   bool dry_run = false, quiet = false;
 
-  qb::RunOptions run_options() const {
+  qb::RunOptions run_options(int threads = 0) const {
     qb::RunOptions options{device, {}};
+    options.threads = threads;
     if (statistics_cache) options.statistics_cache_bytes = std::llround(*statistics_cache * 1e9);
     return options;
   }
@@ -261,7 +262,7 @@ int sweep(const Arguments& arguments, const Options& options) {
   std::cout.flush();
   if (!workspace) night.set_workspace(workspace = qb::Workspace::open(arguments.workspace));
   nlohmann::json reports = nlohmann::json::array();
-  const RunAll all{arguments.workspace, arguments.run_options(), options.threads, qb::attached_worker(), arguments.quiet, false};
+  const RunAll all{arguments.workspace, arguments.run_options(options.threads), qb::attached_worker(), arguments.quiet, false};
   int code = run_all(
       all, [&] { return night.next(); },
       [&](const qb::RunReport& report) {

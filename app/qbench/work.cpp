@@ -61,7 +61,7 @@ int work(const qb::WorkOrder& order) {
   static Stops stops;  // the thread that waits for signals lives as long as the process
   watch_worker_signals(stops);
   Options options;
-  options.threads = order.threads;
+  options.threads = order.options.threads;
   prepare_compute(options);
   const auto workspace = qb::Workspace::open(order.workspace, qb::Workspace::Absent::refuse);
   const qb::Control control{stops.now.get_token(), nullptr, {}, stops.soon.get_token()};
@@ -73,6 +73,13 @@ struct Arguments {
   std::string workspace = "qbench-workspace", run, device = "cpu";
   int attached = 0;  // process that starts it
   std::optional<double> statistics_cache;  // GB
+
+  qb::RunOptions run_options(const Options& options) const {
+    qb::RunOptions chosen{device, {}};
+    chosen.threads = options.threads;
+    if (statistics_cache) chosen.statistics_cache_bytes = std::llround(*statistics_cache * 1e9);
+    return chosen;
+  }
 };
 
 // The queue of a workspace, one run after the other, each in a process of its own.
@@ -84,8 +91,7 @@ int work_through(const Arguments& arguments, const Options& options) {
   while (!control.stop_soon.stop_requested()) {
     const auto next = qb::next_waiting(arguments.workspace, arguments.device);
     if (!next) break;
-    qb::WorkOrder order{arguments.workspace, *next, {arguments.device, {}}, options.threads};
-    if (arguments.statistics_cache) order.options.statistics_cache_bytes = std::llround(*arguments.statistics_cache * 1e9);
+    const qb::WorkOrder order{arguments.workspace, *next, arguments.run_options(options)};
     try {
       qb::supervise(order, control, {}, start);
       ++done;
@@ -147,9 +153,7 @@ void add_work(CLI::App& app, const Options& options, Action& action) {
     action = [arguments, &options] {
       if (arguments->run.empty()) return work_through(*arguments, options);
       if (arguments->attached > 0) die_with(arguments->attached);
-      qb::WorkOrder order{arguments->workspace, arguments->run, {arguments->device, {}}, options.threads};
-      if (arguments->statistics_cache) order.options.statistics_cache_bytes = std::llround(*arguments->statistics_cache * 1e9);
-      return work(order);
+      return work({arguments->workspace, arguments->run, arguments->run_options(options)});
     };
   });
 }

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   theme.setTextScale(settings.textScale());
   qb::views::Workbench workbench(qb::views::coreServices());
   workbench.queue()->setPerDevice(settings.runsPerDevice());
+  workbench.queue()->setThreads(settings.threads());
   qb::views::MainWindow window(&workbench, &settings, &theme);
 
   if (parser.isSet(pictures)) {

@@ -158,6 +158,7 @@ class RecipeRun {
   }
 
   RunReport carry_out() {
+    if (options_.threads > 0) set_compute_threads(options_.threads);
     use_compute_threads();
     try {
       begin();

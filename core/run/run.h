@@ -23,6 +23,7 @@ struct RunOptions {
   std::string device = "cpu";
   // Of the workspace's statistics cache; 0: none is kept or read, nullopt: 20 GB, or a tenth of the disk's free space.
   std::optional<int64_t> statistics_cache_bytes;
+  int threads = 0;  // of the CPU; 0: compute_threads()
   // Asks who follows a run in another process to leave it to itself; the run goes on.
   std::stop_token leave;
 };

@@ -162,8 +162,9 @@ namespace {
 
 // Behind the program's name.
 std::vector<std::string> work_arguments(const WorkOrder& order) {
-  std::vector<std::string> arguments = {"work", "--workspace", order.workspace.string(), "--run", order.run, "--device", order.options.device};
-  if (order.threads > 0) arguments.insert(arguments.end(), {"--threads", std::to_string(order.threads)});
+  std::vector<std::string> arguments = {"work", "--workspace", order.workspace.string(), "--device", order.options.device};
+  if (!order.run.empty()) arguments.insert(arguments.end(), {"--run", order.run});
+  if (order.options.threads > 0) arguments.insert(arguments.end(), {"--threads", std::to_string(order.options.threads)});
   if (order.options.statistics_cache_bytes) arguments.insert(arguments.end(), {"--statistics-cache", fmt::format("{}", static_cast<double>(*order.options.statistics_cache_bytes) / 1e9)});
   return arguments;
 }
@@ -221,9 +222,7 @@ WorkerStart attached_worker() {
   };
 }
 
-void start_queue(const fs::path& workspace, const std::string& device, const fs::path& qbench) {
-  spawn(qbench, {"work", "--workspace", workspace.string(), "--device", device}, workspace / "queue.txt");
-}
+void start_queue(const fs::path& workspace, const RunOptions& options, const fs::path& qbench) { spawn(qbench, work_arguments({workspace, {}, options}), workspace / "queue.txt"); }
 
 void supervise(const WorkOrder& order, const Control& control, const RunObserver& observer, const WorkerStart& start) {
   const fs::path folder = folder_of(order);
@@ -274,10 +273,9 @@ RunReport follow_run(Workspace& workspace, const std::string& id, const RunOptio
   return workspace.load(id);
 }
 
-RunReport carry_out_in_worker(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer, const WorkerStart& start,
-                              int threads) {
+RunReport carry_out_in_worker(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer, const WorkerStart& start) {
   workspace.load(id);  // says so when there is no such run
-  supervise({workspace.folder(), id, options, threads}, control, observer, start);
+  supervise({workspace.folder(), id, options}, control, observer, start);
   return workspace.load(id);
 }
 

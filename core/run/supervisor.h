@@ -24,7 +24,6 @@ struct WorkOrder {
   std::filesystem::path workspace;
   std::string run;
   RunOptions options;
-  int threads = 0;  // 0: as many as the process may use
 };
 
 // Starts a worker and returns its process number. Throws ResourceError.
@@ -35,7 +34,7 @@ WorkerStart detached_worker(std::filesystem::path qbench);
 // The same program as this one, "qbench": its worker dies with the process that starts it.
 WorkerStart attached_worker();
 // Starts a process that carries out what waits in a workspace's queue for a device, and lives on.
-void start_queue(const std::filesystem::path& workspace, const std::string& device, const std::filesystem::path& qbench);
+void start_queue(const std::filesystem::path& workspace, const RunOptions& options, const std::filesystem::path& qbench);
 // The program "qbench" beside the one that runs. Throws ResourceError when there is none.
 std::filesystem::path qbench_program();
 
@@ -48,7 +47,6 @@ void supervise(const WorkOrder& order, const Control& control, const RunObserver
 RunReport follow_run(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer);
 
 // The same for who has the workspace open: carry_out in a process of its own.
-RunReport carry_out_in_worker(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer, const WorkerStart& start,
-                              int threads = 0);
+RunReport carry_out_in_worker(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer, const WorkerStart& start);
 
 }  // namespace qb

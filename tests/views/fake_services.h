@@ -185,7 +185,7 @@ inline views::Services fake_services(const std::shared_ptr<Pace>& pace) {
   services.carryOut = [pace](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {
     return fake_run(*pace, workspace, id, options, control, observer);
   };
-  services.startQueue = [pace](const std::filesystem::path&, const std::string& device) { pace->queues += device == "cpu" ? 1 : 1000; };
+  services.startQueue = [pace](const std::filesystem::path&, const RunOptions& run_options) { pace->queues += run_options.device == "cpu" ? 1 : 1000; };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int) {

@@ -24,7 +24,7 @@ Services coreServices() {
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                          const RunObserver& observer) { return carry_out_in_worker(workspace, id, options, control, observer, detached_worker(qbench_program())); };
   services.follow = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) { return follow_run(workspace, id, options, control, observer); };
-  services.startQueue = [](const std::filesystem::path& workspace, const std::string& device) { start_queue(workspace, device, qbench_program()); };
+  services.startQueue = [](const std::filesystem::path& workspace, const RunOptions& options) { start_queue(workspace, options, qbench_program()); };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int threads) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "core/base/cores.h"
 #include "core/run/run_queue.h"
 #include "core/run/supervisor.h"
 #include "views/jobs/Priority.h"
@@ -226,8 +227,29 @@ bool RunQueue::isBusyWith(JobKind kind) const {
 }
 
 void RunQueue::setPerDevice(int runs) {
-  m_perDevice = std::max(1, runs);
+  m_perDevice = std::max(0, runs);
   startNext();
+}
+
+void RunQueue::setThreads(int threads) { m_threads = threads; }
+
+// Fixed while a run goes on: its sums depend on it.
+int RunQueue::threadsOfRun() const {
+  if (m_perDevice <= 1) return m_threads;
+  const int cores = usable_cores(), all = m_threads > 0 ? std::min(m_threads, cores) : cores;
+  return std::max(1, all / m_perDevice);
+}
+
+bool RunQueue::fits(const Job& job) const {
+  int beside = 0;
+  bool settled = true;  // all others have the memory that they asked for
+  for (const Job& other : m_jobs) {
+    if (!other.isActive() || !other.owner.isEmpty() || other.device != job.device) continue;
+    ++beside;
+    if (!other.waiting.isEmpty() || other.progress.phase.empty() || other.progress.phase == "load") settled = false;
+  }
+  if (job.kind == JobKind::Export || job.device != QLatin1String("cpu")) return beside == 0;
+  return m_perDevice > 0 ? beside < m_perDevice : settled && beside < usable_cores();
 }
 
 void RunQueue::setReady(bool ready) {
@@ -393,8 +415,7 @@ void RunQueue::startNext() {
   for (int row = 0; row < m_jobs.size(); ++row) {
     Job& job = m_jobs[row];
     if (job.state != JobState::Queued || !job.ours) continue;
-    const auto same = [&](const Job& other) { return other.isActive() && other.owner.isEmpty() && other.device == job.device; };
-    if (std::count_if(m_jobs.begin(), m_jobs.end(), same) < (job.kind == JobKind::Export ? 1 : m_perDevice)) start(job);
+    if (fits(job)) start(job);
   }
 }
 
@@ -451,7 +472,7 @@ void RunQueue::start(Job& job) {
     wake();
   };
   const auto runBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
-                        device = job.device.toStdString(), start = job.report, runner = job.owner.isEmpty() ? m_runner : m_follower](const std::stop_token& stop) {
+                        device = job.device.toStdString(), threads = threadsOfRun(), start = job.report, runner = job.owner.isEmpty() ? m_runner : m_follower](const std::stop_token& stop) {
     yieldToInterface();
     const Control control = controlOf(stop);
     // Snapshots are copied here, off the GUI thread, and never change once handed over.
@@ -502,7 +523,7 @@ void RunQueue::start(Job& job) {
     JobState outcome = JobState::Finished;
     QString error;
     try {
-      snapshot = runner(*workspace, runId, RunOptions{device, {}, shared->leave.get_token()}, control, observer);
+      snapshot = runner(*workspace, runId, RunOptions{device, {}, threads, shared->leave.get_token()}, control, observer);
     } catch (const Cancelled&) {
       outcome = JobState::Cancelled;
       snapshot.status = RunStatus::cancelled;
@@ -614,7 +635,10 @@ void RunQueue::collect(int id, quint64 serial) {
   touch(id);
   if (!log.isEmpty()) Q_EMIT logged(id, log);
   if (report) Q_EMIT reported(report);
-  if (!over) return;
+  if (!over) {
+    if (m_perDevice == 0) startNext();  // this one may have got its memory
+    return;
+  }
   Q_EMIT ended(id);
   startNext();
   if (!isBusy()) Q_EMIT idle();

@@ -73,8 +73,11 @@ class RunQueue : public QObject {
   bool isBusy() const;       // a worker is at work (paused counts)
   bool isBusyWith(JobKind kind) const;
   bool isBusyWithOurs() const;  // runs of other programs left aside
+  // At a time on the CPU; 0: as many as memory lets. A GPU takes one.
   int perDevice() const { return m_perDevice; }
   void setPerDevice(int runs);
+  void setThreads(int threads);  // of the CPU, that runs at a time share; 0: all cores
+  int threadsOfRun() const;
   // Holds back all starts until the compute library is ready.
   void setReady(bool ready);
 
@@ -111,6 +114,7 @@ class RunQueue : public QObject {
   struct Worker;
   int add(Job job, const WorkspacePtr& workspace);
   void startNext();
+  bool fits(const Job& job) const;
   void start(Job& job);
   void collect(int id, quint64 serial);
   void remember(const Job& job);  // a waiting run's request, on disk
@@ -128,7 +132,7 @@ class RunQueue : public QObject {
   bool m_leaving = false;
   int m_nextId = 1;
   quint64 m_serial = 0;
-  int m_perDevice = 1;
+  int m_perDevice = 1, m_threads = 0;
   bool m_ready = true;
 };
 

@@ -33,7 +33,7 @@ struct Services {
   Runner carryOut;
   Runner follow;  // a run that another process carries out
   // Starts a process that carries out what waits in a workspace's queue for a device, and outlives this one.
-  std::function<void(const std::filesystem::path& workspace, const std::string& device)> startQueue;
+  std::function<void(const std::filesystem::path& workspace, const RunOptions&)> startQueue;
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs

@@ -41,23 +41,27 @@ SettingsDialog::SettingsDialog(Settings* settings, Theme* theme, RunQueue* queue
   form->addRow(tr("Text &size"), scale);
 
   auto* runs = new QSpinBox;
-  runs->setRange(1, 16);
+  runs->setRange(0, 64);
+  runs->setSpecialValueText(tr("as many as memory lets"));
   runs->setValue(settings->runsPerDevice());
-  runs->setToolTip(tr("More than one shares the device's cores and memory"));
+  runs->setToolTip(tr("Runs at a time share the cores; each is given its share of threads and waits for its memory. A GPU takes one run at a time."));
   connect(runs, &QSpinBox::valueChanged, this, [=](int value) {
     settings->setRunsPerDevice(value);
     queue->setPerDevice(value);
   });
-  form->addRow(tr("&Runs at a time on one device"), runs);
+  form->addRow(tr("&Runs at a time on the CPU"), runs);
 
   auto* threads = new QSpinBox;
   threads->setRange(0, usable_cores());
   threads->setSpecialValueText(tr("all cores"));
   threads->setToolTip(tr("At most the cores that this program may use; runs at a time share them"));
   threads->setValue(settings->threads());
-  connect(threads, &QSpinBox::valueChanged, this, [=](int value) { settings->setThreads(value); });
+  connect(threads, &QSpinBox::valueChanged, this, [=](int value) {
+    settings->setThreads(value);
+    queue->setThreads(value);
+  });
   form->addRow(tr("&Compute threads"), threads);
-  auto* later = new QLabel(tr("A change of threads counts from the next start on."));
+  auto* later = new QLabel(tr("A change of threads counts from the next run on."));
   later->setForegroundRole(QPalette::PlaceholderText);
   form->addRow(later);
 
