@@ -170,6 +170,8 @@ RunEventReader::RunEventReader(fs::path run_folder, From from) : path_(events_pa
     file_ = about.st_ino;
     fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);  // held, so that no new file gets its number
     if (fd_ >= 0) ::lseek(fd_, 0, SEEK_END);
+  } else {
+    open_next();
   }
 }
 
