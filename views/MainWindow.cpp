@@ -196,9 +196,11 @@ void MainWindow::connectWorkbench() {
     }
   });
   connect(m_workbench, &Workbench::foundWaiting, this, [this](int runs) {
+    const QVector<Job>& jobs = m_workbench->queue()->jobs();
+    if (std::none_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state == JobState::Queued && !job.ours; })) return;  // they were started right away
     m_notices->tell(NoticeBar::Info, runs == 1 ? tr("A run waits in this workspace's queue.") : tr("%1 runs wait in this workspace's queue.").arg(runs),
                     {{tr("Start"), [this] { m_workbench->queue()->startWaiting(); }}});
-  });
+  }, Qt::QueuedConnection);
   connect(m_workbench->queue(), &RunQueue::idle, this, [this] {
     if (m_closing) close();
   });

@@ -62,7 +62,7 @@ int add(const Arguments& arguments, const Options& options) {
   nlohmann::json made = nlohmann::json::array();
   for (const qb::Recipe& recipe : recipes) {
     const std::string id = workspace->create_run(recipe);
-    qb::save_request(workspace->run_folder(id), {qb::Wish::run, arguments.device, arguments.priority.value_or(0), place++, 0});
+    qb::save_request(workspace->run_folder(id), {qb::Wish::run, arguments.device, arguments.priority.value_or(0), place++});
     made.push_back(id);
     if (!options.json) std::cout << id << '\n';
   }
@@ -122,7 +122,11 @@ void add_queue(CLI::App& app, const Options& options, Action& action) {
                                [arguments](const qb::Workspace& workspace, const std::string& id, std::optional<qb::RunRequest>& request) {
                                  if (!request) {
                                    if (workspace.load(id).status == qb::RunStatus::finished) throw qb::InputError(fmt::format("{}: the run is finished", workspace.run_folder(id).string()));
-                                   request = qb::RunRequest{qb::Wish::run, arguments->device, 0, qb::last_place(qb::queued_runs(workspace)), 0};
+                                   request = qb::RunRequest{qb::Wish::run, arguments->device, 0, qb::last_place(qb::queued_runs(workspace))};
+                                 }
+                                 if (!request->task.empty() && !workspace.owner(id)) {  // it is not the cluster's any more
+                                   request->task.clear();
+                                   request->device = arguments->device;
                                  }
                                  request->wish = qb::Wish::run;
                                  request->attempts = 0;

@@ -15,6 +15,9 @@
 #include "core/run/estimates.h"
 #include "core/run/run.h"
 #include "core/run/run_plan.h"
+#include "core/run/slurm.h"
+#include "core/store/run_events.h"
+#include "core/store/run_request.h"
 #include "run_all.h"
 
 namespace cli {
@@ -26,7 +29,9 @@ struct Arguments {
   std::string file, workspace = "qbench-workspace", device = "cpu";
   std::vector<std::string> settings;
   std::optional<double> statistics_cache;  // GB
-  bool dry_run = false, quiet = false;
+  std::vector<std::string> slurm;          // options of sbatch
+  std::vector<std::string> names;          // of status and cancel: runs
+  bool dry_run = false, quiet = false, device_given = false;
 
   qb::RunOptions run_options(int threads = 0) const {
     qb::RunOptions options{device, {}};
@@ -111,6 +116,13 @@ class Night {
     qb::Estimator estimator(workspace_ ? qb::Timings::of(*workspace_) : qb::Timings(), arguments_.device);
     for (Row& row : rows_)
       if (row.plan) row.cost = estimator.next(*row.plan);
+  }
+
+  // All that is to be carried out, in order.
+  std::vector<Turn> all() {
+    std::vector<Turn> turns;
+    while (auto turn = next()) turns.push_back(*std::move(turn));
+    return turns;
   }
 
   std::optional<Turn> next() {
@@ -238,7 +250,119 @@ void print_plan(const Night& night, bool gpu) {
   if (filtered > 0) std::cout << fmt::format("left out by the file's filters: {} combination{}\n", filtered, filtered == 1 ? "" : "s");
 }
 
+// Makes the runs and hands them to Slurm.
+int submit(const Arguments& arguments, const Options& options, Night& night, qb::Workspace& workspace) {
+  const qb::SlurmOptions slurm = qb::parse_slurm_options(arguments.slurm);
+  std::vector<std::string> runs;
+  for (const Turn& turn : night.all()) runs.push_back(turn.resume.empty() ? workspace.create_run(turn.recipe, turn.sweep) : turn.resume);
+  if (runs.empty()) {
+    if (options.json) std::cout << nlohmann::json{{"job", nullptr}, {"runs", runs}}.dump() << '\n';
+    return ok;
+  }
+  std::vector<std::string> more;
+  if (arguments.statistics_cache) more = {"--statistics-cache", fmt::format("{}", *arguments.statistics_cache)};
+  if (options.threads > 0) more.insert(more.end(), {"--threads", std::to_string(options.threads)});
+  const std::string device = slurm.gpu() && !arguments.device_given ? "cuda:0" : arguments.device;
+  qb::SlurmJob job;
+  try {
+    job = qb::submit_to_slurm(workspace.folder(), night.sweep().name, runs, device, slurm, more, qb::qbench_program());
+  } catch (const qb::Error&) {
+    for (const std::string& run : runs)
+      if (workspace.load(run).started.empty()) workspace.remove(run);  // made for the job that is not
+    throw;
+  }
+  if (options.json)
+    std::cout << nlohmann::json{{"job", job.job}, {"runs", job.runs}, {"folder", job.folder.string()}}.dump() << '\n';
+  else
+    std::cout << fmt::format("job {} of Slurm: {} run{}; script and what its tasks say in {}\nqbench sweep status --workspace {} shows how it stands\n", job.job, runs.size(), runs.size() == 1 ? "" : "s",
+                             job.folder.string(), arguments.workspace);
+  return ok;
+}
+
+// Of a run's last progress.
+std::string progress_text(const fs::path& folder) {
+  qb::Progress last;
+  for (const qb::RunEvent& event : qb::RunEventReader(folder, qb::RunEventReader::From::this_session).take())
+    if (event.kind == qb::RunEvent::Kind::progress) last = event.progress;
+  if (last.phase.empty()) return {};
+  return fmt::format("{:.0f} %{}", last.fraction * 100, last.block >= 0 && last.phase == "quantize" ? fmt::format(", block {}/{}", last.block + 1, last.blocks) : "");
+}
+
+struct TaskRow {
+  std::string task, run, name, status, slurm, node, progress;
+};
+
+std::vector<TaskRow> task_rows(const qb::Workspace& workspace) {
+  const auto jobs = qb::slurm_jobs(workspace.folder());
+  std::map<std::string, qb::SlurmTask> tasks;
+  if (!jobs.empty()) try {
+      tasks = qb::slurm_tasks();
+    } catch (const qb::ResourceError& e) {
+      std::cerr << "qbench: " << e.what() << "; what follows is what the runs' folders say\n";
+    }
+  std::map<std::string, qb::RunReport> heads;
+  for (qb::RunReport& head : workspace.list()) heads.emplace(head.id, std::move(head));
+  std::vector<TaskRow> rows;
+  for (const qb::SlurmJob& job : jobs)
+    for (size_t i = 0; i < job.runs.size(); ++i) {
+      const auto head = heads.find(job.runs[i]);
+      if (head == heads.end()) continue;  // removed since
+      TaskRow row{job.task(i), job.runs[i], head->second.name, qb::to_text(head->second.status), {}, {}, {}};
+      if (const auto found = tasks.find(row.task); found != tasks.end()) {
+        row.slurm = found->second.state;
+        row.node = found->second.node;
+        if (!found->second.reason.empty() && found->second.state == "PENDING") row.slurm += " (" + found->second.reason + ")";
+      }
+      if (head->second.status == qb::RunStatus::running) row.progress = progress_text(workspace.run_folder(row.run));
+      if (!head->second.error.empty()) row.progress = head->second.error;
+      rows.push_back(std::move(row));
+    }
+  return rows;
+}
+
+int status(const Arguments& arguments, const Options& options) {
+  const auto workspace = qb::Workspace::open(arguments.workspace, qb::Workspace::Absent::refuse);
+  const auto rows = task_rows(*workspace);
+  if (options.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const TaskRow& row : rows) list.push_back({{"task", row.task}, {"run", row.run}, {"name", row.name}, {"status", row.status}, {"slurm", row.slurm}, {"node", row.node}, {"progress", row.progress}});
+    std::cout << list.dump() << '\n';
+    return ok;
+  }
+  if (rows.empty()) {
+    std::cout << "nothing of this workspace was submitted to Slurm\n";
+    return ok;
+  }
+  std::vector<std::vector<std::string>> cells;
+  for (const TaskRow& row : rows) cells.push_back({row.name, row.task, row.status, row.slurm.empty() ? "–" : row.slurm, row.node.empty() ? "–" : row.node, row.progress});
+  print_table({"run", "task", "status", "Slurm", "node", ""}, cells);
+  return ok;
+}
+
+// All tasks that have not ended, or those of the runs that are named.
+int cancel(const Arguments& arguments) {
+  const auto workspace = qb::Workspace::open(arguments.workspace, qb::Workspace::Absent::refuse);
+  std::set<std::string> wanted;
+  for (const std::string& name : arguments.names) wanted.insert(find_run(*workspace, name));
+  std::vector<std::string> tasks;
+  for (const TaskRow& row : task_rows(*workspace)) {
+    if ((!wanted.empty() && !wanted.contains(row.run)) || row.slurm.empty()) continue;
+    tasks.push_back(row.task);
+    const fs::path folder = workspace->run_folder(row.run);
+    if (workspace->owner(row.run)) qb::wish(folder, qb::Wish::stop);  // the worker says so in its report
+    else qb::drop_request(folder);
+  }
+  qb::cancel_slurm_tasks(tasks);
+  std::cout << fmt::format("{} task{} cancelled\n", tasks.size(), tasks.size() == 1 ? "" : "s");
+  return ok;
+}
+
 int sweep(const Arguments& arguments, const Options& options) {
+  if (arguments.file.empty()) {
+    std::cerr << "qbench sweep: give a recipe with lists, or one of status and cancel\n";
+    return usage;
+  }
+  if (!arguments.slurm.empty()) qb::parse_slurm_options(arguments.slurm);  // a mistake is told before any work
   // Only looked at: a workspace that is not there is made when the first run is.
   std::shared_ptr<qb::Workspace> workspace;
   if (fs::is_directory(fs::path(arguments.workspace) / "runs")) workspace = qb::Workspace::open(arguments.workspace);
@@ -261,6 +385,7 @@ int sweep(const Arguments& arguments, const Options& options) {
 
   std::cout.flush();
   if (!workspace) night.set_workspace(workspace = qb::Workspace::open(arguments.workspace));
+  if (!arguments.slurm.empty()) return submit(arguments, options, night, *workspace);
   nlohmann::json reports = nlohmann::json::array();
   const RunAll all{arguments.workspace, arguments.run_options(options.threads), qb::attached_worker(), arguments.quiet, false};
   int code = run_all(
@@ -297,16 +422,26 @@ int sweep(const Arguments& arguments, const Options& options) {
 void add_sweep(CLI::App& app, const Options& options, Action& action) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("sweep", "Carry out all combinations of a recipe with lists: type: [int3, int4], pipeline: [[rtn], [awq, gptq]]");
-  command->add_option("file", arguments->file, "Recipe with lists where it has values (YAML); may grow while the sweep runs")->required();
+  command->add_option("file", arguments->file, "Recipe with lists where it has values (YAML); may grow while the sweep runs");
   command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs; recipes that are finished there are left out")->capture_default_str();
-  command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
+  CLI::Option* device = command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
+  command->add_option("--slurm", arguments->slurm, "Hand the runs to Slurm as an array job; options of sbatch: partition=gpu,gres=gpu:1,time=4:00:00,grace=120")->allow_extra_args(false);
   command->add_option("--set", arguments->settings, "Change a key of every recipe: scheme.weights.group_size=64 (may be repeated)")->allow_extra_args(false);
   command->add_option("--statistics-cache", arguments->statistics_cache,
                       "GB of the workspace for statistics that later recipes on the same model and text can use; 0: none [20, or a tenth of the free disk]")
       ->check(CLI::Range(0.0, 1e9));
   command->add_flag("--dry-run,-n", arguments->dry_run, "Only show the recipes, with estimated time, memory and disk");
   command->add_flag("--quiet,-q", arguments->quiet, "No progress");
-  command->callback([arguments, &options, &action] { action = [arguments, &options] { return sweep(*arguments, options); }; });
+  command->require_subcommand(0, 1);
+  command->fallthrough();
+  command->callback([arguments, &options, &action, command, device] {
+    arguments->device_given = device->count() > 0;
+    if (command->get_subcommands().empty()) action = [arguments, &options] { return sweep(*arguments, options); };
+  });
+  command->add_subcommand("status", "How the runs that were handed to Slurm stand")->callback([arguments, &options, &action] { action = [arguments, &options] { return status(*arguments, options); }; });
+  CLI::App* cancelling = command->add_subcommand("cancel", "Cancel what was handed to Slurm");
+  cancelling->add_option("runs", arguments->names, "Ids, or names that only one run has [all that have not ended]");
+  cancelling->callback([arguments, &action] { action = [arguments] { return cancel(*arguments); }; });
 }
 
 }  // namespace cli

@@ -56,8 +56,10 @@ void watch_worker_signals(Stops& stops) {
   }).detach();
 }
 
-// One run, in this process.
-int work(const qb::WorkOrder& order) {
+constexpr int made_room = 75;  // EX_TEMPFAIL: it goes on later
+
+// One run, in this process. wait: for whoever has it now.
+int work(const qb::WorkOrder& order, bool wait = false) {
   static Stops stops;  // the thread that waits for signals lives as long as the process
   watch_worker_signals(stops);
   Options options;
@@ -65,13 +67,23 @@ int work(const qb::WorkOrder& order) {
   prepare_compute(options);
   const auto workspace = qb::Workspace::open(order.workspace, qb::Workspace::Absent::refuse);
   const qb::Control control{stops.now.get_token(), nullptr, {}, stops.soon.get_token()};
-  qb::carry_out(*workspace, order.run, order.options, control);
+  for (bool told = false; wait && workspace->owner(order.run) && !stops.soon.stop_requested(); told = true) {
+    if (!told) std::cerr << fmt::format("qbench: {} is carried out by {}; waiting\n", order.run, qb::owner_text(*workspace->owner(order.run)));
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  try {
+    qb::carry_out(*workspace, order.run, order.options, control);
+  } catch (const qb::Cancelled&) {
+    if (workspace->load(order.run).status == qb::RunStatus::interrupted) return made_room;
+    throw;
+  }
   return ok;
 }
 
 struct Arguments {
   std::string workspace = "qbench-workspace", run, device = "cpu";
   int attached = 0;  // process that starts it
+  bool wait = false;
   std::optional<double> statistics_cache;  // GB
 
   qb::RunOptions run_options(const Options& options) const {
@@ -147,13 +159,14 @@ void add_work(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--workspace,-w", arguments->workspace, "Folder that keeps the runs")->capture_default_str();
   command->add_option("--run", arguments->run, "Id of the run; without it, all that wait for the device are carried out, each in a process of its own");
   command->add_option("--device,-d", arguments->device, "cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
+  command->add_flag("--wait", arguments->wait, "Wait while another process has the run");
   command->add_option("--attached", arguments->attached, "Process without which the run ends")->group("");
   command->add_option("--statistics-cache", arguments->statistics_cache, "GB of the workspace for statistics that later recipes can use; 0: none")->check(CLI::Range(0.0, 1e9));
   command->callback([arguments, &options, &action] {
     action = [arguments, &options] {
       if (arguments->run.empty()) return work_through(*arguments, options);
       if (arguments->attached > 0) die_with(arguments->attached);
-      return work({arguments->workspace, arguments->run, arguments->run_options(options)});
+      return work({arguments->workspace, arguments->run, arguments->run_options(options)}, arguments->wait);
     };
   });
 }

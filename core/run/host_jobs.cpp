@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -86,6 +87,17 @@ std::vector<Other> others(const fs::path& folder, const fs::path& own) {
   return found;
 }
 
+// The same GPU for every process, whichever of them it may see.
+std::string physical(const std::string& device) {
+  if (device.rfind("cuda", 0) != 0) return device;
+  size_t index = device.size() > 5 ? std::strtoul(device.c_str() + 5, nullptr, 10) : 0;
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  std::istringstream names(visible ? visible : "");
+  for (std::string name; std::getline(names, name, ',');)
+    if (index-- == 0) return "cuda:" + name;
+  return device == "cuda" ? "cuda:0" : device;
+}
+
 std::string gigabytes(double bytes) { return fmt::format("{:.1f} GB", bytes / 1e9); }
 
 void wait_for(const std::function<bool(std::string&)>& take, const Control& control, const HostJob::Waiting& waiting) {
@@ -100,7 +112,7 @@ void wait_for(const std::function<bool(std::string&)>& take, const Control& cont
 
 }  // namespace
 
-HostJob::HostJob(const std::string& device, const Control& control, const Waiting& waiting) : device_(device == "cuda" ? "cuda:0" : device), folder_(jobs_folder()) {
+HostJob::HostJob(const std::string& device, const Control& control, const Waiting& waiting) : device_(physical(device)), name_(device), folder_(jobs_folder()) {
   if (folder_.empty()) return;  // nobody can be asked to make room
   static std::atomic<int> count{0};
   entry_ = folder_ / fmt::format("{}-{}.job", ::getpid(), count++);
@@ -145,8 +157,8 @@ bool HostJob::take_memory(double host_bytes, double device_bytes, std::string& r
   }
   if (device_bytes > 0)
     for (const DeviceInfo& device : devices())
-      if (device.name == device_ && device.free_bytes > 0 && device_bytes > static_cast<double>(device.free_bytes)) {
-        reason = fmt::format("it needs {} of {}'s memory, {} are free", gigabytes(device_bytes), device_, gigabytes(static_cast<double>(device.free_bytes)));
+      if (device.name == name_ && device.free_bytes > 0 && device_bytes > static_cast<double>(device.free_bytes)) {
+        reason = fmt::format("it needs {} of {}'s memory, {} are free", gigabytes(device_bytes), name_, gigabytes(static_cast<double>(device.free_bytes)));
         return false;
       }
   write(host_bytes);

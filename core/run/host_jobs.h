@@ -29,7 +29,7 @@ class HostJob {
   bool take_memory(double host_bytes, double device_bytes, std::string& reason);
   void write(double host_bytes);
 
-  std::string device_;
+  std::string device_, name_;  // the physical one; as this process calls it
   std::filesystem::path folder_, entry_;
   int fd_ = -1;
 };

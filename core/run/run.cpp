@@ -29,6 +29,7 @@
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/model/model_files.h"
+#include "core/base/cores.h"
 #include "core/base/process.h"
 #include "core/run/conductor.h"
 #include "core/run/cost_meter.h"
@@ -146,7 +147,7 @@ class RecipeRun {
       : workspace_(workspace), options_(options), outer_(control), observer_(observer), folder_(workspace.run_folder(id)), lock_(folder_), report_(workspace.load(id)),
         events_(folder_), conductor_(folder_, lock_, control, events_), control_(conductor_.control()), log_(folder_ / "log.txt", observer, events_),
         costs_(options.device) {
-    if (!request_of(folder_)) save_request(folder_, {Wish::run, options.device, 0, 0, 0});  // through it any process may conduct the run
+    if (!request_of(folder_)) save_request(folder_, {Wish::run, options.device});  // through it any process may conduct the run
     RunEvent begin;
     begin.kind = RunEvent::Kind::begin;
     begin.owner = {this_process().number, host_name()};
@@ -158,7 +159,7 @@ class RecipeRun {
   }
 
   RunReport carry_out() {
-    if (options_.threads > 0) set_compute_threads(options_.threads);
+    if (options_.threads > 0) set_compute_threads(std::min(options_.threads, usable_cores()));
     use_compute_threads();
     try {
       begin();

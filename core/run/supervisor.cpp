@@ -66,16 +66,17 @@ bool is_finished(const fs::path& folder) {
   }
 }
 
-// Writes down that a run's process died. Whoever works on it by now knows better.
-void mark_interrupted(const fs::path& folder, const std::string& reason, int blocks_before) try {
+// Writes down how a run ended whose process could not. Whoever works on it by now knows better.
+void mark(const fs::path& folder, RunStatus status, const std::string& reason, int blocks_before) try {
   const RunLock lock(folder);
   const fs::path path = folder / "report.json";
   RunReport report = run_report_from_json(read_text(path), path.string());
   if (report.status == RunStatus::running || report.status == RunStatus::paused || report.status == RunStatus::queued) {
-    report.status = RunStatus::interrupted;
+    report.status = status;
     report.error = reason;
     write_atomically(path, to_json(report));
   }
+  if (status == RunStatus::failed) return drop_request(folder);
   if (auto request = load_request(folder)) {
     request->attempts = durable_blocks(folder) > blocks_before ? 0 : request->attempts + 1;
     request->wish = Wish::run;
@@ -148,7 +149,7 @@ void follow(const fs::path& folder, const std::stop_token& leave, const Control&
     if (end) return conclude(*end);
     if (!held) {
       const std::string reason = "its process ended before the run did";
-      mark_interrupted(folder, reason, 0);
+      mark(folder, RunStatus::interrupted, reason, 0);
       throw Interrupted(reason);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -260,10 +261,16 @@ void supervise(const WorkOrder& order, const Control& control, const RunObserver
     // Who was killed a moment ago holds it until its memory is gone.
   for (int i = 0; i < 20 && RunLock::held(folder); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   if (RunLock::held(folder)) return follow(folder, order.options.leave, control, observer);
-    std::string reason = fmt::format("its process {} was {}", worker, death_text(status));
-    if (WIFEXITED(status)) reason = fmt::format("its process {} {}", worker, death_text(status));
-    if (const std::string said = last_words(folder, said_before); !said.empty()) reason += ": " + said;
-    mark_interrupted(folder, reason, blocks);
+    const std::string said = last_words(folder, said_before);
+    if (WIFEXITED(status) && !said.empty()) {  // it could say what is wrong, but not in the run's folder
+      constexpr std::string_view program = "qbench: ";
+      const std::string error = said.starts_with(program) ? said.substr(program.size()) : said;
+      mark(folder, RunStatus::failed, error, blocks);
+      const int code = WEXITSTATUS(status);
+      throw Error(code == 3 ? ErrorKind::recipe : code == 4 ? ErrorKind::input : code == 5 ? ErrorKind::resource : ErrorKind::internal, error);
+    }
+    const std::string reason = fmt::format("its process {}{} {}{}", worker, WIFEXITED(status) ? "" : " was", death_text(status), said.empty() ? "" : ": " + said);
+    mark(folder, RunStatus::interrupted, reason, blocks);
     throw Interrupted(reason);
   }
 }

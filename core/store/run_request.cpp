@@ -49,6 +49,7 @@ std::optional<RunRequest> load_request(const fs::path& run_folder) {
   take("device", request.device);
   take("priority", request.priority);
   take("place", request.place);
+  take("task", request.task);
   take("attempts", request.attempts);
   bool known = false;
   for (const auto& [value, name] : kWishes)
@@ -61,7 +62,7 @@ std::optional<RunRequest> load_request(const fs::path& run_folder) {
 }
 
 void save_request(const fs::path& run_folder, const RunRequest& request) {
-  write_atomically(request_path(run_folder), nlohmann::ordered_json{{"wish", to_text(request.wish)}, {"device", request.device}, {"priority", request.priority}, {"place", request.place},
+  write_atomically(request_path(run_folder), nlohmann::ordered_json{{"wish", to_text(request.wish)}, {"device", request.device}, {"priority", request.priority}, {"place", request.place}, {"task", request.task},
                                                                    {"attempts", request.attempts}}
                                                  .dump() + "\n");
 }

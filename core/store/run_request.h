@@ -21,6 +21,7 @@ struct RunRequest {
   std::string device = "cpu";
   int priority = 0;     // higher ones first
   double place = 0;     // among those of one priority, lower ones first
+  std::string task;     // "12_3": of a cluster, which starts the run
   int attempts = 0;     // that ended with the death of the worker since a block was finished last
   bool operator==(const RunRequest&) const = default;
 };

@@ -154,7 +154,8 @@ int RunQueue::attach(const WorkspacePtr& workspace, const QString& runId, const 
 
 void RunQueue::remember(const Job& job) {
   if (job.kind != JobKind::Run) return;
-  const RunRequest request{job.state == JobState::Held ? Wish::hold : Wish::run, job.device.toStdString(), 0, job.place, job.attempts};
+  RunRequest request{job.state == JobState::Held ? Wish::hold : Wish::run, job.device.toStdString(), 0, job.place};
+  request.attempts = job.attempts;
   m_disk.start([workspace = m_workspaces.at(job.id), id = job.runId.toStdString(), request] {
     try {
       RunRequest known = request;

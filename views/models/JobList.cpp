@@ -40,7 +40,7 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
     case Qt::DisplayRole:
       switch (index.column()) {
         case Name: return job.name;
-        case State: return job.owner.isEmpty() ? jobStateText(job.state) : tr("%1 elsewhere").arg(jobStateText(job.state));
+        case State: return job.owner.isEmpty() || job.state != JobState::Running ? jobStateText(job.state) : tr("Elsewhere");
         case Stage: return !job.waiting.isEmpty() ? tr("Waits: %1").arg(job.waiting) : job.isActive() ? stageText(progress) : QString();
         case Block:
           return job.isActive() && progress.block >= 0 && progress.blocks > 0

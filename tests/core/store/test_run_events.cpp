@@ -109,7 +109,7 @@ class TestRunEvents : public QObject {
   }
   void a_request_is_kept_and_a_damaged_one_is_told() {
     QVERIFY(!qb::load_request(folder()));
-    const qb::RunRequest request{qb::Wish::hold, "cuda:1", 3, 1.25, 2};
+    const qb::RunRequest request{qb::Wish::hold, "cuda:1", 3, 1.25, "12_3", 2};
     qb::save_request(folder(), request);
     QVERIFY(qb::load_request(folder()) == request);
     qb::RequestWatch watch(folder());
