@@ -4,7 +4,7 @@
 #
 #   packaging/setup.sh                to build and run
 #   packaging/setup.sh --tests        also what the tests need (Python with torch, transformers …)
-#   packaging/setup.sh --consumers    also the inference engines of tests/consumers (consumers.sh)
+#   packaging/setup.sh --consumers    also the inference engines of tests/consumers (consumers.sh), and Slurm
 #
 # QBENCH_DEPS: where libtorch goes (default ~/.cache/llm-qbench). Where an NVIDIA driver is present, CUDA's libraries
 # come too (about 4 GB).
@@ -26,7 +26,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config git ca-certificates pytho
   libyaml-cpp-dev nlohmann-json3-dev libsqlitecpp-dev libsqlite3-dev libspdlog-dev libfmt-dev libcli11-dev
   libxxhash-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev fonts-dejavu-core)
 $tests && packages+=(xvfb xauth)
-$consumers && packages+=(binutils libnuma1 python3-dev)
+$consumers && packages+=(binutils libnuma1 python3-dev slurm-wlm munge)  # a cluster on one machine, for tests/conformance/test_slurm.py
 
 # shellcheck disable=SC2016
 missing=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null | awk '$2=="installed"{print $1}' |

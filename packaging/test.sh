@@ -2,7 +2,7 @@
 # Sets everything up, builds, and runs all tests: Qt Test through CTest, then pytest.
 #
 #   packaging/test.sh                without the inference engines that are not installed yet
-#   packaging/test.sh --consumers    installs them first: vLLM, GPTQModel, OpenVINO, MLX
+#   packaging/test.sh --consumers    installs them first: vLLM, GPTQModel, OpenVINO, MLX; and Slurm, for a sweep on a cluster
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 setup=--tests

@@ -82,6 +82,8 @@ Found kindOf(const std::filesystem::path& path) {
 }  // namespace
 
 Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut, m_services.exportRun, m_services.follow) {
+  m_queue.setTaskCanceller(m_services.cancelClusterTasks);
+  m_watch.setCluster(m_services.clusterTasks);
   connect(&m_queue, &RunQueue::reported, &m_selection, &Selection::putRun);
   connect(&m_queue, &RunQueue::changed, this, [this](int row) {
     const Job& job = m_queue.jobs()[row];
@@ -287,7 +289,7 @@ void Workbench::showQueue(const std::vector<QueuedRun>& queue) {
       m_queue.attach(m_workspace, id, name, ownerText(*run.owner), report);
     } else {
       m_queue.showWaiting(m_workspace, id, name, run.request, report);
-      waiting += run.request.wish == Wish::run;
+      waiting += run.request.wish == Wish::run && run.request.task.empty();
     }
   }
   if (waiting > 0) Q_EMIT foundWaiting(waiting);

@@ -23,10 +23,17 @@ RunConductor::RunConductor(std::filesystem::path run_folder, const RunLock& lock
       look();
       if (std::chrono::steady_clock::now() - renewed > 15s) {
         lock_.renew();
+        const std::lock_guard guard(mutex_);
+        if (second_) second_->renew();
         renewed = std::chrono::steady_clock::now();
       }
     }
   });
+}
+
+void RunConductor::renew_too(const RunLock* lease) {
+  const std::lock_guard guard(mutex_);
+  second_ = lease;
 }
 
 RunConductor::~RunConductor() = default;  // the thread is asked to end, and waited for, before what it uses goes

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "core/base/error.h"
@@ -38,6 +39,7 @@
 #include "core/run/run_inputs.h"
 #include "core/recipe/target.h"
 #include "core/run/run_target.h"
+#include "core/store/perplexity_cache.h"
 #include "core/store/run_events.h"
 #include "core/store/run_lock.h"
 #include "core/store/run_request.h"
@@ -132,6 +134,19 @@ class Shares {
   double quantize_ = 0, total_ = 0;
   std::vector<double> evaluate_;
 };
+
+// Calls when the scope is left, however.
+template <class F>
+auto at_end(F action) {
+  struct Guard {
+    F action;
+    explicit Guard(F f) : action(std::move(f)) {}
+    ~Guard() { action(); }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+  };
+  return Guard(std::move(action));
+}
 
 std::optional<RunRequest> request_of(const fs::path& folder) {
   try {
@@ -453,8 +468,7 @@ class RecipeRun {
         auto result = workspace_.cached_perplexity(float_key(i));
         if (!result) {
           done = 0.5;
-          result = measure(i, true, first, share * done);
-          workspace_.cache_perplexity(float_key(i), *result);
+          result = float_perplexity(i, first, share * done);
         }
         result->float_model = true;
         log_(fmt::format("float model: perplexity {:.4f} ± {:.4f} on {}", result->perplexity, result->standard_error, result->corpus));
@@ -466,6 +480,27 @@ class RecipeRun {
       log_(fmt::format("quantized model: perplexity {:.4f} ± {:.4f} on {}", result.perplexity, result.standard_error, conditions_text(result)));
       report_.evaluate_seconds = seconds_since(start);
       save();
+    }
+  }
+
+  // Measured once for all runs of the workspace, on whatever machine; who comes meanwhile waits for it.
+  PerplexityResult float_perplexity(size_t i, double first, double share) {
+    const std::string key = float_key(i);
+    const fs::path file = perplexity_lease(workspace_.folder(), key);
+    for (bool told = false;; told = true) {
+      const auto lease = RunLock::of_file(file);
+      if (auto kept = workspace_.cached_perplexity(key)) return *kept;
+      if (lease) {
+        conductor_.renew_too(lease.get());
+        const auto over = at_end([this] { conductor_.renew_too(nullptr); });
+        const PerplexityResult result = measure(i, true, first, share);
+        workspace_.cache_perplexity(key, result);
+        return result;
+      }
+      if (!told) wait(fmt::format("another run measures the float model on {}", inputs_.texts[i].name));
+      control_.checkpoint();
+      control_.milestone();
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
     }
   }
 

@@ -38,11 +38,25 @@ std::optional<PerplexityResult> kept_perplexity(const fs::path& workspace, const
   }
 }
 
-void keep_perplexity(const fs::path& workspace, const std::string& key, const PerplexityResult& result) {
-  const fs::path path = path_of(workspace, key);
+namespace {
+
+void make_folder_of(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path.parent_path(), error);
   if (error) throw ResourceError(fmt::format("{}: {}", path.parent_path().string(), error.message()));
+}
+
+}  // namespace
+
+fs::path perplexity_lease(const fs::path& workspace, const std::string& key) {
+  const fs::path path = path_of(workspace, key).replace_extension(".lease");
+  make_folder_of(path);
+  return path;
+}
+
+void keep_perplexity(const fs::path& workspace, const std::string& key, const PerplexityResult& result) {
+  const fs::path path = path_of(workspace, key);
+  make_folder_of(path);
   Json json = {{"key", key}};
   json["perplexity"] = Json::parse(to_json(result));
   write_atomically(path, json.dump(-1, ' ', false, Json::error_handler_t::replace));

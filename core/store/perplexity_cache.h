@@ -10,6 +10,8 @@ namespace qb {
 // Figures that runs of all hosts share: a file each, workspace/cache/perplexity/HASH.json, with the key that it stands for.
 // nullopt where there is none or it is damaged: it is measured again.
 std::optional<PerplexityResult> kept_perplexity(const std::filesystem::path& workspace, const std::string& key);
+// The lease of who measures such a figure now, so that others wait for it rather than measure it too. Makes its folder; ResourceError.
+std::filesystem::path perplexity_lease(const std::filesystem::path& workspace, const std::string& key);
 void keep_perplexity(const std::filesystem::path& workspace, const std::string& key, const PerplexityResult& result);  // ResourceError
 
 }  // namespace qb

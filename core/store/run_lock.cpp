@@ -93,10 +93,19 @@ std::string owner_text(const RunOwner& owner) {
   return fmt::format("process {}{}", owner.process, elsewhere);
 }
 
-RunLock::RunLock(const fs::path& run_folder) : path_(owner_path(run_folder)) {
+RunLock::RunLock(const fs::path& run_folder) : RunLock(owner_path(run_folder), 20) {}
+
+std::unique_ptr<RunLock> RunLock::of_file(const fs::path& file) try {
+  return std::unique_ptr<RunLock>(new RunLock(file, 0));
+} catch (const InputError&) {
+  return nullptr;
+}
+
+RunLock::RunLock(fs::path file, int attempts) : path_(std::move(file)) {
+  const fs::path folder = path_.parent_path();
   const auto refuse = [&](const RunOwner& owner) {
     ::close(fd_);
-    throw InputError(fmt::format("{}: this run is already being carried out by {}", run_folder.string(), owner_text(owner)));
+    throw InputError(fmt::format("{}: this run is already being carried out by {}", folder.string(), owner_text(owner)));
   };
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) throw ResourceError(fmt::format("{}: cannot open for writing: {}", path_.string(), std::strerror(errno)));
@@ -108,11 +117,11 @@ RunLock::RunLock(const fs::path& run_folder) : path_(owner_path(run_folder)) {
       throw ResourceError(fmt::format("{}: cannot lock: {}", path_.string(), std::strerror(error)));
     }
     const auto lease = read_lease(fd_);
-    if (attempt == 20 || (lease && lease->process == this_process())) refuse(lease ? lease->owner() : RunOwner{});
+    if (attempt == attempts || (lease && lease->process == this_process())) refuse(lease ? lease->owner() : RunOwner{});
     std::this_thread::sleep_for(std::chrono::milliseconds(50));  // who was killed drops its lock when its memory is gone
   }
   const auto lease = read_lease(fd_);
-  if (lease && still_leased(*lease, fd_, run_folder)) refuse(lease->owner());
+  if (lease && still_leased(*lease, fd_, folder)) refuse(lease->owner());
   const ProcessId process = this_process();
   const bool foreign = lease && !lease->process.space.empty() && lease->process.space != process.space;
   const std::string text = fmt::format("{} {} {} {}\n", process.number, process.start.empty() ? "0" : process.start, host_name().empty() ? "-" : host_name(), process.space);

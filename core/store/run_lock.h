@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -28,6 +29,8 @@ class RunLock {
   // Throws InputError naming the run and its owner when it is held, in this process or another; ResourceError when the
   // folder cannot be written. A holder that is dying is waited for, a second at most.
   explicit RunLock(const std::filesystem::path& run_folder);
+  // The same for other work that one process does for all: a lease of that file. nullptr: another one has it.
+  static std::unique_ptr<RunLock> of_file(const std::filesystem::path& file);
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
@@ -40,6 +43,7 @@ class RunLock {
   static std::optional<RunOwner> owner(const std::filesystem::path& run_folder);
 
  private:
+  RunLock(std::filesystem::path file, int attempts);
   std::filesystem::path path_;
   int fd_ = -1;
 };

@@ -3,6 +3,7 @@
 #include <QTemporaryDir>
 #include <QtTest/QtTest>
 
+#include "core/base/cores.h"
 #include "fake_services.h"
 #include "views/jobs/Background.h"
 #include "views/models/JobList.h"
@@ -143,6 +144,51 @@ class TestRunQueue : public QObject {
     // The plots never lose the blocks that were done: every snapshot has at least two.
     for (const auto& arguments : reported) QVERIFY(arguments[0].value<RunPtr>()->blocks.size() >= 2);
     QCOMPARE(bench.queue.job(id)->report->blocks.size(), size_t(4));
+  }
+
+  void runs_that_a_cluster_starts_are_shown_with_its_word_and_cancelled_there() {
+    Bench bench;
+    std::vector<std::string> cancelled;
+    std::mutex mutex;
+    bench.queue.setTaskCanceller([&](const std::vector<std::string>& tasks) {
+      const std::lock_guard lock(mutex);
+      cancelled.insert(cancelled.end(), tasks.begin(), tasks.end());
+    });
+    const std::string id = bench.workspace->create_run(test::fake_recipe("far"));
+    RunRequest request;
+    request.device = "slurm";
+    request.task = "12_3";
+    save_request(bench.workspace->run_folder(id), request);
+    const int job = bench.queue.showWaiting(bench.workspace, QString::fromStdString(id), "far", request, {});
+    bench.queue.startWaiting();
+    QCOMPARE(bench.state(job), JobState::Queued);  // not ours to start
+    QVERIFY(!bench.queue.job(job)->canResume() && bench.queue.waitsForCluster());
+    const auto shown = [&] { return bench.list.index(0, JobList::Stage).data().toString(); };
+    QCOMPARE(shown(), QString("Slurm 12_3"));
+    bench.queue.setClusterStates({{"12_3", {"PENDING", "Resources", ""}}, {"12_4", {"RUNNING", "", "n1"}}});
+    QCOMPARE(shown(), QString("Slurm 12_3: pending (Resources)"));
+    bench.queue.setClusterStates({});
+    QCOMPARE(shown(), QString("Slurm 12_3: not in Slurm any more"));
+    bench.queue.cancel(job);
+    QTRY_VERIFY(!load_request(bench.workspace->run_folder(id)));
+    const auto told = [&] {
+      const std::lock_guard lock(mutex);
+      return cancelled;
+    };
+    QTRY_COMPARE(told(), std::vector<std::string>{"12_3"});
+    QCOMPARE(bench.pace->started.load(), 0);
+  }
+
+  void as_many_go_on_as_memory_lets() {
+    Bench bench;
+    bench.pace->milliseconds = 100;
+    bench.queue.setPerDevice(0);
+    const int most = usable_cores();
+    for (int i = 0; i < most + 1; ++i) bench.put(QString::number(i));
+    QTRY_COMPARE(bench.pace->most.load(), most);  // a core each at most
+    QTRY_VERIFY(!bench.queue.isBusy());
+    QCOMPARE(bench.pace->most.load(), most);
+    QCOMPARE(bench.pace->ended.load(), most + 1);
   }
 
   void a_run_whose_process_dies_goes_on_by_itself() {

@@ -25,6 +25,8 @@ Services coreServices() {
                          const RunObserver& observer) { return carry_out_in_worker(workspace, id, options, control, observer, detached_worker(qbench_program())); };
   services.follow = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) { return follow_run(workspace, id, options, control, observer); };
   services.startQueue = [](const std::filesystem::path& workspace, const RunOptions& options) { start_queue(workspace, options, qbench_program()); };
+  services.clusterTasks = [] { return slurm_tasks(); };
+  services.cancelClusterTasks = [](const std::vector<std::string>& tasks) { cancel_slurm_tasks(tasks); };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.initialise = [](int threads) {

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kLogLines = 5000;
 constexpr int kMemorySamples = 256;
+const QLatin1String kCluster("slurm");  // device of runs that a cluster starts
 
 // Halves the resolution when full, so that the whole job stays in view.
 void addSample(QVector<double>& samples, double value) {
@@ -110,6 +111,7 @@ int RunQueue::showWaiting(const WorkspacePtr& workspace, const QString& runId, c
     job.ours = false;
     job.owner.clear();
     job.place = request.place;
+    job.task = QString::fromStdString(request.task);
     job.report = report;
     touch(job.id);
     return job.id;
@@ -122,6 +124,7 @@ int RunQueue::showWaiting(const WorkspacePtr& workspace, const QString& runId, c
   job.state = state;
   job.ours = false;
   job.place = request.place;
+  job.task = QString::fromStdString(request.task);
   job.attempts = request.attempts;
   return add(std::move(job), workspace);
 }
@@ -296,11 +299,28 @@ void RunQueue::resume(int id) {
 
 void RunQueue::startWaiting() {
   for (int row = 0; row < m_jobs.size(); ++row)
-    if (m_jobs[row].state == JobState::Queued && !m_jobs[row].ours) {
+    if (m_jobs[row].state == JobState::Queued && !m_jobs[row].ours && m_jobs[row].device != kCluster) {
       m_jobs[row].ours = true;
       touch(m_jobs[row].id);
     }
   startNext();
+}
+
+bool RunQueue::waitsForCluster() const {
+  return std::any_of(m_jobs.begin(), m_jobs.end(), [](const Job& job) { return job.isWaiting() && !job.task.isEmpty(); });
+}
+
+void RunQueue::setClusterStates(const std::map<std::string, SlurmTask>& tasks) {
+  for (int row = 0; row < m_jobs.size(); ++row) {
+    Job& job = m_jobs[row];
+    if (job.task.isEmpty() || !job.isWaiting()) continue;
+    const auto found = tasks.find(job.task.toStdString());
+    QString state = found == tasks.end() ? tr("not in Slurm any more") : QString::fromStdString(found->second.state).toLower();
+    if (found != tasks.end() && !found->second.reason.empty()) state += QStringLiteral(" (%1)").arg(QString::fromStdString(found->second.reason));
+    if (state == job.cluster) continue;
+    job.cluster = state;
+    Q_EMIT changed(row);
+  }
 }
 
 void RunQueue::dismissWaiting(const QString& runId) {
@@ -355,6 +375,14 @@ void RunQueue::cancel(int id) {
   if (job->isWaiting()) {
     job->state = JobState::Cancelled;
     forget(*job);
+    if (!job->task.isEmpty() && m_cancelTasks)
+      m_disk.start([cancel = m_cancelTasks, task = job->task.toStdString()] {
+        try {
+          cancel({task});
+        } catch (const Error&) {
+          // Without its request the run ends as soon as the cluster starts it: the queue says so when it is looked at again.
+        }
+      });
     touch(id);
     Q_EMIT ended(id);
     return;

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 
+#include "core/run/slurm.h"
 #include "core/store/run_request.h"
 #include "views/jobs/Services.h"
 #include "views/models/Selection.h"
@@ -28,6 +29,8 @@ struct Job {
   QString error;           // when failed or interrupted
   QString owner;           // "process 4711 on host" when another program started it
   bool ours = true;        // this queue starts it when its turn comes; else another process may
+  QString task;            // "12_3" of a cluster, which starts the run
+  QString cluster;         // what the cluster says of it: "pending (Resources)"
   double place = 0;        // among waiting runs of the workspace, also those of other processes
   int attempts = 0;        // that ended with the death of the run's process since a block was finished last
   QVector<double> memory;  // resident bytes over the job's time, evenly thinned
@@ -40,7 +43,7 @@ struct Job {
   bool isWaiting() const { return state == JobState::Queued || state == JobState::Held; }
   bool canPause() const { return state == JobState::Queued || state == JobState::Running; }
   bool canResume() const {
-    return state == JobState::Held || state == JobState::Paused || state == JobState::Cancelled || state == JobState::Interrupted || state == JobState::Failed || (state == JobState::Queued && !ours);
+    return state == JobState::Held || state == JobState::Paused || state == JobState::Cancelled || state == JobState::Interrupted || state == JobState::Failed || (state == JobState::Queued && !ours && task.isEmpty());
   }
   bool canCancel() const { return isWaiting() || state == JobState::Running || state == JobState::Paused; }
 };
@@ -52,6 +55,7 @@ struct Job {
 class RunQueue : public QObject {
   Q_OBJECT
  public:
+  using TaskCanceller = std::function<void(const std::vector<std::string>& tasks)>;
   explicit RunQueue(Runner runner, Exporter exporter = {}, Runner follower = {}, QObject* parent = nullptr);
   ~RunQueue() override;
 
@@ -76,6 +80,9 @@ class RunQueue : public QObject {
   // At a time on the CPU; 0: as many as memory lets. A GPU takes one.
   int perDevice() const { return m_perDevice; }
   void setPerDevice(int runs);
+  void setTaskCanceller(TaskCanceller cancel) { m_cancelTasks = std::move(cancel); }
+  bool waitsForCluster() const;
+  void setClusterStates(const std::map<std::string, SlurmTask>& tasks);
   void setThreads(int threads);  // of the CPU, that runs at a time share; 0: all cores
   int threadsOfRun() const;
   // Holds back all starts until the compute library is ready.
@@ -125,6 +132,7 @@ class RunQueue : public QObject {
   Runner m_runner;
   Exporter m_exporter;
   Runner m_follower;
+  TaskCanceller m_cancelTasks;
   QVector<Job> m_jobs;
   std::map<int, WorkspacePtr> m_workspaces;       // by job
   std::map<int, std::unique_ptr<Worker>> m_workers;  // by job, active ones

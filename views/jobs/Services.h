@@ -11,6 +11,7 @@
 #include "core/run/export_job.h"
 #include "core/run/recipe_files.h"
 #include "core/run/run.h"
+#include "core/run/slurm.h"
 
 namespace qb::views {
 
@@ -34,6 +35,8 @@ struct Services {
   Runner follow;  // a run that another process carries out
   // Starts a process that carries out what waits in a workspace's queue for a device, and outlives this one.
   std::function<void(const std::filesystem::path& workspace, const RunOptions&)> startQueue;
+  std::function<std::map<std::string, SlurmTask>()> clusterTasks;  // what the cluster knows of its tasks now
+  std::function<void(const std::vector<std::string>& tasks)> cancelClusterTasks;
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs

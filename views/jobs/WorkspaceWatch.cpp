@@ -62,10 +62,17 @@ void WorkspaceWatch::look() {
     m_selection->setOwner(QString::fromStdString(id), job ? job->owner : QString());
   }
   m_looking = true;
+  const bool asks = m_askCluster && m_queue->waitsForCluster() && (!m_asked.isValid() || m_asked.elapsed() > 10000);
+  if (asks) m_asked.start();
   m_background->run(
       {},
-      [workspace = m_workspace, known = m_stamps, ours, working](const std::stop_token& stop) {
+      [workspace = m_workspace, known = m_stamps, ours, working, ask = asks ? m_askCluster : ClusterTasks()](const std::stop_token& stop) {
         Changes changes;
+        if (ask) try {
+            changes.tasks = ask();
+          } catch (const Error&) {
+            // It is asked again.
+          }
         changes.stamps = workspace->stamps();
         for (auto& [id, stamp] : changes.stamps) {
           if (stop.stop_requested()) break;
@@ -98,6 +105,7 @@ void WorkspaceWatch::look() {
 }
 
 void WorkspaceWatch::apply(const Changes& changes) {
+  if (changes.tasks) m_queue->setClusterStates(*changes.tasks);
   for (const auto& [id, stamp] : m_stamps) {
     const QString run = QString::fromStdString(id);
     if (!changes.stamps.contains(id) && !isOurs(run)) m_selection->removeRun(run);

@@ -1,7 +1,9 @@
 #pragma once
+#include <QElapsedTimer>
 #include <QObject>
 #include <QTimer>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "views/jobs/Background.h"
@@ -19,6 +21,8 @@ class WorkspaceWatch : public QObject {
 
   using Stamps = std::map<std::string, int64_t>;  // Workspace::stamps()
   void watch(const WorkspacePtr& workspace, const Stamps& stamps);  // stamps: what Selection knows the state of
+  using ClusterTasks = std::function<std::map<std::string, SlurmTask>()>;
+  void setCluster(ClusterTasks ask) { m_askCluster = std::move(ask); }  // asked every ten seconds while runs wait there
   void setInterval(int milliseconds);                               // 0: never
 
  private:
@@ -27,6 +31,7 @@ class WorkspaceWatch : public QObject {
     std::vector<RunPtr> changed;
     std::map<std::string, QString> owners;         // of those at work
     std::map<std::string, RunRequest> requests;    // of those that wait
+    std::optional<std::map<std::string, SlurmTask>> tasks;
   };
   void look();
   void apply(const Changes& changes);
@@ -38,6 +43,8 @@ class WorkspaceWatch : public QObject {
   WorkspacePtr m_workspace;
   Stamps m_stamps;
   QTimer m_timer;
+  ClusterTasks m_askCluster;
+  QElapsedTimer m_asked;
   bool m_looking = false;
 };
 

@@ -41,7 +41,9 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
       switch (index.column()) {
         case Name: return job.name;
         case State: return job.owner.isEmpty() || job.state != JobState::Running ? jobStateText(job.state) : tr("Elsewhere");
-        case Stage: return !job.waiting.isEmpty() ? tr("Waits: %1").arg(job.waiting) : job.isActive() ? stageText(progress) : QString();
+        case Stage:
+          if (job.isWaiting() && !job.task.isEmpty()) return job.cluster.isEmpty() ? tr("Slurm %1").arg(job.task) : tr("Slurm %1: %2").arg(job.task, job.cluster);
+          return !job.waiting.isEmpty() ? tr("Waits: %1").arg(job.waiting) : job.isActive() ? stageText(progress) : QString();
         case Block:
           return job.isActive() && progress.block >= 0 && progress.blocks > 0
                      ? tr("%1 of %2").arg(progress.block + 1).arg(progress.blocks)
@@ -57,7 +59,8 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
       QStringList lines{job.kind == JobKind::Export ? tr("%1: %2\n%3").arg(job.name, jobStateText(job.state), QString::fromStdString(job.wanted.output.string()))
                                                     : tr("%1 on %2: %3").arg(job.name, job.device, jobStateText(job.state))};
       if (!job.owner.isEmpty()) lines << tr("Carried out by %1, followed here").arg(job.owner);
-      if (job.isWaiting() && !job.ours) lines << tr("Waits in the workspace's queue; resume it to start it here");
+      if (job.isWaiting() && !job.task.isEmpty()) lines << tr("Slurm starts it as task %1 %2").arg(job.task, job.cluster);
+      else if (job.isWaiting() && !job.ours) lines << tr("Waits in the workspace's queue; resume it to start it here");
       if (!job.waiting.isEmpty()) lines << tr("Waits: %1").arg(job.waiting);
       if (!progress.linear.empty()) lines << tr("At %1").arg(QString::fromStdString(progress.linear));
       if (progress.elapsed_s > 0) lines << tr("%1 so far").arg(formatDuration(progress.elapsed_s));

@@ -32,7 +32,7 @@ qb::Recipe small(const std::string& file) {
 // A report without what differs from one session to the next.
 nlohmann::json result_of(const qb::RunReport& report) {
   auto json = nlohmann::json::parse(qb::to_json(report));
-  for (const char* key : {"id", "started", "finished", "load_seconds", "quantize_seconds", "measure_seconds", "evaluate_seconds", "peak_rss_bytes", "style"}) json.erase(key);
+  for (const char* key : {"id", "started", "finished", "load_seconds", "quantize_seconds", "measure_seconds", "evaluate_seconds", "peak_rss_bytes", "style", "costs"}) json.erase(key);
   for (auto& block : json["blocks"]) {
     block.erase("seconds");
     block.erase("peak_rss_bytes");
@@ -180,9 +180,9 @@ class TestRun : public QObject {
     process.start(QCoreApplication::applicationFilePath(), {"--die", place_->path(), QString::fromStdString(id)});
     QVERIFY(process.waitForFinished(60000));
     QCOMPARE(process.exitStatus(), QProcess::CrashExit);
-    QCOMPARE(workspace_->load(id).status, qb::RunStatus::cancelled);  // its process is gone
+    QCOMPARE(workspace_->load(id).status, qb::RunStatus::interrupted);  // its process is gone
     const auto reopened = qb::Workspace::open(workspace_->folder());
-    QCOMPARE(reopened->load(id).status, qb::RunStatus::cancelled);
+    QCOMPARE(reopened->load(id).status, qb::RunStatus::interrupted);
     QCOMPARE(reopened->load(id).blocks.size(), size_t{2});
     // As if it had been killed between a durable block and its report.
     fs::remove(qb::block_report_path(reopened->run_folder(id), 1));

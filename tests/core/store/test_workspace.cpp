@@ -262,8 +262,8 @@ class TestWorkspace : public QObject {
     }
     QVERIFY(!workspace->owner(id));
     // Nothing was written since, yet nobody is at it: it can be resumed, also in a workspace that has long been open.
-    QCOMPARE(workspace->list().at(0).status, qb::RunStatus::cancelled);
-    QCOMPARE(workspace->load(id).status, qb::RunStatus::cancelled);
+    QCOMPARE(workspace->list().at(0).status, qb::RunStatus::interrupted);
+    QCOMPARE(workspace->load(id).status, qb::RunStatus::interrupted);
     std::ofstream(workspace->run_folder(id) / "owner", std::ios::trunc) << "123 456\n";  // of an older program
     QVERIFY(!workspace->owner(id));
   }
@@ -311,6 +311,7 @@ class TestWorkspace : public QObject {
     QCOMPARE(::pipe(ready), 0);
     const pid_t child = ::fork();
     if (child == 0) {
+      ::alarm(30);  // should the test fail meanwhile
       qb::RunLock lock(workspace->run_folder(alive));
       (void)!::write(ready[1], "x", 1);
       ::pause();
@@ -320,7 +321,7 @@ class TestWorkspace : public QObject {
     QCOMPARE(::read(ready[0], &byte, 1), ssize_t{1});
     {
       const auto other = qb::Workspace::open(folder());
-      QCOMPARE(other->load(dead).status, qb::RunStatus::cancelled);
+      QCOMPARE(other->load(dead).status, qb::RunStatus::interrupted);
       QCOMPARE(other->load(alive).status, qb::RunStatus::running);
       const std::string held = error_of([&] { qb::RunLock lock(other->run_folder(alive)); });
       QVERIFY2(held.find(std::to_string(child)) != std::string::npos, held.c_str());
@@ -328,7 +329,7 @@ class TestWorkspace : public QObject {
     }
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    QCOMPARE(qb::Workspace::open(folder())->load(alive).status, qb::RunStatus::cancelled);
+    QCOMPARE(qb::Workspace::open(folder())->load(alive).status, qb::RunStatus::interrupted);
     qb::RunLock free(workspace->run_folder(alive));
     QVERIFY(!error_of([&] { qb::RunLock twice(workspace->run_folder(alive)); }).empty());
   }
