@@ -55,7 +55,6 @@ std::vector<RunColumn> make_columns() {
   return {
       {"name", "Name", "", "The recipe's, or the one given since", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.name); }},
       {"status", "Status", "", "How far it is", RunColumnKind::text, 0, true, QB_VALUE { return to_text(run.status); }},
-      {"model", "Model", "", "The float model's name", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.model_name); }},
       {"scheme", "Scheme", "", "What is quantized, to what", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.scheme); }},
       {"pipeline", "Pipeline", "", "Methods, in order", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.pipeline); }},
       {"ppl", "Perplexity", "", "Of the quantized model on the first text evaluated; lower is better. Compare runs of equal conditions only: column text", RunColumnKind::figure, 4, true,
@@ -71,6 +70,7 @@ std::vector<RunColumn> make_columns() {
       {"memory", "Memory", "MB", "Peak of the host's", RunColumnKind::figure, 0, true, QB_VALUE { return qb::known(double(run.peak_rss_bytes) / kMega); }},
       {"tags", "Tags", "", "The user's", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(joined(run.tags, ", ")); }},
       {"date", "Date", "", "The day on which it was made, UTC", RunColumnKind::time, 0, true, QB_VALUE { return day(run); }},
+      {"model", "Model", "", "The float model's name", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.model_name); }},
       {"id", "Id", "", "Name of its folder", RunColumnKind::text, 0, false, QB_VALUE { return qb::text(run.id); }},
       {"sweep", "Sweep", "", "That it is one of", RunColumnKind::text, 0, false, QB_VALUE { return qb::text(run.sweep); }},
       {"notes", "Notes", "", "The user's", RunColumnKind::text, 0, false, QB_VALUE { return qb::text(run.notes); }},

@@ -192,6 +192,8 @@ class TestRunsPage : public QObject {
     bench.page->table()->sortByColumn(RunTable::columnOf("ppl"), Qt::AscendingOrder);
     bench.page->grouping()->setCurrentIndex(bench.page->grouping()->findData("scheme"));
     QTRY_COMPARE(bench.column("name"), (QStringList{"int3 g64   (2 runs, lowest perplexity 22.0000)", "b", "c", "int4 g64   (1 run, lowest perplexity 30.0000)", "a"}));
+    const QRect eye = bench.page->table()->visualRect(bench.model()->index(0, 0, bench.model()->index(0, 0)));
+    QVERIFY2(eye.width() >= 44, qPrintable(QString::number(eye.width())));  // the mark is not cut
     QVERIFY(bench.page->table()->isFirstColumnSpanned(0, {}) && !bench.page->table()->isFirstColumnSpanned(0, bench.model()->index(0, 0)));
     bench.page->table()->collapse(bench.model()->index(0, 0));
     bench.page->filter()->setText("ppl<35");
@@ -241,7 +243,7 @@ class TestRunsPage : public QObject {
     // One tag for several, chosen by key.
     bench.select({"renamed", "b"});
     bench.page->table()->setFocus();
-    QTest::keyClick(bench.page->table(), Qt::Key_T);
+    QTest::keyClick(bench.page->table(), Qt::Key_T, Qt::ControlModifier);
     QInputDialog* dialog = nullptr;
     QTRY_VERIFY((dialog = bench.page->findChild<QInputDialog*>()));
     QVERIFY(dialog->comboBoxItems().contains("paper") && dialog->labelText().contains("2 runs"));

@@ -29,6 +29,7 @@ namespace qb::views {
 namespace {
 
 constexpr int kStateVersion = 1;
+constexpr int kEye = 48;  // px, with the run's mark
 
 // The cell of a group has no eye.
 class EyeOrGroupDelegate : public EyeDelegate {
@@ -167,6 +168,7 @@ void RunsPage::makeTable() {
   QHeaderView* header = m_table->header();
   header->setSectionsMovable(true);
   header->setFirstSectionMovable(false);
+  header->setSectionResizeMode(0, QHeaderView::Fixed);
   header->setStretchLastSection(false);
   header->setMinimumSectionSize(40);
   header->setContextMenuPolicy(Qt::CustomContextMenu);
@@ -203,7 +205,7 @@ void RunsPage::makeTable() {
     if (const QStringList runs = selectedRuns(); !runs.isEmpty()) m_runMenu->remove(runs);
   });
   add(tr("Show the run's layers"), Qt::Key_Return, [this, open] { open(m_table->currentIndex().siblingAtColumn(1)); });
-  add(tr("Add a tag"), Qt::Key_T, [this] {
+  add(tr("Add a tag"), QKeySequence(Qt::CTRL | Qt::Key_T), [this] {
     if (const QStringList runs = selectedRuns(); !runs.isEmpty()) m_runMenu->addTag(runs);
   });
 }
@@ -213,7 +215,6 @@ void RunsPage::standardColumns() {
   // What stands there as a rule; figures are never to be cut.
   static const std::map<std::string, QString> usual{{"name", QStringLiteral("W4 g64 AWQ, GPTQ #12")}, {"scheme", QStringLiteral("W4A16 g64 asymmetric")}, {"pipeline", QStringLiteral("awq → clip → gptq")},
                                                     {"model", QStringLiteral("SmolLM2-135M")}, {"tags", QStringLiteral("paper, table 3")}, {"status", QStringLiteral("Elsewhere 12/30")}};
-  header->resizeSection(0, 62);
   for (int section = 1; section < header->count(); ++section) {
     header->moveSection(header->visualIndex(section), section);
     const RunColumn& column = run_columns()[size_t(section - 1)];
@@ -283,6 +284,7 @@ void RunsPage::remember() {
 
 void RunsPage::restore() {
   m_table->setRootIsDecorated(m_model->isGrouped());
+  m_table->header()->resizeSection(0, m_model->isGrouped() ? kEye + 2 * m_table->indentation() : kEye);  // runs stand in under their group
   if (m_model->isGrouped())
     for (int row = 0; row < m_model->rowCount(); ++row) {
       const QModelIndex group = m_model->index(row, 0);
@@ -370,6 +372,7 @@ void RunsPage::restoreState(const QByteArray& state) {
   if (stream.status() != QDataStream::Ok || version != kStateVersion) return;
   m_table->header()->restoreState(header);
   m_table->header()->setSectionHidden(0, false);
+  m_table->header()->setSectionResizeMode(0, QHeaderView::Fixed);
   m_table->header()->setSectionHidden(RunTable::columnOf("name"), false);
   m_grouping->setCurrentIndex(std::max(0, m_grouping->findData(grouping)));
   m_table->sortByColumn(m_table->header()->sortIndicatorSection(), m_table->header()->sortIndicatorOrder());
