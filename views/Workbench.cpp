@@ -243,7 +243,9 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
       },
       [this, shown](const Opened& found) {
         tellReading({});
-        m_selection.removeAllRuns();
+        QStringList old;
+        for (const RunEntry& run : m_selection.runs()) old << run.id;
+        m_selection.removeRuns(old);
         m_queue.removeFinished();
         m_workspace = found.workspace;
         m_watch.watch(found.workspace, found.stamps);
