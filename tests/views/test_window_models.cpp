@@ -94,7 +94,7 @@ class TestWindowModels : public QObject {
     QCOMPARE(list.rowCount(), 200);
     QVERIFY(runs.size() == 1 && removed.size() == 1 && current.size() == 1 && baseline.size() == 1);
     QVERIFY(selection.currentRun().isEmpty() && selection.baseline().isEmpty());
-    for (const QString& id : {"r0", "r99", "r900", "r999"}) {
+    for (const QString& id : QStringList{"r0", "r99", "r900", "r999"}) {
       QVERIFY(selection.find(id));
       QCOMPARE(list.index(list.rowOf(id), RunList::Name).data().toString(), id);
     }
