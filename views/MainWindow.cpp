@@ -29,13 +29,14 @@
 #include "views/pages/NoticeBar.h"
 #include "views/pages/QueuePanel.h"
 #include "views/pages/RecipePage.h"
+#include "views/pages/RunsPage.h"
 #include "views/pages/WelcomePage.h"
 
 namespace qb::views {
 namespace {
 
 constexpr int kStateVersion = 1;
-const QStringList kPageNames{"welcome", "recipe", "layers", "accuracy"};
+const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy"};
 
 NoticeBar::Kind barKind(Workbench::Kind kind) {
   return kind == Workbench::Kind::Info ? NoticeBar::Info : kind == Workbench::Kind::Warning ? NoticeBar::Warning : NoticeBar::Error;
@@ -72,15 +73,18 @@ void MainWindow::buildPages() {
   m_recipe = new RecipePage(m_workbench->document(), m_workbench->background());
   m_recipe->setModels(m_workbench->models());
   m_recipe->setFileCheck(m_workbench->services().lookAtFiles);
+  m_runs = new RunsPage(m_workbench);
   m_layers = new LayersPage(m_workbench->selection());
   m_accuracy = new AccuracyPage(m_workbench->selection());
   m_pages = new QTabWidget;
   m_pages->setDocumentMode(true);
   m_pages->addTab(m_welcome, icon(QStringLiteral("home")), tr("Welcome"));
   m_pages->addTab(m_recipe, icon(QStringLiteral("recipe")), tr("Recipe"));
+  m_pages->addTab(m_runs, icon(QStringLiteral("table")), tr("Runs"));
   m_pages->addTab(m_layers, icon(QStringLiteral("layers")), tr("Layers"));
   m_pages->addTab(m_accuracy, icon(QStringLiteral("chart")), tr("Accuracy"));
   m_pages->setTabToolTip(Recipe, tr("What will I try?"));
+  m_pages->setTabToolTip(Runs, tr("What was tried, what came of it?"));
   m_pages->setTabToolTip(Layers, tr("Where does it hurt?"));
   m_pages->setTabToolTip(Accuracy, tr("What does it cost, what does it give?"));
   m_notices = new NoticeBar;
@@ -92,6 +96,10 @@ void MainWindow::buildPages() {
   column->addWidget(m_pages, 1);
   setCentralWidget(centre);
   connect(m_pages, &QTabWidget::currentChanged, this, &MainWindow::pageChanged);
+  connect(m_runs, &RunsPage::compareRequested, this, &MainWindow::compare);
+  connect(m_runs, &RunsPage::exportRequested, this, [this](const QString& run) { exportRun(run); });
+  connect(m_runs, &RunsPage::logRequested, this, &MainWindow::showLog);
+  connect(m_runs, &RunsPage::pageRequested, this, &MainWindow::showPage);
   connect(m_welcome, &WelcomePage::openModelRequested, this, &MainWindow::openModelFolder);
   connect(m_welcome, &WelcomePage::openWorkspaceRequested, this, &MainWindow::openWorkspace);
   connect(m_welcome, &WelcomePage::demoRequested, this, &MainWindow::tryDemo);
@@ -247,6 +255,8 @@ void MainWindow::pageChanged() {
 
 void MainWindow::tryDemo() { m_workbench->startDemo(); }
 
+QStringList MainWindow::chosenRuns() const { return m_pages->currentIndex() == Runs ? m_runs->selectedRuns() : m_explorer->selectedRuns(); }
+
 void MainWindow::compare(const QStringList& chosen) {
   if (chosen.isEmpty()) {
     m_notices->tell(NoticeBar::Info, tr("Choose the runs to compare in the list on the left: click one, then Ctrl+click others."));
@@ -312,6 +322,7 @@ void MainWindow::restoreSession(const QStringList& paths, const QString& workspa
   m_inspectorWanted = m_settings->bytes(QStringLiteral("inspector")) != "0";
   for (QSplitter* splitter : findChildren<QSplitter*>())
     if (!splitter->objectName().isEmpty()) splitter->restoreState(m_settings->bytes(QStringLiteral("splitter/") + splitter->objectName()));
+  m_runs->restoreState(m_settings->bytes(QStringLiteral("runs")));
   fillRecent();
   if (const QString text = m_settings->recipeText(); !text.isEmpty()) {
     m_workbench->document()->open(text, m_settings->recipePath(), tr("Last session"));
@@ -346,6 +357,7 @@ void MainWindow::saveSession() {
   m_settings->setBytes(QStringLiteral("inspector"), m_inspectorWanted ? "1" : "0");
   for (QSplitter* splitter : findChildren<QSplitter*>())
     if (!splitter->objectName().isEmpty()) m_settings->setBytes(QStringLiteral("splitter/") + splitter->objectName(), splitter->saveState());
+  m_settings->setBytes(QStringLiteral("runs"), m_runs->saveState());
   QStringList models, shown;
   for (const ModelPtr& model : m_workbench->models()->models()) models << QString::fromStdString(model->path.string());
   if (const QString current = m_workbench->selection()->currentRun(); !current.isEmpty() && m_workbench->selection()->find(current)->shown) shown << current;

@@ -17,6 +17,7 @@ class MemoryGauge;
 class NoticeBar;
 class QueuePanel;
 class RecipePage;
+class RunsPage;
 class Theme;
 class WelcomePage;
 
@@ -29,7 +30,7 @@ class MainWindow : public QMainWindow {
 
   // Opens what was open last time. `paths` (from the command line) come on top; `workspace` instead of the last one.
   void restoreSession(const QStringList& paths, const QString& workspace);
-  void showPage(const QString& name);  // "welcome", "recipe", "layers", "accuracy"
+  void showPage(const QString& name);  // "welcome", "recipe", "runs", "layers", "accuracy"
   QString page() const;
   RecipePage* recipePage() { return m_recipe; }
   NoticeBar* notices() { return m_notices; }
@@ -45,7 +46,7 @@ class MainWindow : public QMainWindow {
   void dropEvent(QDropEvent* event) override;
 
  private:
-  enum Page { Welcome, Recipe, Layers, Accuracy };
+  enum Page { Welcome, Recipe, Runs, Layers, Accuracy };
   QAction* add(QMenu* menu, const QString& iconName, const QString& text, const QKeySequence& keys, const std::function<void()>& run);
   void buildPages();
   void buildDocks();
@@ -62,6 +63,7 @@ class MainWindow : public QMainWindow {
   void openWorkspace();
   void saveRecipe(bool ask);
   void askWhereToSave(const QString& title, const QString& name, std::function<void(const QString&)> save);
+  QStringList chosenRuns() const;  // in the list that is looked at
   void compare(const QStringList& runs);
   void showLog(const QString& run);
   void exportRun(const QString& run, int job = 0);  // opens its dialog, or brings it to the front; job: an export to follow
@@ -77,6 +79,7 @@ class MainWindow : public QMainWindow {
   QTabWidget* m_pages;
   WelcomePage* m_welcome;
   RecipePage* m_recipe;
+  RunsPage* m_runs;
   QWidget *m_layers, *m_accuracy;
   NoticeBar* m_notices;
   Explorer* m_explorer;

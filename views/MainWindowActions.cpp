@@ -6,6 +6,7 @@
 #include <QDockWidget>
 #include <QFileDialog>
 #include <QFileInfo>
+#include <QLineEdit>
 #include <QMenuBar>
 #include <QMessageBox>
 #include <QStatusBar>
@@ -20,6 +21,7 @@
 #include "views/pages/MemoryGauge.h"
 #include "views/pages/NoticeBar.h"
 #include "views/pages/RecipePage.h"
+#include "views/pages/RunsPage.h"
 #include "views/pages/WelcomePage.h"
 
 namespace qb::views {
@@ -77,6 +79,11 @@ void MainWindow::buildActions() {
     m_explorerDock->raise();
     m_explorer->focusSearch();
   });
+  add(edit, {}, tr("Fi&lter runs"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_F), [this] {
+    m_pages->setCurrentIndex(Runs);
+    m_runs->filter()->setFocus();
+    m_runs->filter()->selectAll();
+  });
   add(edit, QStringLiteral("copy"), tr("Copy as &command line"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_C), [this] {
     QApplication::clipboard()->setText(m_workbench->commandLine());
     statusBar()->showMessage(tr("Copied: paste it in a terminal to do the same there"), 6000);
@@ -86,7 +93,7 @@ void MainWindow::buildActions() {
 
   QMenu* run = menuBar()->addMenu(tr("&Run"));
   m_start = add(run, QStringLiteral("start"), tr("&Start run"), QKeySequence(Qt::CTRL | Qt::Key_Return), [this] { m_workbench->start(); });
-  m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(m_explorer->selectedRuns()); });
+  m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(chosenRuns()); });
   m_export = add(run, QStringLiteral("export"), tr("&Export run…"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_E), [this] { exportRun(m_workbench->selection()->currentRun()); });
   add(run, {}, tr("Show the run's &log"), QKeySequence(Qt::CTRL | Qt::Key_L), [this] { showLog(m_workbench->selection()->currentRun()); });
   run->setToolTipsVisible(true);  // why a run cannot be exported

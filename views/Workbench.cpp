@@ -84,7 +84,7 @@ Found kindOf(const std::filesystem::path& path) {
 Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut, m_services.exportRun, m_services.follow) {
   m_queue.setTaskCanceller(m_services.cancelClusterTasks);
   m_watch.setCluster(m_services.clusterTasks);
-  connect(&m_queue, &RunQueue::reported, &m_selection, &Selection::putRun);
+  connect(&m_queue, &RunQueue::reported, this, &Workbench::putReported);
   connect(&m_queue, &RunQueue::changed, this, [this](int row) {
     const Job& job = m_queue.jobs()[row];
     if (job.kind != JobKind::Run) return;
@@ -247,7 +247,9 @@ void Workbench::openWorkspace(const QString& path, const QStringList& shown) {
       },
       [this, shown](const Opened& found) {
         tellReading({});
-        m_selection.removeAllRuns();
+        QStringList old;
+        for (const RunEntry& run : m_selection.runs()) old << run.id;
+        m_selection.removeRuns(old);
         m_queue.clear();
         m_workspace = found.workspace;
         m_watch.watch(found.workspace, found.stamps);
@@ -431,22 +433,51 @@ void Workbench::resume(const QString& run) {
       [this](const QString& error) { fail(Place::Window, error); });
 }
 
-void Workbench::rename(const QString& run, const QString& name) {
+// What the user says of a run: written into its folder, then shown.
+void Workbench::label(const QString& run, std::function<void(Workspace&, const std::string& id)> write, std::function<void(RunReport&)> show) {
   if (!m_workspace) return;
   m_background.run(
       {},
-      [workspace = m_workspace, id = run.toStdString(), name](const std::stop_token&) {
-        workspace->rename(id, name.toStdString());
+      [workspace = m_workspace, id = run.toStdString(), write](const std::stop_token&) {
+        write(*workspace, id);
         return true;
       },
-      [this, run, name](bool) {
+      [this, run, show](bool) {
         const RunEntry* entry = m_selection.find(run);
         if (!entry) return;
         auto report = std::make_shared<RunReport>(*entry->report);
-        report->name = name.toStdString();
+        show(*report);
         m_selection.putRun(report);
       },
       [this](const QString& error) { fail(Place::Window, error); });
+}
+
+void Workbench::rename(const QString& run, const QString& text) {
+  const std::string name = text.toStdString();
+  label(run, [name](Workspace& workspace, const std::string& id) { workspace.rename(id, name); }, [name](RunReport& report) { report.name = name; });
+}
+
+void Workbench::setTags(const QString& run, const std::vector<std::string>& wanted) {
+  std::vector<std::string> tags;
+  for (const std::string& tag : wanted)
+    if (const std::string trimmed = QString::fromStdString(tag).simplified().toStdString(); !trimmed.empty() && std::find(tags.begin(), tags.end(), trimmed) == tags.end()) tags.push_back(trimmed);
+  label(run, [tags](Workspace& workspace, const std::string& id) { workspace.set_tags(id, tags); }, [tags](RunReport& report) { report.tags = tags; });
+}
+
+void Workbench::setNotes(const QString& run, const QString& text) {
+  const std::string notes = text.trimmed().toStdString();
+  label(run, [notes](Workspace& workspace, const std::string& id) { workspace.set_notes(id, notes); }, [notes](RunReport& report) { report.notes = notes; });
+}
+
+// Who carries a run out knows the name and tags that it had then.
+void Workbench::putReported(const RunPtr& report) {
+  const RunEntry* known = m_selection.find(QString::fromStdString(report->id));
+  if (!known || (known->report->name == report->name && known->report->tags == report->tags && known->report->notes == report->notes)) return m_selection.putRun(report);
+  auto labelled = std::make_shared<RunReport>(*report);
+  labelled->name = known->report->name;
+  labelled->tags = known->report->tags;
+  labelled->notes = known->report->notes;
+  m_selection.putRun(labelled);
 }
 
 void Workbench::remove(const QString& run) {

@@ -59,6 +59,8 @@ class Workbench : public QObject {
   void resume(const QString& run);
   bool canResume(const QString& run) const;
   void rename(const QString& run, const QString& name);
+  void setTags(const QString& run, const std::vector<std::string>& tags);
+  void setNotes(const QString& run, const QString& notes);
   void remove(const QString& run);
   void closeModel(const QString& path);
   void openRecipeOf(const QString& run);
@@ -91,6 +93,8 @@ class Workbench : public QObject {
  private:
   void showQueue(const std::vector<QueuedRun>& queue);
   void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {});
+  void label(const QString& run, std::function<void(Workspace&, const std::string& id)> write, std::function<void(RunReport&)> show);
+  void putReported(const RunPtr& report);
   void withReport(const QString& run, std::function<void()> then);  // after its blocks are loaded
   Recipe freshRecipe() const;
   void addModel(const ModelPtr& model);

@@ -141,7 +141,7 @@ bool colours() {
 }
 std::string bold(const std::string& text) { return colours() ? "\033[1m" + text + "\033[0m" : text; }
 
-void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows, const std::vector<bool>& texts) {
   std::vector<size_t> widths(header.size());
   for (size_t c = 0; c < header.size(); ++c) {
     widths[c] = width(header[c]);
@@ -156,7 +156,7 @@ void print_table(const std::vector<std::string>& header, const std::vector<std::
     for (size_t c = 0; c < row.size(); ++c) {
       const std::string cell = c == 0 ? cut(row[c], widths[0]) : row[c];
       const std::string space(widths[c] - std::min(widths[c], width(cell)), ' ');
-      line += c == 0 ? cell + space : "  " + space + cell;
+      line += c == 0 ? cell + space : c < texts.size() && texts[c] ? "  " + cell + space : "  " + space + cell;
     }
     while (!line.empty() && line.back() == ' ') line.pop_back();
     std::cout << (head ? bold(line) : line) << '\n';

@@ -38,6 +38,7 @@ void add_families(CLI::App& app, const Options& options, Action& action);
 void add_methods(CLI::App& app, const Options& options, Action& action);
 void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
+void add_runs(CLI::App& app, const Options& options, Action& action);  // list, show, remove, export-table
 void add_recipe(CLI::App& app, const Options& options, Action& action);
 void add_sweep(CLI::App& app, const Options& options, Action& action);
 void add_work(CLI::App& app, const Options& options, Action& action);
@@ -60,8 +61,9 @@ std::string count_text(double count);
 bool colours();  // stdout is a terminal and NO_COLOR is not set (https://no-color.org)
 std::string bold(const std::string& text);
 
-// Columns aligned on what they hold; the first column left, others right. Wide rows lose the end of their first column.
-void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+// Columns aligned on what they hold; the first column left, others right, but for those of `texts`. Wide rows lose the end of
+// their first column.
+void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows, const std::vector<bool>& texts = {});
 
 // A bar on a terminal, a line per ten percent elsewhere; nothing when json is wanted and stderr is no terminal.
 class ProgressBar {

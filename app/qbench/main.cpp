@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
   cli::add_sweep(app, options, action);
   cli::add_eval(app, options, action);
   cli::add_compare(app, options, action);
+  cli::add_runs(app, options, action);
   cli::add_export(app, options, action);
   cli::add_imatrix(app, options, action);
   cli::add_import(app, options, action);

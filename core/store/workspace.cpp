@@ -367,10 +367,12 @@ class FolderWorkspace final : public Workspace {
   }
 
   void reclaim() {
-    for (const RunReport& head : recorded()) {
-      if (!interrupted(head)) continue;
-      for (const fs::path& place : {run_folder(head.id), run_folder(head.id) / "blocks"}) remove_leftovers(place);
-      RunReport report = load_report(head.id);
+    std::vector<std::string> gone;
+    for (const auto& [id, run] : known_)
+      if (interrupted(run.head)) gone.push_back(id);
+    for (const std::string& id : gone) {
+      for (const fs::path& place : {run_folder(id), run_folder(id) / "blocks"}) remove_leftovers(place);
+      RunReport report = load_report(id);
       end(report);
       save(report);
     }

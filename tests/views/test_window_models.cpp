@@ -60,6 +60,51 @@ class TestWindowModels : public QObject {
     QCOMPARE(tree.rowCount(), 0);
   }
 
+  void a_thousand_runs_come_and_go_with_one_signal() {
+    Selection selection;
+    RunList list(&selection);
+    QAbstractItemModelTester tester(&list, QAbstractItemModelTester::FailureReportingMode::QtTest);
+    QSignalSpy runs(&selection, &Selection::runsChanged), models(&selection, &Selection::modelsChanged), inserted(&list, &QAbstractItemModel::rowsInserted), removed(&list, &QAbstractItemModel::rowsRemoved);
+    const auto report = [](int i) {
+      auto run = std::make_shared<RunReport>();
+      run->id = run->name = "r" + std::to_string(i);
+      run->model_path = i % 2 ? "/m/odd" : "/m/even";
+      return RunPtr(run);
+    };
+    QVector<RunPtr> all;
+    for (int i = 0; i < 1000; ++i) all << report(i);
+    selection.putRuns(all);
+    QCOMPARE(list.rowCount(), 1000);
+    QCOMPARE(inserted.size(), 1);
+    QVERIFY(runs.size() <= 2 && models.size() == 1);  // the first model is chosen, too
+    QCOMPARE(list.index(0, RunList::Name).data().toString(), QString("r999"));
+    QCOMPARE(list.rowOf("r999"), 0);
+    QCOMPARE(list.rowOf("r0"), 999);
+    QSet<QString> looks;  // without a style in the report each has one of its own among its model's
+    for (const RunEntry& run : selection.runsOfModel()) looks.insert(QString::number(run.style));
+    QCOMPARE(looks.size(), 500);
+
+    selection.setCurrentRun("r500");
+    selection.setBaseline("r502");
+    runs.clear();
+    QSignalSpy current(&selection, &Selection::currentRunChanged), baseline(&selection, &Selection::baselineChanged);
+    QStringList gone;
+    for (int i = 100; i < 900; ++i) gone << QStringLiteral("r%1").arg(i);
+    selection.removeRuns(gone + QStringList{"unknown"});
+    QCOMPARE(list.rowCount(), 200);
+    QVERIFY(runs.size() == 1 && removed.size() == 1 && current.size() == 1 && baseline.size() == 1);
+    QVERIFY(selection.currentRun().isEmpty() && selection.baseline().isEmpty());
+    for (const QString& id : QStringList{"r0", "r99", "r900", "r999"}) {
+      QVERIFY(selection.find(id));
+      QCOMPARE(list.index(list.rowOf(id), RunList::Name).data().toString(), id);
+    }
+    QVERIFY(!selection.find("r500") && list.rowOf("r500") == -1);
+    selection.putRuns({report(5), report(2000)});  // one that is known, one that is new
+    QCOMPARE(list.rowCount(), 201);
+    QCOMPARE(list.rowOf("r2000"), 0);
+    QCOMPARE(list.index(list.rowOf("r5"), RunList::Name).data().toString(), QString("r5"));
+  }
+
   void a_row_shows_shape_type_and_size() {
     ModelTree tree;
     tree.put(model("/m/one", 3));

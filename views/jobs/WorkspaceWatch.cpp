@@ -50,8 +50,9 @@ bool WorkspaceWatch::isOurs(const QString& run) const {
 
 void WorkspaceWatch::look() {
   if (!m_workspace || m_looking) return;
-  std::set<std::string> ours, working;
+  std::set<std::string> ours, working, seen;
   for (const RunEntry& run : m_selection->runs()) {
+    if (run.shown || run.id == m_selection->currentRun()) seen.insert(run.id.toStdString());
     if (isOurs(run.id))
       ours.insert(run.id.toStdString());
     else if (atWork(*run.report))
@@ -66,13 +67,23 @@ void WorkspaceWatch::look() {
   if (asks) m_asked.start();
   m_background->run(
       {},
-      [workspace = m_workspace, known = m_stamps, ours, working, ask = asks ? m_askCluster : ClusterTasks()](const std::stop_token& stop) {
+      [workspace = m_workspace, known = m_stamps, ours, working, seen, ask = asks ? m_askCluster : ClusterTasks()](const std::stop_token& stop) {
         Changes changes;
         if (ask) try {
             changes.tasks = ask();
           } catch (const Error&) {
             // It is asked again.
           }
+        std::map<std::string, RunPtr> heads;  // a sweep of another process may bring a thousand at once
+        const auto report_of = [&](const std::string& id) {
+          if (seen.contains(id)) return loadOrTell(*workspace, id);
+          if (heads.empty()) {
+            std::vector<RunReport> all = workspace->list();
+            for (RunReport& head : all) heads.emplace(head.id, std::make_shared<const RunReport>(std::move(head)));
+          }
+          const auto head = heads.find(id);
+          return head == heads.end() || atWork(*head->second) ? loadOrTell(*workspace, id) : head->second;
+        };
         changes.stamps = workspace->stamps();
         for (auto& [id, stamp] : changes.stamps) {
           if (stop.stop_requested()) break;
@@ -84,7 +95,7 @@ void WorkspaceWatch::look() {
           }
           // Whoever carried it out may be gone, which changes no file.
           if (!changed && !(working.contains(id) && !workspace->owner(id))) continue;
-          const RunPtr report = loadOrTell(*workspace, id);
+          const RunPtr report = report_of(id);
           changes.changed.push_back(report);
           if (report->status == RunStatus::finished) continue;
           if (const auto owner = workspace->owner(id)) {
@@ -106,10 +117,12 @@ void WorkspaceWatch::look() {
 
 void WorkspaceWatch::apply(const Changes& changes) {
   if (changes.tasks) m_queue->setClusterStates(*changes.tasks);
+  QStringList gone;
   for (const auto& [id, stamp] : m_stamps) {
     const QString run = QString::fromStdString(id);
-    if (!changes.stamps.contains(id) && !isOurs(run)) m_selection->removeRun(run);
+    if (!changes.stamps.contains(id) && !isOurs(run)) gone << run;
   }
+  m_selection->removeRuns(gone);
   m_stamps = changes.stamps;
   QVector<RunPtr> news;
   for (const RunPtr& report : changes.changed) {

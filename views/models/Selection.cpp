@@ -2,6 +2,7 @@
 
 #include <QDir>
 #include <QFileInfo>
+#include <QSet>
 #include <algorithm>
 #include <array>
 
@@ -196,31 +197,19 @@ void Selection::putRuns(const QVector<RunPtr>& reports) {
   Q_EMIT runsChanged();
 }
 
-void Selection::removeAllRuns() {
-  if (m_runs.isEmpty()) return;
-  m_runs.clear();
-  m_rows.clear();
-  const Chosen before = chosen();
-  for (Chosen& its : m_chosen) its.run = its.baseline = QString();
-  if (!before.run.isEmpty()) Q_EMIT currentRunChanged();
-  if (!before.baseline.isEmpty()) Q_EMIT baselineChanged();
-  leaveUnknownModel();
-  Q_EMIT modelsChanged();
-  Q_EMIT runsChanged();
-}
+void Selection::removeRun(const QString& id) { removeRuns({id}); }
 
-void Selection::removeRun(const QString& id) {
-  const RunEntry* run = find(id);
-  if (!run) return;
-  const QString model = run->model;
-  m_runs.removeAt(m_rows.value(id));
+void Selection::removeRuns(const QStringList& ids) {
+  const QSet<QString> gone(ids.begin(), ids.end());
+  if (m_runs.removeIf([&](const RunEntry& run) { return gone.contains(run.id); }) == 0) return;
   indexRuns();
-  Chosen& its = m_chosen[model];
-  const bool wasCurrent = its.run == id, wasBaseline = its.baseline == id;
-  if (wasCurrent) its.run.clear();
-  if (wasBaseline) its.baseline.clear();
-  if (model == m_currentModel && wasCurrent) Q_EMIT currentRunChanged();
-  if (model == m_currentModel && wasBaseline) Q_EMIT baselineChanged();
+  const Chosen before = chosen();
+  for (Chosen& its : m_chosen) {
+    if (gone.contains(its.run)) its.run.clear();
+    if (gone.contains(its.baseline)) its.baseline.clear();
+  }
+  if (before.run != chosen().run) Q_EMIT currentRunChanged();
+  if (before.baseline != chosen().baseline) Q_EMIT baselineChanged();
   leaveUnknownModel();
   Q_EMIT modelsChanged();
   Q_EMIT runsChanged();

@@ -77,7 +77,7 @@ class Selection : public QObject {
   void putRun(const qb::views::RunPtr& report);  // adds a run (with the next colour) or replaces its snapshot
   void putRuns(const QVector<qb::views::RunPtr>& reports);  // as many putRun(), told once
   void removeRun(const QString& id);
-  void removeAllRuns();
+  void removeRuns(const QStringList& ids);  // as many removeRun(), told once
   void putModel(const qb::views::ModelPtr& model);       // an open one
   void removeModel(const QString& path);
   void setCurrentModel(const QString& key);

@@ -20,6 +20,7 @@
 #include "views/Workbench.h"
 #include "views/models/Format.h"
 #include "views/pages/Delegates.h"
+#include "views/pages/RunMenu.h"
 
 namespace qb::views {
 namespace {
@@ -192,7 +193,15 @@ QWidget* Explorer::makeRuns() {
   remove->setShortcutContext(Qt::WidgetShortcut);
   m_runs->addAction(remove);
   connect(remove, &QAction::triggered, this, [this] {
-    if (const QStringList ids = selectedRuns(); !ids.isEmpty()) removeRuns(ids);
+    if (const QStringList ids = selectedRuns(); !ids.isEmpty()) m_runMenu->remove(ids);
+  });
+  m_runMenu = new RunMenu(m_workbench, this);
+  connect(m_runMenu, &RunMenu::compareRequested, this, &Explorer::compareRequested);
+  connect(m_runMenu, &RunMenu::exportRequested, this, &Explorer::exportRequested);
+  connect(m_runMenu, &RunMenu::logRequested, this, &Explorer::logRequested);
+  connect(m_runMenu, &RunMenu::renameRequested, this, [this](const QString& id) {
+    const QModelIndex place = m_sorted->mapFromSource(m_workbench->runList()->index(m_workbench->runList()->rowOf(id), RunList::Name));
+    if (place.isValid()) m_runs->edit(place);
   });
 
   m_model = new QComboBox;
@@ -285,64 +294,9 @@ void Explorer::modelMenu(const QPoint& place) {
 void Explorer::runMenu(const QPoint& place) {
   const QModelIndex index = m_runs->indexAt(place);
   if (!index.isValid()) return;
-  const QString id = index.data(RunList::IdRole).toString();
-  const QStringList ids = selectedRuns();
-  const RunEntry* run = m_workbench->selection()->find(id);
-  if (!run) return;
   QMenu menu(this);
-  menu.addAction(icon(QStringLiteral("compare")), tr("Show only the selected runs"), this, [this, ids] { Q_EMIT compareRequested(ids); });
-  menu.addAction(run->shown ? tr("Hide in plots") : tr("Show in plots"), this, [this, id, shown = !run->shown] { m_workbench->show(id, shown); });
-  QAction* baseline = menu.addAction(tr("Baseline of comparisons"));
-  baseline->setCheckable(true);
-  baseline->setChecked(m_workbench->selection()->baseline() == id);
-  connect(baseline, &QAction::toggled, this, [this, id](bool on) {
-    if (on) m_workbench->show(id, true);
-    m_workbench->selection()->setBaseline(on ? id : QString());
-  });
-  menu.addSeparator();
-  QStringList resumable;
-  for (const QString& each : ids)
-    if (m_workbench->canResume(each)) resumable << each;
-  QAction* resume = menu.addAction(icon(QStringLiteral("resume")), resumable.size() > 1 ? tr("Resume %1 runs").arg(resumable.size()) : tr("Resume"), this, [this, resumable] {
-    for (const QString& each : resumable) m_workbench->resume(each);
-  });
-  resume->setEnabled(!resumable.isEmpty());
-  QAction* exported = menu.addAction(icon(QStringLiteral("export")), tr("Export…"), this, [this, id] { Q_EMIT exportRequested(id); });
-  const QString obstacle = m_workbench->exportObstacle(id);
-  exported->setEnabled(obstacle.isEmpty());
-  exported->setToolTip(obstacle);
-  menu.setToolTipsVisible(true);  // only those that were set
-  menu.addAction(icon(QStringLiteral("recipe")), tr("Open its recipe"), this, [this, id] { m_workbench->openRecipeOf(id); });
-  menu.addAction(tr("Show its log"), this, [this, id] { Q_EMIT logRequested(id); });
-  menu.addAction(icon(QStringLiteral("copy")), tr("Copy as command line"), this, [this, id, name = QString::fromStdString(run->report->name)] {
-    QGuiApplication::clipboard()->setText(m_workbench->commandLineOf(id));
-    Q_EMIT m_workbench->status(tr("Copied the command line of %1: paste it in a terminal to do the same there").arg(name));
-  });
-  menu.addSeparator();
-  menu.addAction(tr("Rename"), this, [this, place = QPersistentModelIndex(index.siblingAtColumn(RunList::Name))] {  // rows move while the menu is open
-    if (place.isValid()) m_runs->edit(place);
-  });
-  menu.addAction(icon(QStringLiteral("delete")), tr("Delete…"), this, [this, ids] { removeRuns(ids); });
+  m_runMenu->fill(&menu, index.data(RunList::IdRole).toString(), selectedRuns());
   menu.exec(m_runs->viewport()->mapToGlobal(place));
-}
-
-void Explorer::removeRuns(const QStringList& ids) {
-  QStringList names;
-  for (const QString& id : ids)
-    if (const RunEntry* run = m_workbench->selection()->find(id)) names << QString::fromStdString(run->report->name);
-  auto* question = new QMessageBox(QMessageBox::Question, tr("Delete runs"),
-                                   names.size() == 1 ? tr("Delete this run with its results from disk? This cannot be undone.")
-                                                     : tr("Delete these %1 runs with their results from disk? This cannot be undone.").arg(names.size()), QMessageBox::NoButton, this);
-  question->setInformativeText(names.join(QLatin1Char('\n')));
-  QAbstractButton* yes = question->addButton(tr("Delete"), QMessageBox::DestructiveRole);
-  question->addButton(QMessageBox::Cancel);
-  question->setDefaultButton(QMessageBox::Cancel);
-  question->setAttribute(Qt::WA_DeleteOnClose);
-  connect(question, &QMessageBox::buttonClicked, this, [this, yes, ids](QAbstractButton* pressed) {
-    if (pressed != yes) return;
-    for (const QString& id : ids) m_workbench->remove(id);
-  });
-  question->open();
 }
 
 // What was chosen elsewhere is marked here too.

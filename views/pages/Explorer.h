@@ -12,6 +12,7 @@ namespace qb::views {
 
 class ModelFilter;
 class RunFilter;
+class RunMenu;
 class Workbench;
 
 // Left side: the open models with a search, and below them the runs of the workspace.
@@ -40,7 +41,6 @@ class Explorer : public QWidget {
   void search(const QString& text);
   void modelMenu(const QPoint& place);
   void runMenu(const QPoint& place);
-  void removeRuns(const QStringList& ids);
   void followSelection();
   void followModel();
   void showModels();
@@ -52,6 +52,7 @@ class Explorer : public QWidget {
   ModelFilter* m_filter;
   QTableView* m_runs;
   RunFilter* m_sorted;
+  RunMenu* m_runMenu;
   QComboBox* m_model;
   QLabel *m_noModels, *m_noneFound, *m_noRuns, *m_noRunFound, *m_facts;
 };
