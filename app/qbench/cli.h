@@ -10,6 +10,7 @@
 
 namespace qb {
 class Error;
+enum class ErrorKind;
 class Workspace;
 struct RunReport;
 }  // namespace qb
@@ -18,6 +19,7 @@ struct RunReport;
 namespace cli {
 
 enum ExitCode { ok = 0, failure = 1, usage = 2, recipe = 3, input = 4, resource = 5, cancelled = 130 };
+ExitCode exit_code(qb::ErrorKind kind);
 ExitCode exit_code(const qb::Error& error);
 
 struct Options {
@@ -40,6 +42,7 @@ void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_recipe(CLI::App& app, const Options& options, Action& action);
 void add_sweep(CLI::App& app, const Options& options, Action& action);
+void add_help(CLI::App& app, const Options& options, Action& action);
 
 // Takes Ctrl-C and SIGTERM over from the system. Call before the first thread is made.
 void watch_interrupts();

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   cli::add_methods(app, options, action);
   cli::add_scheme(app, options, action);
   cli::add_recipe(app, options, action);
+  cli::add_help(app, options, action);
   refuse_empty_values(app);
   try {
     app.parse(argc, argv);
