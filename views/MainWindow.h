@@ -69,6 +69,7 @@ class MainWindow : public QMainWindow {
   void exportEnded(const Job& job);
   void saveSession();
   void showShortcuts();
+  void showHelp(const QString& page);
   void showAbout();
 
   Workbench* m_workbench;

@@ -51,6 +51,8 @@ class Workbench : public QObject {
   void newRecipe();
   void start();                        // the recipe being edited
   void startDemo();
+  // Recipes of a sweep: new runs of it, and those of the workspace that go on.
+  void startSweep(const QString& sweep, const std::vector<Recipe>& recipes, const QStringList& stopped);
   void show(const QString& run, bool shown);
   void makeCurrent(const QString& run);
   void showOnly(const QStringList& runs);
@@ -77,6 +79,7 @@ class Workbench : public QObject {
   void status(const QString& text);
   void opened(const QString& kind, const QString& path);  // "model", "recipe", "workspace": for recent files
   void recipeShown();                                     // another recipe is being edited
+  void sweepFound(const QString& path);                   // a recipe with lists, which is no one recipe
   void workspaceChanged();
   void readingChanged();
   void devicesChanged();
@@ -86,7 +89,7 @@ class Workbench : public QObject {
   void demoStarted();
 
  private:
-  void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {});
+  void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {}, const std::string& sweep = {});
   void withReport(const QString& run, std::function<void()> then);  // after its blocks are loaded
   Recipe freshRecipe() const;
   void addModel(const ModelPtr& model);
