@@ -151,7 +151,7 @@ void print_plan(const Night& night, bool gpu) {
     std::vector<std::string> cells = {row.entry.recipe.name};
     for (const std::string& key : keys) {
       const auto value = std::find_if(row.entry.differing.begin(), row.entry.differing.end(), [&](const qb::SweepValue& v) { return v.key == key; });
-      cells.push_back(value == row.entry.differing.end() ? "–" : value->value);
+      cells.push_back(value == row.entry.differing.end() ? "–" : qb::shown_value(*value));
     }
     if (!row.plan) {
       cells.insert(cells.end(), {"–", "–", "–", "refused"});
@@ -170,10 +170,8 @@ void print_plan(const Night& night, bool gpu) {
   print_table(header, rows);
   std::cout << fmt::format("{} recipe{}, {} done, {} to carry out: about {}, {} of disk\n", night.rows().size(), night.rows().size() == 1 ? "" : "s", done, waiting, seconds_text(seconds), bytes_text(disk));
   if (guesses) std::cout << "? a guess: no run of the kind was measured on this host yet\n";
-  for (const SweepRow& row : night.rows())
-    if (!row.plan) std::cout << fmt::format("refused: {}: {}\n", row.entry.recipe.name, row.refusal);
-  for (const qb::SweepOmission& omission : night.sweep().omitted)
-    if (!omission.filtered) std::cout << fmt::format("left out: {}: {}\n", omission.name, omission.reason);
+  for (const qb::SweepReason& reason : qb::refusals(night.rows())) std::cout << fmt::format("refused: {}: {}\n", qb::names_text(reason), reason.why);
+  for (const qb::SweepReason& reason : qb::omissions(night.sweep(), false)) std::cout << fmt::format("left out: {}: {}\n", qb::names_text(reason), reason.why);
   const auto filtered = std::count_if(night.sweep().omitted.begin(), night.sweep().omitted.end(), [](const qb::SweepOmission& omission) { return omission.filtered; });
   if (filtered > 0) std::cout << fmt::format("left out by the file's filters: {} combination{}\n", filtered, filtered == 1 ? "" : "s");
 }

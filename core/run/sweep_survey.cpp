@@ -1,5 +1,9 @@
 #include "core/run/sweep_survey.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
 #include <map>
 
 namespace qb {
@@ -12,6 +16,44 @@ std::string to_text(SweepRow::State state) {
     case SweepRow::State::done: return "done";
   }
   throw InternalError("unknown state of a sweep's recipe");
+}
+
+std::string names_text(const SweepReason& reason) {
+  constexpr size_t kShown = 3;
+  std::string text;
+  const size_t shown = reason.names.size() <= kShown + 1 ? reason.names.size() : kShown;
+  for (size_t i = 0; i < shown; ++i) text += (i == 0 ? "" : ", ") + reason.names[i];
+  return shown < reason.names.size() ? fmt::format("{} and {} more", text, reason.names.size() - shown) : text;
+}
+
+namespace {
+
+void add(std::vector<SweepReason>& reasons, const std::string& name, const std::string& why) {
+  const auto found = std::find_if(reasons.begin(), reasons.end(), [&](const SweepReason& reason) { return reason.why == why; });
+  (found == reasons.end() ? reasons.emplace_back(SweepReason{{}, why}) : *found).names.push_back(name);
+}
+
+}  // namespace
+
+std::vector<SweepReason> refusals(const std::vector<SweepRow>& rows) {
+  std::vector<SweepReason> reasons;
+  for (const SweepRow& row : rows)
+    if (!row.plan) add(reasons, row.entry.recipe.name, row.refusal);
+  return reasons;
+}
+
+std::vector<SweepReason> omissions(const Sweep& sweep, bool filtered) {
+  std::vector<SweepReason> reasons;
+  for (const SweepOmission& omission : sweep.omitted)
+    if (omission.filtered == filtered) add(reasons, omission.name, omission.reason);
+  return reasons;
+}
+
+std::string shown_value(const SweepValue& value) {
+  const bool file = value.key == "model" || value.key == "model.path" || value.key == "checkpoint" || value.key == "calibration.importance" || value.key.ends_with("corpus");
+  if (!file || value.value.find('{') != std::string::npos) return value.value;
+  const std::filesystem::path path = std::filesystem::path(value.value).lexically_normal();
+  return path.filename().empty() ? path.parent_path().filename().string() : path.filename().string();
 }
 
 std::vector<SweepRow> plan_sweep(const Sweep& sweep, RunPlanner& planner, std::vector<SweepRow> known, const std::function<void(size_t, size_t)>& told) {

@@ -25,6 +25,17 @@ struct SweepRow {
 };
 std::string to_text(SweepRow::State state);  // "", "to go on", "at work", "done"
 
+// Recipes with one reason why they are not carried out, for a line each: "g48 rtn, g48 gptq and 14 more".
+struct SweepReason {
+  std::vector<std::string> names;
+  std::string why;
+};
+std::string names_text(const SweepReason& reason);
+std::vector<SweepReason> refusals(const std::vector<SweepRow>& rows);
+std::vector<SweepReason> omissions(const Sweep& sweep, bool filtered);  // by the file's filters, or others
+// A value as a table shows it: of a file its name.
+std::string shown_value(const SweepValue& value);
+
 // Checks every recipe against its model, texts and machine; told(done, all) before each. Rows of `known` that have a plan are taken over.
 std::vector<SweepRow> plan_sweep(const Sweep& sweep, RunPlanner& planner, std::vector<SweepRow> known = {}, const std::function<void(size_t, size_t)>& told = {});
 // What the workspace has of each: a finished run of the same recipe on the same model, else one at work, else one to go on with.

@@ -83,7 +83,7 @@ QVariant SweepTable::data(const QModelIndex& index, int role) const {
   if (column < 0) {
     const std::string wanted = m_keys[index.column() - 1].toStdString();
     for (const SweepValue& value : row.entry.differing)
-      if (value.key == wanted) return text(value.value);
+      if (value.key == wanted) return text(shown_value(value));
     return QStringLiteral("–");
   }
   switch (column) {

@@ -10,6 +10,7 @@
 #include <QStackedWidget>
 #include <QTableView>
 #include <QVBoxLayout>
+#include <algorithm>
 
 #include "views/Icons.h"
 #include "views/Workbench.h"
@@ -69,7 +70,6 @@ SweepDialog::SweepDialog(Workbench* workbench, const QString& path, QWidget* par
   m_omittedText->setReadOnly(true);
   m_omittedText->setLineWrapMode(QPlainTextEdit::WidgetWidth);
   m_omittedText->setAccessibleName(tr("Combinations that are left out, with the reason"));
-  m_omittedText->setMaximumHeight(fontMetrics().height() * 7);
   m_omittedTitle->setBuddy(m_omittedText);
   column->addWidget(m_omittedTitle);
   column->addWidget(m_omittedText, 1);
@@ -158,7 +158,7 @@ void SweepDialog::showSurvey(SweepSurvey&& found) {
   m_name = text(found.sweep.name);
   setWindowTitle(tr("Sweep %1").arg(m_name));
   m_title->setText(tr("Sweep %1").arg(m_name));
-  m_omitted = found.sweep.omitted;
+  m_sweep = found.sweep;
   int done = 0, refused = 0;
   for (const SweepRow& row : found.rows) {
     done += row.state == SweepRow::State::done ? 1 : 0;
@@ -174,6 +174,7 @@ void SweepDialog::showSurvey(SweepSurvey&& found) {
   const QString omitted = omissions();
   m_omittedText->setPlainText(omitted);
   m_omittedTitle->setText(tr("Left out"));
+  m_omittedText->setMaximumHeight(fontMetrics().height() * (std::min(5, int(omitted.count(QLatin1Char('\n'))) * 2 + 2) + 1));
   for (QWidget* part : {static_cast<QWidget*>(m_omittedTitle), static_cast<QWidget*>(m_omittedText)}) part->setVisible(!omitted.isEmpty());
   if (!found.sweep.notes.empty()) {
     QStringList notes;
@@ -187,9 +188,8 @@ void SweepDialog::showSurvey(SweepSurvey&& found) {
 
 QString SweepDialog::omissions() const {
   QStringList lines;
-  for (const SweepRow& row : m_table.rows())
-    if (!row.plan) lines << QStringLiteral("%1: %2").arg(text(row.entry.recipe.name), text(row.refusal));
-  for (const SweepOmission& omission : m_omitted) lines << QStringLiteral("%1: %2").arg(text(omission.name), text(omission.reason));
+  for (const auto& reasons : {refusals(m_table.rows()), qb::omissions(m_sweep, false), qb::omissions(m_sweep, true)})
+    for (const SweepReason& reason : reasons) lines << QStringLiteral("%1: %2").arg(text(names_text(reason)), text(reason.why));
   return lines.join(QLatin1Char('\n'));
 }
 

@@ -41,7 +41,7 @@ class SweepDialog : public QDialog {
   Workbench* m_workbench;
   QString m_path, m_name;
   SweepTable m_table;
-  std::vector<SweepOmission> m_omitted;
+  Sweep m_sweep;
 
   QLabel *m_title, *m_facts, *m_waiting, *m_summary, *m_omittedTitle;
   QProgressBar* m_bar;
