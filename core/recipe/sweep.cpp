@@ -262,7 +262,11 @@ Sweep combine(const std::string& yaml, const std::string& origin, const fs::path
   }
   const auto values_of = [&](size_t i, const std::vector<std::vector<size_t>>& told) {
     std::vector<SweepValue> values;
-    for (size_t place : told[i]) values.push_back({candidates[i].variant.choices[place].key, flow_text(candidates[i].variant.choices[place].value)});
+    for (size_t place : told[i]) {
+      const SweepChoice& choice = candidates[i].variant.choices[place];
+      const YAML::Node own = node_at(candidates[i].node, choice.key);  // with what was taken of the lists inside of it
+      values.push_back({choice.key, flow_text(own.IsDefined() ? own : choice.value)});
+    }
     return values;
   };
   // What is left out may differ in more than what is left.
