@@ -30,6 +30,7 @@
 #include "views/pages/QueuePanel.h"
 #include "views/pages/RecipePage.h"
 #include "views/pages/RunsPage.h"
+#include "views/pages/SweepDialog.h"
 #include "views/pages/WelcomePage.h"
 
 namespace qb::views {
@@ -160,6 +161,18 @@ void MainWindow::connectWorkbench() {
   });
   connect(m_workbench, &Workbench::recipeShown, this, [this] {
     if (m_restored) showPage(QStringLiteral("recipe"));
+  });
+  connect(m_workbench, &Workbench::sweepFound, this, [this](const QString& path) {
+    m_settings->addRecent(path);
+    fillRecent();
+    for (SweepDialog* dialog : findChildren<SweepDialog*>()) {
+      if (dialog->path() != path || dialog->isHidden()) continue;
+      dialog->survey();
+      dialog->raise();
+      dialog->activateWindow();
+      return;
+    }
+    (new SweepDialog(m_workbench, path, this))->show();
   });
   connect(m_workbench, &Workbench::presetsChanged, this, [this] { m_recipe->setPresets(m_workbench->presets()); });
   connect(m_workbench, &Workbench::workspaceChanged, this, [this] {

@@ -71,6 +71,7 @@ class MainWindow : public QMainWindow {
   void exportEnded(const Job& job);
   void saveSession();
   void showShortcuts();
+  void showHelp(const QString& page);
   void showAbout();
 
   Workbench* m_workbench;

@@ -18,6 +18,7 @@
 #include "views/MainWindow.h"
 #include "views/pages/Dialogs.h"
 #include "views/pages/Explorer.h"
+#include "views/pages/HelpWindow.h"
 #include "views/pages/MemoryGauge.h"
 #include "views/pages/NoticeBar.h"
 #include "views/pages/RecipePage.h"
@@ -115,6 +116,7 @@ void MainWindow::buildActions() {
   QMenu* help = menuBar()->addMenu(tr("&Help"));
   QAction* sheet = add(help, {}, tr("&Keyboard shortcuts"), {}, [this] { showShortcuts(); });
   sheet->setShortcuts({QKeySequence(Qt::Key_F1), QKeySequence(Qt::Key_Question)});
+  add(help, {}, tr("&Planning a large study"), {}, [this] { showHelp(QStringLiteral("scale")); });
   add(help, QStringLiteral("demo"), tr("Try the &demo"), {}, [this] { tryDemo(); });
   add(help, {}, tr("&About LLM-QBench Workbench"), {}, [this] { showAbout(); });
 }
@@ -249,6 +251,16 @@ void MainWindow::saveRecipe(bool ask) {
 }
 
 void MainWindow::showShortcuts() { (new ShortcutsSheet(this))->show(); }
+
+void MainWindow::showHelp(const QString& page) {
+  for (HelpWindow* window : findChildren<HelpWindow*>()) {
+    if (window->page() != page || window->isHidden()) continue;
+    window->raise();
+    window->activateWindow();
+    return;
+  }
+  (new HelpWindow(m_workbench->background(), page, this))->show();
+}
 
 void MainWindow::showAbout() {
   auto* box = new QMessageBox(QMessageBox::NoIcon, tr("About"),

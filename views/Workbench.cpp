@@ -13,6 +13,7 @@
 #include "core/exporting/formats.h"
 #include "core/format/model_place.h"
 #include "core/recipe/llmc.h"
+#include "core/recipe/sweep.h"
 #include "views/models/Format.h"
 
 namespace qb::views {
@@ -57,7 +58,7 @@ ReadRecipe readRecipe(const std::filesystem::path& path) {
   return result;
 }
 
-enum class PathKind { Model, Workspace, Recipe };
+enum class PathKind { Model, Workspace, Recipe, Sweep };
 
 struct Found {
   PathKind kind;
@@ -73,7 +74,10 @@ Found kindOf(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) throw InputError("There is no " + path.string());
   std::string ending = path.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  if (ending == ".yaml" || ending == ".yml") return {PathKind::Recipe, path};
+  if (ending == ".yaml" || ending == ".yml") {
+    const std::string yaml = read_text(path, 4 << 20);
+    return {!looksLikeLlmc(QString::fromStdString(yaml)) && is_sweep(yaml) ? PathKind::Sweep : PathKind::Recipe, path};
+  }
   if (const auto folder = folder_of_part(path); !folder.empty()) return {PathKind::Model, folder};
   if (is_gguf(path)) return {PathKind::Model, path};
   throw InputError("Cannot open " + path.string() + "; expected a model folder, a GGUF file, a recipe (.yaml) or a workspace");
@@ -133,6 +137,7 @@ void Workbench::openPath(const QString& path) {
           case PathKind::Model: return openModel(text(found.path));
           case PathKind::Workspace: return openWorkspace(text(found.path));
           case PathKind::Recipe: return openRecipe(text(found.path));
+          case PathKind::Sweep: return Q_EMIT sweepFound(text(found.path));
         }
       },
       [this](const QString& error) { fail(Place::Window, error); });
@@ -306,16 +311,16 @@ QString Workbench::freshName(const std::string& name) const {
   return fresh;
 }
 
-void Workbench::launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then) {
+void Workbench::launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then, const std::string& sweep) {
   Q_EMIT status(tr("Checking the recipe against model and texts…"));
   std::vector<Recipe> named = recipes;
   for (Recipe& recipe : named) recipe.name = freshName(recipe.name).toStdString();
   m_background.run(
       {},
-      [named, workspace = m_workspace, device = m_device.toStdString(), check = m_services.preflight](const std::stop_token&) {
+      [named, sweep, workspace = m_workspace, device = m_device.toStdString(), check = m_services.preflight](const std::stop_token&) {
         for (const Recipe& recipe : named) check(recipe, RunOptions{device}, workspace->folder());
         std::vector<RunPtr> reports;
-        for (const Recipe& recipe : named) reports.push_back(std::make_shared<const RunReport>(workspace->load(workspace->create_run(recipe))));
+        for (const Recipe& recipe : named) reports.push_back(std::make_shared<const RunReport>(workspace->load(workspace->create_run(recipe, sweep))));
         return reports;
       },
       [this, then, workspace = m_workspace](const std::vector<RunPtr>& reports) {
@@ -343,6 +348,13 @@ void Workbench::start() {
   } catch (const Error& error) {
     fail(Place::Recipe, QString::fromUtf8(error.what()));
   }
+}
+
+void Workbench::startSweep(const QString& sweep, const std::vector<Recipe>& recipes, const QStringList& stopped) {
+  whenOpen([this, sweep, recipes, stopped] {
+    for (const QString& run : stopped) resume(run);
+    if (!recipes.empty()) launch(recipes, Place::Window, {}, sweep.toStdString());
+  });
 }
 
 void Workbench::startDemo() {

@@ -53,6 +53,8 @@ class Workbench : public QObject {
   void start();                        // the recipe being edited
   void startDemo();
   void leaveRunsAlone();               // before the program ends: runs go on, and what waits is carried out by a process that stays
+  // Recipes of a sweep: new runs of it, and those of the workspace that go on.
+  void startSweep(const QString& sweep, const std::vector<Recipe>& recipes, const QStringList& stopped);
   void show(const QString& run, bool shown);
   void makeCurrent(const QString& run);
   void showOnly(const QStringList& runs);
@@ -81,6 +83,7 @@ class Workbench : public QObject {
   void status(const QString& text);
   void opened(const QString& kind, const QString& path);  // "model", "recipe", "workspace": for recent files
   void recipeShown();                                     // another recipe is being edited
+  void sweepFound(const QString& path);                   // a recipe with lists, which is no one recipe
   void workspaceChanged();
   void readingChanged();
   void devicesChanged();
@@ -92,7 +95,7 @@ class Workbench : public QObject {
 
  private:
   void showQueue(const std::vector<QueuedRun>& queue);
-  void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {});
+  void launch(const std::vector<Recipe>& recipes, Place place, std::function<void()> then = {}, const std::string& sweep = {});
   void label(const QString& run, std::function<void(Workspace&, const std::string& id)> write, std::function<void(RunReport&)> show);
   void putReported(const RunPtr& report);
   void withReport(const QString& run, std::function<void()> then);  // after its blocks are loaded

@@ -49,8 +49,10 @@ std::stop_source& interrupts() {
 
 }  // namespace
 
-ExitCode exit_code(const qb::Error& error) {
-  switch (error.kind()) {
+ExitCode exit_code(const qb::Error& error) { return exit_code(error.kind()); }
+
+ExitCode exit_code(qb::ErrorKind kind) {
+  switch (kind) {
     case qb::ErrorKind::recipe: return recipe;
     case qb::ErrorKind::input: return input;
     case qb::ErrorKind::resource: return resource;

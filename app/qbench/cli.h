@@ -10,6 +10,7 @@
 
 namespace qb {
 class Error;
+enum class ErrorKind;
 class Workspace;
 struct RunReport;
 }  // namespace qb
@@ -18,6 +19,7 @@ struct RunReport;
 namespace cli {
 
 enum ExitCode { ok = 0, failure = 1, usage = 2, recipe = 3, input = 4, resource = 5, cancelled = 130 };
+ExitCode exit_code(qb::ErrorKind kind);
 ExitCode exit_code(const qb::Error& error);
 
 struct Options {
@@ -41,6 +43,7 @@ void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_runs(CLI::App& app, const Options& options, Action& action);  // list, show, remove, export-table
 void add_recipe(CLI::App& app, const Options& options, Action& action);
 void add_sweep(CLI::App& app, const Options& options, Action& action);
+void add_help(CLI::App& app, const Options& options, Action& action);
 void add_work(CLI::App& app, const Options& options, Action& action);
 void add_queue(CLI::App& app, const Options& options, Action& action);
 

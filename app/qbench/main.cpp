@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
   cli::add_recipe(app, options, action);
   cli::add_work(app, options, action);
   cli::add_queue(app, options, action);
+  cli::add_help(app, options, action);
   refuse_empty_values(app);
   try {
     app.parse(argc, argv);

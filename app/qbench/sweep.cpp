@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
-#include <map>
 #include <optional>
 #include <set>
 
@@ -12,12 +11,11 @@
 #include "core/base/files.h"
 #include "core/measure/report_json.h"
 #include "core/recipe/sweep.h"
-#include "core/run/estimates.h"
 #include "core/run/run.h"
-#include "core/run/run_plan.h"
 #include "core/run/slurm.h"
 #include "core/store/run_events.h"
 #include "core/store/run_request.h"
+#include "core/run/sweep_survey.h"
 #include "run_all.h"
 
 namespace cli {
@@ -41,17 +39,7 @@ struct Arguments {
   }
 };
 
-// A recipe of the sweep as it stands in the workspace.
-struct Row {
-  qb::SweepRecipe entry;
-  std::optional<qb::RunPlan> plan;
-  std::string refusal;           // why there is no plan
-  ExitCode refusal_code = ok;
-  std::string run, state;        // the workspace's run of the same recipe; "done", "to go on", "at work", "": none
-  qb::CostEstimate cost;
-  bool done() const { return state == "done"; }
-  bool waits() const { return plan && !done() && state != "at work"; }
-};
+using qb::SweepRow;
 
 // What all recipes are, and what became of them so far. A file that grows is read again.
 class Night {
@@ -63,60 +51,12 @@ class Night {
   }
 
   const qb::Sweep& sweep() const { return sweep_; }
-  const std::vector<Row>& rows() const { return rows_; }
+  const std::vector<SweepRow>& rows() const { return rows_; }
   void set_workspace(std::shared_ptr<qb::Workspace> workspace) { workspace_ = std::move(workspace); }
-
-  // Recipes that joined since the last look; a file that cannot be read now is told of, and the recipes stay as they are.
-  void look_again() {
-    try {
-      const std::string text = qb::read_text(arguments_.file, 4 << 20);
-      if (text == text_) return;
-      qb::Sweep sweep = load();
-      text_ = text;
-      std::set<std::string> before;
-      for (const Row& row : rows_) before.insert(key(row.entry.recipe));
-      take(std::move(sweep));
-      size_t joined = 0;
-      for (const Row& row : rows_) joined += before.contains(key(row.entry.recipe)) ? 0 : 1;
-      std::cerr << fmt::format("qbench: {} was changed: {} recipes, {} of them new\n", arguments_.file, rows_.size(), joined);
-      for (const Row& row : rows_)
-        if (!before.contains(key(row.entry.recipe)) && !row.plan) std::cerr << fmt::format("qbench: {} is left out: {}\n", row.entry.recipe.name, row.refusal);
-    } catch (const qb::Error& e) {
-      std::cerr << fmt::format("qbench: {} was changed and cannot be read; going on with what it was: {}\n", arguments_.file, e.what());
-    }
-  }
-
-  // What the workspace has of each: other processes carry runs out too.
   void look_at_runs() {
-    if (!workspace_) return;
-    std::map<std::string, std::vector<qb::RunReport>> by_hash;  // newest first
-    for (qb::RunReport& head : workspace_->list()) by_hash[head.recipe_hash].push_back(std::move(head));
-    for (Row& row : rows_) {
-      row.run.clear();
-      row.state.clear();
-      if (!row.plan) continue;
-      int best = 0;
-      // A run that has not begun has the hash of its recipe before its target filled it in.
-      for (const std::string& hash : {row.plan->recipe_hash, qb::recipe_hash(row.entry.recipe)}) {
-        for (const qb::RunReport& head : by_hash[hash]) {
-          if (!head.model_hash.empty() && head.model_hash != row.plan->model_hash) continue;  // the model's files are others now
-          const auto [rank, state] = head.status == qb::RunStatus::finished                     ? std::pair(3, "done")
-                                     : workspace_->owner(head.id)                               ? std::pair(2, "at work")
-                                                                                                : std::pair(1, "to go on");
-          if (rank <= best) continue;
-          best = rank;
-          row.run = head.id;
-          row.state = state;
-        }
-      }
-    }
+    if (workspace_) qb::find_runs(rows_, *workspace_);
   }
-
-  void estimate() {
-    qb::Estimator estimator(workspace_ ? qb::Timings::of(*workspace_) : qb::Timings(), arguments_.device);
-    for (Row& row : rows_)
-      if (row.plan) row.cost = estimator.next(*row.plan);
-  }
+  void estimate() { qb::estimate_costs(rows_, workspace_.get(), arguments_.device); }
 
   // All that is to be carried out, in order.
   std::vector<Turn> all() {
@@ -128,36 +68,37 @@ class Night {
   std::optional<Turn> next() {
     look_again();
     look_at_runs();
-    for (Row& row : rows_) {
-      if (!row.waits() || !tried_.insert(key(row.entry.recipe)).second) continue;
-      return Turn{row.entry.recipe, row.run, sweep_.name};
-    }
+    for (const SweepRow& row : rows_)
+      if (row.waits() && tried_.insert(qb::recipe_hash(row.entry.recipe)).second) return Turn{row.entry.recipe, row.run, sweep_.name};
     return std::nullopt;
   }
 
  private:
   qb::Sweep load() const { return qb::load_sweep(arguments_.file, arguments_.settings, fs::current_path()); }
-  static std::string key(const qb::Recipe& recipe) { return qb::recipe_hash(recipe); }
 
   void take(qb::Sweep sweep) {
-    std::map<std::string, Row> known;
-    for (Row& row : rows_) known.emplace(key(row.entry.recipe), std::move(row));
-    rows_.clear();
-    for (const qb::SweepRecipe& entry : sweep.recipes) {
-      Row row;
-      if (const auto found = known.find(key(entry.recipe)); found != known.end() && found->second.plan) row = std::move(found->second);
-      row.entry = entry;
-      if (!row.plan) try {
-          row.plan = planner_.plan(entry.recipe);
-        } catch (const qb::Error& e) {
-          const auto* mistake = dynamic_cast<const qb::RecipeError*>(&e);
-          row.refusal = mistake && mistake->file().empty() ? mistake->key() + ": " + mistake->detail() : e.what();
-          row.refusal_code = exit_code(e);
-        }
-      rows_.push_back(std::move(row));
-    }
+    rows_ = qb::plan_sweep(sweep, planner_, std::move(rows_));
     sweep_ = std::move(sweep);
     look_at_runs();
+  }
+
+  // A file that cannot be read now is told of, and the recipes stay as they are.
+  void look_again() {
+    try {
+      const std::string text = qb::read_text(arguments_.file, 4 << 20);
+      if (text == text_) return;
+      qb::Sweep sweep = load();
+      text_ = text;
+      std::set<std::string> before;
+      for (const SweepRow& row : rows_) before.insert(qb::recipe_hash(row.entry.recipe));
+      take(std::move(sweep));
+      const auto joined = [&](const SweepRow& row) { return !before.contains(qb::recipe_hash(row.entry.recipe)); };
+      std::cerr << fmt::format("qbench: {} was changed: {} recipes, {} of them new\n", arguments_.file, rows_.size(), std::count_if(rows_.begin(), rows_.end(), joined));
+      for (const SweepRow& row : rows_)
+        if (joined(row) && !row.plan) std::cerr << fmt::format("qbench: {} is left out: {}\n", row.entry.recipe.name, row.refusal);
+    } catch (const qb::Error& e) {
+      std::cerr << fmt::format("qbench: {} was changed and cannot be read; going on with what it was: {}\n", arguments_.file, e.what());
+    }
   }
 
   const Arguments& arguments_;
@@ -165,7 +106,7 @@ class Night {
   qb::RunPlanner planner_;
   std::string text_;
   qb::Sweep sweep_;
-  std::vector<Row> rows_;
+  std::vector<SweepRow> rows_;
   std::set<std::string> tried_;
 };
 
@@ -177,7 +118,7 @@ nlohmann::json values_json(const std::vector<qb::SweepValue>& values) {
 
 nlohmann::json as_json(const Night& night) {
   nlohmann::json recipes = nlohmann::json::array(), omitted = nlohmann::json::array(), refused = nlohmann::json::array();
-  for (const Row& row : night.rows()) {
+  for (const SweepRow& row : night.rows()) {
     if (!row.plan) {
       refused.push_back({{"name", row.entry.recipe.name}, {"differing", values_json(row.entry.differing)}, {"reason", row.refusal}});
       continue;
@@ -187,7 +128,7 @@ nlohmann::json as_json(const Night& night) {
                        {"report_hash", row.plan->recipe_hash},
                        {"differing", values_json(row.entry.differing)},
                        {"product_index", row.entry.product_index},
-                       {"state", row.state.empty() ? "new" : row.state},
+                       {"state", row.state == SweepRow::State::fresh ? "new" : qb::to_text(row.state)},
                        {"run", row.run.empty() ? nlohmann::json(nullptr) : nlohmann::json(row.run)},
                        {"seconds", {{"load", row.cost.load_seconds}, {"quantize", row.cost.quantize_seconds}, {"evaluate", row.cost.evaluate_seconds}, {"total", row.cost.seconds()}, {"guess", row.cost.guess}, {"basis", row.cost.basis}}},
                        {"memory_bytes", row.cost.memory_bytes},
@@ -207,7 +148,7 @@ std::string heading(const std::string& key, const std::vector<std::string>& keys
 
 void print_plan(const Night& night, bool gpu) {
   std::vector<std::string> keys;
-  for (const Row& row : night.rows())
+  for (const SweepRow& row : night.rows())
     for (const qb::SweepValue& value : row.entry.differing)
       if (std::find(keys.begin(), keys.end(), value.key) == keys.end()) keys.push_back(value.key);
   std::vector<std::string> header = {"recipe"};
@@ -217,13 +158,13 @@ void print_plan(const Night& night, bool gpu) {
   double seconds = 0, disk = 0;
   size_t waiting = 0, done = 0, refused = 0;
   bool guesses = false;
-  for (const Row& row : night.rows()) {
+  for (const SweepRow& row : night.rows()) {
     refused += row.plan ? 0 : 1;
-    done += row.done() ? 1 : 0;
+    done += row.state == SweepRow::State::done ? 1 : 0;
     std::vector<std::string> cells = {row.entry.recipe.name};
     for (const std::string& key : keys) {
       const auto value = std::find_if(row.entry.differing.begin(), row.entry.differing.end(), [&](const qb::SweepValue& v) { return v.key == key; });
-      cells.push_back(value == row.entry.differing.end() ? "–" : value->value);
+      cells.push_back(value == row.entry.differing.end() ? "–" : qb::shown_value(*value));
     }
     if (!row.plan) {
       cells.insert(cells.end(), {"–", "–", "–", "refused"});
@@ -234,7 +175,7 @@ void print_plan(const Night& night, bool gpu) {
         disk += row.cost.disk_bytes;
         guesses = guesses || row.cost.guess;
       }
-      cells.insert(cells.end(), {row.done() ? "–" : seconds_text(row.cost.seconds()) + (row.cost.guess ? " ?" : ""), bytes_text(gpu ? row.cost.device_bytes : row.cost.memory_bytes), bytes_text(row.cost.disk_bytes), row.state});
+      cells.insert(cells.end(), {row.state == SweepRow::State::done ? "–" : seconds_text(row.cost.seconds()) + (row.cost.guess ? " ?" : ""), bytes_text(gpu ? row.cost.device_bytes : row.cost.memory_bytes), bytes_text(row.cost.disk_bytes), qb::to_text(row.state)});
     }
     rows.push_back(std::move(cells));
   }
@@ -242,10 +183,8 @@ void print_plan(const Night& night, bool gpu) {
   print_table(header, rows);
   std::cout << fmt::format("{} recipe{}, {} done, {} to carry out: about {}, {} of disk\n", night.rows().size(), night.rows().size() == 1 ? "" : "s", done, waiting, seconds_text(seconds), bytes_text(disk));
   if (guesses) std::cout << "? a guess: no run of the kind was measured on this host yet\n";
-  for (const Row& row : night.rows())
-    if (!row.plan) std::cout << fmt::format("refused: {}: {}\n", row.entry.recipe.name, row.refusal);
-  for (const qb::SweepOmission& omission : night.sweep().omitted)
-    if (!omission.filtered) std::cout << fmt::format("left out: {}: {}\n", omission.name, omission.reason);
+  for (const qb::SweepReason& reason : qb::refusals(night.rows())) std::cout << fmt::format("refused: {}: {}\n", qb::names_text(reason), reason.why);
+  for (const qb::SweepReason& reason : qb::omissions(night.sweep(), false)) std::cout << fmt::format("left out: {}: {}\n", qb::names_text(reason), reason.why);
   const auto filtered = std::count_if(night.sweep().omitted.begin(), night.sweep().omitted.end(), [](const qb::SweepOmission& omission) { return omission.filtered; });
   if (filtered > 0) std::cout << fmt::format("left out by the file's filters: {} combination{}\n", filtered, filtered == 1 ? "" : "s");
 }
@@ -370,16 +309,16 @@ int sweep(const Arguments& arguments, const Options& options) {
   night.estimate();
   for (const std::string& note : night.sweep().notes) std::cerr << "note: " << note << '\n';
   std::set<std::string> notes;
-  for (const Row& row : night.rows())
+  for (const SweepRow& row : night.rows())
     for (const std::string& note : row.plan ? row.plan->notes : std::vector<std::string>{})
       if (notes.insert(note).second) std::cerr << fmt::format("note: {}: {}\n", row.entry.recipe.name, note);
   if (!options.json) print_plan(night, arguments.device != "cpu");
   if (arguments.dry_run && options.json) std::cout << as_json(night).dump() << '\n';
-  const auto refused = std::find_if(night.rows().begin(), night.rows().end(), [](const Row& row) { return !row.plan; });
-  const bool any = std::any_of(night.rows().begin(), night.rows().end(), [](const Row& row) { return row.plan.has_value(); });
+  const auto refused = std::find_if(night.rows().begin(), night.rows().end(), [](const SweepRow& row) { return !row.plan; });
+  const bool any = std::any_of(night.rows().begin(), night.rows().end(), [](const SweepRow& row) { return row.plan.has_value(); });
   if (!any && refused != night.rows().end()) {
     std::cerr << fmt::format("qbench: no recipe can be carried out: {}: {}\n", refused->entry.recipe.name, refused->refusal);
-    return refused->refusal_code;
+    return exit_code(refused->refusal_kind);
   }
   if (arguments.dry_run) return ok;
 
@@ -398,11 +337,11 @@ int sweep(const Arguments& arguments, const Options& options) {
       });
   night.look_at_runs();
   std::vector<std::string> finished;
-  for (const Row& row : night.rows()) {
-    if (row.done()) finished.push_back(row.run);
-    if (row.state == "at work") std::cerr << fmt::format("qbench: {} is carried out by another process (run {})\n", row.entry.recipe.name, row.run);
+  for (const SweepRow& row : night.rows()) {
+    if (row.state == SweepRow::State::done) finished.push_back(row.run);
+    if (row.state == SweepRow::State::at_work) std::cerr << fmt::format("qbench: {} is carried out by another process (run {})\n", row.entry.recipe.name, row.run);
     // What did not fit beside something else may fit another time: the sweep is not done.
-    if (row.refusal_code == resource && code == ok) code = resource;
+    if (!row.plan && row.refusal_kind == qb::ErrorKind::resource && code == ok) code = resource;
   }
   if (code == cancelled) std::cerr << "qbench: the same command goes on with the sweep\n";
   if (options.json) {

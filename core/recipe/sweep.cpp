@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -15,6 +14,7 @@
 #include "core/recipe/preset.h"
 #include "core/recipe/recipe_read.h"
 #include "core/recipe/settings.h"
+#include "core/recipe/sweep_filters.h"
 #include "core/recipe/sweep_lists.h"
 #include "core/recipe/sweep_names.h"
 
@@ -23,124 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// --- filters
-
-struct FilterKey {
-  std::string key;
-  YAML::Node value;
-};
-struct Filter {
-  std::string place;  // "sweep.exclude[0]"
-  std::vector<FilterKey> keys;
-  bool matched = false;
-};
-
-struct SweepBlock {
-  std::string name;
-  std::vector<Filter> only, exclude;
-  bool strict = false;
-};
-
-std::vector<Filter> read_filters(YamlMap& map, const std::string& key) {
-  const YAML::Node node = map.node(key);
-  std::vector<Filter> filters;
-  if (!node.IsDefined() || node.IsNull()) return filters;
-  if (!node.IsMap() && !node.IsSequence()) map.fail(key, "expected a list of mappings such as {pipeline: [rtn], scheme.weights.type: int2}");
-  for (size_t i = 0; i < (node.IsMap() ? 1 : node.size()); ++i) {
-    const YAML::Node entry = node.IsMap() ? node : node[i];
-    Filter filter{node.IsMap() ? map.place(key) : fmt::format("{}[{}]", map.place(key), i), {}};
-    for (const std::string& name : YamlMap(entry, filter.place).keys()) filter.keys.push_back({name, entry[name]});
-    if (filter.keys.empty()) fail_at(filter.place, "has no keys; expected which recipes it is of, such as {pipeline: [rtn]}");
-    filters.push_back(std::move(filter));
-  }
-  return filters;
-}
-
-SweepBlock read_block(YamlMap& root) {
-  SweepBlock block;
-  auto map = root.map("sweep");
-  if (!map) return block;
-  block.name = map->text("name").value_or("");
-  block.strict = map->boolean("strict").value_or(false);
-  block.only = read_filters(*map, "only");
-  block.exclude = read_filters(*map, "exclude");
-  map->finish();
-  return block;
-}
-
-// The value at "scheme.weights.type" or "pipeline[0].method"; undefined where there is none.
-YAML::Node find(YAML::Node node, const std::string& key) {
-  for (size_t at = 0; at < key.size() && node.IsDefined();) {
-    if (key[at] == '[') {
-      const size_t close = std::min(key.find(']', at), key.size());
-      size_t index = 0;
-      const auto [end, error] = std::from_chars(key.data() + at + 1, key.data() + close, index);
-      if (error != std::errc() || end != key.data() + close || !node.IsSequence() || index >= node.size()) return YAML::Node(YAML::NodeType::Undefined);
-      node.reset(node[index]);
-      at = close + 1 + (close + 1 < key.size() && key[close + 1] == '.' ? 1 : 0);
-      continue;
-    }
-    const size_t end = std::min(key.find_first_of(".[", at), key.size());
-    const std::string name = key.substr(at, end - at);
-    if (name == "path" && node.IsScalar() && key.compare(0, 6, "model.") == 0) return node;  // the short form of a model
-    if (!node.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
-    const YAML::Node below = static_cast<const YAML::Node&>(node)[name];
-    if (!below.IsDefined()) return YAML::Node(YAML::NodeType::Undefined);
-    node.reset(below);
-    at = end < key.size() && key[end] == '.' ? end + 1 : end;
-  }
-  return node;
-}
-
-bool is_list_key(const std::string& key) { return key == "pipeline" || key == "evaluation" || key == "scheme.ignore" || key == "scheme.overrides"; }
-bool is_file_key(const std::string& key) { return key == "model" || key == "model.path" || key == "checkpoint" || key == "calibration.importance" || key.ends_with("corpus"); }
-
-std::optional<double> number(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty() ? std::optional(value) : std::nullopt;
-}
-
-bool same_text(const std::string& wanted, const std::string& found, bool file) {
-  if (wanted == found) return true;
-  if (const auto a = number(wanted), b = number(found); a && b) return *a == *b;
-  const auto truth = [](const std::string& text) { return text == "True" ? "true" : text == "False" ? "false" : text; };
-  if (truth(wanted) == truth(found)) return true;
-  const fs::path path = fs::path(found).lexically_normal();
-  return file && (wanted == path.filename() || wanted == path.stem());
-}
-
-// A text stands for itself, a method for a stage of it with any knobs, a mapping for what has its keys, a list for a list of as many.
-bool same_value(const YAML::Node& wanted, const YAML::Node& found, bool file) {
-  if (!found.IsDefined() || found.IsNull()) return !wanted.IsDefined() || wanted.IsNull() || (wanted.IsScalar() && wanted.Scalar() == "float");
-  if (wanted.IsScalar()) {
-    const YAML::Node text = found.IsMap() ? (found["method"] ? found["method"] : found["path"]) : found;
-    return text.IsDefined() && text.IsScalar() && same_text(wanted.Scalar(), text.Scalar(), file);
-  }
-  if (wanted.IsMap()) {
-    if (found.IsScalar() && wanted["method"] && wanted.size() == 1) return same_value(wanted["method"], found, false);
-    for (const auto& entry : wanted)
-      if (!found.IsMap() || !found[entry.first.Scalar()] || !same_value(entry.second, found[entry.first.Scalar()], false)) return false;
-    return true;
-  }
-  if (!wanted.IsSequence()) return false;
-  if (!found.IsSequence() || found.size() != wanted.size()) return false;
-  for (size_t i = 0; i < wanted.size(); ++i)
-    if (!same_value(wanted[i], found[i], false)) return false;
-  return true;
-}
-
-bool any_value(const FilterKey& wanted, const YAML::Node& found) {
-  const YAML::Node& value = wanted.value;
-  const bool several = value.IsSequence() && (!is_list_key(wanted.key) || (value.size() > 0 && value[0].IsSequence()));
-  if (!several) return same_value(value, found, is_file_key(wanted.key));
-  for (const auto& each : value)
-    if (same_value(each, found, is_file_key(wanted.key))) return true;
-  return false;
-}
-
 // --- variants and what becomes of them
-
 struct Candidate {
   SweepVariant variant;
   YAML::Node node;                     // its text
@@ -149,30 +32,16 @@ struct Candidate {
   std::optional<std::string> filtered; // why
 };
 
-bool matches(const Filter& filter, const Candidate& candidate, const YAML::Node& canonical) {
-  return std::all_of(filter.keys.begin(), filter.keys.end(), [&](const FilterKey& key) {
-    YAML::Node found = find(candidate.node, key.key);
-    if (!found.IsDefined()) found.reset(find(canonical, key.key));  // a default that the file does not write
-    return any_value(key, found);
-  });
-}
-
-std::string filter_text(const Filter& filter) {
-  std::string out;
-  for (const FilterKey& key : filter.keys) out += (out.empty() ? "" : ", ") + key.key + ": " + flow_text(key.value);
-  return filter.place + " {" + out + "}";
-}
-
 void apply_filters(SweepBlock& block, std::vector<Candidate>& candidates) {
-  std::set<const FilterKey*> known;
+  std::set<const SweepFilter::Key*> known;
   for (Candidate& candidate : candidates) {
     const YAML::Node canonical = candidate.recipe && (!block.only.empty() || !block.exclude.empty()) ? YAML::Load(to_yaml(*candidate.recipe)) : YAML::Node();
     bool wanted = block.only.empty();
-    for (std::vector<Filter>* filters : {&block.only, &block.exclude})
-      for (Filter& filter : *filters) {
-        for (const FilterKey& key : filter.keys)
-          if (find(candidate.node, key.key).IsDefined() || find(canonical, key.key).IsDefined()) known.insert(&key);
-        if (!matches(filter, candidate, canonical)) continue;
+    for (std::vector<SweepFilter>* filters : {&block.only, &block.exclude})
+      for (SweepFilter& filter : *filters) {
+        for (const SweepFilter::Key& key : filter.keys)
+          if (node_at(candidate.node, key.key).IsDefined() || node_at(canonical, key.key).IsDefined()) known.insert(&key);
+        if (!matches(filter, candidate.node, canonical)) continue;
         filter.matched = true;
         if (filters == &block.only)
           wanted = true;
@@ -184,9 +53,9 @@ void apply_filters(SweepBlock& block, std::vector<Candidate>& candidates) {
   std::set<std::string> keys;
   for (const Candidate& candidate : candidates)
     for (const SweepChoice& choice : candidate.variant.choices) keys.insert(choice.key);
-  for (const std::vector<Filter>* filters : {&block.only, &block.exclude})
-    for (const Filter& filter : *filters)
-      for (const FilterKey& key : filter.keys)
+  for (const std::vector<SweepFilter>* filters : {&block.only, &block.exclude})
+    for (const SweepFilter& filter : *filters)
+      for (const SweepFilter::Key& key : filter.keys)
         if (!known.contains(&key) && !is_list_key(key.key) && !key.value.IsNull()) {
           const auto near = similar_names(key.key, {keys.begin(), keys.end()});
           fail_at(filter.place, fmt::format("no recipe of the sweep has a key \"{}\"{}", key.key, near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near.front())));
@@ -363,7 +232,7 @@ std::vector<std::string> names_of(const std::vector<Candidate>& candidates, cons
 Sweep combine(const std::string& yaml, const std::string& origin, const fs::path& base, const std::vector<std::string>& settings, const fs::path& settings_base) {
   const YAML::Node root = load_document(yaml, origin);
   YamlMap map(root, "");
-  SweepBlock block = read_block(map);
+  SweepBlock block = read_sweep_block(map);
   Sweep sweep;
   sweep.name = !block.name.empty() ? block.name : map.text("name").value_or("");
   std::vector<SweepVariant> variants = sweep_variants(root, {});
@@ -377,8 +246,8 @@ Sweep combine(const std::string& yaml, const std::string& origin, const fs::path
     for (const Candidate& candidate : candidates)
       if (!candidate.filtered && !candidate.recipe) fail_in_file(candidate, " (sweep.strict refuses what a sweep else leaves out)");
   refuse_useless_values(candidates);
-  for (const std::vector<Filter>* filters : {&block.only, &block.exclude})
-    for (const Filter& filter : *filters)
+  for (const std::vector<SweepFilter>* filters : {&block.only, &block.exclude})
+    for (const SweepFilter& filter : *filters)
       if (!filter.matched) sweep.notes.push_back(filter_text(filter) + " matches no recipe");
 
   // Which of them are recipes of the sweep: each once.
@@ -393,7 +262,11 @@ Sweep combine(const std::string& yaml, const std::string& origin, const fs::path
   }
   const auto values_of = [&](size_t i, const std::vector<std::vector<size_t>>& told) {
     std::vector<SweepValue> values;
-    for (size_t place : told[i]) values.push_back({candidates[i].variant.choices[place].key, flow_text(candidates[i].variant.choices[place].value)});
+    for (size_t place : told[i]) {
+      const SweepChoice& choice = candidates[i].variant.choices[place];
+      const YAML::Node own = node_at(candidates[i].node, choice.key);  // with what was taken of the lists inside of it
+      values.push_back({choice.key, flow_text(own.IsDefined() ? own : choice.value)});
+    }
     return values;
   };
   // What is left out may differ in more than what is left.

@@ -186,3 +186,9 @@ def test_one_that_fails_leaves_the_others_their_turn(qbench):
     done = qbench("sweep", path, "-w", "w", "-q", "--json", code=5)
     assert "int3:" in done.stderr
     assert [r["name"] for r in json.loads(done.stdout)["reports"]] == ["int4"]
+
+
+def test_the_page_on_large_studies_is_printed(qbench):
+    assert {"name": "scale", "title": "Five hundred experiments: hours, disk, and what is shared"} in json.loads(qbench("help", "--json").stdout)
+    assert qbench("help", "scale").stdout == (DEMO.parent / "help/scale.md").read_text()
+    assert 'did you mean "scale"?' in qbench("help", "scal", code=4).stderr

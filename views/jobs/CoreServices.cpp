@@ -21,6 +21,17 @@ Services coreServices() {
   services.lookAtFiles = [](const Recipe& recipe) { return look_at_files(recipe); };
   services.openWorkspace = [](const std::filesystem::path& folder, const Workspace::Reading& reading) { return Workspace::open(folder, Workspace::Absent::create, reading); };
   services.preflight = [](const Recipe& recipe, const RunOptions& options, const std::filesystem::path& workspace) { preflight(recipe, options, workspace); };
+  services.surveySweep = [](const std::filesystem::path& file, const RunOptions& options, const WorkspacePtr& workspace, const std::stop_token& stop, const std::function<void(size_t, size_t)>& told) {
+    SweepSurvey survey{load_sweep(file), {}};
+    RunPlanner planner(options, workspace ? workspace->folder() : std::filesystem::current_path());
+    survey.rows = plan_sweep(survey.sweep, planner, {}, [&](size_t done, size_t all) {
+      if (stop.stop_requested()) throw Cancelled();
+      told(done, all);
+    });
+    if (workspace) find_runs(survey.rows, *workspace);
+    estimate_costs(survey.rows, workspace.get(), options.device);
+    return survey;
+  };
   services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control,
                          const RunObserver& observer) { return carry_out_in_worker(workspace, id, options, control, observer, detached_worker(qbench_program())); };
   services.follow = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) { return follow_run(workspace, id, options, control, observer); };

@@ -12,6 +12,7 @@
 #include "core/run/recipe_files.h"
 #include "core/run/run.h"
 #include "core/run/slurm.h"
+#include "core/run/sweep_survey.h"
 
 namespace qb::views {
 
@@ -20,6 +21,13 @@ using Runner = std::function<RunReport(Workspace&, const std::string& id, const 
 
 // A model's tensor as it is stored, its channels thinned for a picture.
 using TensorReader = std::function<TensorSummary(const std::filesystem::path& model, const std::string& tensor, const std::stop_token&)>;
+
+// A sweep's recipes, checked, with what the workspace has of each and what they will take. workspace: nullptr where none is open.
+struct SweepSurvey {
+  Sweep sweep;
+  std::vector<SweepRow> rows;
+};
+using SweepSurveyor = std::function<SweepSurvey(const std::filesystem::path& file, const RunOptions&, const WorkspacePtr& workspace, const std::stop_token&, const std::function<void(size_t, size_t)>& told)>;
 
 using Exporter = std::function<ExportResult(const std::filesystem::path& run, const ExportOptions&, const Control&)>;
 
@@ -31,6 +39,7 @@ struct Services {
   std::function<RecipeFiles(const Recipe&)> lookAtFiles;
   std::function<WorkspacePtr(const std::filesystem::path&, const Workspace::Reading&)> openWorkspace;
   std::function<void(const Recipe&, const RunOptions&, const std::filesystem::path& workspace)> preflight;
+  SweepSurveyor surveySweep;
   Runner carryOut;
   Runner follow;  // a run that another process carries out
   // Starts a process that carries out what waits in a workspace's queue for a device, and outlives this one.

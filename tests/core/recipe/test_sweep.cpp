@@ -148,6 +148,7 @@ class TestSweep : public QObject {
     std::vector<std::string> sorted = names(knobs);
     std::sort(sorted.begin(), sorted.end());
     QCOMPARE(sorted, (Names{"gptq percdamp 0.2 seed 1", "gptq percdamp 0.2 seed 2", "gptq percdamp 0.3 seed 1", "gptq percdamp 0.3 seed 2", "gptq seed 1", "gptq seed 2", "gptq(percdamp 0.1) seed 1", "gptq(percdamp 0.1) seed 2"}));
+    QCOMPARE(knobs.recipes.back().differing, (std::vector<SweepValue>{{"pipeline", "[{method: gptq, percdamp: 0.3}]"}, {"pipeline[0].percdamp", "0.3"}, {"seed", "2"}}));
     const Sweep twins = parse_sweep("model: [x/m, y/m, z/m]\nscheme: {weights: {type: int4}}\n", "s.yaml");
     QCOMPARE(names(twins), (Names{"m", "m (2)", "m (3)"}));
   }
