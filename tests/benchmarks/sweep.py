@@ -60,7 +60,7 @@ def carried_out(path, workspace, options, *extra):
     if done.returncode != 0:
         sys.exit(f"{path.stem}: {done.stderr}")
     report, = json.loads(done.stdout)
-    blocks = {block.name: block.read_bytes() for block in (Path(workspace) / "runs" / report["id"] / "blocks").iterdir()}
+    blocks = {block.name: block.read_bytes() for block in (Path(workspace) / "runs" / report["id"] / "blocks").glob("*.safetensors")}
     if len(blocks) != len(report["blocks"]):
         sys.exit(f"{path.stem}: {len(blocks)} files of blocks, expected {len(report['blocks'])}")
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, report, blocks

@@ -1,6 +1,8 @@
 """Recipes that share what earlier ones left in a workspace have the bits that they have alone, whatever their stages and schemes."""
 import json
 import shutil
+import subprocess
+import time
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -57,7 +59,7 @@ def carried_out(qbench, paths, workspace, *extra):  # noqa: F811
     told = {}
     for report in json.loads(qbench("run", *paths, "-q", "--json", "-w", workspace, *extra).stdout):
         run = qbench.folder / workspace / "runs" / report["id"]
-        told[report["name"]] = report, {f.name: f.read_bytes() for f in (run / "blocks").iterdir()}, (run / "log.txt").read_text()
+        told[report["name"]] = report, {f.name: f.read_bytes() for f in (run / "blocks").glob("*.safetensors")}, (run / "log.txt").read_text()
     return told
 
 
@@ -132,3 +134,27 @@ def test_damaged_entries_are_made_anew(qbench, model):  # noqa: F811
         assert again[1] == sound[1] and str(entry) in again[2] and figures(again[0]) == figures(sound[0])
         (mended,) = carried_out(qbench, [path], "w").values()
         assert mended[1] == sound[1] and str(entry) not in mended[2]
+
+
+def test_processes_share_a_cache_while_one_is_killed_and_one_makes_room(qbench, model):  # noqa: F811
+    paths = [write(qbench.folder, model, f"r-{propagate}", "awq, clip, gptq", SCHEMES["group"], propagate) for propagate in (False, True)]
+    alone = carried_out(qbench, paths, "alone", "--statistics-cache", 0)
+    cache = qbench.folder / "shared" / "cache" / "statistics"
+
+    def start(*extra):
+        return subprocess.Popen([qbench.program, "run", *paths, "-q", "--json", "-w", "shared", *extra], cwd=qbench.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    killed, *others = start(), start("--statistics-cache", "0.001"), start()
+    while killed.poll() is None and not any(cache.rglob("*block*")):
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    for process in others:
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        for report in json.loads(out):
+            blocks = {f.name: f.read_bytes() for f in (qbench.folder / "shared" / "runs" / report["id"] / "blocks").glob("*.safetensors")}
+            assert blocks == alone[report["name"]][1] and figures(report) == figures(alone[report["name"]][0])
+    for name, (report, blocks, log) in carried_out(qbench, paths, "shared").items():
+        assert blocks == alone[name][1] and figures(report) == figures(alone[name][0])
+        assert "made anew" not in log
