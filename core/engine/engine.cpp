@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/files.h"
 #include "core/base/memory.h"
 #include "core/engine/block_store.h"
 #include "core/engine/collector.h"
@@ -85,7 +86,7 @@ class Run {
     for (const StageSpec& stage : job.given ? std::vector<StageSpec>{} : complete_pipeline(job.pipeline)) {
       if (find_method(stage.method)->contract.place == Place::finished) continue;
       methods_.push_back(make_method(stage));
-      names_.push_back(stage.method);
+      specs_.push_back(stage);
       wanted_ |= methods_.back()->needs();
     }
     if (job.importance) wanted_ &= ~static_cast<Statistics>(Statistic::sum_squares);
@@ -107,25 +108,28 @@ class Run {
     if (job.calibration.samples.empty()) return;
     // Without a stage that learns from data, calibration text only serves measurement: a sample of it is enough. Checkpoints are
     // measured as runs that learn are.
-    const TokenSet tokens = wanted_ || job.given || head_ ? job.calibration : leading(job.calibration, job.measured_tokens);
     const TokenSet measured = leading(job.calibration, job.measured_tokens);
+    sample_ = !wanted_ && !job.given && !head_;
+    tokens_ = sample_ ? measured : job.calibration;
+    const TokenSet& tokens = tokens_;
     measured_tokens_ = measured.tokens();
     float_hidden_ = embedded(wants(Statistic::float_path) ? tokens : measured);
     // Float outputs are kept where stages compare with them, or where they follow while the inputs are still wanted.
     if (wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized)) outputs_ = states(tokens);
-    if (wanted_ && !job.propagate_quantized && !job.statistics_folder.empty())
-      cache_ = std::make_unique<StatisticsCache>(job.statistics_folder, statistics_key(job, float_decoder_), job.statistics_bytes, [this](const std::string& text) {
-        Progress p = last_;
-        p.message = text;
-        control_.report(p);
-      });
+    const std::vector<std::filesystem::path> codes = job.propagate_quantized && !(given_ && given_->outside()) ? first_vocabulary(job) : std::vector<std::filesystem::path>{};
+    if (!job.statistics_folder.empty() && !given_) {
+      inputs_ = statistics_key(job, float_decoder_);
+      cache_ = std::make_unique<StatisticsCache>(job.statistics_folder, inputs_, job.statistics_bytes, [this](const std::string& text) { tell(text); });
+      float_inputs_ = codes.empty();
+      for (const auto& path : codes) inputs_ = behind(inputs_, path, {}, job.scheme);
+    }
     // Stages that pass the calibration text through the block themselves need its states, whatever is cached.
     from_cache_ = cache_ && (wanted_ & ~kCollected) == 0;
-    if (from_cache_) return;
+    if (from_cache_ && !job.propagate_quantized) return;
     if (given_ && given_->outside()) {
       Decoder other(job.model, overlay(job.model->source, given_->outside()), job.dtype, job.device);
       hidden_ = embedded(tokens, other);
-    } else if (const auto codes = first_vocabulary(job); job.propagate_quantized && !codes.empty()) {  // the embedding that the quantized model has
+    } else if (!codes.empty()) {  // the embedding that the quantized model has
       Decoder other(job.model, dequantized(open_blocks(job.model, codes)), job.dtype, job.device);
       hidden_ = embedded(tokens, other);
     } else {
@@ -143,6 +147,7 @@ class Run {
       one(i);
       release_freed_memory();
     }
+    for (const auto& [what, blocks] : taken_) tell(fmt::format("{} of {} of {} blocks came from the cache", what, blocks, total - kept));
   }
 
   // XᵀX of what the head multiplies, of the states that the blocks were given; undefined without calibration text.
@@ -171,8 +176,51 @@ class Run {
       const QuantizedModel stored = open_blocks(job_.model, {block_path(job_.folder, index)});
       if (fixes_ranges()) take_taps(stored);
       const Decoder decoder(job_.model, dequantized(stored), job_.dtype, job_.device);
-      pass(decoder.load_block(index), quantizing_);
+      pass(decoder.load_block(index), quantizing_, from_cache_ ? Part::measured : Part::all);
+      follow(index);
     }
+  }
+
+  // What enters the next block, by name.
+  void follow(int index) {
+    if (!cache_ || !job_.propagate_quantized) return;
+    inputs_ = behind(inputs_, block_path(job_.folder, index), job_.model->info.blocks[static_cast<size_t>(index)], job_.scheme);
+    float_inputs_ = false;
+  }
+
+  // Where statistics of the block at work are kept.
+  std::optional<std::filesystem::path> place_of_statistics(int index) const {
+    if (!cache_) return std::nullopt;
+    if (!job_.propagate_quantized || float_inputs_) return cache_->of_float(index, sample_);
+    if (sample_) return std::nullopt;  // a pass over the sample costs no more than they would take of the disk
+    return cache_->behind_quantized(index, inputs_);
+  }
+
+  // All that choices of the first stage depend on; stages are added one by one.
+  std::string inputs_of_stages(const BlockWork& work) const {
+    const auto given = job_.fingerprint.find("importance");
+    std::string text = fmt::format("{} block {} sample {} statistics {} seed {} importance {}", inputs_, work.block.index, sample_, wanted_ & kCollected, job_.seed,
+                                   given == job_.fingerprint.end() ? std::string() : given->second);
+    for (const LinearWork& linear : work.linears) text += fmt::format("; {} as {} of {}", linear.info.name, whole_text(linear.spec, SpecRole::weights), whole_text(linear.activations, SpecRole::activations));
+    return text;
+  }
+
+  // A stage, with what an earlier run's decided where all that it depends on is the same.
+  void apply(size_t stage, BlockWork& work, const std::string& depends_on) {
+    const bool keeps = cache_ && methods_[stage]->chooses() && (!job_.importance || job_.fingerprint.contains("importance"));
+    if (!keeps) return methods_[stage]->apply(work);
+    Hasher hasher;
+    hasher.update(depends_on);
+    const std::string key = hasher.hex();
+    Choices choices = cache_->load_choices(work.block.index, key, job_.device).value_or(Choices{});
+    const size_t kept = choices.size();
+    work.choices = &choices;
+    methods_[stage]->apply(work);
+    work.choices = nullptr;
+    if (choices.size() > kept) return cache_->store_choices(work.block.index, key, choices);
+    if (kept == 0) return;  // nothing was to be decided
+    choices_cached_.push_back(specs_[stage].method);
+    ++taken_["choices of " + specs_[stage].method];
   }
 
   void one(int index) {
@@ -199,17 +247,20 @@ class Run {
       work.on_linear = [&](const std::string& linear) { report("import", index, linear, 0.3 + 0.5 * count++ / static_cast<double>(work.linears.size())); };
       given_->fill(work);
     }
+    choices_cached_.clear();
+    std::string depends_on = cache_ ? inputs_of_stages(work) : std::string();
     for (size_t s = 0; s < methods_.size(); ++s) {
+      depends_on += "; " + whole_text(specs_[s]);
       size_t count = 0;
       std::string at_work;
       const auto quantizable = static_cast<double>(std::max<size_t>(1, work.linears.size()));
       work.on_linear = [&](const std::string& linear) {
         at_work = linear;
         const double within = (static_cast<double>(s) + static_cast<double>(count++) / quantizable) / static_cast<double>(methods_.size());
-        report(names_[s], index, linear, 0.3 + 0.5 * std::min(1.0, within));
+        report(specs_[s].method, index, linear, 0.3 + 0.5 * std::min(1.0, within));
       };
       try {
-        methods_[s]->apply(work);
+        apply(s, work, depends_on);
       } catch (const InputError& e) {
         // What a quantizer refuses does not say whose it is.
         if (std::string_view(e.what()).find(at_work) != std::string_view::npos) throw;
@@ -230,7 +281,8 @@ class Run {
     if (outputs_ && !job_.propagate_quantized)
       for (size_t b = 0; b < hidden_->batches(); ++b) (*hidden_)[b].copy_((*outputs_)[b]);
     write_block(block_path(job_.folder, index), work, loaded);
-    if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start), statistics_cached_});
+    follow(index);
+    if (on_block_) on_block_({work, float_decoder_, float_output_, quantized_output, seconds_since(start), statistics_cached_, choices_cached_});
     save_state(job_.folder, {job_.fingerprint, index + 1});
     control_.milestone();
   }
@@ -294,20 +346,23 @@ class Run {
   // From the cache, or from a pass of the float block.
   BlockStatistics statistics_of(const Block& block) {
     const Statistics wanted = (wanted_ & kCollected) | bits({Statistic::rows, Statistic::abs_max});
+    const auto place = place_of_statistics(block.index);
+    // The pass that collects also makes the outputs and moves float states on, where these are wanted.
+    const bool passes = !from_cache_ && (outputs_ || !job_.propagate_quantized);
     BlockStatistics statistics;
     statistics_cached_ = false;
-    if (from_cache_) {
-      if (auto found = cache_->load(block.index, wanted, job_.device)) {
+    if (place && !passes) {
+      if (auto found = cache_->load(*place, wanted, job_.device)) {
         statistics = *std::move(found);
         statistics_cached_ = true;
-      } else {
-        reach(block.index);
       }
     }
     if (!statistics_cached_) {
-      const Statistics collected = cache_ ? wanted | kAlwaysCached : wanted;
+      if (from_cache_) reach(block.index);
+      if (from_cache_ && !job_.propagate_quantized) ++reached_;  // the pass that collects moves them on
+      const Statistics collected = place ? wanted | kAlwaysCached : wanted;
       statistics = collect(block, collected);
-      if (cache_) cache_->store(block.index, collected, statistics);
+      if (place) cache_->store(*place, collected, statistics);
     }
     report(statistics_cached_ ? "cached statistics" : "calibrate", block.index, "", 0.3);
     keep_only(statistics, wanted);
@@ -317,9 +372,15 @@ class Run {
 
   // Brings the calibration states before a block, past those whose statistics were in the cache.
   void reach(int index) {
-    if (!hidden_) hidden_ = embedded(job_.calibration);
-    for (; reached_ < index; ++reached_) pass(float_decoder_.load_block(reached_), seen_);
-    ++reached_;  // the pass that collects moves them on
+    if (!hidden_) hidden_ = embedded(tokens_);
+    for (; reached_ < index; ++reached_) {
+      if (!job_.propagate_quantized) {
+        pass(float_decoder_.load_block(reached_), seen_);
+      } else if (!sample_) {  // the measured sample is there already
+        const Decoder decoder(job_.model, dequantized(open_blocks(job_.model, {block_path(job_.folder, reached_)})), job_.dtype, job_.device);
+        pass(decoder.load_block(reached_), quantizing_, Part::others);
+      }
+    }
   }
 
   // One pass of the float block over the calibration states; moves them on when the float outputs are what follows.
@@ -338,25 +399,34 @@ class Run {
     return collector.take();
   }
 
-  // Moves the hidden states on through a block; returns the first outputs, as many as the measured sample has tokens.
-  at::Tensor pass(const Block& block, const ForwardContext& context) {
+  // Of the batches: those that hold the measured sample, or the others.
+  enum class Part { all, measured, others };
+
+  // Moves the hidden states on through a block; returns the first outputs, as many as the measured sample has tokens (of the others: nothing).
+  at::Tensor pass(const Block& block, const ForwardContext& context, Part part = Part::all) {
     std::vector<at::Tensor> outputs;
     int64_t tokens = 0;
     for (size_t b = 0; b < hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*hidden_)[b];
       const bool measured = tokens < measured_tokens_;
+      tokens += state.size(0) * state.size(1);
+      if (part == (measured ? Part::others : Part::measured)) continue;
       if (!measured && !head_ && block.index + 1 == float_decoder_.blocks()) break;  // nothing follows the last block
       state.copy_(float_decoder_.forward(block, state.to(job_.device), context));
       if (measured) outputs.push_back(flat(float_decoder_.hidden_part(state)));
-      tokens += state.size(0) * state.size(1);
     }
-    return at::cat(outputs).slice(0, 0, measured_tokens_);
+    return outputs.empty() ? at::Tensor() : at::cat(outputs).slice(0, 0, measured_tokens_);
   }
 
   // The quantized block on the measured sample, given what the quantized run feeds it.
   at::Tensor quantized_pass(const Block& block) {
-    if (job_.propagate_quantized) return pass(block, quantizing_);
+    if (job_.propagate_quantized) {
+      // Where statistics were cached those of the next block may be, too: what only they need of the states is left for reach().
+      if (from_cache_ && statistics_cached_) return pass(block, quantizing_, Part::measured);
+      reached_ = block.index + 1;
+      return pass(block, quantizing_);
+    }
     std::vector<at::Tensor> outputs;
     for (const at::Tensor& input : measured_inputs_) {
       control_.checkpoint();
@@ -371,17 +441,37 @@ class Run {
   void pass_float(const Block& block) {
     if (!float_hidden_) return;
     measured_inputs_.clear();
-    std::vector<at::Tensor> outputs;
+    std::vector<at::Tensor> outputs, states;
     int64_t tokens = 0;
+    const bool kept = cache_ && !wants(Statistic::float_path);  // of the measured sample alone, whatever the stages are
+    const at::Tensor found = kept ? cached_states(block.index) : at::Tensor();
     for (size_t b = 0; b < float_hidden_->batches(); ++b) {
       control_.checkpoint();
       at::Tensor& state = (*float_hidden_)[b];
+      const int64_t count = state.size(0) * state.size(1);
       if (!job_.propagate_quantized && tokens < measured_tokens_) measured_inputs_.push_back(state.clone());
-      state.copy_(float_decoder_.forward(block, state.to(job_.device), seen_));
+      state.copy_(found.defined() ? found.narrow(0, tokens, count).view(state.sizes()) : float_decoder_.forward(block, state.to(job_.device), seen_));
       if (tokens < measured_tokens_) outputs.push_back(flat(float_decoder_.hidden_part(state)));
-      tokens += state.size(0) * state.size(1);
+      if (kept) states.push_back(state.view({count, state.size(2)}));
+      tokens += count;
     }
     float_output_ = at::cat(outputs).slice(0, 0, measured_tokens_);
+    if (found.defined()) ++taken_["float hidden states"];
+    else if (kept) cache_->store_states(block.index, at::cat(states));
+  }
+
+  // The float model's states behind a block, [tokens, width]; undefined where they are not kept.
+  at::Tensor cached_states(int index) const {
+    const at::Tensor found = cache_->load_states(index).value_or(at::Tensor());
+    const bool fits = found.defined() && found.scalar_type() == job_.dtype && found.sizes() == at::IntArrayRef{float_hidden_->tokens(), job_.model->architecture.carried_width()};
+    return fits ? found : at::Tensor();
+  }
+
+  // A line of the run's log.
+  void tell(const std::string& text) const {
+    Progress p = last_;
+    p.message = text;
+    control_.report(p);
   }
 
   void report(const std::string& stage, int index, const std::string& linear, double within) {
@@ -409,7 +499,7 @@ class Run {
   Decoder float_decoder_;
   std::optional<GivenBlocks> given_;
   std::vector<std::unique_ptr<Method>> methods_;
-  std::vector<std::string> names_;
+  std::vector<StageSpec> specs_;  // of methods_
   Statistics wanted_ = 0;
   ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations, keys and values, by
   LinearTap rounding_;
@@ -419,9 +509,15 @@ class Run {
   std::vector<at::Tensor> measured_inputs_;
   int64_t measured_tokens_ = 0;
   std::unique_ptr<StatisticsCache> cache_;
+  std::string inputs_;              // what enters the block at work, by name; float_inputs_: it is the float model's
+  bool float_inputs_ = true;
+  bool sample_ = false;             // of the calibration text only the measured sample is passed through blocks
+  TokenSet tokens_;                 // that are
   bool from_cache_ = false;         // what is there is read: states are carried only where something is missing
   bool statistics_cached_ = false;  // of the block at work
-  int reached_ = 0;                 // with from_cache_: the block that hidden_ stands before, once there
+  std::vector<std::string> choices_cached_;  // likewise: stages
+  std::map<std::string, int> taken_;  // what came from the cache, of how many blocks
+  int reached_ = 0;                 // with from_cache_: the block that hidden_ stands before (where errors are passed on: but for the measured sample)
   Progress last_;
   int done_at_start_ = 0;
   double share_ = 1;

@@ -35,7 +35,7 @@ struct EngineJob {
   std::map<std::string, std::string> fingerprint;
   int64_t measured_tokens = 2048;       // calibration tokens that measurements (rows, block outputs) are taken on
   int64_t resident_bytes = int64_t{2} << 30;  // hidden states above this are kept in a file
-  // Statistics of the float model's blocks are kept here for later jobs where nothing is propagated; empty: nowhere.
+  // What later jobs have in common with this one is kept here (core/engine/statistics_cache.h); empty: nowhere.
   std::filesystem::path statistics_folder;
   int64_t statistics_bytes = 20'000'000'000;  // at most, of all models together
 };
@@ -47,6 +47,7 @@ struct BlockView {
   at::Tensor float_output, quantized_output;  // a sample of the block's output hidden states; undefined without calibration
   double seconds = 0;
   bool statistics_cached = false;  // read from statistics_folder
+  std::vector<std::string> choices_cached = {};  // stages whose choices were
 };
 
 // What an observer sees of the embedding or the head in codes.

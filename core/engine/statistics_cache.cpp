@@ -8,8 +8,10 @@
 #include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/engine/device.h"
 #include "core/engine/engine.h"
 #include "core/engine/gram.h"
+#include "core/engine/module_name.h"
 #include "core/engine/run_state.h"
 #include "core/engine/compute_threads.h"
 #include "core/format/checked_safetensors.h"
@@ -20,8 +22,9 @@ namespace {
 namespace fs = std::filesystem;
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-constexpr int kFormat = 3;  // rises when the files or what is collected change
-constexpr const char* kKinds = "statistics";
+constexpr int kFormat = 4;  // rises when the files or what is collected change
+constexpr const char *kStatistics = "statistics", *kStates = "states", *kChoices = "choices";  // kinds of files; a tensor of that name is in each
+constexpr const char* kPassed = "passed";
 constexpr const char *kTokens = ".tokens", *kGram = ".gram_upper", *kAbsMax = ".abs_max", *kMeanAbs = ".mean_abs", *kSumSquares = ".sum_squares",
                      *kRows = ".rows";
 
@@ -44,7 +47,7 @@ at::Tensor whole(const at::Tensor& half, int64_t n) {
 }
 
 NamedTensors encode(Statistics collected, const BlockStatistics& statistics) {
-  NamedTensors tensors{{kKinds, at::tensor({static_cast<int64_t>(collected)}, at::kLong)}};
+  NamedTensors tensors{{kStatistics, at::tensor({static_cast<int64_t>(collected)}, at::kLong)}};
   for (const auto& [value, s] : statistics) {
     auto add = [&](const char* what, const at::Tensor& tensor) {
       if (tensor.defined()) tensors.emplace_back(std::to_string(value) + what, tensor.to(at::kCPU).contiguous());
@@ -85,86 +88,190 @@ BlockStatistics decode(const NamedTensors& tensors, at::Device device, const fs:
   return statistics;
 }
 
-fs::path entry_path(const fs::path& folder, int block) { return folder / fmt::format("block-{:04}.safetensors", block); }
-
+// Of what other processes may remove meanwhile.
 int64_t bytes_of(const fs::path& folder) {
   int64_t bytes = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+  std::error_code gone;
+  for (auto entry = fs::recursive_directory_iterator(folder, gone); !gone && entry != fs::recursive_directory_iterator(); entry.increment(gone)) {
+    std::error_code none;
+    if (const auto size = entry->file_size(none); !none && entry->is_regular_file(none)) bytes += static_cast<int64_t>(size);
+  }
   return bytes;
+}
+
+void touch(const fs::path& path) {
+  std::error_code none;
+  fs::last_write_time(path, fs::file_time_type::clock::now(), none);
 }
 
 }  // namespace
 
 StatisticsCache::StatisticsCache(const fs::path& root, const std::string& key, int64_t limit, std::function<void(const std::string&)> warn)
     : root_(root), folder_(root / key), limit_(limit), warn_(std::move(warn)) {
+  touch(folder_);
   std::error_code none;  // there may be no such folder yet
-  fs::last_write_time(folder_, fs::file_time_type::clock::now(), none);
   for (const auto& entry : fs::directory_iterator(root_, none)) remove_leftovers(entry.path());
 }
 
-std::optional<BlockStatistics> StatisticsCache::load(int block, Statistics wanted, at::Device device) const {
-  const fs::path path = entry_path(folder_, block);
+fs::path StatisticsCache::of_float(int block, bool sample) const { return folder_ / fmt::format("{}-{:04}.safetensors", sample ? "sample" : "block", block); }
+
+fs::path StatisticsCache::behind_quantized(int block, const std::string& inputs) const {
+  return root_ / kPassed / fmt::format("block-{:04}-{}.safetensors", block, inputs);
+}
+
+// The tensors of a sound file of that kind.
+std::optional<NamedTensors> StatisticsCache::read(const fs::path& place, const char* kind) const {
   std::error_code absent;
-  if (!fs::exists(path, absent)) return std::nullopt;
+  if (!fs::exists(place, absent)) return std::nullopt;
   try {
-    const auto [stored, metadata, checked] = open_checked_safetensors(path);
-    if (!checked || !stored->contains(kKinds)) throw InputError(fmt::format("{}: not statistics", path.string()));
-    const at::Tensor kinds = stored->read(kKinds);
-    if (kinds.scalar_type() != at::kLong || kinds.numel() != 1) throw InputError(fmt::format("{}: not statistics", path.string()));
-    if ((static_cast<Statistics>(kinds.item<int64_t>()) & wanted) != wanted) return std::nullopt;
+    const auto [stored, metadata, checked] = open_checked_safetensors(place);
+    if (!checked || !stored->contains(kind)) throw InputError(fmt::format("{}: not {}", place.string(), kind));
     NamedTensors tensors;
     for (const TensorInfo& info : stored->tensors()) tensors.emplace_back(info.name, stored->read(info.name));
-    return decode(tensors, device, path);
+    if (place.parent_path() != folder_) {
+      touch(place);
+      own_.insert(place);
+    }
+    return tensors;
   } catch (const InputError& e) {
-    warn_(fmt::format("cached statistics are collected anew: {}", e.what()));
+    if (fs::exists(place, absent)) warn_(fmt::format("cached {} are made anew: {}", kind, e.what()));  // another process may have removed it meanwhile
     return std::nullopt;
   }
 }
 
-void StatisticsCache::store(int block, Statistics collected, const BlockStatistics& statistics) {
-  if (!writing_) return;
-  const fs::path path = entry_path(folder_, block);
+void StatisticsCache::write(const fs::path& place, const char* kind, NamedTensors tensors) {
+  const fs::path folder = place.parent_path();
+  if (full_.contains(folder)) return;
   std::string problem;
   try {
-    const NamedTensors tensors = encode(collected, statistics);
     int64_t bytes = 0;
     for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
-    fs::create_directories(folder_);
-    if (make_room(path, bytes)) return write_checked_safetensors(path, tensors);
-    problem = fmt::format("{}: {} MB are not enough for this model's statistics", root_.string(), limit_ / 1'000'000);
+    fs::create_directories(folder);
+    if (make_room(place, bytes)) {
+      write_checked_safetensors(place, tensors);
+      own_.insert(place);
+      return;
+    }
+    problem = fmt::format("{}: {} MB are not enough for this model's", root_.string(), limit_ / (folder.filename() == kPassed ? 4 : 1) / 1'000'000);
   } catch (const ResourceError& e) {
     problem = e.what();
   } catch (const fs::filesystem_error& e) {
     problem = fmt::format("{}: {}", e.path1().string(), e.code().message());
   }
-  writing_ = false;
-  warn_(fmt::format("statistics from block {} on are not kept for later runs: {}", block, problem));
+  full_.insert(folder);
+  warn_(fmt::format("{} are not kept for later runs from here on: {}", kind, problem));
 }
 
-// Removes other keys, those used longest ago first, until `bytes` more fit under the limit.
+std::optional<BlockStatistics> StatisticsCache::load(const fs::path& place, Statistics wanted, at::Device device) const {
+  const auto tensors = read(place, kStatistics);
+  if (!tensors) return std::nullopt;
+  try {
+    for (const auto& [name, tensor] : *tensors) {
+      if (name != kStatistics) continue;
+      if (tensor.scalar_type() != at::kLong || tensor.numel() != 1) throw InputError(fmt::format("{}: not statistics", place.string()));
+      if ((static_cast<Statistics>(tensor.item<int64_t>()) & wanted) != wanted) return std::nullopt;
+    }
+    return decode(*tensors, device, place);
+  } catch (const InputError& e) {
+    warn_(fmt::format("cached statistics are made anew: {}", e.what()));
+    return std::nullopt;
+  }
+}
+
+void StatisticsCache::store(const fs::path& place, Statistics collected, const BlockStatistics& statistics) { write(place, kStatistics, encode(collected, statistics)); }
+
+std::optional<at::Tensor> StatisticsCache::load_states(int block) const {
+  if (auto tensors = read(folder_ / fmt::format("states-{:04}.safetensors", block), kStates)) return std::move(tensors->front().second);
+  return std::nullopt;
+}
+
+void StatisticsCache::store_states(int block, const at::Tensor& states) {
+  write(folder_ / fmt::format("states-{:04}.safetensors", block), kStates, {{kStates, states}});
+}
+
+std::optional<Choices> StatisticsCache::load_choices(int block, const std::string& depends_on, at::Device device) const {
+  const auto tensors = read(root_ / kChoices / fmt::format("block-{:04}-{}.safetensors", block, depends_on), kChoices);
+  if (!tensors) return std::nullopt;
+  Choices choices;
+  for (const auto& [name, tensor] : *tensors)
+    if (name != kChoices) choices[name] = tensor.numel() == 0 ? at::Tensor() : tensor.to(device, tensor.scalar_type(), false, true);
+  return choices;
+}
+
+void StatisticsCache::store_choices(int block, const std::string& depends_on, const Choices& choices) {
+  NamedTensors tensors{{kChoices, at::tensor({static_cast<int64_t>(choices.size())}, at::kLong)}};
+  for (const auto& [name, tensor] : choices) tensors.emplace_back(name, tensor.defined() ? tensor : at::empty({0}, at::kFloat));
+  write(root_ / kChoices / fmt::format("block-{:04}-{}.safetensors", block, depends_on), kChoices, std::move(tensors));
+}
+
+// Removes what this run does not use, what was used longest ago first, until `bytes` more fit under the limit.
 bool StatisticsCache::make_room(const fs::path& replaced, int64_t bytes) const {
-  struct Key {
+  struct Unit {
     fs::file_time_type used;
-    fs::path folder;
+    fs::path path;
     int64_t bytes;
+    bool passed;
   };
-  std::vector<Key> others;
-  int64_t total = bytes;
-  for (const auto& entry : fs::directory_iterator(root_)) {
-    if (!entry.is_directory()) continue;
-    const int64_t size = bytes_of(entry.path());
-    total += size;
-    if (entry.path() != folder_) others.push_back({entry.last_write_time(), entry.path(), size});
+  std::vector<Unit> others;
+  int64_t total = bytes, passed = 0;
+  const bool to_passed = replaced.parent_path().filename() == kPassed;
+  if (to_passed) passed = bytes;
+  std::error_code none;  // another process may remove what is listed
+  for (const auto& entry : fs::directory_iterator(root_, none)) {
+    if (!entry.is_directory(none)) continue;
+    const fs::path name = entry.path().filename();
+    if (name != kPassed && name != kChoices) {
+      const int64_t size = bytes_of(entry.path());
+      total += size;
+      if (entry.path() != folder_) others.push_back({entry.last_write_time(none), entry.path(), size, false});
+      continue;
+    }
+    for (const auto& file : fs::directory_iterator(entry.path(), none)) {
+      std::error_code gone;
+      const auto size = static_cast<int64_t>(file.file_size(gone));
+      const auto used = file.last_write_time(gone);
+      if (gone) continue;
+      total += size;
+      if (name == kPassed) passed += size;
+      if (!own_.contains(file.path())) others.push_back({used, file.path(), size, name == kPassed});
+    }
   }
-  if (fs::exists(replaced)) total -= static_cast<int64_t>(fs::file_size(replaced));
-  std::sort(others.begin(), others.end(), [](const Key& a, const Key& b) { return a.used < b.used; });
-  for (const Key& key : others) {
-    if (total <= limit_) break;
-    fs::remove_all(key.folder);
-    total -= key.bytes;
+  if (const auto size = fs::file_size(replaced, none); !none) {
+    total -= static_cast<int64_t>(size);
+    if (to_passed) passed -= static_cast<int64_t>(size);
   }
-  return total <= limit_;
+  std::sort(others.begin(), others.end(), [](const Unit& a, const Unit& b) { return a.used < b.used; });
+  const int64_t share = limit_ / 4;
+  for (const Unit& unit : others) {
+    const bool needed = total > limit_ || (to_passed && passed > share && unit.passed);
+    if (!needed || unit.path == replaced) continue;
+    fs::remove_all(unit.path, none);
+    total -= unit.bytes;
+    if (unit.passed) passed -= unit.bytes;
+  }
+  return total <= limit_ && (!to_passed || passed <= share);
+}
+
+std::string whole_text(const std::optional<QuantSpec>& spec, SpecRole role) {
+  if (!spec) return "float";
+  std::string text;
+  for (const SpecField& field : spec_fields(role)) text += fmt::format("{} {}, ", field.knob.name, to_text(field.get(*spec)));
+  return text;
+}
+
+std::string whole_text(const StageSpec& stage) {
+  std::string text = stage.method;
+  for (const KnobInfo& info : find_method(stage.method)->knobs) text += fmt::format(", {} {}", info.name, to_text(knob(stage, info.name)));
+  return text;
+}
+
+std::string behind(const std::string& before, const fs::path& written, const BlockInfo& block, const Scheme& scheme) {
+  Hasher hasher;
+  hasher.update(before);
+  hasher.update(MappedFile::open(written)->bytes());
+  for (const LinearInfo& linear : block.linears) hasher.update(whole_text(scheme.activations_of(module_of(linear)), SpecRole::activations));
+  hasher.update(whole_text(scheme.kv_cache, SpecRole::cache));
+  return hasher.hex();
 }
 
 std::string statistics_key(const EngineJob& job, const Decoder& decoder) {
@@ -172,16 +279,15 @@ std::string statistics_key(const EngineJob& job, const Decoder& decoder) {
     const auto it = job.fingerprint.find(name);
     return it == job.fingerprint.end() ? std::string() : it->second;
   };
-  // A CPU without bfloat16 instructions computes other bits, and so does a library that cuts sums by the number of threads.
-  std::string text = fmt::format("{} {} model {} calibration {} in {} as {} on {} by {}", kFormat, QBENCH_VERSION, part("model"), part("calibration"),
-                                 at::toString(job.dtype), at::toString(decoder.weight_dtype()), c10::DeviceTypeName(job.device.type()), compute_threads());
+  // Another CPU computes other bits (hosts may share a workspace), and so does a library that cuts sums by the number of threads.
+  std::string text = fmt::format("{} {} model {} calibration {} measured {} in {} as {} on {} by {}, {}", kFormat, QBENCH_VERSION, part("model"), part("calibration"), job.measured_tokens,
+                                 at::toString(job.dtype), at::toString(decoder.weight_dtype()), c10::DeviceTypeName(job.device.type()), compute_threads(), cpu_name());
   for (size_t i = 0; i < job.pipeline.size(); ++i) {
     const StageSpec& stage = job.pipeline[i];
     const MethodInfo* method = find_method(stage.method);
     if (!method || method->contract.place != Place::model) continue;
     // The model is the one that the stage makes, of its knobs, its plan and the seed.
-    text += fmt::format("; {} {}, seed {}", i, stage.method, job.seed);
-    for (const KnobInfo& info : method->knobs) text += fmt::format(", {} {}", info.name, to_text(knob(stage, info.name)));
+    text += fmt::format("; {} {}, seed {}", i, whole_text(stage), job.seed);
     if (const auto plan = plan_path(job.folder, i, stage.method); fs::exists(plan)) text += ", " + read_text(plan);
   }
   Hasher hasher;

@@ -21,6 +21,13 @@ void LinearWork::transform(const std::function<at::Tensor(const at::Tensor& weig
   reference = one ? weight : change(reference);
 }
 
+at::Tensor BlockWork::choose(const std::string& name, const std::function<at::Tensor()>& search) const {
+  if (!choices) return search();
+  if (const auto kept = choices->find(name); kept != choices->end()) return kept->second;
+  at::Tensor found = search();
+  return (*choices)[name] = found.defined() ? found.contiguous() : found;
+}
+
 void use_current_weights(BlockWork& work) {
   for (size_t i = 0; i < work.linears.size(); ++i) {
     const LinearWork& linear = work.linears[i];

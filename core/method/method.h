@@ -32,6 +32,9 @@ struct ValueStatistics {
   at::Tensor rows;      // a fixed sample of rows of X [n, in], compute dtype
 };
 
+// What a stage decided on a block by searching: small tensors by name, undefined where it decided for nothing.
+using Choices = std::map<std::string, at::Tensor>;
+
 // Hidden states around the block at work, [samples, seq, hidden] in the compute dtype. Do not write to them.
 class BlockSamples {
  public:
@@ -82,6 +85,16 @@ struct BlockWork {
   // The statistics of one value with the block's weights as they are now (when `again` was asked for).
   std::function<ValueStatistics(ValueId value, Statistics what)> collect_again;
 
+  // What an earlier run's stage at this place decided on the same inputs, weights, schemes, stages before and knobs, and what this one
+  // decides; nullptr: nothing is kept.
+  Choices* choices = nullptr;
+
+  // A decision of the stage at work, by a name that it gives to nothing else in the block: the kept one, or else what `search` finds, which is
+  // then kept for later runs. What a search sees is all that it may depend on: the block as the stages before left it, the stage's
+  // knobs, the seed, schemes of the block's linears. Stages behind rely on nothing that it changes: it is not
+  // called where its result is known.
+  at::Tensor choose(const std::string& name, const std::function<at::Tensor()>& search) const;
+
   // XᵀX of what the linear reads, [in, in]; undefined where nobody asked for it or no calibration token came.
   at::Tensor gram_of(const LinearWork& linear) const {
     const auto it = statistics.find(linear.info.input);
@@ -110,6 +123,8 @@ class Method {
  public:
   virtual ~Method() = default;
   virtual Statistics needs() const { return 0; }
+  // Whether it makes its decisions through BlockWork::choose.
+  virtual bool chooses() const { return false; }
   // Why it cannot work on a linear that the scheme quantizes like this (nullopt: keeps in float), known before a run; empty when
   // it can.
   virtual std::string problem(const LinearInfo&, const std::optional<QuantSpec>&) const { return {}; }

@@ -1,12 +1,12 @@
 #include "core/run/sweep_survey.h"
 
-#include "core/store/run_request.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
+
+#include "core/store/run_request.h"
 
 namespace qb {
 

@@ -21,13 +21,21 @@ class Clip final : public Method {
   explicit Clip(const Knobs& knobs) : knobs_(knobs) {}
   Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
 
+  bool chooses() const override { return true; }
+
   void apply(BlockWork& work) override {
     for (size_t i = 0; i < work.linears.size(); ++i) {
       LinearWork& linear = work.linears[i];
       if (!linear.spec) continue;
       if (!knobs_.queries && makes_scores(work.decoder.graph(work.block.index), static_cast<int>(i))) continue;
       work.begin(linear);
-      if (const at::Tensor gram = work.gram_of(linear); gram.defined()) linear.range = search(linear.weight, *linear.spec, gram, work.control);
+      const at::Tensor gram = work.gram_of(linear);
+      if (!gram.defined()) continue;
+      const at::Tensor ends = work.choose("range of " + linear.info.name, [&] {
+        const Range found = search(linear.weight, *linear.spec, gram, work.control);
+        return at::stack({found.low, found.high});
+      });
+      linear.range = Range{ends[0], ends[1]};
     }
   }
 

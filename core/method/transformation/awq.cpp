@@ -1,5 +1,7 @@
 #include "core/method/transformation/awq.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -34,13 +36,18 @@ class Awq final : public Method {
            (knobs_.module ? static_cast<Statistics>(Statistic::block_io) : 0);
   }
 
+  bool chooses() const override { return true; }
+
   void apply(BlockWork& work) override {
-    for (const ScaleGroup& group : scale_groups(work)) {
+    const std::vector<ScaleGroup> groups = scale_groups(work);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const ScaleGroup& group = groups[g];
       const bool norm = group.producer == ScaleGroup::Producer::norm;
       if (norm ? !knobs_.norms : !knobs_.linears) continue;
       if (group.shared_rows && !norm && !knobs_.grouped_queries) continue;
       work.begin(work.linears[group.linears.front()]);
-      if (const at::Tensor scale = search(work, group); scale.defined()) apply_scale(work, group, scale);
+      const at::Tensor scale = work.choose(fmt::format("scale of group {}", g), [&] { return search(work, group); });
+      if (scale.defined()) apply_scale(work, group, scale);
     }
   }
 

@@ -1,5 +1,7 @@
 #include "core/method/transformation/os_plus.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -17,8 +19,12 @@ class OsPlus final : public Method {
            (shift_ ? static_cast<Statistics>(Statistic::again) : 0);
   }
 
+  bool chooses() const override { return true; }
+
   void apply(BlockWork& work) override {
-    for (const ScaleGroup& group : scale_groups(work)) {
+    const std::vector<ScaleGroup> groups = scale_groups(work);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const ScaleGroup& group = groups[g];
       if (group.producer != ScaleGroup::Producer::norm) continue;
       work.begin(work.linears[group.linears.front()]);
       at::Tensor rows = rows_of(work, group);
@@ -27,7 +33,8 @@ class OsPlus final : public Method {
         apply_shift(work, group, (rows.amax(0) + rows.amin(0)) / 2);
         rows = rows_of(work, group);
       }
-      if (const at::Tensor scale = search(work, group, rows); scale.defined()) apply_scale(work, group, scale);
+      const at::Tensor scale = work.choose(fmt::format("scale of group {}", g), [&] { return search(work, group, rows); });
+      if (scale.defined()) apply_scale(work, group, scale);
     }
   }
 

@@ -32,10 +32,11 @@ qb::Recipe small(const std::string& file) {
 // A report without what differs from one session to the next.
 nlohmann::json result_of(const qb::RunReport& report) {
   auto json = nlohmann::json::parse(qb::to_json(report));
-  for (const char* key : {"id", "started", "finished", "load_seconds", "quantize_seconds", "measure_seconds", "evaluate_seconds", "peak_rss_bytes", "style", "costs"}) json.erase(key);
+  for (const char* key : {"id", "started", "finished", "load_seconds", "quantize_seconds", "measure_seconds", "evaluate_seconds", "peak_rss_bytes", "style", "costs", "statistics_cached_blocks"}) json.erase(key);
   for (auto& block : json["blocks"]) {
     block.erase("seconds");
     block.erase("peak_rss_bytes");
+    block.erase("statistics_cached");
     for (auto& linear : block["linears"]) linear.erase("seconds");
   }
   for (auto& perplexity : json["perplexities"]) perplexity.erase("seconds");
