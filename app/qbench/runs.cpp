@@ -142,6 +142,17 @@ int show(const Arguments& arguments, const Options& options) {
     if (column.key != "name" && !std::holds_alternative<std::monostate>(value)) std::cout << fmt::format("  {:<20} {}\n", qb::column_heading(column), qb::cell_text(column, value));
   }
   std::cout << fmt::format("  {:<20} {}\n  {:<20} {}\n", "Blocks", run.blocks.size(), "Folder", workspace->run_folder(id).string());
+  if (run.costs.empty()) return ok;
+  std::vector<std::vector<std::string>> rows;
+  const bool gpu = std::any_of(run.costs.begin(), run.costs.end(), [](const qb::StageCost& cost) { return cost.device_seconds > 0; });
+  for (const qb::StageCost& cost : run.costs) {
+    rows.push_back({cost.stage, seconds_text(cost.seconds), seconds_text(cost.cpu_seconds), bytes_text(static_cast<double>(cost.peak_rss_bytes))});
+    if (gpu) rows.back().insert(rows.back().end(), {seconds_text(cost.device_seconds), bytes_text(static_cast<double>(cost.peak_device_bytes))});
+  }
+  std::vector<std::string> header = {"stage", "time", "processor", "peak memory"};
+  if (gpu) header.insert(header.end(), {"GPU held", "peak GPU memory"});
+  std::cout << '\n';
+  print_table(header, rows);
   return ok;
 }
 

@@ -3,6 +3,7 @@
 #include <QCoreApplication>
 #include <QDateTime>
 #include <QLocale>
+#include <algorithm>
 
 #include "views/models/Accuracy.h"
 #include "views/models/Format.h"
@@ -68,6 +69,21 @@ QVector<Fact> runFacts(const RunReport& report, const QString& owner) {
   }
   if (report.quantize_seconds > 0) add(tr("Quantize time"), formatDuration(report.quantize_seconds));
   if (report.evaluate_seconds > 0) add(tr("Evaluate time"), formatDuration(report.evaluate_seconds));
+  if (!report.costs.empty()) {
+    double processor = 0, device = 0;
+    QStringList stages;
+    for (const StageCost& cost : report.costs) {
+      processor += cost.cpu_seconds;
+      device += cost.device_seconds;
+      QString line = tr("%1: %2, %3 of the processor, at most %4").arg(text(cost.stage), formatDuration(cost.seconds), formatDuration(cost.cpu_seconds), formatBytes(double(cost.peak_rss_bytes)));
+      if (cost.peak_device_bytes > 0) line += tr(", %1 of the GPU").arg(formatBytes(double(cost.peak_device_bytes)));
+      stages << line;
+    }
+    add(tr("Processor time"), formatDuration(processor), stages.join(QLatin1Char('\n')));
+    if (device > 0) add(tr("GPU held"), formatDuration(device), tr("Time for which the run had the GPU to itself"));
+    const auto costliest = std::max_element(report.costs.begin(), report.costs.end(), [](const StageCost& a, const StageCost& b) { return a.seconds < b.seconds; });
+    add(tr("Longest stage"), tr("%1, %2").arg(text(costliest->stage), formatDuration(costliest->seconds)), stages.join(QLatin1Char('\n')));
+  }
   if (report.peak_rss_bytes > 0) add(tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
   if (report.peak_device_bytes > 0) add(tr("Peak GPU memory"), formatBytes(double(report.peak_device_bytes)));
   if (report.calibration_tokens > 0) add(tr("Calibration"), tr("%1 tokens").arg(QLocale().toString(qlonglong(report.calibration_tokens))));
