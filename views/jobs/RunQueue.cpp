@@ -162,7 +162,10 @@ void RunQueue::remember(const Job& job) {
   m_disk.start([workspace = m_workspaces.at(job.id), id = job.runId.toStdString(), request] {
     try {
       RunRequest known = request;
-      if (const auto before = load_request(workspace->run_folder(id))) known.priority = before->priority;
+      if (const auto before = load_request(workspace->run_folder(id))) {
+        known.priority = before->priority;
+        if (known.device == before->device) known.task = before->task;
+      }
       save_request(workspace->run_folder(id), known);
     } catch (const Error&) {
       // A workspace for reading only has no queue on disk; starting the run says so.
