@@ -2,7 +2,11 @@
 import csv
 import io
 import json
+import random
 import shutil
+import signal
+import subprocess
+import time
 
 import pytest
 
@@ -48,7 +52,6 @@ def main(report, float_model):
 @pytest.fixture(scope="module")
 def workspace(tool, tmp_path_factory):
     """Two runs as the program made them, and copies: of another day, of a sweep, stopped before a figure, damaged."""
-    import subprocess
     place = tmp_path_factory.mktemp("table")
     for name, kind in (("four", "int4"), ("two", "int2")):
         subprocess.run([tool("qbench"), "run", write_recipe(place, name, kind), "-w", place / "w", "-q"], check=True, capture_output=True)
@@ -220,3 +223,47 @@ def test_remove_deletes_what_was_asked_for_and_nothing_else(workspace, qbench): 
     removed = json.loads(qbench("remove", "-w", "w", "--where", "status!=finished", "--yes", "--json").stdout)["removed"]
     assert set(removed) == {"20250203-000000-stopped", "20250505-000000-damaged"} and {f.name for f in runs.iterdir()} == left - set(removed)
     assert set(names(json.loads(qbench("list", "-w", "w", "--json").stdout))) == {"four", "old, \"quoted\" | piped", "by hand"}
+
+
+@pytest.fixture(scope="module")
+def many(workspace, tmp_path_factory):
+    place = tmp_path_factory.mktemp("many") / "w"
+    source = next((workspace / "runs").glob("*-four"))
+    for i in range(300):
+        folder = place / "runs" / f"20260101-{i:06}-copy"
+        folder.mkdir(parents=True)
+        shutil.copy(source / "report.json", folder)
+    return place
+
+
+def forget_index(workspace):
+    for file in (workspace / "cache").glob("index-*"):
+        file.unlink()
+
+
+def test_the_index_is_right_whenever_its_maker_is_killed(many, qbench):  # noqa: F811
+    dice, cut_short = random.Random(4), 0
+    for _ in range(8):
+        forget_index(many)
+        process = subprocess.Popen([qbench.program, "list", "-w", many], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = time.monotonic()
+        while not list((many / "cache").glob("index-*")) and time.monotonic() - started < 60:
+            time.sleep(0.002)  # it begins
+        time.sleep(dice.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        cut_short += process.wait() == -signal.SIGKILL
+        for _ in range(2):  # made again, then read
+            assert len(json.loads(qbench("list", "-w", many, "--json", "--columns", "id").stdout)) == 300
+    assert cut_short > 0
+
+
+def test_processes_that_make_the_index_at_once_do_not_disturb_each_other(many, qbench):  # noqa: F811
+    forget_index(many)
+    command = [qbench.program, "list", "-w", many, "--json", "--columns", "id,ppl"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(json.loads(answers[0][0])) == 300 and len({stdout for stdout, _ in answers}) == 1
+    assert any("reading" in stderr for _, stderr in answers)  # told while it is made
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.stdout == answers[0][0] and "reading" not in again.stderr

@@ -3,6 +3,7 @@
 #include <QComboBox>
 #include <QDockWidget>
 #include <QDropEvent>
+#include <QHeaderView>
 #include <QLabel>
 #include <QLineEdit>
 #include <QMenu>
@@ -30,6 +31,7 @@
 #include "views/pages/NoticeBar.h"
 #include "views/pages/QueuePanel.h"
 #include "views/pages/RecipePage.h"
+#include "views/pages/RunsPage.h"
 #include "views/pages/WelcomePage.h"
 #include "views/plots/ChannelPlot.h"
 #include "views/plots/HistogramPlot.h"
@@ -823,6 +825,38 @@ class TestMainWindow : public QObject {
     QTest::qWait(100);
     QVERIFY(one.workbench->selection()->find(b));
     QCOMPARE(one.window->findChild<Explorer*>()->runView()->model()->rowCount(), 1);
+  }
+
+  void the_page_of_runs_is_filtered_and_compared_by_key() {
+    Bench bench;
+    QVERIFY(bench.ready());
+    QStringList runs;
+    for (const char* name : {"one", "two", "three"}) runs << bench.startRun(name);
+    QVERIFY(bench.finished());
+    bench.action("Filter runs")->trigger();
+    QCOMPARE(bench.window->page(), QString("runs"));
+    auto* page = bench.window->findChild<RunsPage*>();
+    QVERIFY(page->isVisible() && page->filter() == bench.window->focusWidget());
+    QTest::keyClicks(page->filter(), "name~t");  // two and three
+    QTRY_COMPARE(page->table()->model()->rowCount(), 2);
+    page->table()->selectAll();
+    bench.action("Compare selected runs")->trigger();
+    QTRY_COMPARE(bench.window->page(), QString("layers"));
+    QTRY_VERIFY(!bench.workbench->selection()->find(runs[0])->shown && bench.workbench->selection()->find(runs[1])->shown && bench.workbench->selection()->find(runs[2])->shown);
+    // What is chosen there is marked in the Explorer, too, and its columns are there the next time.
+    bench.window->showPage("runs");
+    QMenu menu;
+    page->fillColumnMenu(&menu);
+    for (QAction* action : menu.actions())
+      if (action->text() == "Seed") action->trigger();
+    bench.window->close();
+    bench.stop();
+    bench.start();
+    QVERIFY(bench.ready());
+    QTreeView* table = bench.window->findChild<RunsPage*>()->table();
+    QTRY_COMPARE(table->model()->rowCount(), 3);
+    for (int section = 0; section < table->header()->count(); ++section)
+      if (table->model()->headerData(section, Qt::Horizontal).toString() == "Seed") QVERIFY(!table->isColumnHidden(section));
   }
 
   void reading_a_workspace_is_shown_instead_of_no_runs_yet() {

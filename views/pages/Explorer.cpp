@@ -307,6 +307,7 @@ void Explorer::followSelection() {
   if (run.isValid() && m_runs->currentIndex().row() != run.row()) {
     const QSignalBlocker quiet(m_runs->selectionModel());
     m_runs->setCurrentIndex(run);
+    m_runs->scrollTo(run);  // which the view would do if it were told
     m_runs->viewport()->update();
   }
   const LinearKey key = selection->currentLinear();
