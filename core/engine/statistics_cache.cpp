@@ -152,7 +152,12 @@ void StatisticsCache::write(const fs::path& place, const char* kind, NamedTensor
       own_.insert(place);
       return;
     }
-    problem = fmt::format("{}: {} MB are not enough for this model's", root_.string(), limit_ / (folder.filename() == kPassed ? 4 : 1) / 1'000'000);
+    // Where errors are passed on the first blocks are the likeliest to be met again: that others do not fit is nothing to tell.
+    if (folder.filename() == kPassed) {
+      full_.insert(folder);
+      return;
+    }
+    problem = fmt::format("{}: {} MB are not enough for this model's", root_.string(), limit_ / 1'000'000);
   } catch (const ResourceError& e) {
     problem = e.what();
   } catch (const fs::filesystem_error& e) {

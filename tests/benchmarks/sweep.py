@@ -92,7 +92,7 @@ def main():
         folder = Path(temporary)
         options.model = cut(options.model, options.blocks, folder / "model") if options.blocks else options.model.resolve()
         print(f"{options.samples} × {options.seq_len} calibration tokens, {options.windows} windows of {options.window_len}, errors {'' if options.propagate else 'not '}passed on")
-        print(f"{'recipe':24}{'alone s':>10}{'(CPU)':>10}{'in the sweep s':>16}{'(CPU)':>10}{'perplexity':>12}  statistics from the cache", flush=True)
+        print(f"{'recipe':24}{'alone s':>10}{'(CPU)':>10}{'in the sweep s':>16}{'(CPU)':>10} {'perplexity':>13}  statistics from the cache", flush=True)
         for pipeline in options.pipelines:
             for bits in options.bits:
                 for symmetric in (True, False) if pipeline != "hqq" else (False,):
@@ -106,7 +106,7 @@ def main():
                         sys.exit(f"{name}: differs from the same recipe alone: {', '.join(differing) or 'its report'}")
                     rows.append({"name": name, "alone": alone[:2], "sweep": swept[:2]})
                     perplexity = next(p["perplexity"] for p in swept[2]["perplexities"] if not p["float_model"])
-                    print(f"{name:24}{alone[0]:10.1f}{alone[1]:10.1f}{swept[0]:16.1f}{swept[1]:10.1f}{perplexity:12.3f}  {swept[2].get('statistics_cached_blocks', 0)} of {len(swept[3])} blocks", flush=True)
+                    print(f"{name:24}{alone[0]:10.1f}{alone[1]:10.1f}{swept[0]:16.1f}{swept[1]:10.1f} {perplexity:13.3f}  {swept[2].get('statistics_cached_blocks', 0)} of {len(swept[3])} blocks", flush=True)
         kept = sum(f.stat().st_size for f in (folder / "sweep" / "cache").rglob("*") if f.is_file())
     (alone, alone_cpu), (swept, swept_cpu) = ([sum(row[side][i] for row in rows) for i in (0, 1)] for side in ("alone", "sweep"))
     print(f"{'all ' + str(len(rows)):24}{alone:10.1f}{alone_cpu:10.1f}{swept:16.1f}{swept_cpu:10.1f}")
