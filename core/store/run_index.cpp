@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cctype>
+#include <chrono>
 #include <system_error>
 
 namespace qb {
@@ -14,6 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kVersion = 2;  // 1 lay in workspace/index.db, for all hosts
+constexpr auto kForgotten = std::chrono::days(30);
 constexpr int kPatience = 2000;  // ms for another process of this host
 constexpr const char* kSchema =
     "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, stamp INTEGER NOT NULL, report TEXT NOT NULL, name TEXT NOT NULL, tags TEXT NOT NULL, notes TEXT NOT NULL, "
@@ -26,6 +28,16 @@ std::string host_name() {
   for (char& c : host)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '-') c = '_';
   return host;
+}
+
+// Of hosts that are gone: containers have a new name each time. One that is still in use is made again.
+void remove_forgotten(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("index-") || (!name.ends_with(".db") && !name.ends_with(".db-journal"))) continue;
+    if (fs::file_time_type::clock::now() - entry.last_write_time(error) > kForgotten && !error) fs::remove(entry.path(), error);
+  }
 }
 
 }  // namespace
@@ -52,6 +64,7 @@ RunIndex::RunIndex(const fs::path& workspace) {
   const fs::path path = file(workspace);
   attempt([&] {
     fs::create_directories(path.parent_path());
+    if (!fs::exists(path)) remove_forgotten(path.parent_path());
     try {
       database_ = std::make_unique<Database>(path);
     } catch (const SQLite::Exception& e) {

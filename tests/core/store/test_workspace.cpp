@@ -131,6 +131,12 @@ class TestWorkspace : public QObject {
     std::ofstream(folder() / "index.db") << "of all hosts";
     QCOMPARE(qb::Workspace::open(folder())->list().size(), size_t{1});
     QVERIFY(!fs::exists(folder() / "index.db"));
+    // Containers have a new name each time: what they leave does not pile up. What another host uses is left alone.
+    for (const char* name : {"index-gone.db", "index-there.db"}) std::ofstream(folder() / "cache" / name) << "x";
+    fs::last_write_time(folder() / "cache" / "index-gone.db", fs::file_time_type::clock::now() - std::chrono::hours(24 * 40));
+    QVERIFY(fs::remove(qb::RunIndex::file(folder())));
+    QCOMPARE(qb::Workspace::open(folder())->list().size(), size_t{1});
+    QVERIFY(!fs::exists(folder() / "cache" / "index-gone.db") && fs::exists(folder() / "cache" / "index-there.db"));
   }
   void without_a_place_for_the_index_runs_are_listed_all_the_same() {
     fs::create_directories(folder() / "runs");
