@@ -144,6 +144,8 @@ def test_a_hundred_kills_cost_nothing(tool, qbench, undisturbed):  # noqa: F811
     assert not list(workspace.rglob("*.tmp")) and not list(workspace.rglob("request.json"))
     assert all(not owner.read_text() for owner in workspace.glob("runs/*/owner"))
     assert json.loads(qbench("queue", "-w", workspace, "--json").stdout) == []
+    listed = json.loads(qbench("list", "-w", workspace, "--columns", "id,status", "--json").stdout)  # from the index
+    assert {(row["id"], row["status"]) for row in listed} == {(run, "finished") for run in ids}
     assert not workers_of(workspace)
 
 
