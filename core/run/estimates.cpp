@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr size_t kMostKept = 1000;
 
 std::string host_name() {
@@ -46,7 +46,7 @@ RunTiming timing_of(const RunReport& report, const Recipe& recipe, const ModelIn
     texts.conditions.push_back(fmt::format("{} {} {} {} {} {} {}", report.model_hash, result->corpus_hash, result->seq_len, result->windows, result->dtype, result->bos, timing.device));
   }
   timing.work = work_of(recipe, model, texts);
-  if (!recipe.propagate_quantized) timing.work.statistics = fmt::format("{} {} {} {}", report.model_hash, report.calibration_hash, recipe.dtype, timing.device);
+  timing.work.statistics = statistics_of(recipe, report.model_hash, report.calibration_hash, timing.device);
   size_t next_float = 0, next_ours = 0;
   for (RunWork::Evaluation& evaluation : timing.work.evaluations) {
     const auto& list = evaluation.of_float ? floats : ours;

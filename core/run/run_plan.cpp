@@ -34,6 +34,12 @@ std::string grid_text(const std::optional<QuantSpec>& spec) {
                      spec->dynamic ? "" : " static");
 }
 
+// Whether all of the calibration text passes through blocks rather than the measured sample.
+bool learns(const Recipe& recipe) {
+  const auto reads = [&](const StageSpec& stage) { return find_method(stage.method)->needs_calibration || (weighs_by_inputs(stage) && recipe.importance.empty()); };
+  return std::any_of(recipe.pipeline.begin(), recipe.pipeline.end(), reads) || recipe.scheme.has_static_activations() || recipe.scheme.has_static_cache() || !recipe.checkpoint.empty();
+}
+
 std::string stage_text(const StageSpec& stage) {
   std::string text = stage.method;
   for (const KnobInfo& info : find_method(stage.method)->knobs) text += fmt::format(" {}={}", info.name, to_text(knob(stage, info.name)));
@@ -42,18 +48,20 @@ std::string stage_text(const StageSpec& stage) {
 
 }  // namespace
 
+std::string statistics_of(const Recipe& recipe, const std::string& model_hash, const std::string& calibration_hash, const std::string& device) {
+  if (!recipe.calibration || !recipe.checkpoint.empty()) return {};
+  return fmt::format("{} {} {} {} {} {}", model_hash, calibration_hash, recipe.dtype, device, recipe.propagate_quantized ? "passed on" : "float inputs", learns(recipe) ? "all" : "sample");
+}
+
 RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths& texts) {
   RunWork work;
-  bool learns = false;
   const std::vector<StageSpec> stages = recipe.checkpoint.empty() ? complete_pipeline(recipe.pipeline) : std::vector<StageSpec>{};
   for (const StageSpec& stage : stages) {
     work.kind += stage_text(stage) + "; ";
     work.methods += (work.methods.empty() ? "" : " → ") + stage.method;
-    learns = learns || find_method(stage.method)->needs_calibration || (weighs_by_inputs(stage) && recipe.importance.empty());
   }
   if (stages.empty()) work.methods = "imported";
   const Scheme& scheme = recipe.scheme;
-  learns = learns || scheme.has_static_activations() || scheme.has_static_cache() || !recipe.checkpoint.empty();
   work.kind += fmt::format("{}{}; {} {} {} {} {}; {}; {}", scheme.mix, grid_text(scheme.weights), grid_text(scheme.activations), grid_text(scheme.kv_cache), grid_text(scheme.embedding), grid_text(scheme.head),
                            to_text(scheme.head_rounding), recipe.dtype, recipe.propagate_quantized ? "propagated" : "float inputs");
   work.cost = static_cast<int>(cost_of(Preset{{}, {}, {}, scheme, recipe.pipeline}));
@@ -74,8 +82,11 @@ RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths&
   // Scores and contexts of the tokens before it.
   const auto attention = [&](double length) { return static_cast<double>(model.blocks.size()) * length * static_cast<double>(model.heads * model.head_dim); };
   const double all = texts.calibration, sample = std::min(all, kMeasuredTokens), through = per_token + attention(texts.sample_length);
-  work.passes = (2 * (learns ? all : sample) + sample) * through + kBlockTokens * weights;
-  work.passes_known = learns && !recipe.propagate_quantized ? 2 * sample * through + kBlockTokens * weights : work.passes;
+  // One that collects, one through the quantized block, and the float model's of the sample.
+  const double seen = learns(recipe) ? all : sample;
+  work.passes = (2 * seen + sample) * through + kBlockTokens * weights;
+  // The float states are there, and where nothing is passed on the statistics of every block, too.
+  work.passes_known = (recipe.propagate_quantized ? 2 * seen : sample) * through + kBlockTokens * weights;
   work.measure = (sample + 256) * weights;
   const StageSpec* finishing = finishing_stage(recipe.pipeline);
   const double tuned = finishing ? all * tuning_passes(tuning_options(*finishing), static_cast<int64_t>(all / std::max(1.0, texts.sample_length))) : 0;
@@ -143,7 +154,7 @@ RunPlan RunPlanner::plan(const Recipe& recipe) {
     texts.conditions.push_back(fmt::format("{} {} {} {} {} {} {}", inputs.model_hash, text.hash, spec.seq_len, static_cast<int64_t>(windows), spec.dtype, to_text(text.bos), options_.device));
   }
   plan.work = work_of(closed, inputs.model->info, texts);
-  if (!recipe.propagate_quantized) plan.work.statistics = fmt::format("{} {} {} {}", inputs.model_hash, inputs.calibration.hash, recipe.dtype, options_.device);
+  plan.work.statistics = statistics_of(closed, inputs.model_hash, inputs.calibration.hash, options_.device);
   const EngineNeeds needs = estimate(job);
   const bool gpu = options_.device != "cpu";
   size_t linears = 0;

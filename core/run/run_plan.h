@@ -15,7 +15,7 @@ struct RunWork {
   std::string kind;        // runs of one kind take the same time for the same work: stages with their knobs, what is rounded to what sort of grid
   std::string methods;     // of the kind's stages: "awq → gptq"
   int cost = 0;            // PresetCost: runs of one cost are a poor likeness of each other, and better than none
-  std::string statistics;  // runs with the same one collect the same statistics; empty: every run collects its own
+  std::string statistics;  // runs with the same one leave each other statistics and float states; empty: there is nothing to leave
   double load = 0;         // tokens that are read and cut
   double passes = 0;       // of calibration text through the blocks
   double passes_known = 0; // the same where another run has left its statistics
@@ -41,6 +41,8 @@ struct TextLengths {
   std::vector<double> evaluation;
   std::vector<std::string> conditions;
 };
+// RunWork::statistics of a run on this text; empty without one.
+std::string statistics_of(const Recipe& recipe, const std::string& model_hash, const std::string& calibration_hash, const std::string& device);
 RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths& texts);
 
 // A recipe that fits its model and data, before it is carried out.
