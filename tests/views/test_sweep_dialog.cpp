@@ -29,7 +29,11 @@ class TestSweepDialog : public QObject {
     std::unique_ptr<MainWindow> window;
 
     Bench() : settings(folder.filePath("settings.ini")) {
-      workbench = std::make_unique<Workbench>(coreServices());
+      Services services = coreServices();
+      services.carryOut = [](Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer) {
+        return carry_out(workspace, id, options, control, observer);  // in this process: the command line need not be built
+      };
+      workbench = std::make_unique<Workbench>(services);
       window = std::make_unique<MainWindow>(workbench.get(), &settings, &theme);
       window->restoreSession({}, folder.filePath("workspace"));
       window->show();

@@ -216,6 +216,10 @@ class TestMeasure : public QObject {
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").model_float_bytes, uint64_t{0});
       else if (key == "vocabulary")
         QVERIFY(qb::run_report_from_json(damaged.dump(), "memory").vocabulary.empty());
+      else if (key == "costs")
+        QVERIFY(qb::run_report_from_json(damaged.dump(), "memory").costs.empty());
+      else if (key == "sweep")
+        QVERIFY(qb::run_report_from_json(damaged.dump(), "memory").sweep.empty());
       else if (key == "style")
         QCOMPARE(qb::run_report_from_json(damaged.dump(), "memory").style, -1);
       else if (key == "peak_device_bytes")
