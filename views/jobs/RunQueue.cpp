@@ -211,6 +211,13 @@ const Job* RunQueue::jobOfRun(const QString& runId) const {
   return nullptr;
 }
 
+QHash<QString, QString> RunQueue::activeRuns() const {
+  QHash<QString, QString> owners;
+  for (const Job& job : m_jobs)
+    if (job.kind == JobKind::Run && job.isActive()) owners.insert(job.runId, job.owner);
+  return owners;
+}
+
 const Job* RunQueue::activeExportOf(const QString& runId) const {
   for (const Job& job : m_jobs)
     if (job.runId == runId && job.kind == JobKind::Export && (job.isActive() || job.isWaiting())) return &job;
@@ -326,9 +333,9 @@ void RunQueue::setClusterStates(const std::map<std::string, SlurmTask>& tasks) {
   }
 }
 
-void RunQueue::dismissWaiting(const QString& runId) {
+void RunQueue::dismissWaiting(const QString& runId, bool gone) {
   for (const Job& job : m_jobs)
-    if (job.kind == JobKind::Run && job.runId == runId && job.isWaiting() && !job.ours) return remove(job.id);
+    if (job.kind == JobKind::Run && job.runId == runId && job.isWaiting() && (gone || !job.ours)) return remove(job.id);
 }
 
 void RunQueue::clear() {
@@ -506,17 +513,27 @@ void RunQueue::start(Job& job) {
   const auto runBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
                         device = job.device.toStdString(), threads = threadsOfRun(), start = job.report, runner = job.owner.isEmpty() ? m_runner : m_follower](const std::stop_token& stop) {
     yieldToInterface();
-    const Control control = controlOf(stop);
+    Control control = controlOf(stop);
     // Snapshots are copied here, off the GUI thread, and never change once handed over.
     RunReport snapshot;
     if (start) snapshot = *start;
     snapshot.id = runId;
     snapshot.status = RunStatus::running;
+    // Each is a copy of all blocks so far: what comes in quick succession goes into one.
+    QElapsedTimer published;
+    bool pending = false;
     const auto publish = [&] {
+      pending = published.isValid() && published.elapsed() < 100;
+      if (pending) return;
+      published.start();
       auto copy = std::make_shared<const RunReport>(snapshot);
       const std::lock_guard lock(shared->mutex);
       shared->report = std::move(copy);
       wake();
+    };
+    control.on_progress = [&, tell = control.on_progress](const Progress& progress) {
+      if (pending) publish();
+      tell(progress);
     };
     RunObserver observer;
     observer.on_block = [&](const BlockReport& block) {

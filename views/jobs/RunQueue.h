@@ -1,5 +1,6 @@
 #pragma once
 #include <QElapsedTimer>
+#include <QHash>
 #include <QObject>
 #include <QStringList>
 #include <QThreadPool>
@@ -63,8 +64,8 @@ class RunQueue : public QObject {
   int enqueue(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& device, const RunPtr& start = {});
   // A run that another process put into the workspace's queue: shown in its place, and started here only when resumed.
   int showWaiting(const WorkspacePtr& workspace, const QString& runId, const QString& name, const RunRequest& request, const RunPtr& report);
-  // No longer waiting by what its folder says.
-  void dismissWaiting(const QString& runId);
+  // No longer waiting by what its folder says; one of ours stays unless the folder is gone.
+  void dismissWaiting(const QString& runId, bool gone = false);
   // A run that another process carries out: followed, and conducted as our own. 0: there is nobody who could follow it.
   int attach(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& owner, const RunPtr& report);
   // Of a finished run. Exports have a device of their own, the disk: they go beside runs, one after the other.
@@ -72,6 +73,7 @@ class RunQueue : public QObject {
   const QVector<Job>& jobs() const { return m_jobs; }
   const Job* job(int id) const;
   const Job* jobOfRun(const QString& runId) const;          // its last one that is no export
+  QHash<QString, QString> activeRuns() const;               // by id; who carries them out when we only follow
   const Job* activeExportOf(const QString& runId) const;   // at work or waiting
   int rowOf(int id) const;
   bool isBusy() const;       // a worker is at work (paused counts)

@@ -43,25 +43,18 @@ void WorkspaceWatch::setInterval(int milliseconds) {
     m_timer.stop();
 }
 
-bool WorkspaceWatch::isOurs(const QString& run) const {
-  const Job* job = m_queue->jobOfRun(run);
-  return job && job->isActive();
-}
-
 void WorkspaceWatch::look() {
   if (!m_workspace || m_looking) return;
   std::set<std::string> ours, working, seen;
+  const QHash<QString, QString> active = m_queue->activeRuns();
   for (const RunEntry& run : m_selection->runs()) {
     if (run.shown || run.id == m_selection->currentRun()) seen.insert(run.id.toStdString());
-    if (isOurs(run.id))
+    if (active.contains(run.id))
       ours.insert(run.id.toStdString());
     else if (atWork(*run.report))
       working.insert(run.id.toStdString());
   }
-  for (const std::string& id : ours) {
-    const Job* job = m_queue->jobOfRun(QString::fromStdString(id));
-    m_selection->setOwner(QString::fromStdString(id), job ? job->owner : QString());
-  }
+  for (auto run = active.begin(); run != active.end(); ++run) m_selection->setOwner(run.key(), run.value());
   m_looking = true;
   const bool asks = m_askCluster && m_queue->waitsForCluster() && (!m_asked.isValid() || m_asked.elapsed() > 10000);
   if (asks) m_asked.start();
@@ -118,16 +111,18 @@ void WorkspaceWatch::look() {
 void WorkspaceWatch::apply(const Changes& changes) {
   if (changes.tasks) m_queue->setClusterStates(*changes.tasks);
   QStringList gone;
+  const QHash<QString, QString> active = m_queue->activeRuns();
   for (const auto& [id, stamp] : m_stamps) {
     const QString run = QString::fromStdString(id);
-    if (!changes.stamps.contains(id) && !isOurs(run)) gone << run;
+    if (!changes.stamps.contains(id) && !active.contains(run)) gone << run;
   }
+  for (const QString& run : gone) m_queue->dismissWaiting(run, true);
   m_selection->removeRuns(gone);
   m_stamps = changes.stamps;
   QVector<RunPtr> news;
   for (const RunPtr& report : changes.changed) {
     const QString id = QString::fromStdString(report->id);
-    if (isOurs(id)) {
+    if (active.contains(id)) {
       m_stamps.erase(report->id);
       continue;
     }

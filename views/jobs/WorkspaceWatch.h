@@ -35,7 +35,6 @@ class WorkspaceWatch : public QObject {
   };
   void look();
   void apply(const Changes& changes);
-  bool isOurs(const QString& run) const;  // at work here, or followed
 
   Background* m_background;
   Selection* m_selection;

@@ -57,7 +57,7 @@ QVariant JobList::data(const QModelIndex& index, int role) const {
       return {};
     case Qt::ToolTipRole: {
       QStringList lines{job.kind == JobKind::Export ? tr("%1: %2\n%3").arg(job.name, jobStateText(job.state), QString::fromStdString(job.wanted.output.string()))
-                                                    : tr("%1 on %2: %3").arg(job.name, job.device, jobStateText(job.state))};
+                                                    : job.owner.isEmpty() ? tr("%1 on %2: %3").arg(job.name, job.device, jobStateText(job.state)) : tr("%1: %2").arg(job.name, jobStateText(job.state))};
       if (!job.owner.isEmpty()) lines << tr("Carried out by %1, followed here").arg(job.owner);
       if (job.isWaiting() && !job.task.isEmpty()) lines << tr("Slurm starts it as task %1 %2").arg(job.task, job.cluster);
       else if (job.isWaiting() && !job.ours) lines << tr("Waits in the workspace's queue; resume it to start it here");
