@@ -31,6 +31,13 @@ struct Arguments {
   bool check = false, quiet = false;
 };
 
+qb::Recipe load(const std::string& path) try {
+  return qb::load_recipe(path);
+} catch (const qb::RecipeError& e) {
+  if (!e.detail().ends_with("found a list")) throw;
+  throw qb::RecipeError(e.file(), e.line(), e.column(), e.key(), e.detail() + "; a recipe with lists stands for several: qbench sweep");
+}
+
 // In a process of its own: one that has computed must not be forked, and workers are.
 int check(const std::vector<qb::Recipe>& recipes, const Arguments& arguments, const Options& options) {
   prepare_compute(options);
@@ -57,7 +64,7 @@ int run(const Arguments& arguments, const Options& options) {
   }
   // All recipes are checked before the first one costs an hour.
   std::vector<qb::Recipe> recipes;
-  for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(qb::load_recipe(path), arguments.settings, std::filesystem::current_path()));
+  for (const auto& path : arguments.recipes) recipes.push_back(qb::with_settings(load(path), arguments.settings, std::filesystem::current_path()));
   const int checked = in_child([&] { return check(recipes, arguments, options); });
   if (checked != ok) return checked;
   if (arguments.check) {

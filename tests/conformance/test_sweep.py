@@ -192,3 +192,8 @@ def test_the_page_on_large_studies_is_printed(qbench):
     assert {"name": "scale", "title": "Five hundred experiments: hours, disk, and what is shared"} in json.loads(qbench("help", "--json").stdout)
     assert qbench("help", "scale").stdout == (DEMO.parent / "help/scale.md").read_text()
     assert 'did you mean "scale"?' in qbench("help", "scal", code=4).stderr
+
+
+def test_a_recipe_with_lists_is_told_where_it_is_one(qbench):
+    told = qbench("run", small(qbench.folder), "--check", code=3).stderr
+    assert "scheme.weights.type" in told and "found a list" in told and "qbench sweep" in told
