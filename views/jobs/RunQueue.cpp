@@ -640,7 +640,9 @@ void RunQueue::collect(int id, quint64 serial) {
     addSample(job->memory, double(job->progress.rss_bytes));
     worker.sampled.restart();
   }
-  if (over && job->state == JobState::Failed) log << tr("Failed: %1").arg(job->error);
+  // A run that could say so itself has said so.
+  const bool told = job->kind == JobKind::Run && ((!log.isEmpty() && log.last().endsWith(job->error)) || (!job->log.isEmpty() && job->log.last().endsWith(job->error)));
+  if (over && job->state == JobState::Failed && !told) log << tr("Failed: %1").arg(job->error);
   if (over && job->state == JobState::Interrupted) log << tr("Interrupted: %1").arg(job->error);
   if (over && job->state == JobState::Cancelled)
     log << (job->kind == JobKind::Export ? tr("Stopped. Nothing is left of it on disk.") : tr("Stopped. Resume goes on after the last finished block."));
