@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <thread>
 
 #include "core/base/error.h"
 #include "core/base/files.h"
@@ -186,6 +187,7 @@ class Run {
     if (!cache_ || !job_.propagate_quantized) return;
     inputs_ = behind(inputs_, block_path(job_.folder, index), job_.model->info.blocks[static_cast<size_t>(index)], job_.scheme);
     float_inputs_ = false;
+    cache_->leave();
   }
 
   // Where statistics of the block at work are kept.
@@ -343,6 +345,19 @@ class Run {
     return all;
   }
 
+  // What another process, perhaps of another machine, collects just now is waited for: made once, it serves all.
+  std::optional<BlockStatistics> await_statistics(const std::filesystem::path& place, Statistics wanted, int index) {
+    std::error_code error;
+    if (std::filesystem::exists(place, error)) return std::nullopt;  // damaged, or with fewer kinds than are wanted
+    for (bool told = false; cache_->made_by_another(index, sample_); told = true) {
+      if (!told) tell(fmt::format("block {}: another run collects its statistics; waiting for them", index));
+      report("waits for statistics", index, "", 0);
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      control_.checkpoint();
+    }
+    return std::filesystem::exists(place, error) ? cache_->load(place, wanted, job_.device) : std::nullopt;
+  }
+
   // From the cache, or from a pass of the float block.
   BlockStatistics statistics_of(const Block& block) {
     const Statistics wanted = (wanted_ & kCollected) | bits({Statistic::rows, Statistic::abs_max});
@@ -352,7 +367,9 @@ class Run {
     BlockStatistics statistics;
     statistics_cached_ = false;
     if (place && !passes) {
-      if (auto found = cache_->load(*place, wanted, job_.device)) {
+      auto found = cache_->load(*place, wanted, job_.device);
+      if (!found && (!job_.propagate_quantized || float_inputs_)) found = await_statistics(*place, wanted, block.index);
+      if (found) {
         statistics = *std::move(found);
         statistics_cached_ = true;
       }
@@ -490,6 +507,7 @@ class Run {
     p.peak_rss_bytes = peak_resident_bytes();
     control_.report(p);
     last_ = p;
+    if (cache_) cache_->go_on();
   }
 
   const EngineJob& job_;

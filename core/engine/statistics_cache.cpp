@@ -115,6 +115,32 @@ StatisticsCache::StatisticsCache(const fs::path& root, const std::string& key, i
 
 fs::path StatisticsCache::of_float(int block, bool sample) const { return folder_ / fmt::format("{}-{:04}.safetensors", sample ? "sample" : "block", block); }
 
+bool StatisticsCache::made_by_another(int block, bool sample) {
+  constexpr std::chrono::seconds kStands{60};  // who has not renewed its lease for so long is paused, or at something very large
+  if (making_) return false;
+  // Each kind has a maker of its own: one of the sample alone never makes the others.
+  const fs::path file = folder_ / (sample ? "sample.lease" : "block.lease");
+  try {
+    fs::create_directories(folder_);
+    making_ = Lease::take(file);
+  } catch (const std::exception&) {
+    return false;  // a cache that cannot be written is of no use to wait for
+  }
+  if (making_) return false;
+  std::error_code none;
+  if (fs::exists(of_float(block, sample), none) || fs::exists(of_float(block + 1, sample), none)) return false;  // with fewer kinds than are wanted, or passed by
+  return Lease::age(file) < kStands;
+}
+
+void StatisticsCache::go_on() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!making_ || now - renewed_ < std::chrono::seconds(10)) return;
+  making_->renew();
+  renewed_ = now;
+}
+
+void StatisticsCache::leave() { making_.reset(); }
+
 fs::path StatisticsCache::behind_quantized(int block, const std::string& inputs) const {
   return root_ / kPassed / fmt::format("block-{:04}-{}.safetensors", block, inputs);
 }
@@ -155,6 +181,7 @@ void StatisticsCache::write(const fs::path& place, const char* kind, NamedTensor
     // Where errors are passed on the first blocks are the likeliest to be met again: that others do not fit is nothing to tell.
     if (folder.filename() == kPassed) {
       full_.insert(folder);
+      leave();
       return;
     }
     problem = fmt::format("{}: {} MB are not enough for this model's", root_.string(), limit_ / 1'000'000);
@@ -164,6 +191,7 @@ void StatisticsCache::write(const fs::path& place, const char* kind, NamedTensor
     problem = fmt::format("{}: {}", e.path1().string(), e.code().message());
   }
   full_.insert(folder);
+  leave();
   warn_(fmt::format("{} are not kept for later runs from here on: {}", kind, problem));
 }
 

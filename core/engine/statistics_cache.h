@@ -1,11 +1,14 @@
 #pragma once
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 
+#include "core/base/lease.h"
 #include "core/method/method.h"
 #include "core/quant/spec_fields.h"
 
@@ -40,6 +43,12 @@ class StatisticsCache {
   std::optional<at::Tensor> load_states(int block) const;
   void store_states(int block, const at::Tensor& states);
 
+  // Whether another process collects the float model's statistics now and goes on with it, so that a block's are worth waiting for;
+  // else this one is known to do so from here on.
+  bool made_by_another(int block, bool sample);
+  void go_on();  // several times a minute, while this process makes them
+  void leave();  // no more of them come from this process
+
   std::optional<Choices> load_choices(int block, const std::string& depends_on, at::Device device) const;
   void store_choices(int block, const std::string& depends_on, const Choices& choices);
 
@@ -52,6 +61,8 @@ class StatisticsCache {
   std::filesystem::path root_, folder_;
   int64_t limit_;
   std::function<void(const std::string&)> warn_;
+  std::unique_ptr<Lease> making_;
+  std::chrono::steady_clock::time_point renewed_{};
   std::set<std::filesystem::path> full_;       // folders that take no more
   mutable std::set<std::filesystem::path> own_;  // files that this run used
 };

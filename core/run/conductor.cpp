@@ -22,7 +22,7 @@ RunConductor::RunConductor(std::filesystem::path run_folder, const RunLock& lock
       if (over.stop_requested()) return;
       look();
       if (std::chrono::steady_clock::now() - renewed > 15s) {
-        lock_.renew();
+        lock_.lease().renew();
         const std::lock_guard guard(mutex_);
         if (second_) second_->renew();
         renewed = std::chrono::steady_clock::now();
@@ -31,7 +31,7 @@ RunConductor::RunConductor(std::filesystem::path run_folder, const RunLock& lock
   });
 }
 
-void RunConductor::renew_too(const RunLock* lease) {
+void RunConductor::renew_too(const Lease* lease) {
   const std::lock_guard guard(mutex_);
   second_ = lease;
 }

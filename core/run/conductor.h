@@ -24,7 +24,7 @@ class RunConductor {
 
   const Control& control() const { return control_; }  // reports to nobody
   // Another lease of the run's process, renewed as well; nullptr: none any more.
-  void renew_too(const RunLock* lease);
+  void renew_too(const Lease* lease);
   // Whether the run was asked to make room, and nobody wanted it to end.
   bool only_soon() const { return soon_.stop_requested() && !stop_.stop_requested(); }
 
@@ -39,7 +39,7 @@ class RunConductor {
   std::stop_source stop_, soon_;
   Control control_;
   std::stop_callback<std::function<void()>> outer_stop_, outer_soon_;
-  const RunLock* second_ = nullptr;
+  const Lease* second_ = nullptr;
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::jthread thread_;

@@ -488,7 +488,7 @@ class RecipeRun {
     const std::string key = float_key(i);
     const fs::path file = perplexity_lease(workspace_.folder(), key);
     for (bool told = false;; told = true) {
-      const auto lease = RunLock::of_file(file);
+      const auto lease = Lease::take(file);
       if (auto kept = workspace_.cached_perplexity(key)) return *kept;
       if (lease) {
         conductor_.renew_too(lease.get());

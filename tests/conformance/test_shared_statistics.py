@@ -158,3 +158,23 @@ def test_processes_share_a_cache_while_one_is_killed_and_one_makes_room(qbench, 
     for name, (report, blocks, log) in carried_out(qbench, paths, "shared").items():
         assert blocks == alone[name][1] and figures(report) == figures(alone[name][0])
         assert "made anew" not in log
+
+
+def test_statistics_and_the_float_evaluation_that_another_run_makes_are_waited_for(qbench):  # noqa: F811
+    evaluation = f"evaluation: [{{corpus: '{DEMO}/evaluation.txt', seq_len: 128, windows: 100}}]"
+    paths = [write(qbench.folder, DEMO, name, name, SCHEMES["group"], False, evaluation, samples=600) for name in ("gptq", "awq")]
+    alone = {name: outcome for path in paths for name, outcome in carried_out(qbench, [path], f"alone-{path.stem}", "--statistics-cache", "0").items()}
+    processes = [subprocess.Popen([qbench.program, "run", path, "-q", "--json", "-w", "w"], cwd=qbench.folder, stdout=subprocess.PIPE, text=True) for path in paths]
+    reports = {report["name"]: report for process in processes for report in json.loads(process.communicate(timeout=300)[0])}
+    cached = sorted(report["statistics_cached_blocks"] for report in reports.values())
+    logs = {name: (qbench.folder / "w" / "runs" / report["id"] / "log.txt").read_text() for name, report in reports.items()}
+    waited = sum("another run collects its statistics" in log for log in logs.values())
+    assert cached == [0, 4] and waited == 1, (cached, logs)  # collected once, though both began with nothing
+    def measures_the_float_model(report):
+        lines = (qbench.folder / "w" / "runs" / report["id"] / "events.jsonl").read_text().splitlines()
+        return any(e["event"] == "estimate" and e["estimate"]["float_model"] and e["estimate"]["windows"] < 100 for e in map(json.loads, lines))
+    assert sum(map(measures_the_float_model, reports.values())) == 1
+    for name, report in reports.items():
+        folder = qbench.folder / "w" / "runs" / report["id"] / "blocks"
+        assert {p.name: p.read_bytes() for p in folder.glob("*.safetensors")} == alone[name][1]
+    assert not list((qbench.folder / "w" / "cache").rglob("*.tmp")) and all(not p.read_text() for p in (qbench.folder / "w" / "cache").rglob("*.lease"))
