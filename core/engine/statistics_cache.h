@@ -25,7 +25,8 @@ using BlockStatistics = std::map<ValueId, ValueStatistics>;
 //   root/passed/block-0007-<inputs>.safetensors  statistics where the blocks before were quantized: `inputs` is made of their contents
 //   root/choices/block-0007-<all that they depend on>.safetensors  what a stage decided by searching
 // Nothing here fails a run: what cannot be read is made anew, what cannot be written is not kept; `warn` is told why. Files come
-// whole or not at all and have checksums, so that processes share a cache without knowing of each other.
+// whole or not at all and have checksums, so that processes share a cache; of the float model's statistics one of them is the maker
+// (root/<key>/block.lease), whom others wait for.
 class StatisticsCache {
  public:
   // At most `limit` bytes are kept of all together, a quarter of them under "passed": what was used longest ago goes first, a key as a whole.
