@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstring>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "cli.h"
@@ -48,10 +50,14 @@ void watch_worker_signals(Stops& stops) {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   std::thread([set, &stops] {
     int signal = 0;
-    for (int count = 0; sigwait(&set, &signal) == 0;) {
+    std::optional<std::chrono::steady_clock::time_point> first;
+    while (sigwait(&set, &signal) == 0) {
       if (signal == SIGINT) continue;
-      if (count++ == 0) stops.soon.request_stop();
-      else stops.now.request_stop();
+      const auto now = std::chrono::steady_clock::now();
+      if (!first) first = now;
+      stops.soon.request_stop();
+      // Several that come together are one wish: a cluster tells the script and the worker.
+      if (now - *first > std::chrono::seconds(2)) stops.now.request_stop();
     }
   }).detach();
 }

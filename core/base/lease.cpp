@@ -13,21 +13,13 @@
 
 #include "core/base/atomic_writer.h"
 #include "core/base/error.h"
-#include "core/base/files.h"
+#include "core/base/file_lock.h"
 #include "core/base/process.h"
 
 namespace qb {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A lock of the open file description: two openings in one process exclude each other too.
-struct flock whole_file() {
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  return lock;
-}
 
 struct Written {
   ProcessId process;
@@ -100,10 +92,8 @@ std::unique_ptr<Lease> Lease::take(const fs::path& path, LeaseOwner* owner, std:
     if (owner) *owner = other;
     return nullptr;
   };
-  struct flock lock = whole_file();
   const auto until = std::chrono::steady_clock::now() + patience;
-  while (::fcntl(fd, F_OFD_SETLK, &lock) != 0) {
-    const int error = errno;
+  while (const int error = try_lock(fd)) {
     if (error != EAGAIN && error != EACCES) {
       ::close(fd);
       throw ResourceError(fmt::format("{}: cannot lock: {}", path.string(), std::strerror(error)));
@@ -138,11 +128,10 @@ void Lease::renew() const { ::futimens(fd_, nullptr); }
 std::optional<LeaseOwner> Lease::owner(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);  // asking needs no right to write
   if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? std::nullopt : std::optional(LeaseOwner{});
-  struct flock lock = whole_file();
-  const bool told = ::fcntl(fd, F_OFD_GETLK, &lock) == 0;
+  const bool locked = is_locked(fd);
   const auto lease = read_lease(fd);
   std::optional<LeaseOwner> found;
-  if (told && lock.l_type != F_UNLCK) found = lease ? lease->owner() : LeaseOwner{};
+  if (locked) found = lease ? lease->owner() : LeaseOwner{};
   else if (lease && still_leased(*lease, fd, path.parent_path())) found = lease->owner();
   ::close(fd);
   return found;

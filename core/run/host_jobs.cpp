@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/file_lock.h"
 #include "core/base/host_memory.h"
 #include "core/engine/device.h"
 
@@ -36,13 +37,6 @@ fs::path jobs_folder() {
     if (::lstat(folder.c_str(), &about) == 0 && S_ISDIR(about.st_mode) && about.st_uid == ::getuid() && ::access(folder.c_str(), W_OK) == 0) return folder;
   }
   return {};
-}
-
-struct flock whole_file() {
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  return lock;
 }
 
 struct Other {
@@ -73,8 +67,7 @@ std::vector<Other> others(const fs::path& folder, const fs::path& own) {
     if (entry.path().extension() != ".job" || entry.path() == own) continue;
     const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
-    struct flock lock = whole_file();
-    if (::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK) {
+    if (!is_locked(fd)) {
       ::unlink(entry.path().c_str());  // its process is gone
     } else {
       char text[1024] = {};
@@ -135,8 +128,7 @@ bool HostJob::take_device(std::string& reason) {
       }
   ::unlink(entry_.c_str());  // of a process that had our number
   fd_ = ::open(entry_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  struct flock lock = whole_file();
-  if (fd_ < 0 || ::fcntl(fd_, F_OFD_SETLK, &lock) != 0) throw ResourceError(fmt::format("{}: cannot write: {}", entry_.string(), std::strerror(errno)));
+  if (fd_ < 0 || try_lock(fd_) != 0) throw ResourceError(fmt::format("{}: cannot write: {}", entry_.string(), std::strerror(errno)));
   write(0);
   return true;
 }

@@ -17,6 +17,11 @@ RunLock::RunLock(const fs::path& run_folder) {
   if (!lease_) throw InputError(fmt::format("{}: this run is already being carried out by {}", run_folder.string(), owner_text(other)));
 }
 
+std::unique_ptr<RunLock> RunLock::if_free(const fs::path& run_folder) {
+  auto lease = Lease::take(owner_path(run_folder));
+  return lease ? std::unique_ptr<RunLock>(new RunLock(std::move(lease))) : nullptr;
+}
+
 bool RunLock::held(const fs::path& run_folder) { return owner(run_folder).has_value(); }
 
 std::optional<RunOwner> RunLock::owner(const fs::path& run_folder) { return Lease::owner(owner_path(run_folder)); }

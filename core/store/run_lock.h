@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "core/base/lease.h"
 
@@ -17,6 +18,8 @@ class RunLock {
   // folder cannot be written. A holder that is dying is waited for, a second at most.
   explicit RunLock(const std::filesystem::path& run_folder);
 
+  static std::unique_ptr<RunLock> if_free(const std::filesystem::path& run_folder);  // nullptr: somebody holds it
+
   const Lease& lease() const { return *lease_; }
 
   // Whether somebody works on it; where that cannot be found out, yes.
@@ -25,6 +28,7 @@ class RunLock {
   static std::optional<RunOwner> owner(const std::filesystem::path& run_folder);
 
  private:
+  explicit RunLock(std::unique_ptr<Lease> lease) : lease_(std::move(lease)) {}
   std::unique_ptr<Lease> lease_;
 };
 

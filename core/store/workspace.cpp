@@ -133,8 +133,17 @@ class FolderWorkspace final : public Workspace {
 
   std::vector<RunReport> list() const override {
     std::vector<RunReport> runs = recorded();
-    for (RunReport& run : runs)
-      if (interrupted(run)) end(run);
+    for (RunReport& run : runs) {
+      if (!interrupted(run)) continue;
+      try {
+        run = load_report(run.id);  // it may have finished since it was read
+      } catch (const Error&) {
+        // Damaged: what was read is what is known.
+      }
+      if (at_work(run)) end(run);
+      run.blocks.clear();
+      run.vocabulary.clear();
+    }
     return runs;
   }
 
@@ -371,8 +380,11 @@ class FolderWorkspace final : public Workspace {
     for (const auto& [id, run] : known_)
       if (interrupted(run.head)) gone.push_back(id);
     for (const std::string& id : gone) {
-      for (const fs::path& place : {run_folder(id), run_folder(id) / "blocks"}) remove_leftovers(place);
+      const auto lock = RunLock::if_free(run_folder(id));
+      if (!lock) continue;  // somebody goes on with it
       RunReport report = load_report(id);
+      if (!at_work(report)) continue;  // it finished since it was read
+      for (const fs::path& place : {run_folder(id), run_folder(id) / "blocks"}) remove_leftovers(place);
       end(report);
       save(report);
     }

@@ -306,6 +306,21 @@ class TestWorkspace : public QObject {
     reopened->remove(bad);
     QCOMPARE(reopened->list().size(), size_t{1});
   }
+  void a_run_that_finishes_while_it_is_looked_at_is_finished() {
+    const auto workspace = qb::Workspace::open(folder());
+    const std::vector<std::string> ids{workspace->create_run(recipe("a")), workspace->create_run(recipe("b"))};
+    const auto mark_all = [&](qb::RunStatus status) {
+      for (const std::string& id : ids) marked(*workspace, id, status);
+    };
+    mark_all(qb::RunStatus::running);
+    fs::remove_all(folder() / "cache");
+    // When the first has been read as running, both finish, and nobody is at work any more.
+    const auto other = qb::Workspace::open(folder(), qb::Workspace::Absent::refuse, [&](int done, int) {
+      if (done == 1) mark_all(qb::RunStatus::finished);
+    });
+    for (const std::string& id : ids) QCOMPARE(other->load(id).status, qb::RunStatus::finished);
+    for (const qb::RunReport& run : other->list()) QCOMPARE(run.status, qb::RunStatus::finished);
+  }
   void a_run_whose_process_is_gone_can_be_resumed_and_a_living_one_is_left_alone() {
     std::string dead, alive;
     const auto workspace = qb::Workspace::open(folder());
