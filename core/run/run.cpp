@@ -148,21 +148,13 @@ auto at_end(F action) {
   return Guard(std::move(action));
 }
 
-std::optional<RunRequest> request_of(const fs::path& folder) {
-  try {
-    return load_request(folder);
-  } catch (const InputError&) {
-    return std::nullopt;
-  }
-}
-
 class RecipeRun {
  public:
   RecipeRun(Workspace& workspace, const std::string& id, const RunOptions& options, const Control& control, const RunObserver& observer)
       : workspace_(workspace), options_(options), outer_(control), observer_(observer), folder_(workspace.run_folder(id)), lock_(folder_), report_(workspace.load(id)),
         events_(folder_), conductor_(folder_, lock_, control, events_), control_(conductor_.control()), log_(folder_ / "log.txt", observer, events_),
         costs_(options.device) {
-    if (!request_of(folder_)) save_request(folder_, {Wish::run, options.device});  // through it any process may conduct the run
+    if (!readable_request(folder_)) save_request(folder_, {Wish::run, options.device});  // through it any process may conduct the run
     RunEvent begin;
     begin.kind = RunEvent::Kind::begin;
     begin.owner = {this_process().number, host_name()};
@@ -639,11 +631,7 @@ std::vector<std::string> preflight(const Recipe& recipe, const RunOptions& optio
   const RunInputs inputs = load_inputs(recipe, {});
   require_target(recipe, *inputs.model);
   qb::preflight(make_job(for_target(recipe, inputs.model->info.dtype), inputs, options, workspace));
-  std::vector<std::string> notes = notes_of(inputs.model->info);
-  for (std::string& note : target_notes(recipe, *inputs.model)) notes.push_back(std::move(note));
-  for (std::string& note : ignore_notes(recipe.scheme, *inputs.model)) notes.push_back(std::move(note));
-  if (recipe.scheme.kv_cache) notes.push_back(cache_size_text(inputs.model->architecture, *recipe.scheme.kv_cache));
-  return notes;
+  return notes_of(recipe, *inputs.model);
 }
 
 }  // namespace qb

@@ -5,11 +5,8 @@
 #include <algorithm>
 #include <map>
 
-#include "core/engine/cache_size.h"
-#include "core/engine/patterns.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
-#include "core/model/model_files.h"
 #include "core/recipe/importance.h"
 #include "core/recipe/preset.h"
 #include "core/recipe/target.h"
@@ -133,10 +130,7 @@ RunPlan RunPlanner::plan(const Recipe& recipe) {
   const EngineJob job = make_job(closed, inputs, options_, workspace_);
   qb::preflight(job);
   RunPlan plan;
-  plan.notes = notes_of(inputs.model->info);
-  for (std::string& note : target_notes(recipe, *inputs.model)) plan.notes.push_back(std::move(note));
-  for (std::string& note : ignore_notes(recipe.scheme, *inputs.model)) plan.notes.push_back(std::move(note));
-  if (recipe.scheme.kv_cache) plan.notes.push_back(cache_size_text(inputs.model->architecture, *recipe.scheme.kv_cache));
+  plan.notes = notes_of(recipe, *inputs.model);
   plan.recipe_hash = recipe_hash(closed);
   plan.model_hash = inputs.model_hash;
   plan.calibration_hash = inputs.calibration.hash;

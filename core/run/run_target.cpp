@@ -6,12 +6,15 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/engine/cache_size.h"
 #include "core/engine/module_name.h"
+#include "core/engine/patterns.h"
 #include "core/exporting/formats.h"
 #include "core/exporting/gguf_checkpoint.h"
 #include "core/method/stored_form.h"
 #include "core/method/transformation/quarot.h"
 #include "core/model/gguf_export.h"
+#include "core/model/model_files.h"
 #include "core/quant/mixes.h"
 #include "core/quant/stored_spec.h"
 #include "core/recipe/target.h"
@@ -81,6 +84,14 @@ std::vector<std::string> target_notes(const Recipe& recipe, const Model& model) 
                                           to_text(spec->scale_type), to_text(*computed), to_text(*computed)));
         break;
       }
+  return notes;
+}
+
+std::vector<std::string> notes_of(const Recipe& recipe, const Model& model) {
+  std::vector<std::string> notes = notes_of(model.info);
+  for (std::string& note : target_notes(recipe, model)) notes.push_back(std::move(note));
+  for (std::string& note : ignore_notes(recipe.scheme, model)) notes.push_back(std::move(note));
+  if (recipe.scheme.kv_cache) notes.push_back(cache_size_text(model.architecture, *recipe.scheme.kv_cache));
   return notes;
 }
 

@@ -12,6 +12,8 @@ namespace qb {
 std::vector<std::string> target_obstacles(const Recipe& recipe, const Model& model);
 // What its user should know although it can be exported.
 std::vector<std::string> target_notes(const Recipe& recipe, const Model& model);
+// All that is worth knowing before a run: of the model, the target, ignore lists, the cache's size.
+std::vector<std::string> notes_of(const Recipe& recipe, const Model& model);
 // Throws RecipeError with the obstacles.
 void require_target(const Recipe& recipe, const Model& model);
 

@@ -230,12 +230,7 @@ void supervise(const WorkOrder& order, const Control& control, const RunObserver
   // Who was killed a moment ago holds it until its memory is gone.
   for (int i = 0; i < 20 && RunLock::held(folder); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   if (RunLock::held(folder)) return follow(folder, order.options.leave, control, observer);
-  RunRequest request;
-  try {
-    request = load_request(folder).value_or(RunRequest{});
-  } catch (const InputError&) {
-    // It is written anew.
-  }
+  RunRequest request = readable_request(folder).value_or(RunRequest{});
   request.wish = Wish::run;
   request.device = order.options.device;
   if (!is_finished(folder)) save_request(folder, request);

@@ -85,12 +85,8 @@ std::vector<SweepRow> plan_sweep(const Sweep& sweep, RunPlanner& planner, std::v
 namespace {
 
 bool waits_at_a_cluster(const std::filesystem::path& run) {
-  try {
-    const auto request = load_request(run);
-    return request && request->device == "slurm";
-  } catch (const Error&) {
-    return false;  // whoever goes on with it writes the file anew
-  }
+  const auto request = readable_request(run);
+  return request && request->device == "slurm";
 }
 
 }  // namespace

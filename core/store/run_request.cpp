@@ -61,6 +61,12 @@ std::optional<RunRequest> load_request(const fs::path& run_folder) {
   return request;
 }
 
+std::optional<RunRequest> readable_request(const fs::path& run_folder) try {
+  return load_request(run_folder);
+} catch (const InputError&) {
+  return std::nullopt;
+}
+
 void save_request(const fs::path& run_folder, const RunRequest& request) {
   write_atomically(request_path(run_folder), nlohmann::ordered_json{{"wish", to_text(request.wish)}, {"device", request.device}, {"priority", request.priority}, {"place", request.place}, {"task", request.task},
                                                                    {"attempts", request.attempts}}

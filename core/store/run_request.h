@@ -28,6 +28,8 @@ struct RunRequest {
 
 // nullopt: nothing is wanted. Throws InputError naming the file and the key when it is damaged.
 std::optional<RunRequest> load_request(const std::filesystem::path& run_folder);
+// The same; a damaged file says nothing, since whoever goes on with the run writes it anew.
+std::optional<RunRequest> readable_request(const std::filesystem::path& run_folder);
 // Durable. Throws ResourceError naming the file.
 void save_request(const std::filesystem::path& run_folder, const RunRequest& request);
 void drop_request(const std::filesystem::path& run_folder);
