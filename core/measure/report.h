@@ -4,17 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "core/measure/evaluation.h"
+#include "core/measure/histogram.h"
+
 namespace qb {
 
 // Everything a run tells, as torch-free values: stored as JSON, shown by views and the command line.
-
-// Equal-width bins over [low, high]; values outside are counted apart.
-struct Histogram {
-  double low = 0, high = 0;
-  std::vector<int64_t> counts;
-  int64_t below = 0, above = 0;
-  bool empty() const { return counts.empty(); }
-};
 
 struct OutlierChannel {
   int64_t channel = 0;    // input channel

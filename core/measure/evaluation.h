@@ -1,0 +1,38 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/base/knob.h"
+#include "core/measure/histogram.h"
+
+namespace qb {
+
+// One figure of an evaluation, under its name in the evaluator's table.
+struct Metric {
+  std::string name;                  // "perplexity", "kl", "acc_norm"
+  double value = 0;
+  double standard_error = 0;         // 0: none is known
+  std::vector<double> values = {};   // by window or by item, in the order of the data: two recipes are compared one by one
+  Histogram histogram = {};          // of the values of single tokens, where the evaluator keeps one
+};
+
+// What one evaluator found of one model on one set of data, with all that it stands under. Torch-free.
+struct EvaluationResult {
+  std::string evaluator = "perplexity";  // of evaluators()
+  std::string corpus, corpus_hash;       // name and contents of the text, of the task's file, of the prompts
+  int64_t seq_len = 0;                   // tokens a window; 0: items are as long as they are
+  int64_t windows = 0, windows_total = 0;  // windows or items: measured, and in the data
+  int64_t corpus_tokens = 0;
+  std::string dtype;
+  std::string bos;                       // to_text(Bos); empty: as the tokenizer puts it, or does not matter
+  std::map<std::string, KnobValue> settings = {};  // the evaluator's own, all of them
+  bool float_model = false;              // of the unquantized model, as the baseline
+  double seconds = 0;
+  std::vector<Metric> metrics;           // the first stands for the whole
+  const Metric* find(const std::string& metric) const;
+  double value(const std::string& metric) const;  // NaN where it has none of that name
+};
+
+}  // namespace qb
