@@ -211,8 +211,8 @@ void MainWindow::connectWorkbench() {
     if (job->state == JobState::Interrupted)
       m_notices->tell(NoticeBar::Error, tr("%1 was interrupted: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
     if (job->state == JobState::Finished) {
-      const PerplexityResult* result = job->report ? mainPerplexity(*job->report) : nullptr;
-      statusBar()->showMessage(result ? tr("%1 is done: %2").arg(job->name, perplexityText(*result)) : tr("%1 is done").arg(job->name), 15000);
+      const EvaluationResult* result = job->report ? mainPerplexity(*job->report) : nullptr;
+      statusBar()->showMessage(result ? tr("%1 is done: %2").arg(job->name, evaluationText(*result)) : tr("%1 is done").arg(job->name), 15000);
       if (!isActiveWindow()) QApplication::alert(this);
     }
   });

@@ -602,10 +602,10 @@ QString Workbench::bestRun() const {
   double lowest = std::numeric_limits<double>::infinity();
   const bool anyShown = !m_selection.shownRuns().isEmpty();
   for (const RunEntry& run : m_selection.runsOfModel()) {
-    const PerplexityResult* result = mainPerplexity(*run.report);
+    const EvaluationResult* result = mainPerplexity(*run.report);
     if (!result || run.report->status != RunStatus::finished || (anyShown && !run.shown)) continue;
-    if (result->perplexity >= lowest) continue;
-    lowest = result->perplexity;
+    if (result->value("perplexity") >= lowest) continue;
+    lowest = result->value("perplexity");
     best = run.id;
   }
   return best;
@@ -614,13 +614,13 @@ QString Workbench::bestRun() const {
 void Workbench::saveBestRecipe(const QString& path) {
   const RunEntry* best = m_selection.find(bestRun());
   if (!best || !m_workspace) return fail(Place::Window, tr("No finished run with a perplexity yet: start a run with an evaluation text first."));
-  const PerplexityResult& winner = *mainPerplexity(*best->report);
-  const QString summary = tr("Saved the recipe of %1 as %2: %3").arg(QString::fromStdString(best->report->name), path, perplexityText(winner));
+  const EvaluationResult& winner = *mainPerplexity(*best->report);
+  const QString summary = tr("Saved the recipe of %1 as %2: %3").arg(QString::fromStdString(best->report->name), path, evaluationText(winner));
   // Perplexities of different texts or windows do not compare; say so rather than pretend.
   const bool anyShown = !m_selection.shownRuns().isEmpty();
   const QVector<RunEntry> compared = m_selection.runsOfModel();
   const bool mixed = std::any_of(compared.begin(), compared.end(), [&](const RunEntry& run) {
-    const PerplexityResult* other = mainPerplexity(*run.report);
+    const EvaluationResult* other = mainPerplexity(*run.report);
     return other && (run.shown || !anyShown) && !same_conditions(*other, winner);
   });
   m_background.run(

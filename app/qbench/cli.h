@@ -42,6 +42,8 @@ void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_runs(CLI::App& app, const Options& options, Action& action);  // list, show, remove, export-table
 void add_recipe(CLI::App& app, const Options& options, Action& action);
+void add_speed(CLI::App& app, const Options& options, Action& action);
+void add_texts(CLI::App& app, const Options& options, Action& action);
 void add_sweep(CLI::App& app, const Options& options, Action& action);
 void add_help(CLI::App& app, const Options& options, Action& action);
 void add_work(CLI::App& app, const Options& options, Action& action);

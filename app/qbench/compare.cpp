@@ -21,17 +21,8 @@ struct Arguments {
 
 qb::RunReport find(const qb::Workspace& workspace, const std::string& wanted) { return workspace.load(find_run(workspace, wanted)); }
 
-const qb::PerplexityResult* quantized_figure(const qb::RunReport& run) {
-  for (const auto& p : run.perplexities)
-    if (!p.float_model) return &p;
-  return nullptr;
-}
-
-const qb::PerplexityResult* float_figure(const qb::RunReport& run) {
-  for (const auto& p : run.perplexities)
-    if (p.float_model) return &p;
-  return nullptr;
-}
+const qb::EvaluationResult* quantized_figure(const qb::RunReport& run) { return qb::find_evaluation(run, "perplexity", false); }
+const qb::EvaluationResult* float_figure(const qb::RunReport& run) { return qb::find_evaluation(run, "perplexity", true); }
 
 int compare(const Arguments& arguments, const Options& options) {
   const auto workspace = qb::Workspace::open(arguments.workspace, qb::Workspace::Absent::refuse);
@@ -45,7 +36,7 @@ int compare(const Arguments& arguments, const Options& options) {
   }
   if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished runs to compare", workspace->folder().string()));
   bool one_model = std::all_of(runs.begin(), runs.end(), [&](const auto& run) { return run.model_hash == runs.front().model_hash; });
-  std::optional<qb::PerplexityResult> base;  // without a given one a run's own float model is, where it was measured
+  std::optional<qb::EvaluationResult> base;  // without a given one a run's own float model is, where it was measured
   if (!arguments.baseline.empty()) {
     const qb::RunReport baseline = find(*workspace, arguments.baseline);
     const auto* p = quantized_figure(baseline);
@@ -64,13 +55,13 @@ int compare(const Arguments& arguments, const Options& options) {
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
     for (const auto& run : runs) list.push_back(nlohmann::json::parse(qb::to_json(run)));
-    std::cout << nlohmann::json{{"baseline_perplexity", base ? number(base->perplexity) : nlohmann::json(nullptr)}, {"runs", list}}.dump() << '\n';
+    std::cout << nlohmann::json{{"baseline_perplexity", base ? number(base->value("perplexity")) : nlohmann::json(nullptr)}, {"runs", list}}.dump() << '\n';
     return ok;
   }
   // Of the whole model where all runs know it: older ones do not.
   const bool whole = std::all_of(runs.begin(), runs.end(), [](const auto& run) { return run.model_bytes > 0; });
   std::vector<std::vector<std::string>> rows;
-  const qb::PerplexityResult* first = nullptr;
+  const qb::EvaluationResult* first = nullptr;
   bool same = true;
   for (const auto& run : runs) {
     const auto* p = quantized_figure(run);
@@ -80,8 +71,8 @@ int compare(const Arguments& arguments, const Options& options) {
       if (!first) first = p;
       same = same && qb::same_conditions(*first, *p);
     }
-    rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->perplexity, p->standard_error) : "–",
-                    p && against && qb::same_conditions(*p, *against) ? fmt::format("{:+.4f}", p->perplexity - against->perplexity) : "–", fmt::format("{:.3f}", run.bits_per_weight),
+    rows.push_back({run.name, run.scheme, run.pipeline, p ? fmt::format("{:.4f} ± {:.3f}", p->value("perplexity"), p->error("perplexity")) : "–",
+                    p && against && qb::same_conditions(*p, *against) ? fmt::format("{:+.4f}", p->value("perplexity") - against->value("perplexity")) : "–", fmt::format("{:.3f}", run.bits_per_weight),
                     bytes_text(static_cast<double>(whole ? run.model_bytes : run.quantized_bytes)), seconds_text(run.quantize_seconds), bytes_text(static_cast<double>(run.peak_rss_bytes))});
   }
   print_table({"run", "scheme", "pipeline", "perplexity", "Δ", "bits/weight", whole ? "model" : "linears", "time", "peak memory"}, rows);
@@ -89,7 +80,7 @@ int compare(const Arguments& arguments, const Options& options) {
   for (const auto& run : runs) {
     const auto* p = float_figure(run);
     if (!p || std::find(shown.begin(), shown.end(), run.model_hash) != shown.end()) continue;
-    std::cout << fmt::format("float model{}: {:.4f} ± {:.3f}\n", one_model ? "" : " " + run.model_name, p->perplexity, p->standard_error);
+    std::cout << fmt::format("float model{}: {:.4f} ± {:.3f}\n", one_model ? "" : " " + run.model_name, p->value("perplexity"), p->error("perplexity"));
     shown.push_back(run.model_hash);
   }
   if (first) std::cout << (same ? "Perplexity on " + qb::conditions_text(*first) : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';

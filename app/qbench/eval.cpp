@@ -56,18 +56,18 @@ int eval(const Arguments& a, const Options& options) {
   ProgressBar bar("eval");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
   qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap, cache_tap};
-  qb::PerplexityResult result = qb::perplexity(model, model->source, ids, spec, control);
+  qb::EvaluationResult result = qb::perplexity(model, model->source, ids, spec, control);
   bar.clear();
   result.corpus = corpus.name;
   result.bos = qb::to_text(bos);
   if (options.json)
-    std::cout << nlohmann::json{{"perplexity", number(result.perplexity)}, {"standard_error", number(result.standard_error)}, {"mean_nll", number(result.mean_nll)},
+    std::cout << nlohmann::json{{"perplexity", number(result.value("perplexity"))}, {"standard_error", number(result.error("perplexity"))}, {"mean_nll", number(result.value("nll"))},
                                 {"corpus", result.corpus}, {"corpus_hash", corpus.hash}, {"seq_len", result.seq_len}, {"windows", result.windows},
-                                {"corpus_tokens", result.corpus_tokens}, {"dtype", result.dtype}, {"bos", result.bos}, {"seconds", result.seconds}, {"window_nll", result.window_nll}}
+                                {"corpus_tokens", result.corpus_tokens}, {"dtype", result.dtype}, {"bos", result.bos}, {"seconds", result.seconds}, {"window_nll", result.values("nll")}}
                      .dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
               << '\n';
   else
-    std::cout << fmt::format("perplexity {:.4f} ± {:.4f}  ({}; {} tokens in all)\n{}, {} a window\n", result.perplexity, result.standard_error,
+    std::cout << fmt::format("perplexity {:.4f} ± {:.4f}  ({}; {} tokens in all)\n{}, {} a window\n", result.value("perplexity"), result.error("perplexity"),
                              qb::conditions_text(result), result.corpus_tokens,
                              seconds_text(result.seconds), seconds_text(result.seconds / static_cast<double>(result.windows)));
   return ok;

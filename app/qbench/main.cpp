@@ -32,6 +32,8 @@ int main(int argc, char** argv) {
   cli::add_run(app, options, action);
   cli::add_sweep(app, options, action);
   cli::add_eval(app, options, action);
+  cli::add_speed(app, options, action);
+  cli::add_texts(app, options, action);
   cli::add_compare(app, options, action);
   cli::add_runs(app, options, action);
   cli::add_export(app, options, action);

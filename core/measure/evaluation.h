@@ -33,6 +33,18 @@ struct EvaluationResult {
   std::vector<Metric> metrics;           // the first stands for the whole
   const Metric* find(const std::string& metric) const;
   double value(const std::string& metric) const;  // NaN where it has none of that name
+  double error(const std::string& metric) const;  // likewise
+  const std::vector<double>& values(const std::string& metric) const;  // empty where it has none of that name
+  void put(Metric metric);                        // in place of the one of that name, or behind the others
 };
+
+// "wiki.txt, 20 windows of 2048 tokens, float32, BOS in every window"; what differs from an evaluator's defaults behind it.
+std::string conditions_text(const EvaluationResult& result);
+std::string bos_text(const EvaluationResult& result);       // ", BOS in every window", ", no BOS", or nothing
+std::string settings_text(const EvaluationResult& result);  // ", Examples 5", or nothing
+std::string value_text(const EvaluationResult& result, const Metric& metric);  // "0.01203 ± 0.0004 nats"
+std::string figure_text(const EvaluationResult& result);    // of its first metric: "perplexity 21.2034 ± 0.3021", "KL divergence 0.01203 ± 0.0004 nats"
+// Figures are compared where they are of one evaluator with the same settings, on identical tokens.
+bool same_conditions(const EvaluationResult& a, const EvaluationResult& b);
 
 }  // namespace qb

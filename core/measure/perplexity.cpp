@@ -25,15 +25,15 @@ std::string dtype_text(at::ScalarType dtype) {
 }
 
 // The estimate from the windows so far. Standard error of exp(mean): exp(mean) · s / √n (delta method).
-void estimate(PerplexityResult& result) {
-  const double n = static_cast<double>(result.window_nll.size());
+void estimate(EvaluationResult& result, const std::vector<double>& window_nll) {
+  const double n = static_cast<double>(window_nll.size());
   double mean = 0, squares = 0;
-  for (double nll : result.window_nll) mean += nll / n;
-  for (double nll : result.window_nll) squares += (nll - mean) * (nll - mean);
-  result.windows = static_cast<int64_t>(result.window_nll.size());
-  result.mean_nll = mean;
-  result.perplexity = std::exp(mean);
-  result.standard_error = n > 1 ? result.perplexity * std::sqrt(squares / (n - 1) / n) : 0;
+  for (double nll : window_nll) mean += nll / n;
+  for (double nll : window_nll) squares += (nll - mean) * (nll - mean);
+  const double error = n > 1 ? std::sqrt(squares / (n - 1) / n) : 0;
+  result.windows = static_cast<int64_t>(window_nll.size());
+  result.put({"perplexity", std::exp(mean), std::exp(mean) * error});
+  result.put({"nll", mean, error, window_nll});
 }
 
 void check(const Model& model, const std::vector<int32_t>& ids, const PerplexitySpec& spec) {
@@ -58,12 +58,13 @@ InputError not_a_number(const Model& model, const TensorSource& source, int64_t 
 
 }  // namespace
 
-PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr source, const std::vector<int32_t>& ids,
+EvaluationResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr source, const std::vector<int32_t>& ids,
                             const PerplexitySpec& spec, const Control& control,
-                            const std::function<void(const PerplexityResult&)>& on_estimate) {
+                            const std::function<void(const EvaluationResult&)>& on_estimate) {
   check(*model, ids, spec);
   const auto start = Clock::now();
-  PerplexityResult result;
+  EvaluationResult result;
+  std::vector<double> window_nll;
   result.seq_len = spec.seq_len;
   result.corpus_tokens = static_cast<int64_t>(ids.size());
   result.dtype = dtype_text(spec.dtype);
@@ -115,12 +116,12 @@ PerplexityResult perplexity(std::shared_ptr<const Model> model, TensorSourcePtr 
       control.checkpoint();
       const double nll = decoder.negative_log_likelihood(hidden[i], tokens[i]).mean(at::kDouble).item<double>();
       if (!std::isfinite(nll)) throw not_a_number(*model, *source, first + i, result.dtype);
-      result.window_nll.push_back(nll);
+      window_nll.push_back(nll);
       hidden[i].reset();
       advance(-1);
     }
     release_freed_memory();
-    estimate(result);
+    estimate(result, window_nll);
     result.seconds = seconds_since(start);
     if (on_estimate) on_estimate(result);
   }

@@ -1,19 +1,12 @@
 #include "core/measure/report.h"
 
-#include <fmt/format.h>
+#include <algorithm>
 
 namespace qb {
 
-std::string bos_text(const PerplexityResult& result) {
-  return result.bos == "every_window" ? ", BOS in every window" : result.bos == "none" ? ", no BOS" : "";
-}
-
-std::string conditions_text(const PerplexityResult& result) {
-  return fmt::format("{}, {} windows of {} tokens, {}{}", result.corpus, result.windows, result.seq_len, result.dtype, bos_text(result));
-}
-
-bool same_conditions(const PerplexityResult& a, const PerplexityResult& b) {
-  return a.corpus_hash == b.corpus_hash && a.seq_len == b.seq_len && a.windows == b.windows && a.dtype == b.dtype && bos_text(a) == bos_text(b);
+const EvaluationResult* find_evaluation(const RunReport& run, const std::string& evaluator, bool float_model) {
+  const auto found = std::find_if(run.evaluations.begin(), run.evaluations.end(), [&](const EvaluationResult& e) { return e.evaluator == evaluator && e.float_model == float_model; });
+  return found == run.evaluations.end() ? nullptr : &*found;
 }
 
 }  // namespace qb

@@ -54,26 +54,6 @@ struct BlockReport {
   bool statistics_cached = false;     // an earlier run had collected them
 };
 
-// The protocol of design.md; a value never stands without these conditions.
-struct PerplexityResult {
-  std::string corpus, corpus_hash;
-  int64_t seq_len = 0, windows = 0, windows_total = 0, corpus_tokens = 0;
-  std::string dtype;
-  std::string bos;                // to_text(Bos); empty: an older record, as the tokenizer puts it
-  bool float_model = false;       // of the unquantized model, as the baseline
-  double perplexity = 0;
-  double mean_nll = 0;            // nats per token
-  double standard_error = 0;      // of perplexity, from the spread of window means (delta method)
-  double seconds = 0;
-  std::vector<double> window_nll; // mean per window: two recipes are compared window by window
-};
-
-// "wiki.txt, 20 windows of 2048 tokens, float32, BOS in every window".
-std::string conditions_text(const PerplexityResult& result);
-std::string bos_text(const PerplexityResult& result);  // ", BOS in every window", ", no BOS", or nothing
-// Figures are compared on identical tokens only.
-bool same_conditions(const PerplexityResult& a, const PerplexityResult& b);
-
 // Cancelled: somebody wanted it to end; interrupted: its process died, or was told to make room. Both can be resumed.
 enum class RunStatus { queued, running, paused, finished, cancelled, interrupted, failed };
 std::string to_text(RunStatus value);
@@ -108,7 +88,7 @@ struct RunReport {
   std::string started, finished;  // ISO 8601, UTC
   uint64_t seed = 0;
   int style = -1;             // colour and marker in plots, counted among the runs of its model; -1: an older report
-  double load_seconds = 0, quantize_seconds = 0, evaluate_seconds = 0;  // open and tokenize; calibrate, quantize, measure; perplexities
+  double load_seconds = 0, quantize_seconds = 0, evaluate_seconds = 0;  // open and tokenize; calibrate, quantize, measure; evaluations
   double measure_seconds = 0;     // the part of quantize_seconds that went into block reports, not into quantization
   int64_t peak_rss_bytes = 0;
   int64_t peak_device_bytes = 0;  // that tensors took of a GPU's memory
@@ -119,9 +99,12 @@ struct RunReport {
   int64_t statistics_cached_blocks = 0;  // whose statistics an earlier run of the workspace had collected
   std::vector<BlockReport> blocks;
   std::vector<LinearReport> vocabulary;  // token embedding and head where they are in codes; block −1
-  std::vector<PerplexityResult> perplexities;
+  std::vector<EvaluationResult> evaluations;
   std::vector<StageCost> costs;
   Environment environment;
 };
+
+// Of a run's evaluations the first by this evaluator, of the quantized or of the float model; nullptr: none.
+const EvaluationResult* find_evaluation(const RunReport& run, const std::string& evaluator, bool float_model);
 
 }  // namespace qb

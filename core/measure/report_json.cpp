@@ -151,22 +151,31 @@ void fields(Ar& ar, R& c) {
 }
 
 template <class Ar, class R>
-  requires std::is_same_v<std::remove_const_t<R>, PerplexityResult>
-void fields(Ar& ar, R& p) {
-  ar("corpus", p.corpus);
-  ar("corpus_hash", p.corpus_hash);
-  ar("seq_len", p.seq_len);
-  ar("windows", p.windows);
-  ar("windows_total", p.windows_total);
-  ar("corpus_tokens", p.corpus_tokens);
-  ar("dtype", p.dtype);
-  ar.optional("bos", p.bos);
-  ar("float_model", p.float_model);
-  ar("perplexity", p.perplexity);
-  ar("mean_nll", p.mean_nll);
-  ar("standard_error", p.standard_error);
-  ar("seconds", p.seconds);
-  ar("window_nll", p.window_nll);
+  requires std::is_same_v<std::remove_const_t<R>, Metric>
+void fields(Ar& ar, R& m) {
+  ar("name", m.name);
+  ar("value", m.value);
+  ar("standard_error", m.standard_error);
+  ar("values", m.values);
+  ar("histogram", m.histogram);
+}
+
+template <class Ar, class R>
+  requires std::is_same_v<std::remove_const_t<R>, EvaluationResult>
+void fields(Ar& ar, R& e) {
+  ar("evaluator", e.evaluator);
+  ar("corpus", e.corpus);
+  ar("corpus_hash", e.corpus_hash);
+  ar("seq_len", e.seq_len);
+  ar("windows", e.windows);
+  ar("windows_total", e.windows_total);
+  ar("corpus_tokens", e.corpus_tokens);
+  ar("dtype", e.dtype);
+  ar("bos", e.bos);
+  ar("settings", e.settings);
+  ar("float_model", e.float_model);
+  ar("seconds", e.seconds);
+  ar("metrics", e.metrics);
 }
 
 template <class Ar, class R>
@@ -214,7 +223,7 @@ void fields(Ar& ar, R& r) {
   ar.optional("style", r.style);
   ar("blocks", r.blocks);
   ar.optional("vocabulary", r.vocabulary);
-  ar("perplexities", r.perplexities);
+  ar("perplexities", r.evaluations);
   ar.optional("costs", r.costs);
   ar("environment", r.environment);
 }
@@ -240,6 +249,10 @@ Json Writer::encode(const T& value) {
     return encode_real(value);
   } else if constexpr (std::is_same_v<T, RunStatus>) {
     return to_text(value);
+  } else if constexpr (std::is_same_v<T, std::map<std::string, KnobValue>>) {
+    Json object = Json::object();
+    for (const auto& [name, setting] : value) object[name] = std::visit([](const auto& v) { return Json(v); }, setting);
+    return object;
   } else if constexpr (HasFields<T>) {
     Writer writer;
     fields(writer, value);
@@ -279,6 +292,21 @@ void Reader::decode(const Json& json, T& value, const std::string& path) const {
   } else if constexpr (std::is_same_v<T, std::string>) {
     if (!json.is_string()) fail(path, "expected a text");
     value = json.get<std::string>();
+  } else if constexpr (std::is_same_v<T, std::map<std::string, KnobValue>>) {
+    if (!json.is_object()) fail(path, "expected an object");
+    value.clear();
+    for (const auto& [name, setting] : json.items()) {
+      if (setting.is_boolean())
+        value[name] = setting.template get<bool>();
+      else if (setting.is_number_integer())
+        value[name] = setting.template get<int64_t>();
+      else if (setting.is_number())
+        value[name] = setting.template get<double>();
+      else if (setting.is_string())
+        value[name] = setting.template get<std::string>();
+      else
+        fail(path + "." + name, "expected a number, a text, true or false");
+    }
   } else if constexpr (IsVector<T>::value) {
     if (!json.is_array()) fail(path, "expected a list");
     value.clear();
@@ -291,6 +319,28 @@ void Reader::decode(const Json& json, T& value, const std::string& path) const {
     Reader reader(json, origin_, path);
     fields(reader, value);
   }
+}
+
+// Reports of earlier versions held perplexities alone, each with fields of its own.
+Json evaluations_of(const Json& perplexities) {
+  Json list = Json::array();
+  for (Json entry : perplexities) {
+    if (!entry.is_object()) return perplexities;  // the reader tells what is wrong
+    const auto taken = [&](const char* name) {
+      Json value = entry.contains(name) ? entry[name] : Json();
+      entry.erase(name);
+      return value;
+    };
+    const Json histogram = {{"low", 0}, {"high", 0}, {"counts", Json::array()}, {"below", 0}, {"above", 0}};
+    const Json windows = taken("window_nll");
+    entry["metrics"] = {{{"name", "perplexity"}, {"value", taken("perplexity")}, {"standard_error", taken("standard_error")}, {"values", Json::array()}, {"histogram", histogram}},
+                        {{"name", "nll"}, {"value", taken("mean_nll")}, {"standard_error", 0}, {"values", windows}, {"histogram", histogram}}};
+    entry["evaluator"] = "perplexity";
+    entry["settings"] = Json::object();
+    if (!entry.contains("bos")) entry["bos"] = "";
+    list.push_back(std::move(entry));
+  }
+  return list;
 }
 
 template <class T>
@@ -310,6 +360,8 @@ T read(const std::string& text, const std::string& origin) {
   } catch (const Json::exception& e) {
     throw InputError(fmt::format("{}: not valid JSON: {}", origin, e.what()));
   }
+  if constexpr (std::is_same_v<T, RunReport>)
+    if (json.is_object() && json.contains("perplexities") && !json.contains("evaluations")) json["evaluations"] = evaluations_of(json["perplexities"]);
   Reader reader(json, origin, "");
   int format = 0;
   reader("format", format);
@@ -323,9 +375,9 @@ T read(const std::string& text, const std::string& origin) {
 
 std::string to_json(const RunReport& report) { return write(report); }
 std::string to_json(const BlockReport& report) { return write(report); }
-std::string to_json(const PerplexityResult& result) { return write(result); }
+std::string to_json(const EvaluationResult& result) { return write(result); }
 RunReport run_report_from_json(const std::string& json, const std::string& origin) { return read<RunReport>(json, origin); }
 BlockReport block_report_from_json(const std::string& json, const std::string& origin) { return read<BlockReport>(json, origin); }
-PerplexityResult perplexity_from_json(const std::string& json, const std::string& origin) { return read<PerplexityResult>(json, origin); }
+EvaluationResult evaluation_from_json(const std::string& json, const std::string& origin) { return read<EvaluationResult>(json, origin); }
 
 }  // namespace qb

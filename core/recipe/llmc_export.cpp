@@ -192,10 +192,15 @@ LlmcExport to_llmc(const Recipe& recipe) {
                      name, quoted(c.corpus.path.string()), chat, c.sampling.samples, c.sampling.seq_len, preproc,
                      c.sampling.seed == recipe.seed ? "*seed" : std::to_string(c.sampling.seed));
   }
-  if (!recipe.evaluation.empty()) y += "eval:\n";
+  const auto perplexities = std::count_if(recipe.evaluation.begin(), recipe.evaluation.end(), [](const EvaluationSpec& e) { return e.evaluator == "perplexity"; });
+  if (perplexities > 0) y += "eval:\n";
   for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
     const EvaluationSpec& e = recipe.evaluation[i];
-    const bool several = recipe.evaluation.size() > 1;  // LLMC takes one section or a list of them
+    if (e.evaluator != "perplexity") {
+      result.notes.push_back(fmt::format("evaluation[{}].evaluator: LLMC measures perplexity alone; {} is not written", i, e.evaluator));
+      continue;
+    }
+    const bool several = perplexities > 1;  // LLMC takes one section or a list of them
     const std::string lead = several ? "    - " : "    ", indent = several ? "      " : "    ";
     y += fmt::format("{1}eval_pos: [{2}fake_quant]\n{0}type: ppl\n{0}name: {3}\n{0}download: False\n{0}path: {4}\n{0}bs: 1\n{0}seq_len: {5}\n{0}inference_per_block: False\n",
                      indent, lead, recipe.evaluate_float ? "pretrain, " : "", data_set(e.corpus, {"wikitext2", "c4", "ptb"}, "custom_ppl"),

@@ -4,9 +4,12 @@
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
+#include <tuple>
+
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/exporting/formats.h"
+#include "core/measure/evaluators.h"
 #include "core/method/contracts.h"
 #include "core/method/stored_form.h"
 #include "core/quant/stored_spec.h"
@@ -116,11 +119,14 @@ std::string to_yaml_text(const Recipe& recipe, bool with_names) {
   out << YAML::Key << "propagate_quantized" << YAML::Value << recipe.propagate_quantized;
   out << YAML::Key << "evaluation" << YAML::Value << YAML::BeginSeq;
   for (const EvaluationSpec& spec : recipe.evaluation) {
+    const EvaluatorInfo* evaluator = find_evaluator(spec.evaluator);
     out << YAML::BeginMap;
+    if (spec.evaluator != EvaluationSpec().evaluator) out << YAML::Key << "evaluator" << YAML::Value << spec.evaluator;
     emit(out, spec.corpus);
-    out << YAML::Key << "seq_len" << YAML::Value << spec.seq_len << YAML::Key << "windows" << YAML::Value << spec.windows;
+    if (!evaluator || evaluator->data == EvaluationData::text) out << YAML::Key << "seq_len" << YAML::Value << spec.seq_len << YAML::Key << "windows" << YAML::Value << spec.windows;
     out << YAML::Key << "dtype" << YAML::Value << spec.dtype;
     if (spec.bos) out << YAML::Key << "bos" << YAML::Value << to_text(*spec.bos);
+    for (const auto& [name, value] : all_knobs(spec)) out << YAML::Key << name << YAML::Value << to_text(value);
     out << YAML::EndMap;
   }
   out << YAML::EndSeq;
@@ -261,7 +267,35 @@ void check_target(const Recipe& recipe) {
     if (scheme.overrides[i].weights) check(*scheme.overrides[i].weights, fmt::format("scheme.overrides[{}].weights", i));
 }
 
+void check_evaluation(const EvaluationSpec& spec, const std::string& key) {
+  const EvaluatorInfo* evaluator = find_evaluator(spec.evaluator);
+  if (!evaluator) fail(key + ".evaluator", unknown_evaluator(spec.evaluator));
+  for (const auto& [name, value] : spec.knobs) {
+    const KnobInfo* info = find_knob(*evaluator, name);
+    if (!info) fail(key + "." + name, fmt::format("{} has no such key", evaluator->name));
+    if (const std::string problem = knob_problem(*info, value); !problem.empty()) fail(key + "." + name, problem);
+  }
+}
+
 }  // namespace
+
+std::map<std::string, KnobValue> all_knobs(const EvaluationSpec& spec) {
+  std::map<std::string, KnobValue> all = spec.knobs;
+  if (const EvaluatorInfo* evaluator = find_evaluator(spec.evaluator))
+    for (const KnobInfo& info : evaluator->knobs) all.try_emplace(info.name, info.default_value);
+  return all;
+}
+
+KnobValue knob(const EvaluationSpec& spec, const std::string& name) {
+  const auto all = all_knobs(spec);
+  const auto found = all.find(name);
+  if (found == all.end()) throw InternalError(fmt::format("{} has no knob {}", spec.evaluator, name));
+  return found->second;
+}
+
+bool EvaluationSpec::operator==(const EvaluationSpec& other) const {
+  return std::tie(evaluator, corpus, seq_len, windows, dtype, bos) == std::tie(other.evaluator, other.corpus, other.seq_len, other.windows, other.dtype, other.bos) && all_knobs(*this) == all_knobs(other);
+}
 
 std::string to_yaml(const Recipe& recipe) { return to_yaml_text(recipe, true); }
 
@@ -275,6 +309,10 @@ void check_consistency(const Recipe& recipe, Mistakes& mistakes) {
   check({"model"}, [&] {
     if (recipe.model.empty()) fail("model.path", "is missing; expected a model folder or .gguf file");
   });
+  for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
+    const std::string key = fmt::format("evaluation[{}]", i);
+    if (sound({key.c_str()})) mistakes.take([&] { check_evaluation(recipe.evaluation[i], key); });
+  }
   if (!recipe.checkpoint.empty()) {
     check({"scheme"}, [&] {
       if (!(scheme == Scheme{})) fail("scheme", "a checkpoint has its own: expected none beside \"checkpoint\"");

@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,14 +17,20 @@ struct CalibrationSpec {
   bool operator==(const CalibrationSpec&) const = default;
 };
 
+// One entry of the evaluation list. Knobs left out have their defaults.
 struct EvaluationSpec {
-  CorpusSpec corpus;
-  int64_t seq_len = 2048;
-  int64_t windows = 0;           // 0: all
+  CorpusSpec corpus;             // of an evaluator of tasks the task's file
+  int64_t seq_len = 2048;        // of an evaluator of texts
+  int64_t windows = 0;           // likewise; 0: all
   std::string dtype = "float32"; // float32 | bfloat16
   std::optional<Bos> bos = {};   // absent: the family's default
-  bool operator==(const EvaluationSpec&) const = default;
+  std::string evaluator = "perplexity";  // of evaluators()
+  std::map<std::string, KnobValue> knobs = {};  // the evaluator's own
+  bool operator==(const EvaluationSpec& other) const;  // a default that is written down is no difference
 };
+// The value or the default. Throws InternalError for a knob that the evaluator does not have.
+KnobValue knob(const EvaluationSpec& spec, const std::string& name);
+std::map<std::string, KnobValue> all_knobs(const EvaluationSpec& spec);
 
 // Where the result shall go: what the format or the engine does not take is said before any work.
 struct TargetSpec {

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/exporting/formats.h"
+#include "core/measure/evaluators.h"
 #include "core/quant/mixes.h"
 #include "core/quant/spec_fields.h"
 #include "core/recipe/recipe_mistakes.h"
@@ -155,11 +156,25 @@ void read_calibration(YamlMap map, const std::filesystem::path& base, Recipe& re
 
 EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base, Mistakes& mistakes) {
   EvaluationSpec spec;
+  const EvaluatorInfo* evaluator = find_evaluator(spec.evaluator);
+  mistakes.take([&] {
+    put(spec.evaluator, map.text("evaluator"));
+    if (const EvaluatorInfo* named = find_evaluator(spec.evaluator))
+      evaluator = named;
+    else
+      map.fail("evaluator", unknown_evaluator(spec.evaluator));
+  });
   read_corpus(map, base, spec.corpus, mistakes);
-  mistakes.take([&] { put(spec.seq_len, map.integer("seq_len", 2, kLarge)); });
-  mistakes.take([&] { put(spec.windows, map.integer("windows", 0, kLarge)); });
+  if (evaluator->data == EvaluationData::text) {
+    mistakes.take([&] { put(spec.seq_len, map.integer("seq_len", 2, kLarge)); });
+    mistakes.take([&] { put(spec.windows, map.integer("windows", 0, kLarge)); });
+  }
   mistakes.take([&] { read_dtype(map, spec.dtype); });
   mistakes.take([&] { spec.bos = read_bos(map); });
+  for (const KnobInfo& knob : evaluator->knobs)
+    mistakes.take([&] {
+      if (map.has(knob.name)) spec.knobs[knob.name] = read_valid_knob(map, knob);
+    });
   mistakes.unknown_keys(map);
   return spec;
 }

@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 constexpr size_t kMostKept = 1000;
 
 std::string host_name() {
@@ -38,12 +38,12 @@ RunTiming timing_of(const RunReport& report, const Recipe& recipe, const ModelIn
   texts.calibration = static_cast<double>(report.calibration_tokens);
   texts.sample_length = recipe.calibration ? static_cast<double>(recipe.calibration->sampling.seq_len) : 0;
   texts.read = texts.calibration;
-  std::vector<const PerplexityResult*> floats, ours;
-  for (const PerplexityResult& result : report.perplexities) (result.float_model ? floats : ours).push_back(&result);
-  for (const PerplexityResult* result : ours) {
+  std::vector<const EvaluationResult*> floats, ours;
+  for (const EvaluationResult& result : report.evaluations) (result.float_model ? floats : ours).push_back(&result);
+  for (const EvaluationResult* result : ours) {
     texts.read += static_cast<double>(result->corpus_tokens);
     texts.evaluation.push_back(static_cast<double>(result->windows * result->seq_len));
-    texts.conditions.push_back(fmt::format("{} {} {} {} {} {} {}", report.model_hash, result->corpus_hash, result->seq_len, result->windows, result->dtype, result->bos, timing.device));
+    texts.conditions.push_back(conditions_of(report.model_hash, timing.device, *result));
   }
   timing.work = work_of(recipe, model, texts);
   timing.work.statistics = statistics_of(recipe, report.model_hash, report.calibration_hash, timing.device);

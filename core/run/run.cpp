@@ -25,7 +25,6 @@
 #include "core/engine/statistics_cache.h"
 #include "core/engine/vocabulary.h"
 #include "core/measure/block_measure.h"
-#include "core/measure/perplexity.h"
 #include "core/measure/report_json.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
@@ -34,12 +33,13 @@
 #include "core/base/process.h"
 #include "core/run/conductor.h"
 #include "core/run/cost_meter.h"
+#include "core/run/evaluate.h"
 #include "core/run/host_jobs.h"
 #include "core/run/run_import.h"
 #include "core/run/run_inputs.h"
 #include "core/recipe/target.h"
 #include "core/run/run_target.h"
-#include "core/store/perplexity_cache.h"
+#include "core/store/evaluation_cache.h"
 #include "core/store/run_events.h"
 #include "core/store/run_lock.h"
 #include "core/store/run_request.h"
@@ -57,8 +57,6 @@ std::string now_utc() {
   ::gmtime_r(&now, &utc);
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", utc);
 }
-
-at::ScalarType dtype_from(const std::string& text) { return text == "float32" ? at::kFloat : at::kBFloat16; }
 
 // Log of one run: its file, and whoever listens.
 class RunLog {
@@ -285,7 +283,7 @@ class RecipeRun {
     const bool on_host = job_.device.is_cpu();
     host_job_->reserve(needs.states_bytes + (on_host ? needs.device_bytes : 0), on_host ? 0 : needs.device_bytes, control_, [this](const std::string& reason) { wait(reason); });
     std::vector<bool> cached;
-    for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_perplexity(float_key(i)).has_value());
+    for (size_t i = 0; i < recipe_.evaluation.size(); ++i) cached.push_back(workspace_.cached_evaluation(float_key(i)).has_value());
     // The statistics pass and the quantized pass over all tokens (over a sample where nothing learns), the float pass over the sample.
     const auto all = static_cast<double>(report_.calibration_tokens), sample = std::min(all, static_cast<double>(job_.measured_tokens));
     shares_ = std::make_unique<Shares>(recipe_, 2 * (learns_from_data() ? all : sample) + sample + tuning_tokens(all), inputs_.texts, evaluates_float(), cached);
@@ -446,47 +444,50 @@ class RecipeRun {
 
   std::string float_key(size_t i) const {
     const EvaluationSpec& spec = recipe_.evaluation[i];
-    return fmt::format("{} {} {} {} {} {}{}", inputs_.model_hash, inputs_.texts[i].hash, spec.seq_len, spec.windows, spec.dtype, options_.device,
-                       inputs_.texts[i].bos == Bos::tokenizer ? "" : " bos " + to_text(inputs_.texts[i].bos));
+    std::string key = fmt::format("{} {} {} {} {} {}{}", inputs_.model_hash, inputs_.texts[i].hash, spec.seq_len, spec.windows, spec.dtype, options_.device,
+                                  inputs_.texts[i].bos == Bos::tokenizer ? "" : " bos " + to_text(inputs_.texts[i].bos));
+    if (spec.evaluator != "perplexity") key += " " + spec.evaluator;
+    for (const auto& [name, value] : all_knobs(spec)) key += fmt::format(" {} {}", name, to_text(value));
+    return key;
   }
 
   void evaluate() {
     const auto start = Clock::now();
-    report_.perplexities.clear();
+    report_.evaluations.clear();
     for (size_t i = 0; i < recipe_.evaluation.size(); ++i) {
       const double first = shares_->evaluation_start(i), share = shares_->evaluation(i);
       double done = 0;
       if (evaluates_float()) {
-        auto result = workspace_.cached_perplexity(float_key(i));
+        auto result = workspace_.cached_evaluation(float_key(i));
         if (!result) {
           done = 0.5;
-          result = float_perplexity(i, first, share * done);
+          result = float_figures(i, first, share * done);
         }
         result->float_model = true;
-        log_(fmt::format("float model: perplexity {:.4f} ± {:.4f} on {}", result->perplexity, result->standard_error, result->corpus));
-        report_.perplexities.push_back(*result);
+        log_(fmt::format("float model: {} on {}", figure_text(*result), result->corpus));
+        report_.evaluations.push_back(*result);
         tell_estimate(*result);
       }
-      report_.perplexities.push_back(measure(i, false, first + share * done, share * (1 - done)));
-      const PerplexityResult& result = report_.perplexities.back();
-      log_(fmt::format("quantized model: perplexity {:.4f} ± {:.4f} on {}", result.perplexity, result.standard_error, conditions_text(result)));
+      report_.evaluations.push_back(measure(i, false, first + share * done, share * (1 - done)));
+      const EvaluationResult& result = report_.evaluations.back();
+      log_(fmt::format("quantized model: {} on {}", figure_text(result), conditions_text(result)));
       report_.evaluate_seconds = seconds_since(start);
       save();
     }
   }
 
   // Measured once for all runs of the workspace, on whatever machine; who comes meanwhile waits for it.
-  PerplexityResult float_perplexity(size_t i, double first, double share) {
+  EvaluationResult float_figures(size_t i, double first, double share) {
     const std::string key = float_key(i);
-    const fs::path file = perplexity_lease(workspace_.folder(), key);
+    const fs::path file = evaluation_lease(workspace_.folder(), key);
     for (bool told = false;; told = true) {
       const auto lease = Lease::take(file);
-      if (auto kept = workspace_.cached_perplexity(key)) return *kept;
+      if (auto kept = workspace_.cached_evaluation(key)) return *kept;
       if (lease) {
         conductor_.renew_too(lease.get());
         const auto over = at_end([this] { conductor_.renew_too(nullptr); });
-        const PerplexityResult result = measure(i, true, first, share);
-        workspace_.cache_perplexity(key, result);
+        const EvaluationResult result = measure(i, true, first, share);
+        workspace_.cache_evaluation(key, result);
         return result;
       }
       if (!told) wait(fmt::format("another run measures the float model on {}", inputs_.texts[i].name));
@@ -496,14 +497,13 @@ class RecipeRun {
     }
   }
 
-  PerplexityResult measure(size_t i, bool of_float, double first, double share) {
-    const EvaluationSpec& spec = recipe_.evaluation[i];
-    const RunText& text = inputs_.texts[i];
-    PerplexitySpec settings{spec.seq_len, spec.windows, dtype_from(spec.dtype), at::Device(options_.device), {}};
+  EvaluationResult measure(size_t i, bool of_float, double first, double share) {
+    MeasuredModel measured{of_float ? inputs_.model : job_.model, nullptr};
+    measured.source = of_float ? measured.model->source : quantized_source(measured.model, folder_);
     if (!of_float) {
       const auto take = [&](const auto& source) {
-        settings.tap = activation_tap(source);
-        settings.cache_tap = cache_tap(source);
+        measured.tap = activation_tap(source);
+        measured.cache_tap = cache_tap(source);
       };
       if (job_.given)
         take(*job_.given);
@@ -512,23 +512,18 @@ class RecipeRun {
       else
         take(recipe_.scheme);
     }
-    auto named = [&](PerplexityResult result) {
-      result.corpus = text.name;
-      result.corpus_hash = text.hash;
-      result.bos = to_text(text.bos);
+    const auto told = [&](EvaluationResult result) {
       result.float_model = of_float;
       return result;
     };
     Control inner = control_;
     inner.on_progress = [&](Progress p) {
       p.phase = "evaluate";
-      p.stage = of_float ? text.name + " (float)" : text.name;
+      p.stage = of_float ? inputs_.texts[i].name + " (float)" : inputs_.texts[i].name;
       control_.milestone();  // nothing of an evaluation is kept: the sooner it ends, the better
       forward(p, first, share);
     };
-    const auto& model = of_float ? inputs_.model : job_.model;
-    const TensorSourcePtr source = of_float ? model->source : quantized_source(model, folder_);
-    return named(perplexity(model, source, text.ids, settings, inner, [&](const PerplexityResult& estimate) { tell_estimate(named(estimate)); }));
+    return told(qb::evaluate(recipe_.evaluation[i], inputs_.texts[i], measured, at::Device(options_.device), inner, [&](const EvaluationResult& estimate) { tell_estimate(told(estimate)); }));
   }
 
   void tell_block(int block) {
@@ -538,11 +533,11 @@ class RecipeRun {
     events_.write(event);
   }
 
-  void tell_estimate(const PerplexityResult& estimate) {
+  void tell_estimate(const EvaluationResult& estimate) {
     RunEvent event;
     event.kind = RunEvent::Kind::estimate;
     event.estimate = estimate;
-    event.estimate.window_nll.clear();  // the report has them; here they would be written again with every window
+    for (Metric& metric : event.estimate.metrics) metric.values.clear();  // the report has them; here they would be written again with every window
     events_.write(event);
     if (observer_.on_estimate) observer_.on_estimate(estimate);
   }

@@ -13,7 +13,7 @@ namespace qb {
 // What happens while a recipe is carried out. Called on the worker thread; all may be empty.
 struct RunObserver {
   std::function<void(const BlockReport&)> on_block;
-  std::function<void(const PerplexityResult&)> on_estimate;  // running figure of an evaluation
+  std::function<void(const EvaluationResult&)> on_estimate;  // running figure of an evaluation
   std::function<void(const std::string&)> on_log;
   std::function<void(const std::string& reason)> on_wait;  // for its device or for memory; until the next call of another kind
   std::function<void(bool held)> on_hold;                  // stands still from now on, or goes on, whoever wanted that

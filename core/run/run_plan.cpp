@@ -50,6 +50,13 @@ std::string statistics_of(const Recipe& recipe, const std::string& model_hash, c
   return fmt::format("{} {} {} {} {} {}", model_hash, calibration_hash, recipe.dtype, device, recipe.propagate_quantized ? "passed on" : "float inputs", learns(recipe) ? "all" : "sample");
 }
 
+std::string conditions_of(const std::string& model_hash, const std::string& device, const EvaluationResult& of) {
+  std::string text = fmt::format("{} {} {} {} {} {} {}", model_hash, of.corpus_hash, of.seq_len, of.windows, of.dtype, of.bos, device);
+  if (of.evaluator != "perplexity") text += " " + of.evaluator;
+  for (const auto& [name, value] : of.settings) text += fmt::format(" {} {}", name, to_text(value));
+  return text;
+}
+
 RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths& texts) {
   RunWork work;
   const std::vector<StageSpec> stages = recipe.checkpoint.empty() ? complete_pipeline(recipe.pipeline) : std::vector<StageSpec>{};
@@ -92,10 +99,10 @@ RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths&
   const std::string rounded = fmt::format("{} {}", scheme.activations ? grid_text(scheme.activations) : "", scheme.kv_cache ? grid_text(scheme.kv_cache) : "");
   for (size_t i = 0; i < recipe.evaluation.size() && i < texts.evaluation.size(); ++i) {
     const EvaluationSpec& spec = recipe.evaluation[i];
-    RunWork::Evaluation evaluation{texts.conditions[i], spec.dtype + " " + rounded, texts.evaluation[i] * (per_token + outside + attention(static_cast<double>(spec.seq_len))), 0, false};
+    RunWork::Evaluation evaluation{texts.conditions[i], fmt::format("{} {} {}", spec.evaluator, spec.dtype, rounded), texts.evaluation[i] * (per_token + outside + attention(static_cast<double>(spec.seq_len))), 0, false};
     work.evaluations.push_back(evaluation);
     if (!recipe.evaluate_float) continue;
-    evaluation.sort = spec.dtype + " float";
+    evaluation.sort = fmt::format("{} {} float", spec.evaluator, spec.dtype);
     evaluation.of_float = true;
     work.evaluations.push_back(std::move(evaluation));
   }
@@ -145,7 +152,15 @@ RunPlan RunPlanner::plan(const Recipe& recipe) {
     const double windows = text.windows(spec);
     texts.read += static_cast<double>(text.ids.size());
     texts.evaluation.push_back(windows * static_cast<double>(spec.seq_len));
-    texts.conditions.push_back(fmt::format("{} {} {} {} {} {} {}", inputs.model_hash, text.hash, spec.seq_len, static_cast<int64_t>(windows), spec.dtype, to_text(text.bos), options_.device));
+    EvaluationResult conditions;
+    conditions.evaluator = spec.evaluator;
+    conditions.corpus_hash = text.hash;
+    conditions.seq_len = spec.seq_len;
+    conditions.windows = static_cast<int64_t>(windows);
+    conditions.dtype = spec.dtype;
+    conditions.bos = to_text(text.bos);
+    conditions.settings = all_knobs(spec);
+    texts.conditions.push_back(conditions_of(inputs.model_hash, options_.device, conditions));
   }
   plan.work = work_of(closed, inputs.model->info, texts);
   plan.work.statistics = statistics_of(closed, inputs.model_hash, inputs.calibration.hash, options_.device);

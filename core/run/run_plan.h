@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/measure/evaluation.h"
 #include "core/model/model_info.h"
 #include "core/recipe/recipe.h"
 #include "core/run/run.h"
@@ -41,6 +42,8 @@ struct TextLengths {
   std::vector<double> evaluation;
   std::vector<std::string> conditions;
 };
+// What stands for a figure of the float model among others: model, data, evaluator, settings.
+std::string conditions_of(const std::string& model_hash, const std::string& device, const EvaluationResult& conditions);
 // RunWork::statistics of a run on this text; empty without one.
 std::string statistics_of(const Recipe& recipe, const std::string& model_hash, const std::string& calibration_hash, const std::string& device);
 RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths& texts);

@@ -92,7 +92,7 @@ std::optional<RunEvent> from_line(const std::string& text) try {
       });
       break;
     case Kind::block: event.block = line.at("block"); break;
-    case Kind::estimate: event.estimate = perplexity_from_json(line.at("estimate").dump(), "an event"); break;
+    case Kind::estimate: event.estimate = evaluation_from_json(line.at("estimate").dump(), "an event"); break;
     case Kind::end: {
       event.status = parse_run_status(line.at("status")).value_or(RunStatus::failed);
       const std::string kind = line.value("kind", "");

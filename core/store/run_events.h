@@ -20,7 +20,7 @@ struct RunEvent {
   RunOwner owner;             // begin
   Progress progress;          // progress
   int block = -1;             // block: whose report is written
-  PerplexityResult estimate;  // estimate: running figure of an evaluation
+  EvaluationResult estimate;  // estimate: running figure of an evaluation
   std::string text;           // waiting: for what; log: the line; end: the error, where it failed
   RunStatus status = RunStatus::finished;     // end
   ErrorKind error = ErrorKind::internal;      // end, of a run that failed

@@ -17,21 +17,18 @@ RunValue text(const std::string& value) { return value.empty() ? RunValue() : Ru
 RunValue figure(double value) { return value; }
 RunValue known(double value) { return value > 0 ? RunValue(value) : RunValue(); }  // 0 stands for: not measured
 
-const PerplexityResult* perplexity(const RunReport& run, bool float_model) {
-  const auto found = std::find_if(run.perplexities.begin(), run.perplexities.end(), [&](const PerplexityResult& p) { return p.float_model == float_model; });
-  return found == run.perplexities.end() ? nullptr : &*found;
-}
+const EvaluationResult* perplexity(const RunReport& run, bool float_model) { return find_evaluation(run, "perplexity", float_model); }
 
 // What Δ is taken against: the baseline's figure where it is of the same model and text, else the run's own float model's.
-const PerplexityResult* reference(const RunReport& run, const PerplexityResult& of, const RunReport* baseline) {
+const EvaluationResult* reference(const RunReport& run, const EvaluationResult& of, const RunReport* baseline) {
   if (baseline)
-    return [&]() -> const PerplexityResult* {
+    return [&]() -> const EvaluationResult* {
       if (baseline->model_hash != run.model_hash) return nullptr;
-      for (const PerplexityResult& p : baseline->perplexities)
+      for (const EvaluationResult& p : baseline->evaluations)
         if (!p.float_model && same_conditions(p, of)) return &p;
       return nullptr;
     }();
-  for (const PerplexityResult& p : run.perplexities)
+  for (const EvaluationResult& p : run.evaluations)
     if (p.float_model && same_conditions(p, of)) return &p;
   return nullptr;
 }
@@ -58,11 +55,11 @@ std::vector<RunColumn> make_columns() {
       {"scheme", "Scheme", "", "What is quantized, to what", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.scheme); }},
       {"pipeline", "Pipeline", "", "Methods, in order", RunColumnKind::text, 0, true, QB_VALUE { return qb::text(run.pipeline); }},
       {"ppl", "Perplexity", "", "Of the quantized model on the first text evaluated; lower is better. Compare runs of equal conditions only: column text", RunColumnKind::figure, 4, true,
-       QB_VALUE { const auto* p = perplexity(run, false); return p ? qb::figure(p->perplexity) : RunValue(); }},
+       QB_VALUE { const auto* p = perplexity(run, false); return p ? qb::figure(p->value("perplexity")) : RunValue(); }},
       {"delta", "Δ", "", "Perplexity above the baseline's of the same model and conditions; without a baseline, above the float model's", RunColumnKind::figure, 4, true, QB_VALUE {
          const auto* p = perplexity(run, false);
          const auto* against = p ? reference(run, *p, baseline) : nullptr;
-         return against ? qb::figure(p->perplexity - against->perplexity) : RunValue();
+         return against ? qb::figure(p->value("perplexity") - against->value("perplexity")) : RunValue();
        }},
       {"bits", "Bits", "", "Per quantized weight, scales and zero points included", RunColumnKind::figure, 3, true, QB_VALUE { return qb::known(run.bits_per_weight); }},
       {"size", "Size", "MB", "Of the whole quantized model", RunColumnKind::figure, 1, true, QB_VALUE { return qb::known(double(run.model_bytes) / kMega); }},
@@ -76,9 +73,9 @@ std::vector<RunColumn> make_columns() {
       {"notes", "Notes", "", "The user's", RunColumnKind::text, 0, false, QB_VALUE { return qb::text(run.notes); }},
       {"error", "Error", "", "Why it failed or stopped", RunColumnKind::text, 0, false, QB_VALUE { return qb::text(run.error); }},
       {"ppl_error", "± Perplexity", "", "Standard error of the perplexity, from the spread of window means", RunColumnKind::figure, 4, false,
-       QB_VALUE { const auto* p = perplexity(run, false); return p ? qb::figure(p->standard_error) : RunValue(); }},
+       QB_VALUE { const auto* p = perplexity(run, false); return p ? qb::figure(p->error("perplexity")) : RunValue(); }},
       {"float_ppl", "Float perplexity", "", "Of the float model on the first text evaluated", RunColumnKind::figure, 4, false,
-       QB_VALUE { const auto* p = perplexity(run, true); return p ? qb::figure(p->perplexity) : RunValue(); }},
+       QB_VALUE { const auto* p = perplexity(run, true); return p ? qb::figure(p->value("perplexity")) : RunValue(); }},
       {"text", "Text", "", "Conditions of the perplexity", RunColumnKind::text, 0, false, QB_VALUE { const auto* p = perplexity(run, false); return p ? RunValue(conditions_text(*p)) : RunValue(); }},
       {"compression", "Compression", "×", "The float model's size over the quantized one's", RunColumnKind::figure, 2, false,
        QB_VALUE { return run.model_bytes > 0 && run.model_float_bytes > 0 ? qb::figure(double(run.model_float_bytes) / double(run.model_bytes)) : RunValue(); }},

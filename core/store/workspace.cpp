@@ -20,7 +20,7 @@
 #include "core/base/files.h"
 #include "core/measure/report_head.h"
 #include "core/measure/report_json.h"
-#include "core/store/perplexity_cache.h"
+#include "core/store/evaluation_cache.h"
 #include "core/store/run_index.h"
 #include "core/store/run_lock.h"
 
@@ -211,8 +211,8 @@ class FolderWorkspace final : public Workspace {
   }
   void set_notes(const std::string& id, const std::string& notes) override { set_label(id, "notes", notes); }
 
-  std::optional<PerplexityResult> cached_perplexity(const std::string& key) const override { return kept_perplexity(folder_, key); }
-  void cache_perplexity(const std::string& key, const PerplexityResult& result) override { keep_perplexity(folder_, key, result); }
+  std::optional<EvaluationResult> cached_evaluation(const std::string& key) const override { return kept_evaluation(folder_, key); }
+  void cache_evaluation(const std::string& key, const EvaluationResult& result) override { keep_evaluation(folder_, key, result); }
 
  private:
   // What the reports say, also of runs whose process is gone.

@@ -50,8 +50,8 @@ class Workspace {
   virtual void set_tags(const std::string& id, const std::vector<std::string>& tags) = 0;  // each once, in order; none: all are gone
   virtual void set_notes(const std::string& id, const std::string& notes) = 0;
   // Perplexity of a float model, measured once per (model, corpus, seq_len, windows, dtype) for all hosts.
-  virtual std::optional<PerplexityResult> cached_perplexity(const std::string& key) const = 0;
-  virtual void cache_perplexity(const std::string& key, const PerplexityResult& result) = 0;
+  virtual std::optional<EvaluationResult> cached_evaluation(const std::string& key) const = 0;
+  virtual void cache_evaluation(const std::string& key, const EvaluationResult& result) = 0;
 };
 
 }  // namespace qb

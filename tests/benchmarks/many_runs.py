@@ -37,8 +37,11 @@ def make_workspace(folder, runs):
         for file in (first / "blocks").iterdir():
             os.link(file, copy / "blocks" / file.name)
         shutil.copy(first / "recipe.yaml", copy)
-        figures = [dict(p, perplexity=p["perplexity"] * (1 if p["float_model"] else dice.uniform(1, 2))) for p in report["perplexities"]]
-        changed = dict(report, id=copy.name, name=f"copy {i}", style=i, scheme=dice.choice(SCHEMES), pipeline=dice.choice(PIPELINES), perplexities=figures)
+        figures = []
+        for evaluation in report["evaluations"]:
+            times = 1 if evaluation["float_model"] else dice.uniform(1, 2)
+            figures.append(dict(evaluation, metrics=[dict(m, value=m["value"] * times) if m["name"] == "perplexity" else m for m in evaluation["metrics"]]))
+        changed = dict(report, id=copy.name, name=f"copy {i}", style=i, scheme=dice.choice(SCHEMES), pipeline=dice.choice(PIPELINES), evaluations=figures)
         (copy / "report.json").write_text(json.dumps(changed, separators=(",", ":")))
     return len(json.dumps(report, separators=(",", ":")))
 

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from reports import perplexities  # noqa: E402
 PROGRAM = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev")) / "app/qbench"
 PIPELINES = {"rtn": "rtn", "gptq": "gptq", "awq": "awq, rtn", "awq-clip": "awq, clip, rtn", "awq-clip-gptq": "awq, clip, gptq", "hqq": "hqq"}
 
@@ -68,7 +70,7 @@ def carried_out(path, workspace, options, *extra):
 
 def figures(report):
     """What is told of the quantized model."""
-    return [p["window_nll"] for p in report["perplexities"]], [(x["name"], x["output_relative_error"]) for block in report["blocks"] for x in block["linears"]]
+    return [p["window_nll"] for p in perplexities(report)], [(x["name"], x["output_relative_error"]) for block in report["blocks"] for x in block["linears"]]
 
 
 def main():
@@ -105,7 +107,7 @@ def main():
                     if differing or figures(alone[2]) != figures(swept[2]):
                         sys.exit(f"{name}: differs from the same recipe alone: {', '.join(differing) or 'its report'}")
                     rows.append({"name": name, "alone": alone[:2], "sweep": swept[:2]})
-                    perplexity = next(p["perplexity"] for p in swept[2]["perplexities"] if not p["float_model"])
+                    perplexity = next(p["perplexity"] for p in perplexities(swept[2]) if not p["float_model"])
                     print(f"{name:24}{alone[0]:10.1f}{alone[1]:10.1f}{swept[0]:16.1f}{swept[1]:10.1f} {perplexity:13.3f}  {swept[2].get('statistics_cached_blocks', 0)} of {len(swept[3])} blocks", flush=True)
         kept = sum(f.stat().st_size for f in (folder / "sweep" / "cache").rglob("*") if f.is_file())
     (alone, alone_cpu), (swept, swept_cpu) = ([sum(row[side][i] for row in rows) for i in (0, 1)] for side in ("alone", "sweep"))

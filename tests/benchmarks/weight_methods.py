@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from reports import perplexities  # noqa: E402
 SCRIPTS = Path(__file__).resolve().parent / "peers"
 PROGRAM = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev")) / "app/qbench"
 
@@ -56,7 +58,7 @@ evaluation:
     if done.returncode != 0:
         sys.exit(done.stderr)
     report, = json.loads(done.stdout)
-    by_kind = {p["float_model"]: p["perplexity"] for p in report["perplexities"]}
+    by_kind = {p["float_model"]: p["perplexity"] for p in perplexities(report)}
     return {"perplexity": by_kind[False], "float_perplexity": by_kind.get(True), "seconds": report["quantize_seconds"], "peak_gb": report["peak_rss_bytes"] / 1e9,
             "bits": report["bits_per_weight"], "cached_blocks": report.get("statistics_cached_blocks", 0)}
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import zoo_experts
 import zoo_hybrid
 from conftest import ROOT
+from reports import perplexities
 
 DEMO = ROOT / "resources" / "demo"
 RECIPE = """name: {name}
@@ -71,7 +72,7 @@ def test_two_recipes_run_and_are_compared(qbench):
     assert done.stderr and all(ord(c) >= 32 or c == "\n" for c in done.stderr)  # plain lines: stderr is no terminal
 
     def figures(run):
-        return {bool(p["float_model"]): p["perplexity"] for p in run["perplexities"]}
+        return {bool(p["float_model"]): p["perplexity"] for p in perplexities(run)}
     assert figures(four)[True] == figures(two)[True]
     assert figures(four)[True] < figures(four)[False] < figures(two)[False]
     # int4 + float16 scale + 4-bit zero point in groups of 64, and likewise for 2 bits
@@ -104,7 +105,7 @@ def test_a_failing_recipe_leaves_the_others_their_turn(qbench):
 
 
 def figures_of(run):
-    return {bool(p["float_model"]): p["perplexity"] for p in run["perplexities"]}
+    return {bool(p["float_model"]): p["perplexity"] for p in perplexities(run)}
 
 
 @pytest.mark.parametrize("zoo, name, changes", [(zoo_experts, "deepseek-v3", {"n_routed_experts": 32}), (zoo_experts, "gpt-oss", {}), (zoo_hybrid, "qwen3-next", {})],
@@ -147,14 +148,14 @@ def test_a_second_recipe_says_that_its_statistics_are_cached(qbench):
     (cached,) = json.loads(qbench(*common, both, "--json").stdout)
     (anew,) = json.loads(qbench(*common, both, "--json", "--statistics-cache", 0).stdout)
     assert [cached["statistics_cached_blocks"], anew["statistics_cached_blocks"]] == [blocks, 0]
-    assert [p["window_nll"] for p in cached["perplexities"]] == [p["window_nll"] for p in anew["perplexities"]]
+    assert [p["window_nll"] for p in perplexities(cached)] == [p["window_nll"] for p in perplexities(anew)]
 
 
 def test_eval_agrees_with_the_float_figure_of_a_run(qbench):
     recipe = write_recipe(qbench.folder, "r")
     (run,) = json.loads(qbench("run", recipe, "--json", "-q").stdout)
     told = json.loads(qbench("eval", DEMO, "--text", DEMO / "evaluation.txt", "--seq-len", 128, "--windows", 6, "--json").stdout)
-    assert told["perplexity"] == pytest.approx(next(p["perplexity"] for p in run["perplexities"] if p["float_model"]), rel=1e-6)
+    assert told["perplexity"] == pytest.approx(next(p["perplexity"] for p in perplexities(run) if p["float_model"]), rel=1e-6)
     assert told["windows"] == 6 and len(told["window_nll"]) == 6
 
 
@@ -326,7 +327,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(qbench):
     (resumed,) = json.loads(qbench("run", "--workspace", "w", "--resume", run.name, "--json", "-q").stdout)
     assert resumed["status"] == "finished"
     (whole,) = json.loads(qbench("run", "long.yaml", "--workspace", "w2", "--json", "-q").stdout)
-    assert [p["window_nll"] for p in resumed["perplexities"]] == [p["window_nll"] for p in whole["perplexities"]]
+    assert [p["window_nll"] for p in perplexities(resumed)] == [p["window_nll"] for p in perplexities(whole)]
 
 
 def test_a_terminal_gets_a_bar_within_its_width(qbench):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import DEMO, recipe
 from test_weight_methods import EVERY
+from reports import perplexities
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
 EVALUATION = f"evaluation:\n  - {{corpus: '{DEMO}/evaluation.txt', seq_len: 128, windows: 8}}"
@@ -24,8 +25,8 @@ def report_of(tool, folder, device, **settings):
     return report
 
 
-def perplexities(report):
-    return {p["float_model"]: p["perplexity"] for p in report["perplexities"]}
+def by_model(report):
+    return {p["float_model"]: p["perplexity"] for p in perplexities(report)}
 
 
 @pytest.mark.parametrize("dtype, propagate", [("float32", "true"), ("bfloat16", "false")])
@@ -34,7 +35,7 @@ def test_a_gpu_finds_what_the_cpu_finds(pipeline, dtype, propagate, tool, tmp_pa
     extra = f"propagate_quantized: {propagate}\n{EVALUATION}"
     cpu, gpu = (report_of(tool, tmp_path / device[:4], device, pipeline=pipeline, dtype=dtype, extra=extra) for device in ("cpu", "cuda:0"))
     assert gpu["peak_device_bytes"] > 0 and cpu.get("peak_device_bytes", 0) == 0
-    expected, found = perplexities(cpu), perplexities(gpu)
+    expected, found = by_model(cpu), by_model(gpu)
     assert found[True] == pytest.approx(expected[True], rel=1e-5 if dtype == "float32" else 3e-3)
     # Sums in another order decide ties of roundings and of searches otherwise, and steps along a gradient's sign most of all.
     learned = "autoround" in pipeline or "tesseraq" in pipeline
@@ -48,7 +49,7 @@ def test_a_gpu_finds_what_the_cpu_finds(pipeline, dtype, propagate, tool, tmp_pa
 def test_statistics_come_back_from_the_cache_to_the_gpu(tool, tmp_path):
     reports = [report_of(tool, tmp_path / "one", "cuda:0", pipeline="awq, clip, gptq", extra=f"propagate_quantized: false\n{EVALUATION}") for _ in range(2)]
     assert reports[0].get("statistics_cached_blocks", 0) == 0 and reports[1]["statistics_cached_blocks"] == len(reports[1]["blocks"])
-    assert perplexities(reports[0]) == perplexities(reports[1])
+    assert by_model(reports[0]) == by_model(reports[1])
 
 
 @pytest.mark.parametrize("block_size", [128, 10, 1000])

@@ -18,6 +18,7 @@ from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from compressed_tensors.quantization.lifecycle.forward import fake_quantize  # noqa: E402
 from compressed_tensors.quantization.quant_scheme import PRESET_SCHEMES  # noqa: E402
 from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp  # noqa: E402
+from reports import perplexities
 
 KINDS = {"nvfp4": "NVFP4", "mxfp4": "MXFP4", "mxfp8": "MXFP8"}
 SAMPLES, LENGTH = 8, 64  # of test_exports.quantized
@@ -125,7 +126,7 @@ def test_a_run_is_evaluated_and_imported_with_its_global_scales(qbench, tmp_path
     evaluation = f"evaluation:\n  - {{corpus: '{DEMO}/evaluation.txt', seq_len: 64, windows: 8, dtype: float32}}"
     run = quantized(qbench, tmp_path / "q", "{type: nvfp4}", "{type: nvfp4}", pipeline="rtn", extra=evaluation)
     report = json.loads((run / "report.json").read_text())
-    measured = report["perplexities"][-1]["perplexity"]
+    measured = perplexities(report)[-1]["perplexity"]
     assert report["scheme"] == "nvfp4 A4"
     folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
     assert evaluated(qbench, folder) == measured
@@ -138,7 +139,7 @@ def test_a_run_is_evaluated_and_imported_with_its_global_scales(qbench, tmp_path
     assert "static range of its input differs" in verified(qbench, folder, run)
     assert evaluated(qbench, folder) == pytest.approx(measured, rel=0.05) and evaluated(qbench, folder) != measured
     back = imported(qbench, folder, tmp_path / "w")
-    assert back["perplexities"][-1]["perplexity"] == evaluated(qbench, folder)
+    assert perplexities(back)[-1]["perplexity"] == evaluated(qbench, folder)
     # Too large a one puts every group at the end of e4m3.
     mutate(folder, tensor=".input_global_scale", change=lambda t: t * 2 ** 12)
     assert evaluated(qbench, folder) > 1.05 * measured

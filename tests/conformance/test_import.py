@@ -14,6 +14,7 @@ import layouts
 import zoos
 from conftest import DEMO
 from test_exports import INT8, exported, quantized
+from reports import perplexities
 
 EVALUATION = f"evaluation: [{{corpus: '{DEMO}/evaluation.txt', seq_len: 64, windows: 4}}]"
 LINEAR = ("scheme", "bits_per_weight", "weight_mse", "weight_max_error", "weight_sqnr_db", "weight_kurtosis", "weight_kurtosis_after", "weight_before", "weight_after",
@@ -45,7 +46,7 @@ def linears(report):
 
 
 def figures(report):
-    return {p["float_model"]: (p["perplexity"], p["window_nll"]) for p in report["perplexities"]}
+    return {p["float_model"]: (p["perplexity"], p["window_nll"]) for p in perplexities(report)}
 
 
 # ---- our own ----

@@ -15,6 +15,7 @@ import zoos
 from conftest import DEMO
 from peer_model import ALPHABET
 from test_exports import evaluated, exported, imported, mutate, quantized, verified
+from reports import perplexities
 
 WINDOWS, LENGTH, SAMPLES = 4, 48, 6
 W8 = "{type: int8, symmetric: true, granularity: channel, scale_type: float32}"
@@ -189,7 +190,7 @@ def test_a_run_measures_what_transformers_computes_with_a_rounding_cache(name, c
     grids, change = rounding(model, kind, calibration)
     expected = losses(lambda ids: logits(model, ids, change), evaluation)
     plain = losses(lambda ids: logits(model, ids, lambda x, *_: x), evaluation)
-    measured = torch.tensor(json.loads((run / "report.json").read_text())["perplexities"][-1]["window_nll"])
+    measured = torch.tensor(perplexities(json.loads((run / "report.json").read_text()))[-1]["window_nll"])
     # A value between two codes may fall the other way: that is one of thousands.
     assert (measured - expected).abs().max() < 0.1 * (plain - expected).abs().max() + 4e-5, (measured, expected, plain)
     assert (plain - expected).abs().max() > 1e-4
@@ -273,12 +274,12 @@ def test_a_run_is_evaluated_and_imported_with_its_cache(qbench, tmp_path):
     evaluation = f"evaluation:\n  - {{corpus: '{DEMO}/evaluation.txt', seq_len: 64, windows: 8, dtype: float32}}"
     run = demo_run(qbench, tmp_path / "q", "{type: int4, symmetric: false, granularity: head, dynamic: false}", extra=evaluation)
     report = json.loads((run / "report.json").read_text())
-    measured = report["perplexities"][-1]["perplexity"]
+    measured = perplexities(report)[-1]["perplexity"]
     assert report["scheme"] == "W8A16KV4 per channel symmetric"
     folder = exported(qbench, run, "compressed-tensors", tmp_path / "out")
     assert evaluated(qbench, folder) == measured
     back = imported(qbench, folder, tmp_path / "w")
-    assert back["perplexities"][-1]["perplexity"] == measured
+    assert perplexities(back)[-1]["perplexity"] == measured
     assert stored_caches(tmp_path / "w" / "runs" / back["id"]) == stored_caches(run)
     for tensor in (".k_scale", ".v_scale"):
         mutate(folder, tensor=tensor, change=lambda t: t / 4)
@@ -385,5 +386,5 @@ def test_a_cache_alone(qbench, tmp_path):
     ids = lambda name, rows: torch.tensor(tokenizer((DEMO / name).read_text())["input_ids"][:rows * 64]).view(rows, 64)
     _, change = rounding(model, kind, ids("calibration.txt", 8))
     expected = losses(lambda x: logits(model, x, change), ids("evaluation.txt", 8)).mean().exp().item()
-    assert report["perplexities"][-1]["perplexity"] == pytest.approx(expected, rel=2e-3)
-    assert abs(report["perplexities"][0]["perplexity"] / expected - 1) > 0.02
+    assert perplexities(report)[-1]["perplexity"] == pytest.approx(expected, rel=2e-3)
+    assert abs(perplexities(report)[0]["perplexity"] / expected - 1) > 0.02

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from test_cli import DEMO, one_line, qbench, write_recipe  # noqa: F401
+from reports import perplexities
 
 
 def contents(folder):
@@ -53,7 +54,7 @@ def test_a_flipped_bit_in_a_block_is_told_and_made_good_on_resume(qbench, finish
     assert not (qbench.folder / "out").exists()
     (again,) = json.loads(qbench("run", "-w", "w", "--resume", run["id"], "--json", "-q").stdout)
     assert block.read_bytes() == sound and str(block) in (folder / "log.txt").read_text()
-    assert [p["window_nll"] for p in again["perplexities"]] == [p["window_nll"] for p in run["perplexities"]]
+    assert [p["window_nll"] for p in perplexities(again)] == [p["window_nll"] for p in perplexities(run)]
 
 
 def test_a_workspace_that_cannot_be_written_is_listed_and_compared(qbench):  # noqa: F811

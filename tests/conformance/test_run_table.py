@@ -11,6 +11,7 @@ import time
 import pytest
 
 from test_cli import one_line, qbench, write_recipe  # noqa: F401
+from reports import perplexities
 
 FIGURES = {  # column: what it shall be, from the report
     "ppl": lambda r: main(r, False)["perplexity"],
@@ -46,7 +47,7 @@ TEXTS = {
 
 
 def main(report, float_model):
-    return next(p for p in report["perplexities"] if p["float_model"] == float_model)
+    return next(p for p in perplexities(report) if p["float_model"] == float_model)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def workspace(tool, tmp_path_factory):
         report = json.loads((source / "report.json").read_text())
         (runs / folder / "report.json").write_text(json.dumps(report | changes))
     copy(four, "20250102-030405-old", name="old, \"quoted\" | piped", started="2025-01-02T03:04:05Z", sweep="night")
-    copy(two, "20250203-000000-stopped", name="stopped", status="cancelled", perplexities=[], bits_per_weight=0)
+    copy(two, "20250203-000000-stopped", name="stopped", status="cancelled", evaluations=[], bits_per_weight=0)
     copy(two, "by-hand", name="by hand", started="2025-03-04T00:00:01Z")
     shutil.copytree(two, runs / "20250505-000000-damaged")
     (runs / "20250505-000000-damaged" / "report.json").write_text('{"format": 1, ')
@@ -95,7 +96,7 @@ def test_every_column_says_what_the_report_says(workspace, listed):
         for key, expected in TEXTS.items():
             assert row[key] == expected(report), (folder.name, key)
         for key, expected in FIGURES.items():
-            if not report["perplexities"] and "ppl" in key + "ppl" * (key == "delta") or key == "bits" and report["bits_per_weight"] == 0:
+            if not perplexities(report) and "ppl" in key + "ppl" * (key == "delta") or key == "bits" and report["bits_per_weight"] == 0:
                 assert row[key] is None, (folder.name, key)
             else:
                 assert row[key] == pytest.approx(expected(report), rel=1e-12), (folder.name, key)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import layouts
 from conftest import DEMO
 from test_exports import evaluated, imported, mutate, quantized
+from reports import perplexities
 
 SAMPLES, LENGTH = 8, 64  # of test_exports.quantized
 W8 = "{type: int8, symmetric: true, granularity: channel, scale_type: float32}"
@@ -136,12 +137,12 @@ def test_a_run_is_evaluated_and_imported_with_its_ranges(qbench, tmp_path):
     """The run's own perplexity, that of its checkpoint, and that of the checkpoint taken in as a run again are one; another scale gives another."""
     evaluation = f"evaluation:\n  - {{corpus: '{DEMO}/evaluation.txt', seq_len: 64, windows: 8, dtype: float32}}"
     run = quantized(qbench, tmp_path / "q", W8, INPUTS["int8 asymmetric"], pipeline="rtn", extra=evaluation)
-    measured = json.loads((run / "report.json").read_text())["perplexities"][-1]["perplexity"]
+    measured = perplexities(json.loads((run / "report.json").read_text()))[-1]["perplexity"]
     folder = tmp_path / "out"
     subprocess.run([qbench, "export", run, "-f", "compressed-tensors", "-o", folder], check=True, capture_output=True)
     assert evaluated(qbench, folder) == measured
     back = imported(qbench, folder, tmp_path / "w")
-    assert back["perplexities"][-1]["perplexity"] == measured
+    assert perplexities(back)[-1]["perplexity"] == measured
     assert grids_of(tmp_path / "w" / "runs" / back["id"]) == grids_of(run)
     mutate(folder, tensor=".input_scale", change=lambda t: t / 4)
     assert evaluated(qbench, folder) > 1.01 * measured

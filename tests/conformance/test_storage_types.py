@@ -10,6 +10,7 @@ from gguf import GGMLQuantizationType, quants
 from safetensors.torch import load_file, save_file
 
 from conftest import DEMO
+from reports import perplexities
 
 GGML = {"q4_0": "Q4_0", "q4_1": "Q4_1", "q5_0": "Q5_0", "q5_1": "Q5_1", "q8_0": "Q8_0", "q2_K": "Q2_K", "q3_K": "Q3_K", "q4_K": "Q4_K",
         "q5_K": "Q5_K", "q6_K": "Q6_K", "iq4_nl": "IQ4_NL", "mxfp4": "MXFP4"}
@@ -255,6 +256,6 @@ evaluation: [{{corpus: '{DEMO}/evaluation.txt', seq_len: 128, windows: 8, dtype:
     runs = json.loads(done.stdout)
     assert len(runs) == len(files)
     for run in runs:
-        floats, quantized = ([p["perplexity"] for p in run["perplexities"] if p["float_model"] == flag] for flag in (True, False))
+        floats, quantized = ([p["perplexity"] for p in perplexities(run) if p["float_model"] == flag] for flag in (True, False))
         floats, quantized = floats[0], quantized[0]
         assert floats < quantized * 1.01 and quantized < floats * (1.6 if kind == "q2_K" else 1.2 if kind == "q3_K" else 1.06), run["name"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reports import perplexities
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "resources" / "demo"
@@ -281,7 +282,7 @@ evaluation:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     report = report[0] if isinstance(report, list) else report
-    figures = [p for p in report["perplexities"] if p["float_model"]]
+    figures = [p for p in perplexities(report) if p["float_model"]]
     assert [p["bos"] for p in figures] == ["every_window", "none"]
     for figure in figures:
         values = windows_by_hand(gemma, text.read_text(), figure["bos"], 64, 3)

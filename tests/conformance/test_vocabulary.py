@@ -15,6 +15,7 @@ import layouts
 from peer_model import ALPHABET, HIDDEN, VOCABULARY, peer_ids, peer_tensors, save_peer_model
 from test_exports import verified
 from test_weight_methods import grid, sequential_least_squares
+from reports import perplexities
 
 EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 BLOCKS = "  weights: {type: int4, symmetric: false, granularity: group, group_size: 32, scale_type: float32}\n"
@@ -81,7 +82,7 @@ def perplexity(model):
 
 
 def quantized_perplexity(report):
-    return next(p["perplexity"] for p in report["perplexities"] if not p["float_model"])
+    return next(p["perplexity"] for p in perplexities(report) if not p["float_model"])
 
 
 def sound_grid(units, bits, symmetric):

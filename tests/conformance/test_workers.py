@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from test_cli import DEMO, qbench  # noqa: F401
+from reports import perplexities
 
 RECIPES = {  # several ways through the engine, each a few seconds long
     "rtn": ("[rtn]", "int4", ""), "gptq": ("[gptq]", "int4", ""), "awq": ("[awq]", "int4", ""), "awq-clip": ("[awq, clip]", "int3", ""), "awq-clip-gptq": ("[awq, clip, gptq]", "int3", ""),
@@ -41,7 +42,7 @@ def outcome(run):
     assert report["status"] == "finished", (report["status"], report["error"])
     blocks = {p.name: p.read_bytes() for p in (run / "blocks").glob("*.safetensors")}
     assert len(blocks) >= len(report["blocks"]) > 0
-    return blocks, [p["window_nll"] for p in report["perplexities"]]
+    return blocks, [p["window_nll"] for p in perplexities(report)]
 
 
 def runs_of(workspace):

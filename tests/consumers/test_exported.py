@@ -17,6 +17,7 @@ import pytest
 import engines
 from conftest import DEMO
 from mistakes import INPUT_MISTAKES, MISTAKES
+from reports import perplexities
 
 SEQ_LEN, WINDOWS = 128, 16
 TEXT = DEMO / "evaluation.txt"
@@ -140,7 +141,7 @@ class Workbench:
         if key not in self.exports:
             self.exports[key] = self.folder / f"export-{len(self.exports)}{'.gguf' if row.format == 'gguf' else ''}"
             self.call("export", run, "--format", row.format, "-o", self.exports[key])
-        return self.exports[key], next(p["perplexity"] for p in report["perplexities"] if p["float_model"] == (row.format == "transformed"))
+        return self.exports[key], next(p["perplexity"] for p in perplexities(report) if p["float_model"] == (row.format == "transformed"))
 
     def call(self, *arguments, code=0):
         done = subprocess.run([self.qbench, *map(str, arguments)], capture_output=True, text=True, timeout=600)

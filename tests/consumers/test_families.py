@@ -15,6 +15,7 @@ import model_zoo
 from conftest import DEMO
 from mistakes import nibbles_swapped, zeros_off_by_one
 from test_exported import CT, ENGINES, SCHEMES, TEXT, Row, Workbench, require_seen, weights
+from reports import perplexities
 
 SEQ_LEN, WINDOWS = 128, 4
 SIZES = dict(vocab_size=1024, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
@@ -90,7 +91,7 @@ def test_an_engine_computes_the_run(consumer, bench, family, row):
     reader, model = consumer(row.reader), bench(family)
     exported, expected = model.export(row)
     _, report = model.run(row.scheme, row.pipeline, row.measured_in)
-    unrounded = next(p["perplexity"] for p in report["perplexities"] if p["float_model"])
+    unrounded = next(p["perplexity"] for p in perplexities(report) if p["float_model"])
     assert expected != pytest.approx(unrounded, rel=2 * row.tolerance), "the codes do not show"
     assert model.read(reader, row, exported) == pytest.approx(expected, rel=row.tolerance)
     model.call("export", model.run(row.scheme, row.pipeline, row.measured_in)[0], "--format", row.format, "--engine", ENGINES.get(row.reader, row.reader), "--check", "-o", model.folder / "unwritten")

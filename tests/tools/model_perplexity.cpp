@@ -19,10 +19,10 @@ int main(int argc, char** argv) {
     spec.dtype = std::string(argv[3]) == "bfloat16" ? at::kBFloat16 : std::string(argv[3]) == "float16" ? at::kHalf : at::kFloat;
     spec.windows = std::stoll(argv[4]);
     spec.seq_len = std::stoll(argv[5]);
-    const qb::PerplexityResult result = qb::perplexity(model, nullptr, ids, spec, {}, [](const qb::PerplexityResult& so_far) {
-      std::cerr << so_far.windows << " windows: " << so_far.perplexity << " ± " << so_far.standard_error << "\n";
+    const qb::EvaluationResult result = qb::perplexity(model, nullptr, ids, spec, {}, [](const qb::EvaluationResult& so_far) {
+      std::cerr << so_far.windows << " windows: " << so_far.value("perplexity") << " ± " << so_far.error("perplexity") << "\n";
     });
-    std::cout << nlohmann::json{{"perplexity", result.perplexity}, {"standard_error", result.standard_error}, {"windows", result.windows}, {"seconds", result.seconds}, {"window_nll", result.window_nll}, {"peak_rss", qb::peak_resident_bytes()}}.dump() << std::endl;
+    std::cout << nlohmann::json{{"perplexity", result.value("perplexity")}, {"standard_error", result.error("perplexity")}, {"windows", result.windows}, {"seconds", result.seconds}, {"window_nll", result.values("nll")}, {"peak_rss", qb::peak_resident_bytes()}}.dump() << std::endl;
   } catch (const qb::Error& error) {
     std::cerr << (error.kind() == qb::ErrorKind::input ? "input error: " : "other error: ") << error.what() << "\n";
     return 1;

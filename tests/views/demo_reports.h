@@ -94,8 +94,8 @@ inline BlockReport demo_block(int block, const DemoOptions& options, std::mt1993
   return report;
 }
 
-inline PerplexityResult demo_perplexity(double perplexity, bool float_model, unsigned seed) {
-  PerplexityResult result;
+inline EvaluationResult demo_perplexity(double perplexity, bool float_model, unsigned seed) {
+  EvaluationResult result;
   result.corpus = "wikitext2 test";
   result.corpus_hash = "c0ffee";
   result.seq_len = 2048;
@@ -104,20 +104,22 @@ inline PerplexityResult demo_perplexity(double perplexity, bool float_model, uns
   result.corpus_tokens = 289077;
   result.dtype = "float32";
   result.float_model = float_model;
-  result.perplexity = perplexity;
-  result.mean_nll = std::log(perplexity);
   result.seconds = 61;
   std::mt19937 text(7), own(seed);  // windows are hard or easy for every model alike
   std::normal_distribution<double> hard(0, 0.16), noise(0, 0.012);
+  const double mean = std::log(perplexity);
+  std::vector<double> windows;
   double sum = 0;
   for (int i = 0; i < 20; ++i) {
-    result.window_nll.push_back(result.mean_nll + hard(text) + (float_model ? 0 : noise(own)));
-    sum += result.window_nll.back();
+    windows.push_back(mean + hard(text) + (float_model ? 0 : noise(own)));
+    sum += windows.back();
   }
-  for (double& nll : result.window_nll) nll += result.mean_nll - sum / 20;
+  for (double& nll : windows) nll += mean - sum / 20;
   double squares = 0;
-  for (const double nll : result.window_nll) squares += (nll - result.mean_nll) * (nll - result.mean_nll);
-  result.standard_error = perplexity * std::sqrt(squares / 19 / 20);
+  for (const double nll : windows) squares += (nll - mean) * (nll - mean);
+  const double error = std::sqrt(squares / 19 / 20);
+  result.put({"perplexity", perplexity, perplexity * error});
+  result.put({"nll", mean, error, windows});
   return result;
 }
 
@@ -148,7 +150,7 @@ inline views::RunPtr demo_run(const DemoOptions& options) {
   if (options.finishedBlocks < 0) {
     report->finished = "2026-11-24T08:15:02Z";
     report->evaluate_seconds = 61;
-    report->perplexities = {demo_perplexity(21.7, true, 1), demo_perplexity(options.perplexity, false, options.seed + 10)};
+    report->evaluations = {demo_perplexity(21.7, true, 1), demo_perplexity(options.perplexity, false, options.seed + 10)};
   }
   return report;
 }

@@ -132,9 +132,9 @@ inline RunReport fake_run(Pace& pace, Workspace& workspace, const std::string& i
       throw Interrupted("it was asked to make room");
     }
   }
-  report.perplexities = demo->perplexities;
+  report.evaluations = demo->evaluations;
   if (observer.on_estimate)
-    for (const PerplexityResult& result : report.perplexities) observer.on_estimate(result);
+    for (const EvaluationResult& result : report.evaluations) observer.on_estimate(result);
   report.status = RunStatus::finished;
   report.bits_per_weight = demo->bits_per_weight;
   workspace.save(report);

@@ -74,7 +74,7 @@ class TestLayersPage : public QObject {
     model.setData(gatherErrors(selection));
     QCOMPARE(model.rowCount(), 12 * 7);
     // A metric where higher is better: rank 1 is the lowest.
-    selection.setMetric(Metric::OutputSqnr);
+    selection.setMetric(views::Metric::OutputSqnr);
     model.setData(gatherErrors(selection));
     filter.setSubset({});
     filter.setCount(1);
@@ -207,7 +207,7 @@ class TestLayersPage : public QObject {
     show(page, {700, 560});
     auto* plot = page.findChild<LinearErrorsPlot*>();
     auto* heat = page.findChild<HeatMapPlot*>();
-    selection.setMetric(Metric::OutputSqnr);
+    selection.setMetric(views::Metric::OutputSqnr);
     QVERIFY(plot->yAxis->label().contains("dB"));
     QVERIFY(!plot->isLogarithmic());
     QVERIFY(heat->differenceAction()->isEnabled());

@@ -369,7 +369,7 @@ class TestMainWindow : public QObject {
     const QString first = bench.startRun("good"), second = bench.startRun("bad");
     QVERIFY(bench.finished());
     auto worse = std::make_shared<RunReport>(*bench.workbench->selection()->find(second)->report);
-    for (PerplexityResult& result : worse->perplexities) result.perplexity += 10;
+    for (EvaluationResult& result : worse->evaluations) result.put({"perplexity", result.value("perplexity") + 10, result.error("perplexity")});
     bench.workbench->selection()->putRun(worse);
     QCOMPARE(bench.workbench->bestRun(), first);
     bench.workbench->selection()->setShown(first, false);  // hidden ones do not count

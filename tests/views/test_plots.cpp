@@ -83,7 +83,7 @@ class TestPlots : public QObject {
       for (int i = from; i < to; ++i) {
         const QString id = QStringLiteral("run %1").arg(i);
         auto report = std::make_shared<RunReport>(*smallRun(id.toStdString(), {0.01 * (i + 1), 0.02 * (i + 1), 0.03 * (i + 1), 0.04 * (i + 1)}));
-        report->perplexities = {test::demo_perplexity(21.7, true, 1), test::demo_perplexity(22 + i, false, unsigned(i) + 10)};
+        report->evaluations = {test::demo_perplexity(21.7, true, 1), test::demo_perplexity(22 + i, false, unsigned(i) + 10)};
         selection.putRun(report);
         selection.setShown(id, true);
       }
@@ -280,7 +280,7 @@ class TestPlots : public QObject {
     QCOMPARE(orderedRows(errors, LinearOrder::Delta, {}), (QVector<int>{1, 0, 3, 2}));
     QCOMPARE(orderedRows(errors, LinearOrder::Value, "qkv"), (QVector<int>{2, 0}));
     QVERIFY(!errors.runs[errors.baseline].drawn);  // the baseline's eye is off
-    selection.setMetric(Metric::OutputSqnr);       // higher is better: all equal here, so the order stays
+    selection.setMetric(views::Metric::OutputSqnr);       // higher is better: all equal here, so the order stays
     errors = gatherErrors(selection);
     QCOMPARE(orderedRows(errors, LinearOrder::Value, {}), (QVector<int>{0, 1, 2, 3}));
   }
@@ -566,14 +566,14 @@ class TestPlots : public QObject {
       selection.setShown(id, true);
     };
     put("plain", "rtn");
-    selection.setMetric(Metric::WeightSqnr);
+    selection.setMetric(views::Metric::WeightSqnr);
     QVERIFY(!errorConditions(selection).contains("basis"));  // nothing was scaled
     put("scaled", "awq → clip → gptq");
     QVERIFY(errorConditions(selection).contains("weight errors are in the original basis; unimportant channels may carry large ones"));
     QVERIFY(!errorConditions(selection).contains("rotated"));
-    selection.setMetric(Metric::OutputRelativeError);
+    selection.setMetric(views::Metric::OutputRelativeError);
     QVERIFY(!errorConditions(selection).contains("basis"));
-    selection.setMetric(Metric::WeightMse);
+    selection.setMetric(views::Metric::WeightMse);
     selection.removeRun("scaled");
     put("turned", "quarot → gptq");
     QVERIFY(!errorConditions(selection).contains("original basis") && errorConditions(selection).contains("compared as they were rotated"));
@@ -677,9 +677,9 @@ class TestPlots : public QObject {
   }
 
   void differences_are_paired() {
-    PerplexityResult run, base;
-    base.window_nll = {3.0, 2.0, 4.0};
-    run.window_nll = {3.1, 2.3, 4.2};
+    EvaluationResult run, base;
+    base.put({"nll", 3, 0, {3.0, 2.0, 4.0}});
+    run.put({"nll", 3.2, 0, {3.1, 2.3, 4.2}});
     const PairedDifference difference = pairedDifference(run, base);
     QVERIFY(std::abs(difference.mean - 0.2) < 1e-12);
     QVERIFY(std::abs(difference.standardError - 0.1 / std::sqrt(3.0)) < 1e-12);  // sample deviation of 0.1, 0.3, 0.2 is 0.1
@@ -689,7 +689,7 @@ class TestPlots : public QObject {
     Selection selection;
     test::fill_demo(selection);
     auto other = std::make_shared<RunReport>(*selection.find("rtn3")->report);
-    for (PerplexityResult& result : other->perplexities) result.seq_len = 512;
+    for (EvaluationResult& result : other->evaluations) result.seq_len = 512;
     selection.putRun(other);
     QCOMPARE(allConditions(selection).size(), 2);
     const Accuracy accuracy = gatherAccuracy(selection, {});
@@ -697,7 +697,7 @@ class TestPlots : public QObject {
     int measured = 0;
     for (const auto& run : accuracy.runs) measured += run.result != nullptr;
     QCOMPARE(measured, 4);  // not the one under way, not the one with other windows
-    QCOMPARE(accuracy.floatModel->perplexity, 21.7);
+    QCOMPARE(accuracy.floatModel->value("perplexity"), 21.7);
     QVERIFY(accuracy.conditions.contains("2048") && accuracy.conditions.contains("20 of 141"));
     const Accuracy second = gatherAccuracy(selection, allConditions(selection)[1].key);
     QVERIFY(!second.baseline);  // the baseline was not measured so
@@ -735,10 +735,9 @@ class TestPlots : public QObject {
 
   // 200 blocks × 32 linears × 6 runs: the redraw must stay interactive.
   void the_float_model_alone_fills_the_picture() {
-    PerplexityResult model;
+    EvaluationResult model;
     model.float_model = true;
-    model.perplexity = 20;
-    model.standard_error = 1;
+    model.put({"perplexity", 20, 1});
     Accuracy accuracy;
     accuracy.floatModel = &model;
     PerplexityPlot plot;

@@ -46,13 +46,13 @@ class TestRunsPage : public QObject {
       report.sweep = sweep;
       report.model_hash = "hash of tiny";
       report.bits_per_weight = 4.25;
-      PerplexityResult result;
+      EvaluationResult result;
       result.corpus = "text";
-      result.perplexity = perplexity;
-      if (perplexity > 0) report.perplexities.push_back(result);
+      result.put({"perplexity", perplexity});
+      if (perplexity > 0) report.evaluations.push_back(result);
       result.float_model = true;
-      result.perplexity = 20;
-      report.perplexities.push_back(result);
+      result.put({"perplexity", 20});
+      report.evaluations.push_back(result);
       files->save(report);
       return report.id;
     }
@@ -347,7 +347,7 @@ class TestRunsPage : public QObject {
       RunReport copy = report;
       copy.name = "r" + std::to_string(i);
       copy.style = i;
-      copy.perplexities[0].perplexity = 20 + (i * 37 % 1000);
+      copy.evaluations[0].put({"perplexity", 20.0 + (i * 37 % 1000)});
       write_atomically(folder / "report.json", to_json(copy));
     }
     bench.files->list();  // into the index

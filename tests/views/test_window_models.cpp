@@ -152,18 +152,18 @@ class TestWindowModels : public QObject {
 
     QSignalSpy changed(&list, &QAbstractItemModel::dataChanged);
     auto report = std::make_shared<RunReport>(*selection.find(id)->report);
-    report->perplexities.clear();
+    report->evaluations.clear();
     report->status = RunStatus::running;
     selection.putRun(report);
     QCOMPARE(changed.size(), 1);
     QCOMPARE(list.index(row, RunList::Perplexity).data().toString(), QString("–"));
-    PerplexityResult result;
-    result.perplexity = 12.3456;
+    EvaluationResult result;
+    result.put({"perplexity", 12.3456});
     report = std::make_shared<RunReport>(*report);
-    report->perplexities = {result};
-    report->perplexities.front().float_model = true;  // the float model's is not the run's
-    report->perplexities.push_back(result);
-    report->perplexities.back().perplexity = 23.456;
+    report->evaluations = {result};
+    report->evaluations.front().float_model = true;  // the float model's is not the run's
+    report->evaluations.push_back(result);
+    report->evaluations.back().put({"perplexity", 23.456});
     selection.putRun(report);
     QCOMPARE(list.index(row, RunList::Perplexity).data().toString(), QString("23.46"));
     list.setActivity(id, "42 % done");
@@ -263,10 +263,10 @@ class TestWindowModels : public QObject {
     RunFilter shown(&selection, &list);
     const auto with = [&](const char* id, double perplexity) {
       auto report = std::make_shared<RunReport>(*runOf(id, "/m/one", "aaaa"));
-      report->perplexities.clear();
+      report->evaluations.clear();
       if (perplexity > 0) {
-        report->perplexities.emplace_back();
-        report->perplexities.back().perplexity = perplexity;
+        report->evaluations.emplace_back();
+        report->evaluations.back().put({"perplexity", perplexity});
       }
       selection.putRun(report);
     };

@@ -30,14 +30,11 @@ void addSample(QVector<double>& samples, double value) {
   samples.push_back(value);
 }
 
-QString estimateText(const PerplexityResult& result) {
-  return RunQueue::tr("%1 perplexity %2 ± %3 on %4, %5 of %6 windows of %7 tokens, %8%9")
-      .arg(result.float_model ? RunQueue::tr("Float") : RunQueue::tr("Quantized"), QString::number(result.perplexity, 'f', 3),
-           QString::number(result.standard_error, 'f', 3), QString::fromStdString(result.corpus))
+QString estimateText(const EvaluationResult& result) {
+  return RunQueue::tr("%1 %2 on %3, %4 of %5")
+      .arg(result.float_model ? RunQueue::tr("Float") : RunQueue::tr("Quantized"), QString::fromStdString(figure_text(result)), QString::fromStdString(conditions_text(result)))
       .arg(result.windows)
-      .arg(result.windows_total)
-      .arg(result.seq_len)
-      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
+      .arg(result.windows_total);
 }
 
 template <class Items, class Same>
@@ -541,10 +538,10 @@ void RunQueue::start(Job& job) {
       snapshot.peak_rss_bytes = std::max(snapshot.peak_rss_bytes, block.peak_rss_bytes);
       publish();
     };
-    observer.on_estimate = [&](const PerplexityResult& result) {
-      replaceOrAppend(snapshot.perplexities, result, [&](const PerplexityResult& other) {
-        return other.corpus == result.corpus && other.float_model == result.float_model && other.seq_len == result.seq_len &&
-               other.dtype == result.dtype && other.bos == result.bos;
+    observer.on_estimate = [&](const EvaluationResult& result) {
+      replaceOrAppend(snapshot.evaluations, result, [&](const EvaluationResult& other) {
+        return other.evaluator == result.evaluator && other.corpus == result.corpus && other.float_model == result.float_model && other.seq_len == result.seq_len &&
+               other.dtype == result.dtype && other.bos == result.bos && other.settings == result.settings;
       });
       {
         const std::lock_guard lock(shared->mutex);

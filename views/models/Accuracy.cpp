@@ -10,31 +10,25 @@
 
 namespace qb::views {
 namespace {
-QString tr(const char* text) { return QCoreApplication::translate("Accuracy", text); }
+QString tr(const char* source) { return QCoreApplication::translate("Accuracy", source); }
+QString text(const std::string& utf8) { return QString::fromStdString(utf8); }
 }  // namespace
 
-QString conditionsKey(const PerplexityResult& result) {
-  return QStringLiteral("%1|%2|%3|%4|%5%6")
-      .arg(QString::fromStdString(result.corpus), QString::fromStdString(result.corpus_hash))
-      .arg(result.seq_len)
-      .arg(result.windows)
-      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
-}
+QString conditionsKey(const EvaluationResult& result) { return QStringLiteral("%1|%2|%3").arg(text(result.evaluator), text(result.corpus_hash), text(conditions_text(result))); }
 
-QString conditionsText(const PerplexityResult& result) {
-  const QString windows = result.windows_total > result.windows
-                              ? tr("%1 of %2 windows").arg(result.windows).arg(result.windows_total)
-                              : tr("%1 windows").arg(result.windows);
-  return tr("%1, %2 of %3 tokens, %4%5")
-      .arg(QString::fromStdString(result.corpus), windows)
-      .arg(result.seq_len)
-      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
+QString conditionsText(const EvaluationResult& result) {
+  const QString few = result.seq_len > 0 ? tr("windows") : tr("items");
+  const QString windows = result.windows_total > result.windows ? tr("%1 of %2 %3").arg(result.windows).arg(result.windows_total).arg(few) : tr("%1 %2").arg(result.windows).arg(few);
+  return tr("%1, %2%3, %4%5%6")
+      .arg(text(result.corpus), windows, result.seq_len > 0 ? tr(" of %1 tokens").arg(result.seq_len) : QString())
+      .arg(text(result.dtype), text(bos_text(result)), text(settings_text(result)));
 }
 
 QVector<ConditionsChoice> allConditions(const Selection& selection) {
   QVector<ConditionsChoice> choices;
   for (const RunEntry& run : drawnRuns(selection))
-    for (const PerplexityResult& result : run.report->perplexities) {
+    for (const EvaluationResult& result : run.report->evaluations) {
+      if (result.evaluator != "perplexity") continue;
       const ConditionsChoice choice{conditionsKey(result), conditionsText(result)};
       if (!choices.contains(choice)) choices.push_back(choice);
     }
@@ -47,8 +41,8 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
   const auto chosen = std::find_if(choices.begin(), choices.end(), [&](const ConditionsChoice& choice) { return choice.key == wanted; });
   const ConditionsChoice choice = chosen != choices.end() ? *chosen : choices.value(0);
   accuracy.conditions = choice.text;
-  const auto find = [&choice](const RunReport& report, bool floatModel) -> const PerplexityResult* {
-    for (const PerplexityResult& result : report.perplexities)
+  const auto find = [&choice](const RunReport& report, bool floatModel) -> const EvaluationResult* {
+    for (const EvaluationResult& result : report.evaluations)
       if (result.float_model == floatModel && conditionsKey(result) == choice.key) return &result;
     return nullptr;
   };
@@ -69,10 +63,10 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
   return accuracy;
 }
 
-PairedDifference pairedDifference(const PerplexityResult& run, const PerplexityResult& reference) {
+PairedDifference pairedDifference(const EvaluationResult& run, const EvaluationResult& reference) {
   PairedDifference difference;
-  const size_t windows = std::min(run.window_nll.size(), reference.window_nll.size());
-  for (size_t i = 0; i < windows; ++i) difference.windows.push_back(run.window_nll[i] - reference.window_nll[i]);
+  const size_t windows = std::min(run.values("nll").size(), reference.values("nll").size());
+  for (size_t i = 0; i < windows; ++i) difference.windows.push_back(run.values("nll")[i] - reference.values("nll")[i]);
   if (windows == 0) return difference;
   const double n = double(windows);
   difference.mean = std::accumulate(difference.windows.begin(), difference.windows.end(), 0.0) / n;

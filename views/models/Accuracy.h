@@ -15,18 +15,18 @@ struct Accuracy {
     bool folded = false;                       // as in LinearErrors
     bool kept = false;                         // the current one or the baseline: in sight on every page
     RunPtr report;
-    const PerplexityResult* result = nullptr;  // under the chosen conditions, of the quantized model; nullptr: not measured
+    const EvaluationResult* result = nullptr;  // under the chosen conditions, of the quantized model; nullptr: not measured
   };
   QString conditions;                  // "wikitext2, 20 of 141 windows of 2048 tokens, float32"; empty: nothing measured
   QVector<Run> runs;                   // drawn ones, in the order of the list of runs
   RunPtr floatOwner;                   // keeps floatModel alive
-  const PerplexityResult* floatModel = nullptr;  // the unquantized model, identical tokens
+  const EvaluationResult* floatModel = nullptr;  // the unquantized model, identical tokens
   std::optional<Run> baseline;         // the baseline run, when it was measured under these conditions
 };
 
 // Results are comparable only under equal conditions: corpus, seq_len, windows, dtype, place of BOS.
-QString conditionsKey(const PerplexityResult& result);
-QString conditionsText(const PerplexityResult& result);
+QString conditionsKey(const EvaluationResult& result);
+QString conditionsText(const EvaluationResult& result);
 struct ConditionsChoice {
   QString key, text;
   bool operator==(const ConditionsChoice&) const = default;
@@ -40,7 +40,7 @@ struct PairedDifference {
   QVector<double> windows;
   double mean = 0, standardError = 0;  // of the mean; 0 with fewer than two windows
 };
-PairedDifference pairedDifference(const PerplexityResult& run, const PerplexityResult& reference);
+PairedDifference pairedDifference(const EvaluationResult& run, const EvaluationResult& reference);
 
 // Indexes of the points that no other point beats in both (smaller is better), by ascending x.
 QVector<int> paretoFrontier(const QVector<double>& x, const QVector<double>& y);

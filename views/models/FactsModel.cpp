@@ -5,6 +5,7 @@
 #include <QLocale>
 #include <algorithm>
 
+#include "core/measure/evaluators.h"
 #include "views/models/Accuracy.h"
 #include "views/models/Format.h"
 #include "views/models/LinearErrors.h"
@@ -15,6 +16,8 @@ namespace qb::views {
 namespace {
 
 QString tr(const char* text) { return QCoreApplication::translate("FactsModel", text); }
+
+constexpr size_t kShownMetrics = 4;  // of an evaluation; reports and tables have all
 
 QString text(const std::string& value) { return QString::fromStdString(value); }
 
@@ -46,10 +49,17 @@ QVector<Fact> runFacts(const RunReport& report, const QString& owner) {
   add(tr("Model"), text(report.model_name), text(report.model_path));
   add(tr("Scheme"), text(report.scheme));
   add(tr("Pipeline"), text(report.pipeline));
-  for (const PerplexityResult& result : report.perplexities)
-    add(result.float_model ? tr("Perplexity, float") : tr("Perplexity"),
-        tr("%1 ± %2\n%3").arg(formatPerplexity(result.perplexity), formatNumber(result.standard_error, 2), conditionsText(result)),
-        tr("± one standard error, from the spread of the windows' means"));
+  for (const EvaluationResult& result : report.evaluations)
+    for (size_t i = 0; i < std::min(result.metrics.size(), kShownMetrics); ++i) {
+      const qb::Metric& metric = result.metrics[i];
+      const MetricInfo* info = find_metric(result.evaluator, metric.name);
+      const QString title = info ? text(info->title) : text(metric.name);
+      QString value = metric.value >= 1e-3 ? formatPerplexity(metric.value) : formatNumber(metric.value);
+      if (metric.standard_error != 0) value = tr("%1 ± %2").arg(value, formatNumber(metric.standard_error, 2));
+      if (info && !info->unit.empty()) value += QLatin1Char(' ') + text(info->unit);
+      if (i == 0) value += QLatin1Char('\n') + conditionsText(result);
+      add(result.float_model ? tr("%1, float").arg(title) : title, value, info ? tr("%1. ± one standard error").arg(text(info->help)) : QString());
+    }
   if (report.bits_per_weight > 0)
     add(tr("Bits per weight"), formatNumber(report.bits_per_weight), tr("Of the quantized linears, scales and zero points included"));
   if (report.quantized_bytes > 0) {

@@ -9,19 +9,11 @@
 
 namespace qb::views {
 
-const PerplexityResult* mainPerplexity(const RunReport& report) {
-  for (const PerplexityResult& result : report.perplexities)
-    if (!result.float_model) return &result;
-  return nullptr;
-}
+const EvaluationResult* mainPerplexity(const RunReport& report) { return find_evaluation(report, "perplexity", false); }
 
-QString perplexityText(const PerplexityResult& result) {
-  return RunList::tr("%1 perplexity %2 ± %3 on %4 (%5 windows of %6 tokens, %7%8)")
-      .arg(result.float_model ? RunList::tr("float") : RunList::tr("quantized"), formatPerplexity(result.perplexity),
-           QLocale().toString(result.standard_error, 'g', 2), QString::fromStdString(result.corpus))
-      .arg(result.windows)
-      .arg(result.seq_len)
-      .arg(QString::fromStdString(result.dtype), QString::fromStdString(bos_text(result)));
+QString evaluationText(const EvaluationResult& result) {
+  return RunList::tr("%1 %2 on %3").arg(result.float_model ? RunList::tr("float") : RunList::tr("quantized"), QString::fromStdString(figure_text(result)),
+                                        QString::fromStdString(conditions_text(result)));
 }
 
 QString runStatusText(RunStatus status) {
@@ -51,7 +43,7 @@ QString runToolTip(const RunReport& report, const QString& owner) {
   if (report.quantize_seconds > 0) row(RunList::tr("Quantized in"), formatDuration(report.quantize_seconds));
   if (report.peak_rss_bytes > 0) row(RunList::tr("Peak memory"), formatBytes(double(report.peak_rss_bytes)));
   if (report.peak_device_bytes > 0) row(RunList::tr("Peak GPU memory"), formatBytes(double(report.peak_device_bytes)));
-  for (const PerplexityResult& result : report.perplexities) row(RunList::tr("Measured"), perplexityText(result).toHtmlEscaped());
+  for (const EvaluationResult& result : report.evaluations) row(RunList::tr("Measured"), evaluationText(result).toHtmlEscaped());
   row(RunList::tr("Error"), text(report.error));
   return html + QStringLiteral("</table>");
 }
@@ -139,13 +131,13 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
   const RunEntry* run = m_selection->find(m_ids[index.row()]);
   if (!run) return {};
   const RunReport& report = *run->report;
-  const PerplexityResult* perplexity = mainPerplexity(report);
+  const EvaluationResult* perplexity = mainPerplexity(report);
   const QString activity = m_activity.value(run->id);
   switch (role) {
     case Qt::DisplayRole:
       switch (index.column()) {
         case Name: return QString::fromStdString(report.name);
-        case Perplexity: return perplexity ? formatPerplexity(perplexity->perplexity) : QStringLiteral("–");
+        case Perplexity: return perplexity ? formatPerplexity(perplexity->value("perplexity")) : QStringLiteral("–");
         case Bits: return report.bits_per_weight > 0 ? QLocale().toString(report.bits_per_weight, 'f', 2) : QStringLiteral("–");
         case Status: return !activity.isEmpty() ? activity : run->owner.isEmpty() ? runStatusText(report.status) : elsewhereText(*run);
       }
@@ -172,7 +164,7 @@ QVariant RunList::data(const QModelIndex& index, int role) const {
     case SortRole:
       switch (index.column()) {
         case Shown: return run->shown;
-        case Perplexity: return perplexity && std::isfinite(perplexity->perplexity) ? QVariant(perplexity->perplexity) : QVariant();
+        case Perplexity: return perplexity && std::isfinite(perplexity->value("perplexity")) ? QVariant(perplexity->value("perplexity")) : QVariant();
         case Bits: return report.bits_per_weight > 0 ? QVariant(report.bits_per_weight) : QVariant();
         default: return data(index, Qt::DisplayRole);
       }

@@ -55,9 +55,9 @@ class RunFilter : public QSortFilterProxyModel {
 };
 
 // The perplexity that stands for a run: of the quantized model on the first corpus evaluated; nullptr: none yet.
-const PerplexityResult* mainPerplexity(const RunReport& report);
+const EvaluationResult* mainPerplexity(const RunReport& report);
 // "perplexity 23.4 ± 0.2 on wikitext2 (20 windows of 2048 tokens, float32)"
-QString perplexityText(const PerplexityResult& result);
+QString evaluationText(const EvaluationResult& result);
 QString runStatusText(RunStatus status);
 QString runToolTip(const RunReport& report, const QString& owner = {});
 

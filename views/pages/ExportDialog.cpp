@@ -84,7 +84,7 @@ ExportDialog::ExportDialog(Workbench* workbench, const QString& run, int job, QW
   buildButtons(column);
   if (entry) {
     QStringList facts{text(entry->report->model_name), text(entry->report->scheme), text(entry->report->pipeline)};
-    if (const PerplexityResult* result = mainPerplexity(*entry->report)) facts << perplexityText(*result);
+    if (const EvaluationResult* result = mainPerplexity(*entry->report)) facts << evaluationText(*result);
     facts.removeAll(QString());
     m_facts->setText(facts.join(QStringLiteral(" · ")));
   }

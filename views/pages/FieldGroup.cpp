@@ -297,19 +297,19 @@ void FieldGroup::path(const FieldText& text, PathKind kind, std::function<QStrin
   });
 }
 
-void FieldGroup::knob(const KnobInfo& info, size_t stage, const QString& key) {
+void FieldGroup::knob(const KnobInfo& info, const QString& key, std::function<std::map<std::string, KnobValue>*(Recipe&)> where) {
   const auto text = [](const std::string& value) { return QString::fromStdString(value); };
   QString help = text(info.help);
   if (!info.source.empty()) help += QLatin1Char(' ') + tr("Default %1 (%2).").arg(text(to_text(info.default_value)), text(info.source));
   const FieldText field{key, text(info.title), help, text(info.unit)};
-  const auto get = [stage, name = info.name, fallback = info.default_value](const Recipe& recipe) {
-    if (stage >= recipe.pipeline.size()) return fallback;
-    const auto& knobs = recipe.pipeline[stage].knobs;
-    const auto it = knobs.find(name);
-    return it == knobs.end() ? fallback : it->second;
+  const auto get = [where, name = info.name, fallback = info.default_value](const Recipe& recipe) {
+    const auto* knobs = where(const_cast<Recipe&>(recipe));  // only read here
+    if (!knobs) return fallback;
+    const auto it = knobs->find(name);
+    return it == knobs->end() ? fallback : it->second;
   };
-  const auto set = [stage, name = info.name](Recipe& recipe, KnobValue value) {
-    if (stage < recipe.pipeline.size()) recipe.pipeline[stage].knobs[name] = std::move(value);
+  const auto set = [where, name = info.name](Recipe& recipe, KnobValue value) {
+    if (auto* knobs = where(recipe)) (*knobs)[name] = std::move(value);
   };
   switch (info.type) {
     case KnobType::boolean:

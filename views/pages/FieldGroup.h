@@ -44,8 +44,8 @@ class FieldGroup : public QWidget {
   enum PathKind { TextFile, ModelPath, ImportanceFile };
   void path(const FieldText& text, PathKind kind, std::function<QString(const Recipe&)> get, std::function<void(Recipe&, const QString&)> set,
             std::function<QStringList()> suggestions = {});
-  // A field made from a method's knob, at stage `stage` of the pipeline.
-  void knob(const KnobInfo& info, size_t stage, const QString& key);
+  // A field made from a knob of a method or an evaluator; where: the values that a recipe gives there, nullptr where that is gone.
+  void knob(const KnobInfo& info, const QString& key, std::function<std::map<std::string, KnobValue>*(Recipe&)> where);
 
   void show(const Recipe& recipe);
   // How well a field here fits a problem's key: the length of its own key, 0 for none.

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/exporting/formats.h"
+#include "core/measure/evaluators.h"
 #include "core/method/contracts.h"
 #include "core/recipe/importance.h"
 #include "views/Icons.h"
@@ -320,19 +321,19 @@ void RecipeForm::buildCalibration() {
 }
 
 void RecipeForm::buildEvaluation() {
-  auto* box = section(tr("Evaluation"), tr("On which texts is perplexity measured?"));
+  auto* box = section(tr("Evaluation"), tr("What is measured, on which texts?"));
   m_evaluations.layout = new QVBoxLayout;
   box->addLayout(m_evaluations.layout);
-  m_noEvaluation = new QLabel(tr("⚠ No text: perplexity is not measured, and the run cannot be compared by it."));
+  m_noEvaluation = new QLabel(tr("⚠ Nothing is listed: perplexity is not measured, and the run cannot be compared by it."));
   m_noEvaluation->setWordWrap(true);
   m_noEvaluation->setObjectName(QStringLiteral("noEvaluation"));
   box->addWidget(m_noEvaluation);
-  auto* add = new QPushButton(icon(QStringLiteral("add")), tr("Add text"));
+  auto* add = new QPushButton(icon(QStringLiteral("add")), tr("Add evaluation"));
   connect(add, &QPushButton::clicked, this,
           [this] { change(QStringLiteral("evaluation"), tr("Add evaluation text"), [](Recipe& r) { r.evaluation.push_back({}); }); });
   box->addWidget(add, 0, Qt::AlignLeft);
   auto* fields = group();
-  fields->boolean({"evaluate_float", tr("Float model too"), tr("Also measures the unquantized model, once per text.")}, [](const Recipe& r) { return r.evaluate_float; },
+  fields->boolean({"evaluate_float", tr("Float model too"), tr("Also measures the unquantized model, once for all runs of the workspace.")}, [](const Recipe& r) { return r.evaluate_float; },
                   [](Recipe& r, bool on) { r.evaluate_float = on; });
   box->addWidget(fields);
   m_groups.push_back(fields);
@@ -365,7 +366,8 @@ void RecipeForm::fillStages() {
     const MethodInfo* method = find_method(name);
     auto* fields = group();
     if (method)
-      for (const KnobInfo& info : method->knobs) fields->knob(info, i, itemKey(QStringLiteral("pipeline"), i) + QLatin1Char('.') + QString::fromStdString(info.name));
+      for (const KnobInfo& info : method->knobs) fields->knob(info, itemKey(QStringLiteral("pipeline"), i) + QLatin1Char('.') + QString::fromStdString(info.name),
+                     [i](Recipe& r) { return i < r.pipeline.size() ? &r.pipeline[i].knobs : nullptr; });
     const QString title = method ? QString::fromStdString(method->title) : QString::fromStdString(name);
     auto* card = new Card(tr("%1. %2").arg(i + 1).arg(title), method ? classTitle(method->kind) : tr("unknown method"), fields, true);
     card->setEnds(i == 0, i + 1 == m_recipe.pipeline.size());
@@ -415,7 +417,7 @@ void RecipeForm::fillOverrides() {
 
 void RecipeForm::fillEvaluations() {
   QStringList kinds;
-  for (size_t i = 0; i < m_recipe.evaluation.size(); ++i) kinds << QString::number(i);
+  for (const EvaluationSpec& spec : m_recipe.evaluation) kinds << QString::fromStdString(spec.evaluator);
   m_noEvaluation->setVisible(kinds.isEmpty());
   if (kinds == m_evaluations.kinds && m_evaluations.groups.size() == size_t(kinds.size())) return;
   emptyCards(m_evaluations);
@@ -423,17 +425,33 @@ void RecipeForm::fillEvaluations() {
   for (size_t i = 0; i < m_recipe.evaluation.size(); ++i) {
     const QString key = itemKey(QStringLiteral("evaluation"), i);
     const auto at = [i](auto& r) { return i < r.evaluation.size() ? &r.evaluation[i] : nullptr; };
+    const EvaluatorInfo* evaluator = find_evaluator(m_recipe.evaluation[i].evaluator);
+    const bool onText = !evaluator || evaluator->data == EvaluationData::text;
     auto* fields = group();
-    fields->path({key + QStringLiteral(".corpus"), tr("Text"), tr("A text file, a .jsonl or .json file, or a folder of them. Conversations go through the model's chat template.")}, FieldGroup::TextFile,
+    QStringList names, titles;
+    for (const EvaluatorInfo& info : evaluators()) {
+      names << QString::fromStdString(info.name);
+      titles << QString::fromStdString(info.title);
+    }
+    fields->choice({key + QStringLiteral(".evaluator"), tr("Measure"), evaluator ? QString::fromStdString(evaluator->help) : tr("What is measured.")}, names, titles,
+                   [at](const Recipe& r) { const auto* e = at(r); return e ? QString::fromStdString(e->evaluator) : QString(); },
+                   [at](Recipe& r, const QString& v) {
+                     auto* e = at(r);
+                     if (!e || e->evaluator == v.toStdString()) return true;
+                     e->evaluator = v.toStdString();
+                     e->knobs.clear();  // they were the other one's
+                     return true;
+                   });
+    fields->path({key + QStringLiteral(".corpus"), onText ? tr("Text") : tr("Task"), !onText ? tr("A .jsonl file with query, choices and gold a line, or a task's .yaml of lm-evaluation-harness.") : tr("A text file, a .jsonl or .json file, or a folder of them. Conversations go through the model's chat template.")}, FieldGroup::TextFile,
                  [at](const Recipe& r) { const auto* e = at(r); return e ? text(e->corpus.path) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.path = v.toStdString(); });
     fields->line({key + QStringLiteral(".field"), tr("JSON field"), tr("Which field of each object holds the text or the conversation."), {},
                   [at](const Recipe& r) { const auto* e = at(r); return e && hasJsonEnding(e->corpus.path); }},
                  {}, [at](const Recipe& r) { const auto* e = at(r); return e ? QString::fromStdString(e->corpus.field) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.field = v.toStdString(); });
-    fields->integer({key + QStringLiteral(".seq_len"), tr("Window"), tr("Tokens of each window; perplexities of different window lengths do not compare."), tr("tokens")}, 2, 1 << 24,
+    if (onText) fields->integer({key + QStringLiteral(".seq_len"), tr("Window"), tr("Tokens of each window; perplexities of different window lengths do not compare."), tr("tokens")}, 2, 1 << 24,
                     [at](const Recipe& r) { const auto* e = at(r); return e ? qint64(e->seq_len) : 0; }, [at](Recipe& r, qint64 v) { if (auto* e = at(r)) e->seq_len = v; });
-    fields->integer({key + QStringLiteral(".windows"), tr("Windows"), tr("How many windows are measured, from the text's start.")}, 0, 1 << 24,
+    if (onText) fields->integer({key + QStringLiteral(".windows"), tr("Windows"), tr("How many windows are measured, from the text's start.")}, 0, 1 << 24,
                     [at](const Recipe& r) { const auto* e = at(r); return e ? qint64(e->windows) : 0; }, [at](Recipe& r, qint64 v) { if (auto* e = at(r)) e->windows = v; },
                     tr("all"));
     fields->choice({key + QStringLiteral(".dtype"), tr("Compute in"), tr("Number type of the evaluation's forward passes.")}, {"float32", "bfloat16"}, {},
@@ -442,9 +460,12 @@ void RecipeForm::fillEvaluations() {
     fields->choice({key + QStringLiteral(".bos"), tr("BOS"), bosHelp()}, bosValues(), bosTitles(),
                    [at](const Recipe& r) { const auto* e = at(r); return e ? bosText(e->bos) : QString(); },
                    [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->bos = parse_bos(v.toStdString()); return true; });
-    auto* card = new Card(tr("Text %1").arg(i + 1), {}, fields, false);
+    if (evaluator)
+      for (const KnobInfo& info : evaluator->knobs)
+        fields->knob(info, key + QLatin1Char('.') + QString::fromStdString(info.name), [i](Recipe& r) { return i < r.evaluation.size() ? &r.evaluation[i].knobs : nullptr; });
+    auto* card = new Card(tr("%1. %2").arg(i + 1).arg(evaluator ? QString::fromStdString(evaluator->title) : QString::fromStdString(m_recipe.evaluation[i].evaluator)), {}, fields, false);
     connect(card, &Card::removeRequested, this, [this, i] {
-      change(QStringLiteral("evaluation"), tr("Remove evaluation text"), [i](Recipe& r) { r.evaluation.erase(r.evaluation.begin() + std::ptrdiff_t(i)); });
+      change(QStringLiteral("evaluation"), tr("Remove evaluation"), [i](Recipe& r) { r.evaluation.erase(r.evaluation.begin() + std::ptrdiff_t(i)); });
     });
     m_evaluations.layout->addWidget(card);
     m_evaluations.groups.push_back(fields);

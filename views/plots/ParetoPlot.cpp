@@ -38,7 +38,7 @@ void ParetoPlot::setData(const Accuracy& accuracy) {
     const double bytes = double(whole ? run.report->model_bytes : run.report->quantized_bytes);
     const double size = m_bytes->isChecked() ? bytes / (1024.0 * 1024 * 1024) : run.report->bits_per_weight;
     if (!run.result || !(size > 0)) continue;
-    m_points.push_back({run.id, run.name, size, run.result->perplexity, run.result->standard_error, run.colour, run.marker});
+    m_points.push_back({run.id, run.name, size, run.result->value("perplexity"), run.result->error("perplexity"), run.colour, run.marker});
   }
   QVector<double> x, y;
   for (const Point& point : m_points) {
@@ -74,16 +74,16 @@ void ParetoPlot::rebuild() {
     label->position->setCoords(point.x, point.y);
     m_labels.push_back(label);
   }
-  const PerplexityResult* model = m_accuracy.floatModel;
+  const EvaluationResult* model = m_accuracy.floatModel;
   m_floatLine->setVisible(model);
   m_floatText->setVisible(model);
   if (model) {
-    m_floatLine->point1->setCoords(0, model->perplexity);
-    m_floatLine->point2->setCoords(1, model->perplexity);
-    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->perplexity)));
+    m_floatLine->point1->setCoords(0, model->value("perplexity"));
+    m_floatLine->point2->setCoords(1, model->value("perplexity"));
+    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->value("perplexity"))));
     m_floatText->position->setTypeX(QCPItemPosition::ptAxisRectRatio);
     // On the left, where small models are far from the float one, so that the label covers no point.
-    m_floatText->position->setCoords(0, model->perplexity);
+    m_floatText->position->setCoords(0, model->value("perplexity"));
     m_floatText->setPositionAlignment(Qt::AlignLeft | Qt::AlignBottom);
     m_floatText->setPadding(QMargins(4, 2, 4, 2));
   }
@@ -112,13 +112,13 @@ void ParetoPlot::placeLabels() {
     taken.push_back(QRectF(at.back() - QPointF(6, 6), QSizeF(12, 12)));
   }
   if (m_accuracy.floatModel) {
-    const double y = yAxis->coordToPixel(m_accuracy.floatModel->perplexity);
+    const double y = yAxis->coordToPixel(m_accuracy.floatModel->value("perplexity"));
     const double width = metrics.horizontalAdvance(m_floatText->text()) + 8;
     // At the left, or at the right where points are in its way there and are not here.
     const QRectF left(space.left(), y - metrics.height() - 4, width, metrics.height() + 5), right = left.translated(space.width() - width, 0);
     const auto covers = [&](const QRectF& box) { return std::any_of(taken.begin(), taken.end(), [&](const QRectF& point) { return point.intersects(box); }); };
     const bool atRight = covers(left) && !covers(right);
-    m_floatText->position->setCoords(atRight ? 1 : 0, m_accuracy.floatModel->perplexity);
+    m_floatText->position->setCoords(atRight ? 1 : 0, m_accuracy.floatModel->value("perplexity"));
     m_floatText->setPositionAlignment((atRight ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignBottom);
     taken.push_back(atRight ? right : left);
     taken.push_back(QRectF(space.left(), y - 1, space.width(), 2));
@@ -169,7 +169,7 @@ void ParetoPlot::fitView() {
     x.push_back(point.x);
     y.push_back(point.y);
   }
-  if (m_accuracy.floatModel) y.push_back(m_accuracy.floatModel->perplexity);
+  if (m_accuracy.floatModel) y.push_back(m_accuracy.floatModel->value("perplexity"));
   QCPRange range = limits(x, false);
   // Names stand on the right of their points.
   double name = 0;

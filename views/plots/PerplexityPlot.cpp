@@ -44,7 +44,7 @@ void PerplexityPlot::setData(const Accuracy& accuracy) {
   }
   setRows(int(m_runs.size()), kept);
   QVector<double> values;
-  for (const Accuracy::Run& run : m_runs) values.push_back(run.result->perplexity);
+  for (const Accuracy::Run& run : m_runs) values.push_back(run.result->value("perplexity"));
   chooseScale(values);
   refresh(m_runs.isEmpty() && !accuracy.floatModel);
 }
@@ -57,7 +57,7 @@ void PerplexityPlot::rebuild() {
     QCPGraph* graph = addGraph(yAxis, xAxis);
     graph->setLineStyle(QCPGraph::lsNone);
     graph->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 9));
-    graph->setData({double(i)}, {run.result->perplexity}, true);
+    graph->setData({double(i)}, {run.result->value("perplexity")}, true);
     graph->setName(run.name);
     auto* bars = new QCPErrorBars(yAxis, xAxis);
     bars->removeFromLegend();
@@ -66,24 +66,24 @@ void PerplexityPlot::rebuild() {
     bars->setWhiskerWidth(9);
     bars->setSymbolGap(0);
     bars->setPen(QPen(run.colour, 1.6));
-    bars->setData({run.result->standard_error});
+    bars->setData({run.result->error("perplexity")});
     m_bars.push_back(bars);
   }
-  const PerplexityResult* model = m_accuracy.floatModel;
+  const EvaluationResult* model = m_accuracy.floatModel;
   for (QCPAbstractItem* item : std::initializer_list<QCPAbstractItem*>{m_floatBand, m_floatLine, m_floatText}) item->setVisible(model);
   if (model) {
-    m_floatLine->point1->setCoords(model->perplexity, 0);
-    m_floatLine->point2->setCoords(model->perplexity, 1);
+    m_floatLine->point1->setCoords(model->value("perplexity"), 0);
+    m_floatLine->point2->setCoords(model->value("perplexity"), 1);
     m_floatBand->topLeft->setTypeX(QCPItemPosition::ptPlotCoords);
     m_floatBand->topLeft->setTypeY(QCPItemPosition::ptAxisRectRatio);
     m_floatBand->bottomRight->setTypeY(QCPItemPosition::ptAxisRectRatio);
-    const double low = model->perplexity - model->standard_error;
-    m_floatBand->topLeft->setCoords(isLogarithmic() && low <= 0 ? model->perplexity : low, 0);
-    m_floatBand->bottomRight->setCoords(model->perplexity + model->standard_error, 1);
-    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->perplexity)));
+    const double low = model->value("perplexity") - model->error("perplexity");
+    m_floatBand->topLeft->setCoords(isLogarithmic() && low <= 0 ? model->value("perplexity") : low, 0);
+    m_floatBand->bottomRight->setCoords(model->value("perplexity") + model->error("perplexity"), 1);
+    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->value("perplexity"))));
     m_floatText->position->setTypeY(QCPItemPosition::ptAxisRectRatio);
     m_floatText->setPositionAlignment(Qt::AlignLeft | Qt::AlignTop);
-    m_floatText->position->setCoords(model->perplexity, 0);
+    m_floatText->position->setCoords(model->value("perplexity"), 0);
     m_floatText->setPadding(QMargins(6, 2, 6, 2));
   }
   restyle(colours());
@@ -116,8 +116,8 @@ void PerplexityPlot::laidOut() {
 
 void PerplexityPlot::fitView() {
   QVector<double> values;
-  const auto add = [&values](const PerplexityResult& result) {
-    values << result.perplexity - result.standard_error << result.perplexity + result.standard_error << result.perplexity;
+  const auto add = [&values](const EvaluationResult& result) {
+    values << result.value("perplexity") - result.error("perplexity") << result.value("perplexity") + result.error("perplexity") << result.value("perplexity");
   };
   for (const auto& run : m_runs) add(*run.result);
   if (m_accuracy.floatModel) add(*m_accuracy.floatModel);
@@ -134,10 +134,10 @@ QString PerplexityPlot::describe(const QPointF& pixel) const {
   if (at < 0) return {};
   const auto& run = m_runs[at];
   QString text = tr("%1\nperplexity %2 ± %3 (standard error)\n%4")
-                     .arg(run.name, formatPerplexity(run.result->perplexity), formatNumber(run.result->standard_error, 2), m_accuracy.conditions);
-  if (const PerplexityResult* model = m_accuracy.floatModel)
+                     .arg(run.name, formatPerplexity(run.result->value("perplexity")), formatNumber(run.result->error("perplexity"), 2), m_accuracy.conditions);
+  if (const EvaluationResult* model = m_accuracy.floatModel)
     text += tr("\n%1 % above the float model (%2)")
-                .arg(formatNumber(100 * (run.result->perplexity / model->perplexity - 1), 3), formatPerplexity(model->perplexity));
+                .arg(formatNumber(100 * (run.result->value("perplexity") / model->value("perplexity") - 1), 3), formatPerplexity(model->value("perplexity")));
   return text;
 }
 
@@ -150,8 +150,8 @@ PlotTable PerplexityPlot::table() const {
   PlotTable table{{tr("run"), tr("perplexity"), tr("standard error"), tr("mean NLL (nats/token)"), tr("corpus"), tr("seq_len (tokens)"),
                    tr("windows"), tr("dtype"), tr("BOS")},
                   {}};
-  const auto add = [&table](const QString& name, const PerplexityResult& result) {
-    table.rows.push_back({name, result.perplexity, result.standard_error, result.mean_nll, QString::fromStdString(result.corpus),
+  const auto add = [&table](const QString& name, const EvaluationResult& result) {
+    table.rows.push_back({name, result.value("perplexity"), result.error("perplexity"), result.value("nll"), QString::fromStdString(result.corpus),
                           qlonglong(result.seq_len), qlonglong(result.windows), QString::fromStdString(result.dtype), QString::fromStdString(result.bos)});
   };
   if (m_accuracy.floatModel) add(tr("float model"), *m_accuracy.floatModel);

@@ -27,7 +27,7 @@ WindowDeltaPlot::WindowDeltaPlot(QWidget* parent) : Plot(parent) {
 void WindowDeltaPlot::setData(const Accuracy& accuracy) {
   m_accuracy = accuracy;
   m_series.clear();
-  const PerplexityResult* reference = accuracy.baseline ? accuracy.baseline->result : accuracy.floatModel;
+  const EvaluationResult* reference = accuracy.baseline ? accuracy.baseline->result : accuracy.floatModel;
   m_reference = accuracy.baseline ? accuracy.baseline->name : tr("the float model");
   if (reference)
     for (const Accuracy::Run& run : accuracy.runs) {

@@ -65,11 +65,11 @@ qb::RunReport full_report() {
   linear.weight_error = {-0.1, 0.1, {1, 2, int64_t{1} << 40}, 3, 4};
   linear.outliers = {{7, 1e300, 0.7}};
   report.blocks.push_back({2, {linear}, 0.25, 4096, 1.5, 123});
-  qb::PerplexityResult result;
+  qb::EvaluationResult result;
   result.corpus = "wiki";
   result.float_model = true;
-  result.window_nll = {0.1, 0.2, 1e-17};
-  report.perplexities.push_back(result);
+  result.put({"nll", 0.1, 0, {0.1, 0.2, 1e-17}});
+  report.evaluations.push_back(result);
   report.environment = {"0.1.0", "2.11.0", "cpu", "a CPU", "host", 2};
   return report;
 }
@@ -192,7 +192,7 @@ class TestMeasure : public QObject {
     QCOMPARE(back.seed, report.seed);
     QCOMPARE(back.status, qb::RunStatus::cancelled);
     QCOMPARE(back.name, report.name);
-    QVERIFY(back.perplexities.at(0).float_model);
+    QVERIFY(back.evaluations.at(0).float_model);
     QCOMPARE(back.environment.threads, 2);
   }
   void a_number_that_is_none_is_null() {

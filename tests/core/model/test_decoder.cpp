@@ -266,7 +266,7 @@ class TestDecoder : public QObject {
     qb::PerplexitySpec spec;
     spec.seq_len = 16;
     int estimates = 0;
-    const qb::PerplexityResult result = qb::perplexity(model_, nullptr, ids, spec, {}, [&](const qb::PerplexityResult&) { ++estimates; });
+    const qb::EvaluationResult result = qb::perplexity(model_, nullptr, ids, spec, {}, [&](const qb::EvaluationResult&) { ++estimates; });
     QCOMPARE(result.windows, 5);
     QCOMPARE(result.windows_total, 5);
     QCOMPARE(result.corpus_tokens, 87);
@@ -274,16 +274,16 @@ class TestDecoder : public QObject {
     double mean = 0;
     for (int w = 0; w < 5; ++w) {
       const std::vector<int32_t> one(ids.begin() + 16 * w, ids.begin() + 16 * (w + 1));
-      const double alone = qb::perplexity(model_, nullptr, one, spec).window_nll.at(0);
-      QVERIFY(std::abs(alone - result.window_nll.at(w)) < 1e-6);
+      const double alone = qb::perplexity(model_, nullptr, one, spec).values("nll").at(0);
+      QVERIFY(std::abs(alone - result.values("nll").at(w)) < 1e-6);
       mean += alone / 5;
     }
     double variance = 0;
-    for (double nll : result.window_nll) variance += (nll - mean) * (nll - mean) / 4;
-    QVERIFY(std::abs(result.perplexity - std::exp(mean)) < 1e-6 * result.perplexity);
-    QVERIFY(std::abs(result.standard_error - std::exp(mean) * std::sqrt(variance / 5)) < 1e-6 * result.perplexity);
+    for (double nll : result.values("nll")) variance += (nll - mean) * (nll - mean) / 4;
+    QVERIFY(std::abs(result.value("perplexity") - std::exp(mean)) < 1e-6 * result.value("perplexity"));
+    QVERIFY(std::abs(result.error("perplexity") - std::exp(mean) * std::sqrt(variance / 5)) < 1e-6 * result.value("perplexity"));
     spec.windows = 2;
-    QCOMPARE(qb::perplexity(model_, nullptr, ids, spec).window_nll, std::vector<double>(result.window_nll.begin(), result.window_nll.begin() + 2));
+    QCOMPARE(qb::perplexity(model_, nullptr, ids, spec).values("nll"), std::vector<double>(result.values("nll").begin(), result.values("nll").begin() + 2));
   }
 
   void perplexity_refuses_what_it_cannot_measure() {

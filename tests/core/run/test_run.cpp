@@ -117,10 +117,10 @@ class TestRun : public QObject {
     QVERIFY(report.peak_rss_bytes > 0 && report.quantize_seconds > 0 && report.evaluate_seconds > 0 && report.load_seconds > 0);
     QVERIFY(!report.model_hash.empty() && !report.calibration_hash.empty() && !report.recipe_hash.empty());
     QVERIFY(!report.environment.cpu.empty() && report.environment.threads > 0);
-    QCOMPARE(report.perplexities.size(), size_t{2});
-    QVERIFY(report.perplexities[0].float_model && !report.perplexities[1].float_model);
-    QVERIFY(report.perplexities[1].perplexity > report.perplexities[0].perplexity);
-    QCOMPARE(report.perplexities[1].windows, 4);
+    QCOMPARE(report.evaluations.size(), size_t{2});
+    QVERIFY(report.evaluations[0].float_model && !report.evaluations[1].float_model);
+    QVERIFY(report.evaluations[1].value("perplexity") > report.evaluations[0].value("perplexity"));
+    QCOMPARE(report.evaluations[1].windows, 4);
 
     // The weight errors, once more and plainly, from the files.
     const auto model = qb::Model::open(kDemo);
@@ -143,10 +143,10 @@ class TestRun : public QObject {
   }
   void fewer_bits_are_worse_and_the_float_model_is_measured_once() {
     const qb::RunReport four = whole(small("w4.yaml")), two = whole(small("w2.yaml"));
-    QVERIFY(two.perplexities[1].perplexity > four.perplexities[1].perplexity);
+    QVERIFY(two.evaluations[1].value("perplexity") > four.evaluations[1].value("perplexity"));
     QVERIFY(two.blocks[0].linears[0].output_relative_error > four.blocks[0].linears[0].output_relative_error);
-    QVERIFY(two.perplexities[0].seconds == four.perplexities[0].seconds);  // the stored result, not another measurement
-    QCOMPARE(two.perplexities[0].window_nll, four.perplexities[0].window_nll);
+    QVERIFY(two.evaluations[0].seconds == four.evaluations[0].seconds);  // the stored result, not another measurement
+    QCOMPARE(two.evaluations[0].values("nll"), four.evaluations[0].values("nll"));
   }
   void a_second_recipe_takes_its_statistics_from_the_cache() {
     qb::Recipe recipe = small("w4.yaml");
@@ -162,7 +162,7 @@ class TestRun : public QObject {
     const qb::RunReport without = qb::carry_out(*workspace_, workspace_->create_run(recipe), {"cpu", 0}, {});
     QCOMPARE(without.statistics_cached_blocks, 0);
     expect_same_blocks(second.id, without.id);
-    QVERIFY(second.perplexities[1].perplexity == without.perplexities[1].perplexity);
+    QVERIFY(second.evaluations[1].value("perplexity") == without.evaluations[1].value("perplexity"));
   }
   void a_cancelled_run_goes_on_to_the_same_result() {
     const qb::RunReport straight = whole(small("w4.yaml"));
@@ -277,7 +277,7 @@ class TestRun : public QObject {
     const qb::RunReport straight = whole(recipe);
     QCOMPARE(straight.pipeline, std::string("imported"));
     QCOMPARE(straight.scheme, own.scheme);
-    QCOMPARE(straight.perplexities[1].perplexity, own.perplexities[1].perplexity);
+    QCOMPARE(straight.evaluations[1].value("perplexity"), own.evaluations[1].value("perplexity"));
     const std::string id = workspace_->create_run(recipe);
     QVERIFY(is_cancelled_after_two_blocks(id));
     const qb::RunReport resumed = qb::carry_out(*workspace_, id, {}, {});
@@ -311,7 +311,7 @@ class TestRun : public QObject {
     const qb::RunReport report = whole(recipe);
     QCOMPARE(report.status, qb::RunStatus::finished);
     QCOMPARE(report.calibration_tokens, 0);
-    QVERIFY(report.perplexities.empty());
+    QVERIFY(report.evaluations.empty());
     QVERIFY(report.blocks.at(3).linears.at(6).weight_mse > 0);
     QVERIFY(std::isnan(report.blocks.at(3).linears.at(6).output_relative_error));
   }
@@ -322,10 +322,10 @@ class TestRun : public QObject {
     recipe.scheme.activations->granularity = qb::Granularity::token;
     recipe.scheme.activations->type = *qb::NumberType::parse("int3");
     const qb::RunReport both = whole(recipe);
-    QVERIFY(both.perplexities[1].perplexity > weights_only.perplexities[1].perplexity);
+    QVERIFY(both.evaluations[1].value("perplexity") > weights_only.evaluations[1].value("perplexity"));
     QVERIFY(both.blocks[0].linears[0].output_relative_error > weights_only.blocks[0].linears[0].output_relative_error);
     QVERIFY(!both.blocks[0].linears[0].input_after.empty() && weights_only.blocks[0].linears[0].input_after.empty());
-    QVERIFY(both.perplexities[0].perplexity == weights_only.perplexities[0].perplexity);
+    QVERIFY(both.evaluations[0].value("perplexity") == weights_only.evaluations[0].value("perplexity"));
   }
 };
 

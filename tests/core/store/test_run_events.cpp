@@ -48,7 +48,7 @@ class TestRunEvents : public QObject {
     writer.progress(progress);
     estimate.kind = Kind::estimate;
     estimate.estimate.corpus = "w\xff.txt";  // not UTF-8
-    estimate.estimate.perplexity = std::numeric_limits<double>::infinity();
+    estimate.estimate.put({"perplexity", std::numeric_limits<double>::infinity()});
     writer.write(estimate);
     writer.write(line("two\nlines \"quoted\""));
     end.kind = Kind::end;
@@ -64,7 +64,7 @@ class TestRunEvents : public QObject {
     QCOMPARE(events[1].progress.block, 0);
     QCOMPARE(events[1].progress.eta_s, 12.5);
     QCOMPARE(events[1].progress.rss_bytes, progress.rss_bytes);
-    QVERIFY(std::isinf(events[2].estimate.perplexity));
+    QVERIFY(std::isinf(events[2].estimate.value("perplexity")));
     QCOMPARE(events[3].text, std::string("two\nlines \"quoted\""));
     QVERIFY(events[4].kind == Kind::end && events[4].status == qb::RunStatus::failed && events[4].error == qb::ErrorKind::resource);
     QVERIFY(reader.take().empty());

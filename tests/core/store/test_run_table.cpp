@@ -19,9 +19,9 @@ class TestRunTable : public QObject {
     report.name = name;
     report.status = RunStatus::finished;
     report.model_hash = model;
-    PerplexityResult result;
-    result.perplexity = perplexity;
-    report.perplexities.push_back(result);
+    EvaluationResult result;
+    result.put({"perplexity", perplexity});
+    report.evaluations.push_back(result);
     return report;
   }
   static std::string error_of(const std::string& condition) {
@@ -56,7 +56,7 @@ class TestRunTable : public QObject {
   void a_delta_needs_equal_conditions_and_one_model() {
     const RunReport a = run("a", 20), b = run("b", 25.5), other = run("c", 30, "another");
     RunReport longer = run("d", 40);
-    longer.perplexities[0].seq_len = 4096;
+    longer.evaluations[0].seq_len = 4096;
     QCOMPARE(delta(b, &a), std::string("+5.5000"));
     QCOMPARE(delta(a, &b), std::string("-5.5000"));
     QCOMPARE(delta(other, &a), std::string("–"));

@@ -193,8 +193,8 @@ class TestWorkspace : public QObject {
     report.blocks[1].linears.resize(2);
     report.blocks[1].linears[0].name = "q]\"}\\";
     report.vocabulary.resize(1);
-    report.perplexities.resize(1);
-    report.perplexities[0].window_nll = {1.5, 2.5};
+    report.evaluations.resize(1);
+    report.evaluations[0].put({"nll", 2, 0.5, {1.5, 2.5}});
     const std::string whole = qb::to_json(report), head = qb::report_head(whole, "here");
     report.blocks.clear();
     report.vocabulary.clear();
@@ -373,27 +373,27 @@ class TestWorkspace : public QObject {
     QVERIFY(fs::exists(folder() / "runs"));
   }
   void float_perplexities_are_kept_by_key() {
-    qb::PerplexityResult result;
-    result.perplexity = 20.968;
-    result.window_nll = {1, 2};
-    qb::Workspace::open(folder())->cache_perplexity("model text 2048", result);
+    qb::EvaluationResult result;
+    result.put({"perplexity", 20.968});
+    result.put({"nll", 1.5, 0, {1, 2}});
+    qb::Workspace::open(folder())->cache_evaluation("model text 2048", result);
     const auto workspace = qb::Workspace::open(folder());
-    QVERIFY(!workspace->cached_perplexity("model text 1024"));
-    const auto found = workspace->cached_perplexity("model text 2048");
+    QVERIFY(!workspace->cached_evaluation("model text 1024"));
+    const auto found = workspace->cached_evaluation("model text 2048");
     QVERIFY(found.has_value());
-    QCOMPARE(found->perplexity, 20.968);
-    QCOMPARE(found->window_nll.size(), size_t{2});
+    QCOMPARE(found->value("perplexity"), 20.968);
+    QCOMPARE(found->values("nll").size(), size_t{2});
     // A file for all hosts, which may be damaged.
     std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(folder() / "cache" / "perplexity")) files.push_back(entry.path());
+    for (const auto& entry : fs::directory_iterator(folder() / "cache" / "evaluations")) files.push_back(entry.path());
     QCOMPARE(files.size(), size_t{1});
     const std::string whole = qb::read_text(files[0]);
     for (const std::string& damaged : {std::string(), whole.substr(0, whole.size() / 2), std::string("{}"), std::string("[1]")}) {
       std::ofstream(files[0], std::ios::trunc) << damaged;
-      QVERIFY(!workspace->cached_perplexity("model text 2048"));
+      QVERIFY(!workspace->cached_evaluation("model text 2048"));
     }
-    workspace->cache_perplexity("model text 2048", result);
-    QVERIFY(workspace->cached_perplexity("model text 2048").has_value());
+    workspace->cache_evaluation("model text 2048", result);
+    QVERIFY(workspace->cached_evaluation("model text 2048").has_value());
   }
   void a_place_that_cannot_be_written_is_named() {
     std::ofstream(folder()) << "a file, not a folder";

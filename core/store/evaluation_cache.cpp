@@ -1,4 +1,4 @@
-#include "core/store/perplexity_cache.h"
+#include "core/store/evaluation_cache.h"
 
 #include <fmt/format.h>
 
@@ -18,19 +18,19 @@ using Json = nlohmann::json;
 fs::path path_of(const fs::path& workspace, const std::string& key) {
   Hasher hasher;
   hasher.update(key);
-  return workspace / "cache" / "perplexity" / (hasher.hex() + ".json");
+  return workspace / "cache" / "evaluations" / (hasher.hex() + ".json");
 }
 
 }  // namespace
 
-std::optional<PerplexityResult> kept_perplexity(const fs::path& workspace, const std::string& key) {
+std::optional<EvaluationResult> kept_evaluation(const fs::path& workspace, const std::string& key) {
   const fs::path path = path_of(workspace, key);
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
   try {
     const Json json = Json::parse(read_text(path));
     if (json.at("key").get<std::string>() != key) return std::nullopt;
-    return perplexity_from_json(json.at("perplexity").dump(), path.string());
+    return evaluation_from_json(json.at("evaluation").dump(), path.string());
   } catch (const Json::exception&) {
     return std::nullopt;
   } catch (const Error&) {
@@ -48,17 +48,17 @@ void make_folder_of(const fs::path& path) {
 
 }  // namespace
 
-fs::path perplexity_lease(const fs::path& workspace, const std::string& key) {
+fs::path evaluation_lease(const fs::path& workspace, const std::string& key) {
   const fs::path path = path_of(workspace, key).replace_extension(".lease");
   make_folder_of(path);
   return path;
 }
 
-void keep_perplexity(const fs::path& workspace, const std::string& key, const PerplexityResult& result) {
+void keep_evaluation(const fs::path& workspace, const std::string& key, const EvaluationResult& result) {
   const fs::path path = path_of(workspace, key);
   make_folder_of(path);
   Json json = {{"key", key}};
-  json["perplexity"] = Json::parse(to_json(result));
+  json["evaluation"] = Json::parse(to_json(result));
   write_atomically(path, json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 

@@ -1,0 +1,49 @@
+#include "core/measure/evaluators.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace qb {
+namespace {
+
+std::vector<MetricInfo> perplexity_metrics() {
+  return {
+      {"perplexity", "Perplexity", "", false, "exp of the mean negative log-likelihood over windows; its error from the spread of window means"},
+      {"nll", "Negative log-likelihood", "nats/token", false, "mean over windows of the mean cross-entropy of their seq_len − 1 shifted tokens"},
+  };
+}
+
+template <class List>
+auto found(const List& list, const std::string& name) {
+  const auto at = std::find_if(list.begin(), list.end(), [&](const auto& entry) { return entry.name == name; });
+  return at == list.end() ? nullptr : &*at;
+}
+
+}  // namespace
+
+const std::vector<EvaluatorInfo>& evaluators() {
+  static const std::vector<EvaluatorInfo> table = {
+      {"perplexity", "Perplexity", "How well the model foretells a text", EvaluationData::text, false, {}, perplexity_metrics()},
+  };
+  return table;
+}
+
+const EvaluatorInfo* find_evaluator(const std::string& name) { return found(evaluators(), name); }
+
+std::string unknown_evaluator(const std::string& wrong) {
+  std::vector<std::string> names;
+  for (const EvaluatorInfo& info : evaluators()) names.push_back(info.name);
+  const auto near = similar_names(wrong, names);
+  return near.empty() ? fmt::format("there is no evaluator \"{}\"; expected {}", wrong, fmt::join(names, ", ")) : fmt::format("there is no evaluator \"{}\"; did you mean \"{}\"?", wrong, near.front());
+}
+
+const KnobInfo* find_knob(const EvaluatorInfo& evaluator, const std::string& name) { return found(evaluator.knobs, name); }
+
+const MetricInfo* find_metric(const std::string& evaluator, const std::string& metric) {
+  const EvaluatorInfo* info = find_evaluator(evaluator);
+  return info ? found(info->metrics, metric) : nullptr;
+}
+
+}  // namespace qb
