@@ -3,18 +3,11 @@
 
 #include "core/base/control.h"
 #include "core/measure/report.h"
-#include "core/model/decoder.h"
+#include "core/measure/window_pass.h"
 
 namespace qb {
 
-struct PerplexitySpec {
-  int64_t seq_len = 2048;
-  int64_t windows = 0;                  // 0: all
-  at::ScalarType dtype = at::kFloat;
-  at::Device device = at::kCPU;
-  LinearTap tap;                        // activation fake-quantization, may be empty
-  CacheTap cache_tap = {};              // of keys and values, may be empty
-};
+using PerplexitySpec = WindowSpec;
 
 // Non-overlapping windows of seq_len, remainder dropped. Block by block: resident memory is one block plus the hidden
 // states of a chunk of windows. `on_estimate` gets the running figure after every chunk.

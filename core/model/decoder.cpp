@@ -315,4 +315,13 @@ at::Tensor Decoder::negative_log_likelihood(const at::Tensor& hidden, const at::
   return head_negative_log_likelihood(x, targets, spec).reshape({batch, seq - 1});
 }
 
+PredictionComparison Decoder::compare(const at::Tensor& hidden, const at::Tensor& reference, Decoder& of, const at::Tensor& targets) {
+  at::NoGradGuard no_grad;
+  State& s = *state_;
+  const HeadSpec spec = s.head_spec(), its = of.state_->head_spec();
+  if (spec.rows.size(0) != its.rows.size(0))
+    throw InputError(fmt::format("{} has a vocabulary of {} tokens, {} one of {}: their predictions cannot be compared", s.model->path.string(), spec.rows.size(0), of.state_->model->path.string(), its.rows.size(0)));
+  return head_comparison(s.before_head(hidden), spec, reference.to(s.device), its, targets.to(at::kLong).to(s.device).contiguous());
+}
+
 }  // namespace qb

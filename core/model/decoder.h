@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/model/model.h"
+#include "core/model/prediction.h"
 
 namespace qb {
 
@@ -100,6 +101,9 @@ class Decoder {
   // Σ over tokens of KL(teacher ‖ hidden) between the predictions of two hidden states behind the last
   // block, and its gradient by `hidden`, in the dtype that weights are held in. of: whose norm and head the teacher's go through; nullptr: its own.
   std::pair<double, at::Tensor> divergence(const at::Tensor& hidden, const at::Tensor& teacher, Decoder* of = nullptr);
+  // What `hidden` [1, n, ..] predicts of the tokens `targets` [n], beside what `reference` [n, width], the before_head of another model, does
+  // through that model's head. InputError where their vocabularies differ in size.
+  PredictionComparison compare(const at::Tensor& hidden, const at::Tensor& reference, Decoder& of, const at::Tensor& targets);
 
  private:
   struct State;

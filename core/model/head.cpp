@@ -1,8 +1,12 @@
 #include "core/model/head.h"
 
+#include <ATen/Parallel.h>
+
 #include <limits>
+#include <vector>
 
 #include "core/model/kernels.h"
+#include "core/model/prediction_kernel.h"
 
 namespace qb {
 namespace {
@@ -67,6 +71,82 @@ Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::
     result.gradient.narrow(0, first, count).copy_(at::matmul(by_logits.to(x.scalar_type()), wide.rows));
   }
   return result;
+}
+
+namespace {
+
+// The sums of RunningComparison for all tokens at once, where the kernel does not run.
+struct ComparisonSums {
+  at::Tensor peak, reference_peak, top, reference_top, sum, reference_sum, difference, target, reference_target;
+
+  ComparisonSums(int64_t tokens, const at::Device& device) {
+    const auto numbers = at::TensorOptions(at::kDouble).device(device);
+    peak = reference_peak = at::full({tokens}, -std::numeric_limits<double>::infinity(), numbers);
+    top = reference_top = at::zeros({tokens}, numbers.dtype(at::kLong));
+    sum = reference_sum = difference = target = reference_target = at::zeros({tokens}, numbers);
+  }
+
+  void take(const at::Tensor& logits, const at::Tensor& reference, int64_t first, const at::Tensor& targets) {
+    const auto raised = [&](const at::Tensor& tile, at::Tensor& largest, at::Tensor& place) {
+      const auto [found, where] = tile.max(1);
+      const at::Tensor before = largest, higher = found.to(at::kDouble) > largest;
+      place = at::where(higher, where + first, place);
+      largest = at::where(higher, found.to(at::kDouble), largest);
+      return at::where(before.isinf(), at::zeros_like(largest), largest - before);
+    };
+    const at::Tensor moved = raised(logits, peak, top), reference_moved = raised(reference, reference_peak, reference_top);
+    sum = sum * (-moved).exp();
+    const at::Tensor factor = (-reference_moved).exp();
+    reference_sum = reference_sum * factor;
+    difference = difference * factor + reference_sum * (moved - reference_moved);
+    const at::Tensor l = logits - peak.unsqueeze(1).to(at::kFloat), r = reference - reference_peak.unsqueeze(1).to(at::kFloat), weight = r.exp();
+    sum = sum + l.exp().sum(1, false, at::kDouble);
+    reference_sum = reference_sum + weight.sum(1, false, at::kDouble);
+    difference = difference + weight.mul((r - l)).sum(1, false, at::kDouble);
+    const at::Tensor local = (targets - first).clamp(0, logits.size(1) - 1).unsqueeze(1), inside = (targets >= first).logical_and(targets < first + logits.size(1));
+    const auto chosen = [&](const at::Tensor& tile, const at::Tensor& so_far) { return at::where(inside, tile.gather(1, local).squeeze(1).to(at::kDouble), so_far); };
+    target = chosen(logits, target);
+    reference_target = chosen(reference, reference_target);
+  }
+
+  PredictionComparison result() const {
+    return {(difference / reference_sum - reference_sum.log() + sum.log()).to(at::kCPU), (peak - target + sum.log()).to(at::kCPU),
+            (reference_peak - reference_target + reference_sum.log()).to(at::kCPU), (top == reference_top).to(at::kCPU)};
+  }
+};
+
+PredictionComparison collected(const std::vector<RunningComparison>& running) {
+  const auto tokens = static_cast<int64_t>(running.size());
+  PredictionComparison all{at::empty({tokens}, at::kDouble), at::empty({tokens}, at::kDouble), at::empty({tokens}, at::kDouble), at::empty({tokens}, at::kBool)};
+  for (size_t t = 0; t < running.size(); ++t) {
+    all.divergence.mutable_data_ptr<double>()[t] = running[t].divergence();
+    all.negative_log_likelihood.mutable_data_ptr<double>()[t] = running[t].negative_log_likelihood();
+    all.reference_negative_log_likelihood.mutable_data_ptr<double>()[t] = running[t].reference_negative_log_likelihood();
+    all.same_top.mutable_data_ptr<bool>()[t] = running[t].top == running[t].reference_top;
+  }
+  return all;
+}
+
+}  // namespace
+
+PredictionComparison head_comparison(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& reference, const HeadSpec& reference_spec, const at::Tensor& targets) {
+  const int64_t tokens = x.size(0), vocabulary = spec.rows.size(0);
+  std::vector<RunningComparison> running(x.is_cpu() ? static_cast<size_t>(tokens) : 0);
+  ComparisonSums sums(x.is_cpu() ? 0 : tokens, x.device());
+  for (int64_t first = 0; first < vocabulary; first += kVocabularyTile) {
+    const int64_t count = std::min(kVocabularyTile, vocabulary - first);
+    const at::Tensor logits = tile_logits(x, spec, first, count).contiguous(), its = tile_logits(reference, reference_spec, first, count).contiguous();
+    if (!x.is_cpu()) {
+      sums.take(logits, its, first, targets);
+      continue;
+    }
+    const float *ours = logits.const_data_ptr<float>(), *theirs = its.const_data_ptr<float>();
+    const int64_t* wanted = targets.const_data_ptr<int64_t>();
+    at::parallel_for(0, tokens, 8, [&](int64_t from, int64_t to) {
+      for (int64_t t = from; t < to; ++t) compare_tile(ours + t * count, theirs + t * count, count, first, wanted[t], running[static_cast<size_t>(t)]);
+    });
+  }
+  return x.is_cpu() ? collected(running) : sums.result();
 }
 
 }  // namespace qb

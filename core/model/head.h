@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include "core/model/prediction.h"
+
 namespace qb {
 
 struct HeadSpec {
@@ -22,5 +24,9 @@ struct Divergence {
 };
 // Of what x predicts from what teacher predicts, both [tokens, width]; holds the logits of a hundred tokens at a time.
 Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& teacher, const HeadSpec& teacher_spec);
+
+// Of x and what the reference holds in front of its head, both [tokens, width] (of their own widths); targets [tokens] int64. Holds a tile of
+// both models' logits at a time.
+PredictionComparison head_comparison(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& reference, const HeadSpec& reference_spec, const at::Tensor& targets);
 
 }  // namespace qb
