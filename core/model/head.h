@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <cstdint>
+
 #include "core/model/prediction.h"
 
 namespace qb {
@@ -28,5 +30,13 @@ Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::
 // Of x and what the reference holds in front of its head, both [tokens, width] (of their own widths); targets [tokens] int64. Holds a tile of
 // both models' logits at a time.
 PredictionComparison head_comparison(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& reference, const HeadSpec& reference_spec, const at::Tensor& targets);
+// For every token a gradient by x whose outer product with itself is, on average over draws, the Hessian H of the KL divergence from
+// its own prediction p: by the logits, (diag(√p) − p√pᵀ)·ε with ε of ±1, since that factor times its transpose is diag(p) − ppᵀ.
+// Less noisy than the cross-entropy of drawn tokens. ε: at::randint(0, 2, [tokens, vocabulary]) of a generator of this seed, 128
+// tokens at a time. [tokens, width], x's dtype.
+at::Tensor head_divergence_probe(const at::Tensor& x, const HeadSpec& spec, uint64_t seed);
+
+// Gradient by x [tokens, width] of Σ −log softmax(logits)[target]; nothing comes of a target below 0.
+at::Tensor head_cross_entropy_gradient(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec);
 
 }  // namespace qb
