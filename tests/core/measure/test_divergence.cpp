@@ -46,7 +46,7 @@ void change(const fs::path& path, int64_t at) {
 
 class TestDivergence : public QObject {
   Q_OBJECT
- private slots:
+ private Q_SLOTS:
   // Beside the definition in float64, over several tiles of the vocabulary, with logits that are shifted and that grow along it.
   void heads_are_compared_by_the_definition() {
     const int64_t tokens = 9, vocabulary = 5000, width = 12;
