@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "core/measure/divergence.h"
+
 namespace qb {
 namespace {
 
@@ -13,6 +15,11 @@ std::vector<MetricInfo> perplexity_metrics() {
       {"perplexity", "Perplexity", "", false, "exp of the mean negative log-likelihood over windows; its error from the spread of window means"},
       {"nll", "Negative log-likelihood", "nats/token", false, "mean over windows of the mean cross-entropy of their seq_len − 1 shifted tokens"},
   };
+}
+
+std::vector<MetricInfo> with_floor(std::vector<MetricInfo> metrics) {
+  metrics.push_back({kWeightsFloor, "KL of bfloat16 weights", "nats", false, "the float model's with its weights rounded to bfloat16: a noise floor, 0 where they are stored so"});
+  return metrics;
 }
 
 template <class List>
@@ -26,6 +33,7 @@ auto found(const List& list, const std::string& name) {
 const std::vector<EvaluatorInfo>& evaluators() {
   static const std::vector<EvaluatorInfo> table = {
       {"perplexity", "Perplexity", "How well the model foretells a text", EvaluationData::text, false, {}, perplexity_metrics()},
+      {"divergence", "Divergence", "How far its predictions are from the float model's, token by token", EvaluationData::text, true, divergence_knobs(), with_floor(divergence_metrics())},
   };
   return table;
 }

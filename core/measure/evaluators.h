@@ -22,6 +22,9 @@ struct EvaluatorInfo {
   std::vector<MetricInfo> metrics;  // the first stands for the whole
 };
 
+// The metric of a float model's divergence from itself with weights rounded to bfloat16.
+inline constexpr const char* kWeightsFloor = "kl_bfloat16_weights";
+
 const std::vector<EvaluatorInfo>& evaluators();
 const EvaluatorInfo* find_evaluator(const std::string& name);  // nullptr: there is none
 std::string unknown_evaluator(const std::string& found);          // one sentence with the nearest name

@@ -223,7 +223,7 @@ void fields(Ar& ar, R& r) {
   ar.optional("style", r.style);
   ar("blocks", r.blocks);
   ar.optional("vocabulary", r.vocabulary);
-  ar("perplexities", r.evaluations);
+  ar("evaluations", r.evaluations);
   ar.optional("costs", r.costs);
   ar("environment", r.environment);
 }

@@ -497,33 +497,39 @@ class RecipeRun {
     }
   }
 
+  MeasuredModel quantized() {
+    MeasuredModel measured{job_.model, quantized_source(job_.model, folder_)};
+    const auto take = [&](const auto& source) {
+      measured.tap = activation_tap(source);
+      measured.cache_tap = cache_tap(source);
+    };
+    if (job_.given)
+      take(*job_.given);
+    else if (recipe_.scheme.has_static_activations() || recipe_.scheme.has_static_cache())
+      take(quantized_model(job_.model, folder_));
+    else
+      take(recipe_.scheme);
+    return measured;
+  }
+
   EvaluationResult measure(size_t i, bool of_float, double first, double share) {
-    MeasuredModel measured{of_float ? inputs_.model : job_.model, nullptr};
-    measured.source = of_float ? measured.model->source : quantized_source(measured.model, folder_);
-    if (!of_float) {
-      const auto take = [&](const auto& source) {
-        measured.tap = activation_tap(source);
-        measured.cache_tap = cache_tap(source);
-      };
-      if (job_.given)
-        take(*job_.given);
-      else if (recipe_.scheme.has_static_activations() || recipe_.scheme.has_static_cache())
-        take(quantized_model(job_.model, folder_));
-      else
-        take(recipe_.scheme);
-    }
     const auto told = [&](EvaluationResult result) {
       result.float_model = of_float;
       return result;
     };
+    const OnEstimate tell = [&](const EvaluationResult& estimate) { tell_estimate(told(estimate)); };
     Control inner = control_;
     inner.on_progress = [&](Progress p) {
       p.phase = "evaluate";
       p.stage = of_float ? inputs_.texts[i].name + " (float)" : inputs_.texts[i].name;
-      control_.milestone();  // nothing of an evaluation is kept: the sooner it ends, the better
+      if (!p.message.empty()) log_(std::exchange(p.message, {}));
+      control_.milestone();  // little of an evaluation is kept: the sooner it ends, the better
       forward(p, first, share);
     };
-    return told(qb::evaluate(recipe_.evaluation[i], inputs_.texts[i], measured, at::Device(options_.device), inner, [&](const EvaluationResult& estimate) { tell_estimate(told(estimate)); }));
+    const ReferenceModel reference{inputs_.model, inputs_.model_hash, options_.statistics_cache_bytes == 0 ? fs::path() : reference_states_path(workspace_.folder())};
+    const at::Device device(options_.device);
+    if (of_float) return told(evaluate_float(recipe_.evaluation[i], inputs_.texts[i], reference, device, inner, tell));
+    return told(qb::evaluate(recipe_.evaluation[i], inputs_.texts[i], quantized(), reference, device, inner, tell));
   }
 
   void tell_block(int block) {

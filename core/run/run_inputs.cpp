@@ -8,6 +8,7 @@
 #include "core/engine/vocabulary.h"
 #include "core/exporting/checkpoint.h"
 #include "core/format/imatrix.h"
+#include "core/measure/divergence.h"
 #include "core/quant/mixes.h"
 #include "core/run/run_import.h"
 #include "core/text/chat_template.h"
@@ -76,8 +77,17 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
     if (context > 0 && spec.seq_len > context)
       throw InputError(fmt::format("evaluation: seq_len {} is above {}'s context of {} tokens", spec.seq_len, inputs.model->info.name, context));
     const Corpus corpus = load(spec.corpus);
-    const Bos bos = bos_of(spec.bos, inputs.model->info.family, *tokenizer);
-    RunText text{corpus.name, corpus.hash, evaluation_tokens(corpus, *tokenizer, bos, spec.seq_len), bos};
+    RunText text{corpus.name, corpus.hash};
+    if (spec.evaluator == "divergence") {
+      if (inputs.checkpoint && inputs.checkpoint->model == inputs.model)
+        throw InputError(fmt::format("evaluation: divergence is measured from the float model, which {} lacks; name the original as model.path", recipe.checkpoint.string()));
+      DivergenceText cut = divergence_tokens(corpus, *tokenizer, spec.bos, inputs.model->info.family, spec.seq_len, *parse_scored(to_text(knob(spec, "scored"))));
+      text.ids = std::move(cut.ids);
+      text.bos = cut.bos;
+    } else {
+      text.bos = bos_of(spec.bos, inputs.model->info.family, *tokenizer);
+      text.ids = evaluation_tokens(corpus, *tokenizer, text.bos, spec.seq_len);
+    }
     check_ids(text.ids, corpus.name);
     if (static_cast<int64_t>(text.ids.size()) < spec.seq_len)
       throw InputError(fmt::format("evaluation: {} has {} tokens, a window needs {}", corpus.name, text.ids.size(), spec.seq_len));

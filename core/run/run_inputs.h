@@ -13,7 +13,7 @@ namespace qb {
 // An evaluation text, tokenized once.
 struct RunText {
   std::string name, hash;
-  std::vector<int32_t> ids;
+  std::vector<int32_t> ids = {};
   Bos bos = Bos::tokenizer;
   // Windows that the evaluation will take.
   double windows(const EvaluationSpec& spec) const;

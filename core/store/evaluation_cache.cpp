@@ -23,6 +23,8 @@ fs::path path_of(const fs::path& workspace, const std::string& key) {
 
 }  // namespace
 
+fs::path reference_states_path(const fs::path& workspace) { return workspace / "cache" / "references"; }
+
 std::optional<EvaluationResult> kept_evaluation(const fs::path& workspace, const std::string& key) {
   const fs::path path = path_of(workspace, key);
   std::error_code error;

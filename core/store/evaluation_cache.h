@@ -7,6 +7,8 @@
 
 namespace qb {
 
+// What float models hand to their heads (core/measure/reference_states.h), which divergences are made of: workspace/cache/references.
+std::filesystem::path reference_states_path(const std::filesystem::path& workspace);
 // Figures that runs of all hosts share: a file each, workspace/cache/evaluations/HASH.json, with the key that it stands for.
 // nullopt where there is none or it is damaged: it is measured again.
 std::optional<EvaluationResult> kept_evaluation(const std::filesystem::path& workspace, const std::string& key);

@@ -19,6 +19,11 @@ RunValue known(double value) { return value > 0 ? RunValue(value) : RunValue(); 
 
 const EvaluationResult* perplexity(const RunReport& run, bool float_model) { return find_evaluation(run, "perplexity", float_model); }
 
+RunValue metric(const RunReport& run, const char* evaluator, const char* name) {
+  const EvaluationResult* found = find_evaluation(run, evaluator, false);
+  return found && found->find(name) ? RunValue(found->value(name)) : RunValue();
+}
+
 // What Δ is taken against: the baseline's figure where it is of the same model and text, else the run's own float model's.
 const EvaluationResult* reference(const RunReport& run, const EvaluationResult& of, const RunReport* baseline) {
   if (baseline)
@@ -61,6 +66,8 @@ std::vector<RunColumn> make_columns() {
          const auto* against = p ? reference(run, *p, baseline) : nullptr;
          return against ? qb::figure(p->value("perplexity") - against->value("perplexity")) : RunValue();
        }},
+      {"kl", "KL", "nats", "Mean KL divergence of predictions from the float model's, on the first text that it is measured on", RunColumnKind::figure, 5, true,
+       QB_VALUE { return metric(run, "divergence", "kl"); }},
       {"bits", "Bits", "", "Per quantized weight, scales and zero points included", RunColumnKind::figure, 3, true, QB_VALUE { return qb::known(run.bits_per_weight); }},
       {"size", "Size", "MB", "Of the whole quantized model", RunColumnKind::figure, 1, true, QB_VALUE { return qb::known(double(run.model_bytes) / kMega); }},
       {"time", "Time", "s", "Calibration, quantization and its measurement; without loading and evaluation", RunColumnKind::figure, 1, true, QB_VALUE { return qb::known(run.quantize_seconds); }},
@@ -77,6 +84,12 @@ std::vector<RunColumn> make_columns() {
       {"float_ppl", "Float perplexity", "", "Of the float model on the first text evaluated", RunColumnKind::figure, 4, false,
        QB_VALUE { const auto* p = perplexity(run, true); return p ? qb::figure(p->value("perplexity")) : RunValue(); }},
       {"text", "Text", "", "Conditions of the perplexity", RunColumnKind::text, 0, false, QB_VALUE { const auto* p = perplexity(run, false); return p ? RunValue(conditions_text(*p)) : RunValue(); }},
+      {"kl_error", "± KL", "nats", "Standard error of the mean KL divergence, over tokens", RunColumnKind::figure, 5, false,
+       QB_VALUE { const auto* d = find_evaluation(run, "divergence", false); return d ? qb::figure(d->error("kl")) : RunValue(); }},
+      {"kl_p99", "KL 99 %", "nats", "99 % of the tokens have a KL divergence of at most this", RunColumnKind::figure, 4, false, QB_VALUE { return metric(run, "divergence", "kl_p99"); }},
+      {"same_top", "Same top", "%", "Share of tokens where both models find the same token most probable", RunColumnKind::figure, 2, false, QB_VALUE { return metric(run, "divergence", "same_top"); }},
+      {"kl_floor", "KL floor", "nats", "The float model's own divergence in the evaluation's number type: what no quantization can be blamed for", RunColumnKind::figure, 6, false,
+       QB_VALUE { const auto* d = find_evaluation(run, "divergence", true); return d ? qb::figure(d->value("kl")) : RunValue(); }},
       {"compression", "Compression", "×", "The float model's size over the quantized one's", RunColumnKind::figure, 2, false,
        QB_VALUE { return run.model_bytes > 0 && run.model_float_bytes > 0 ? qb::figure(double(run.model_float_bytes) / double(run.model_bytes)) : RunValue(); }},
       {"linears", "Linears", "MB", "Quantized linears in blocks", RunColumnKind::figure, 1, false, QB_VALUE { return qb::known(double(run.quantized_bytes) / kMega); }},
