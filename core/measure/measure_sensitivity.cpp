@@ -227,13 +227,14 @@ class Survey {
         (*hidden)[b].copy_(decoder_.embed(hidden->ids(b).to(options_.device)));
       }
     if (first == 0) save(*hidden, states_path(0));
+    int held = first;  // the block that they enter
     for (int i = 0; i < blocks_; ++i) {
       const bool describes = !with_gradients() && !std::filesystem::exists(block_path(i));
       if (i < first && !describes) {
         advance(i, "forward");
         continue;
       }
-      if (i < first && !load(*hidden, states_path(i))) throw InputError(fmt::format("{}: {}; delete the folder to begin anew", states_path(i).string(), damage_of(states_path(i))));
+      if (held != i && !load(*hidden, states_path(i))) throw InputError(fmt::format("{}: {}; delete the folder to begin anew", states_path(i).string(), damage_of(states_path(i))));
       const Block block = decoder_.load_block(i);
       Collector collector(wanted_, kRows, hidden->tokens());
       ForwardContext context;
@@ -242,7 +243,8 @@ class Survey {
         return x;
       };
       for (size_t b = 0; b < hidden->batches(); ++b) (*hidden)[b].copy_(decoder_.forward(block, (*hidden)[b].to(options_.device), context));
-      save(*hidden, states_path(i + 1));
+      held = i + 1;
+      if (held > first) save(*hidden, states_path(held));
       if (describes) describe(i, collector.take(), {});
       release_freed_memory();
       advance(i, "forward");

@@ -2,7 +2,7 @@
 """Bits under a budget beside one scheme for all linears: KL divergence from the float model at equal size, same pipeline.
 
     python tests/benchmarks/bits.py MODEL CALIBRATION EVALUATION [--samples 16] [--windows 6] [--bits 4.3 3.3] [--pipeline gptq]
-        [--rounding gptq] [--costs gram fisher guided] [--candidates int2g64,int3g64,…] [--measured 0] [--untied]
+        [--rounding gptq] [--costs gram fisher guided] [--candidates int2g64,int3g64,…] [--measured 0] [--untied] [--kept FOLDER]
 
 MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first windows of 512.
 The uniform scheme of a budget is int4 or int3 asymmetric in groups of 64, with a float16 scale and a zero point of its own width:
@@ -88,6 +88,7 @@ def main():
     parser.add_argument("--candidates", default="int2g64,int3g64,int4g64,int5g64,int6g64,int8g64")
     parser.add_argument("--measured", type=int, default=0)
     parser.add_argument("--untied", action="store_true")
+    parser.add_argument("--kept", type=Path, help="folder that keeps sensitivities for the next time")
     options = parser.parse_args()
     judge = Judge(options.model, options.evaluation, options.windows)
     with tempfile.TemporaryDirectory() as temporary:
@@ -95,17 +96,17 @@ def main():
         file = folder / "sensitivity.json"
         start = time.perf_counter()
         found = qbench("sensitivity", options.model, "-c", options.calibration, "--samples", options.samples, "--seq-len", SEQ_LEN, "--candidates", options.candidates,
-                       "--rounding", options.rounding, "--measured", options.measured, "--measured-windows", 2, "--folder", folder / "kept", "-o", file, "--json")
+                       "--rounding", options.rounding, "--measured", options.measured, "--measured-windows", 2, "--folder", options.kept or folder / "kept", "-o", file, "--json")
         print(f"sensitivity of {len(found['linears'])} linears under {options.candidates}: {time.perf_counter() - start:.1f} s, {found['tokens']} tokens, rounded by {found['rounding']}", flush=True)
         for c in found["correlations"]:
             print(f"  rank correlation {c['first']} ~ {c['second']}, {c['candidate'] or 'all'}: {c['value']:.3f} ({c['pairs']} pairs)", flush=True)
         for bits in options.bits:
             uniform = f"int{math.floor(bits)}g64"
             recipe = folder / f"{uniform}.yaml"
+            calibration = f"calibration: {{corpus: '{options.calibration.resolve()}', sampling: sequential, samples: {options.samples}, seq_len: {SEQ_LEN}}}\n"
             recipe.write_text(f"""name: {uniform}
 model: {{path: '{options.model.resolve()}', dtype: float32}}
-calibration: {{corpus: '{options.calibration.resolve()}', sampling: sequential, samples: {options.samples}, seq_len: {SEQ_LEN}}}
-scheme:
+{calibration if options.pipeline != "rtn" else ""}scheme:
   weights: {{type: int{math.floor(bits)}, symmetric: false, granularity: group, group_size: 64}}
 pipeline: [{options.pipeline}]
 """)
