@@ -15,6 +15,7 @@
 #include "core/text/chat_template.h"
 #include "core/text/corpus.h"
 #include "core/text/tokenizer.h"
+#include "eval_task.h"
 
 namespace cli {
 namespace {
@@ -24,6 +25,7 @@ struct Arguments {
   int64_t seq_len = 2048, windows = 0;
   std::string against, scored = "all", cache;
   bool noise_floor = false;
+  TaskArguments task;
 };
 
 void require_device(const std::string& name) {
@@ -113,26 +115,33 @@ int eval(const Arguments& a, const Options& options) {
   std::shared_ptr<const qb::Model> model;
   qb::LinearTap tap;
   qb::CacheTap cache_tap;
+  bool by_token = true;
   if (qb::is_coded_checkpoint(a.model)) {
     const qb::QuantizedModel quantized = qb::open_checkpoint(a.model);
     model = quantized.model;
     tap = qb::activation_tap(quantized);
     cache_tap = qb::cache_tap(quantized);
+    by_token = qb::rounds_by_token(quantized);
   } else {
     model = qb::Model::open(a.model);
   }
   for (const std::string& note : qb::notes_of(model->info)) std::cerr << "note: " << note << '\n';
   const auto tokenizer = qb::Tokenizer::load(a.model);
+  const at::ScalarType dtype = a.dtype == "float32" ? at::kFloat : at::kBFloat16;
+  if (!a.task.file.empty()) {
+    print_notes(tokenizer->notes());
+    return eval_task(model, *tokenizer, a.task, {.dtype = dtype, .device = at::Device(a.device), .tap = tap, .cache_tap = cache_tap, .by_token = by_token}, options);
+  }
   const auto chat = qb::ChatTemplate::load(a.model, *tokenizer);
   const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field}, chat.get());
   print_notes(corpus.notes);
   print_notes(tokenizer->notes());
-  if (!a.against.empty()) return eval_against(a, options, model, {a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap, cache_tap}, corpus, *tokenizer);
+  if (!a.against.empty()) return eval_against(a, options, model, {a.seq_len, a.windows, dtype, at::Device(a.device), tap, cache_tap}, corpus, *tokenizer);
   const qb::Bos bos = qb::bos_of(qb::parse_bos(a.bos), model->info.family, *tokenizer);
   const std::vector<int32_t> ids = qb::evaluation_tokens(corpus, *tokenizer, bos, a.seq_len);
   ProgressBar bar("eval");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
-  qb::PerplexitySpec spec{a.seq_len, a.windows, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), tap, cache_tap};
+  qb::PerplexitySpec spec{a.seq_len, a.windows, dtype, at::Device(a.device), tap, cache_tap};
   qb::EvaluationResult result = qb::perplexity(model, model->source, ids, spec, control);
   bar.clear();
   result.corpus = corpus.name;
@@ -154,9 +163,11 @@ int eval(const Arguments& a, const Options& options) {
 
 void add_eval(CLI::App& app, const Options& options, Action& action) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("eval", "Measure a model's perplexity on a text, or its divergence from the float model");
+  CLI::App* command = app.add_subcommand("eval", "Measure a model's perplexity on a text, its divergence from the float model, or its accuracy on a task");
   command->add_option("model", a->model, "Model folder or .gguf file")->required();
-  command->add_option("--text,-t", a->text, "Text file, .jsonl or .json file, or folder of them")->required();
+  command->add_option("--text,-t", a->text, "Text file, .jsonl or .json file, or folder of them");
+  add_task_options(*command, a->task);
+  command->get_option("--text")->excludes(command->get_option("--task"));
   command->add_option("--field", a->field, "Field of JSON objects that holds the text or the conversation")->capture_default_str();
   command->add_option("--seq-len", a->seq_len, "Tokens a window")->check(CLI::Range(int64_t{2}, int64_t{1} << 24))->capture_default_str();
   command->add_option("--windows", a->windows, "Windows from the start of the text; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
@@ -167,7 +178,10 @@ void add_eval(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--scored", a->scored, "all, or second_half of each window, as llama.cpp does")->check(CLI::IsMember({"all", "second_half"}))->capture_default_str()->needs(against);
   command->add_option("--cache", a->cache, "Folder that keeps the float model's states between calls")->needs(against);
   command->add_flag("--noise-floor", a->noise_floor, "Measures the float model in --dtype, and with bfloat16 weights, beside itself too")->needs(against);
-  command->callback([a, &options, &action] { action = [a, &options] { return eval(*a, options); }; });
+  command->callback([a, &options, &action] {
+    if (a->text.empty() && a->task.file.empty()) throw CLI::RequiredError("--text or --task");
+    action = [a, &options] { return eval(*a, options); };
+  });
 }
 
 }  // namespace cli

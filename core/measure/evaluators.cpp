@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/measure/divergence.h"
+#include "core/measure/task.h"
 
 namespace qb {
 namespace {
@@ -34,6 +35,7 @@ const std::vector<EvaluatorInfo>& evaluators() {
   static const std::vector<EvaluatorInfo> table = {
       {"perplexity", "Perplexity", "How well the model foretells a text", EvaluationData::text, false, {}, perplexity_metrics()},
       {"divergence", "Divergence", "How far its predictions are from the float model's, token by token", EvaluationData::text, true, divergence_knobs(), with_floor(divergence_metrics())},
+      {"task", "Multiple choice", "How often the likeliest choice of a task's items is right", EvaluationData::task, false, task_knobs(), task_metrics()},
   };
   return table;
 }

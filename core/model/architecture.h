@@ -84,6 +84,9 @@ struct LayerSpec {
   std::vector<std::string> unread, gguf_unread;  // tensors that files of this layer may hold and that it does not need
 };
 
+// Whether a layer's tokens know of each other by keys and values alone.
+inline bool sees_by_attention(const LayerSpec& layer) { return layer.mixer == Mixer::attention || layer.mixer == Mixer::latent; }
+
 // Where a family keeps its tensors, in one format. Empty: it has none such.
 struct NameTable {
   std::string embedding, final_norm, head, block;                        // block: "model.layers."

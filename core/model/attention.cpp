@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/model/packed_pieces.h"
+
 namespace qb {
 namespace {
 
@@ -19,10 +21,12 @@ at::Tensor alibi_bias(const AttentionSpec& spec, int64_t begin, int64_t end, int
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
   const int64_t batch = q.size(0), seq = q.size(1), heads = q.size(2), dim = q.size(3), kv_heads = k.size(2), group = heads / kv_heads, out_dim = v.size(3);
   const int64_t total = k.size(1), before = total - seq;  // keys of tokens before the first query
-  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && !spec.sinks.defined() && (spec.chunk == 0 || spec.chunk >= total) && (spec.window == 0 || spec.window >= total) && (before == 0 || seq == 1);
+  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && !spec.sinks.defined() && (spec.chunk == 0 || spec.chunk >= total) && (spec.window == 0 || spec.window >= total) ;
   if (plain) {
     at::Tensor kk = k.transpose(1, 2), vv = v.transpose(1, 2);
-    const at::Tensor o = at::scaled_dot_product_attention(q.transpose(1, 2), kk, vv, {}, 0.0, before == 0, spec.scale, group > 1);
+    std::optional<at::Tensor> seen;
+    if (before > 0 && seq > 1) seen = at::ones({seq, total}, q.options().dtype(at::kBool)).tril_(before);
+    const at::Tensor o = at::scaled_dot_product_attention(q.transpose(1, 2), kk, vv, seen, 0.0, before == 0, spec.scale, group > 1);
     return o.transpose(1, 2).reshape({batch, seq, heads * out_dim});
   }
   at::Tensor out = at::empty({batch, seq, heads * out_dim}, q.options());
@@ -57,6 +61,34 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     const at::Tensor weights = shares.to(q.scalar_type()).reshape({batch, kv_heads, group * rows, keys});
     const at::Tensor o = at::matmul(weights, v.narrow(1, first, keys).transpose(1, 2));
     out.narrow(1, begin, rows).copy_(o.reshape({batch, kv_heads, group, rows, out_dim}).permute({0, 3, 1, 2, 4}).reshape({batch, rows, heads * out_dim}));
+  }
+  return out;
+}
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec, const PackedPieces& pieces) {
+  at::Tensor out = at::empty({1, q.size(1), q.size(2) * v.size(3)}, q.options());
+  std::vector<int64_t> begins;  // of the row's pieces
+  int64_t begin = 0;
+  for (int p = pieces.first; p < pieces.first + pieces.count; ++p) {
+    const Piece& piece = pieces.all[static_cast<size_t>(p)];
+    begins.push_back(begin);
+    std::vector<at::Tensor> keys = {k.narrow(1, begin, piece.tokens)}, values = {v.narrow(1, begin, piece.tokens)};
+    if (piece.kept) pieces.cache->keep(p, keys.front(), values.front());
+    for (int parent = piece.parent; parent >= 0; parent = pieces.all[static_cast<size_t>(parent)].parent) {
+      if (parent >= pieces.first) {
+        const int64_t at = begins[static_cast<size_t>(parent - pieces.first)], tokens = pieces.all[static_cast<size_t>(parent)].tokens;
+        keys.push_back(k.narrow(1, at, tokens));
+        values.push_back(v.narrow(1, at, tokens));
+      } else {
+        keys.push_back(pieces.cache->at(parent).first);
+        values.push_back(pieces.cache->at(parent).second);
+      }
+    }
+    std::reverse(keys.begin(), keys.end());
+    std::reverse(values.begin(), values.end());
+    const bool alone = keys.size() == 1;
+    out.narrow(1, begin, piece.tokens).copy_(attention(q.narrow(1, begin, piece.tokens), alone ? keys[0] : at::cat(keys, 1), alone ? values[0] : at::cat(values, 1), spec));
+    begin += piece.tokens;
   }
   return out;
 }

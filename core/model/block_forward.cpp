@@ -8,6 +8,7 @@
 #include "core/model/hidden_streams.h"
 #include "core/model/delta_rule.h"
 #include "core/model/kernels.h"
+#include "core/model/packed_pieces.h"
 #include "core/model/router.h"
 
 namespace qb {
@@ -66,10 +67,11 @@ BlockForward::Tensors BlockForward::apply(const LinearOp& op, const Operation&, 
 
 BlockForward::Tensors BlockForward::apply(const RotaryOp& op, const Operation& step, Tensors in) {
   if (rotary_.size() > 64) rotary_.clear();  // texts of many lengths
-  const int64_t length = first_ + seq_;
+  const int64_t length = context_.pieces ? context_.pieces->longest : first_ + seq_;
   auto [it, fresh] = rotary_.try_emplace({op.rope, length});
   if (fresh) it->second = rotary_table(a_.ropes[static_cast<size_t>(op.rope)], length, in[0].device());
   RotaryTable table = it->second;
+  if (context_.pieces) table = {table.cos.index_select(0, context_.pieces->positions), table.sin.index_select(0, context_.pieces->positions)};
   if (first_ > 0) table = {table.cos.narrow(0, first_, seq_), table.sin.narrow(0, first_, seq_)};
   at::Tensor heads = by_head(own(step, 0, std::move(in[0])), op.heads);
   if (op.first == 0) return {apply_rotary(std::move(heads), table, seq_, op.interleaved)};
@@ -89,12 +91,14 @@ BlockForward::Tensors BlockForward::apply(const AttentionOp& op, const Operation
   auto batched = [&](const at::Tensor& x, int64_t heads) { return by_head(x, heads).unflatten(0, {batch_, seq_}); };
   at::Tensor k = batched(in[1], op.kv_heads), v = batched(in[2], op.kv_heads);
   if (context_.cache) std::tie(k, v) = context_.cache->append(block_.index, k, v);
-  return {attention(batched(in[0], op.heads), k, v, spec).view({batch_ * seq_, -1})};
+  const at::Tensor q = batched(in[0], op.heads);
+  return {(context_.pieces ? attention(q, k, v, spec, *context_.pieces) : attention(q, k, v, spec)).view({batch_ * seq_, -1})};
 }
 
 BlockForward::Tensors BlockForward::apply(const PositionScaleOp& op, const Operation&, Tensors in) {
   const auto options = at::TensorOptions().dtype(at::kFloat).device(in[0].device());
-  const at::Tensor steps = (at::arange(first_, first_ + seq_, options) + static_cast<double>(op.offset)).div(static_cast<double>(op.context), "floor");
+  const at::Tensor positions = context_.pieces ? context_.pieces->positions.to(at::kFloat) : at::arange(first_, first_ + seq_, options);
+  const at::Tensor steps = (positions + static_cast<double>(op.offset)).div(static_cast<double>(op.context), "floor");
   const at::Tensor scale = (steps.log1p() * op.beta + 1).repeat({batch_}).unsqueeze(1);
   return {flat(in[0]) * scale.to(in[0].scalar_type())};
 }
@@ -228,8 +232,8 @@ at::Tensor BlockForward::made(const GraphValue& value, at::Tensor x) const {
 at::Tensor BlockForward::run(const at::Tensor& hidden) {
   batch_ = hidden.size(0), seq_ = hidden.size(1);
   if (context_.cache) first_ = context_.cache->tokens(block_.index);
-  if (context_.cache && a_.layers[static_cast<size_t>(block_.index)].mixer != Mixer::attention && a_.layers[static_cast<size_t>(block_.index)].mixer != Mixer::latent)
-    throw InternalError(fmt::format("block {}: a cache of keys and values cannot continue a {} layer", block_.index, a_.family));
+  if ((context_.cache || context_.pieces) && !sees_by_attention(a_.layers[static_cast<size_t>(block_.index)]))
+    throw InternalError(fmt::format("block {}: keys and values of other tokens cannot continue a {} layer", block_.index, a_.family));
   Tensors values(graph_.values().size());
   values[0] = made(graph_.value(0), hidden.reshape({batch_ * seq_, a_.carried_width()}).to(held_).contiguous());
   if (context_.stop_at == ValueId{0}) return values[0];

@@ -17,6 +17,7 @@
 #include "core/model/hidden_streams.h"
 #include "core/model/kernels.h"
 #include "core/model/output_gradient.h"
+#include "core/model/packed_pieces.h"
 
 namespace qb {
 namespace {
@@ -127,6 +128,20 @@ struct Globals {
     if (!a().names.embedding_norm.empty()) x = norm(a().names.embedding_norm, x);
     return x;
   }
+
+  // ids [batch, seq] → [batch, seq, carried width], before learned positions are added.
+  at::Tensor first_states(const at::Tensor& ids) {
+    const at::Tensor flat = ids.reshape({-1}).to(at::kLong).to(device);
+    if (flat.numel() > 0) {
+      const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
+      if (low < 0 || high >= a().vocabulary)
+        throw InputError(fmt::format("{}: token id {}, but the model's vocabulary has ids 0 to {} (another model's tokenizer?)",
+                                     model->path.string(), low < 0 ? low : high, a().vocabulary - 1));
+    }
+    return carried(embedded(flat), flat).reshape({ids.size(0), ids.size(1), a().carried_width()});
+  }
+
+  const at::Tensor& position_rows() { return global(a().names.positions + ".weight", {a().context_length + a().position_offset, a().hidden_size}); }
 
   const at::Tensor& stream_matrix(const std::string& names, int64_t stream) {
     return global(fmt::format("{}.{}.weight", names, stream - 1), {a().hidden_size, a().hidden_size});
@@ -240,23 +255,32 @@ at::ScalarType Decoder::weight_dtype() const { return state_->held; }
 at::Device Decoder::device() const { return state_->device; }
 int Decoder::blocks() const { return static_cast<int>(state_->a().blocks); }
 
+namespace {
+
+void require_learned_positions(const Decoder& decoder, const std::string& model, int64_t length) {
+  const Architecture& a = decoder.architecture();
+  if (a.position == PositionKind::learned && length > a.context_length)
+    throw InputError(fmt::format("{}: a sequence of {} tokens, but the model has learned positions for {}", model, length, a.context_length));
+}
+
+}  // namespace
+
 at::Tensor Decoder::embed(const at::Tensor& ids, int64_t first) {
   at::NoGradGuard no_grad;
   State& s = *state_;
-  const Architecture& a = s.a();
-  const int64_t batch = ids.size(0), seq = ids.size(1);
-  if (a.position == PositionKind::learned && first + seq > a.context_length)
-    throw InputError(fmt::format("{}: a sequence of {} tokens, but the model has learned positions for {}", s.model->path.string(), first + seq, a.context_length));
-  const at::Tensor flat = ids.reshape({-1}).to(at::kLong).to(s.device);
-  if (flat.numel() > 0) {
-    const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
-    if (low < 0 || high >= a.vocabulary)
-      throw InputError(fmt::format("{}: token id {}, but the model's vocabulary has ids 0 to {} (another model's tokenizer?)",
-                                   s.model->path.string(), low < 0 ? low : high, a.vocabulary - 1));
-  }
-  at::Tensor x = s.carried(s.embedded(flat), flat).reshape({batch, seq, a.carried_width()});
-  if (a.position == PositionKind::learned)
-    x = x + s.global(a.names.positions + ".weight", {a.context_length + a.position_offset, a.hidden_size}).narrow(0, a.position_offset + first, seq);
+  const int64_t seq = ids.size(1);
+  require_learned_positions(*this, s.model->path.string(), first + seq);
+  at::Tensor x = s.first_states(ids);
+  if (architecture().position == PositionKind::learned) x = x + s.position_rows().narrow(0, architecture().position_offset + first, seq);
+  return x.to(s.dtype);
+}
+
+at::Tensor Decoder::embed(const at::Tensor& ids, const PackedPieces& pieces) {
+  at::NoGradGuard no_grad;
+  State& s = *state_;
+  require_learned_positions(*this, s.model->path.string(), pieces.longest);
+  at::Tensor x = s.first_states(ids);
+  if (architecture().position == PositionKind::learned) x = x + s.position_rows().index_select(0, pieces.positions + architecture().position_offset);
   return x.to(s.dtype);
 }
 
@@ -365,6 +389,11 @@ at::Tensor OutputGradient::cross_entropy(const at::Tensor& hidden, const at::Ten
   const at::Tensor targets = at::full_like(ids, -1, at::kLong);
   targets.narrow(1, 0, ids.size(1) - 1).copy_(ids.narrow(1, 1, ids.size(1) - 1));
   return state_->behind_head(hidden, [&](const at::Tensor& x, const HeadSpec& spec) { return head_cross_entropy_gradient(x, targets.reshape({-1}).to(state_->device), spec); });
+}
+
+at::Tensor Decoder::negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets) {
+  at::NoGradGuard no_grad;
+  return head_negative_log_likelihood(state_->before_head(hidden), rows, targets, state_->head_spec());
 }
 
 }  // namespace qb

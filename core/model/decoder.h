@@ -47,6 +47,8 @@ class KeyValueCache {
   std::map<int, Entry> blocks_;
 };
 
+struct PackedPieces;
+
 // What a forward pass through a block is given beside weights and hidden states.
 struct ForwardContext {
   LinearTap at_linear;
@@ -55,6 +57,7 @@ struct ForwardContext {
   std::optional<ValueId> stop_at;   // the pass ends with this value and returns it, [tokens, width]
   bool taps_only = false;           // only what leads to inputs of linears is computed, and nothing returned
   CacheTap at_cache = {};           // before at_value
+  const PackedPieces* pieces = nullptr;  // hidden is a row of pieces of sequences; not with a cache
 };
 
 // One decoder layer's weights, loaded: copies, never views of the file. Weights may be replaced in place
@@ -85,6 +88,7 @@ class Decoder {
 
   // ids [batch, seq] int64 → hidden states; first: position of the first. InputError on a foreign id.
   at::Tensor embed(const at::Tensor& ids, int64_t first = 0);
+  at::Tensor embed(const at::Tensor& ids, const PackedPieces& pieces);  // ids [1, tokens]
   Block load_block(int index) const;                       // from the source, rounded to dtype, in weight_dtype on device
   const LayerGraph& graph(int index) const;                // of a block
   // Of what a block made, the part that is hidden states, whose error counts: [.., Architecture::hidden_width()].
@@ -98,6 +102,8 @@ class Decoder {
   // Sum of cross-entropies of the shifted targets of ids [batch, seq] without materialising all logits;
   // returns [batch, seq−1] float32 negative log-likelihoods.
   at::Tensor negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& ids);
+  // −log p(targets[i]) of what rows[i] of hidden [n, carried width] predicts; rows, targets: [m] int64 → [m] float32.
+  at::Tensor negative_log_likelihood(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& targets);
   // Σ over tokens of KL(teacher ‖ hidden) between the predictions of two hidden states behind the last
   // block, and its gradient by `hidden`, in the dtype that weights are held in. of: whose norm and head the teacher's go through; nullptr: its own.
   std::pair<double, at::Tensor> divergence(const at::Tensor& hidden, const at::Tensor& teacher, Decoder* of = nullptr);

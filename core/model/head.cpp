@@ -62,21 +62,25 @@ at::Tensor head_logits(const at::Tensor& x, const HeadSpec& spec) {
 }
 
 at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec) {
-  const int64_t tokens = x.size(0), vocabulary = spec.rows.size(0);
+  return head_negative_log_likelihood(x, at::arange(x.size(0), targets.options()), targets, spec);
+}
+
+at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& rows, const at::Tensor& targets, const HeadSpec& spec) {
+  const int64_t vocabulary = spec.rows.size(0);
   const auto options = x.options().dtype(at::kFloat);
-  at::Tensor total = at::full({tokens}, -std::numeric_limits<float>::infinity(), options);  // log of the sum of exponentials so far
-  at::Tensor chosen = at::zeros({tokens}, options);
+  at::Tensor total = at::full({x.size(0)}, -std::numeric_limits<float>::infinity(), options);  // log of the sum of exponentials so far
+  at::Tensor chosen = at::zeros({targets.size(0)}, options);
   for (int64_t first = 0; first < vocabulary; first += kVocabularyTile) {
     const int64_t count = std::min(kVocabularyTile, vocabulary - first);
     const at::Tensor logits = tile_logits(x, spec, first, count);
     const at::Tensor local = (targets - first).clamp(0, count - 1);
     const at::Tensor inside = (targets >= first).logical_and(targets < first + count);
-    chosen = at::where(inside, logits.gather(1, local.unsqueeze(1)).squeeze(1), chosen);
+    chosen = at::where(inside, logits.reshape({-1}).index_select(0, rows * count + local), chosen);
     // log Σ exp(l) = l₀ − log_softmax(l)₀: ATen's log_softmax is one vectorised pass, its logsumexp is six times as slow.
     const at::Tensor relative = at::log_softmax(logits, 1);
     total = at::logaddexp(total, logits.select(1, 0) - relative.select(1, 0));
   }
-  return total - chosen;
+  return total.index_select(0, rows) - chosen;
 }
 
 Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& teacher, const HeadSpec& teacher_spec) {

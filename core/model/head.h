@@ -20,6 +20,9 @@ at::Tensor head_logits(const at::Tensor& x, const HeadSpec& spec);
 // −log softmax(logits)[target] for every token, [tokens] float32, holding only a tile of logits at a time.
 at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec);
 
+// The same of chosen rows, of which one may be asked for several targets: rows, targets [n] int64 → [n] float32.
+at::Tensor head_negative_log_likelihood(const at::Tensor& x, const at::Tensor& rows, const at::Tensor& targets, const HeadSpec& spec);
+
 struct Divergence {
   double sum = 0;       // Σ over tokens of KL(teacher ‖ student)
   at::Tensor gradient;  // of the sum by x [tokens, width], x's dtype

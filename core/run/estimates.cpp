@@ -42,7 +42,7 @@ RunTiming timing_of(const RunReport& report, const Recipe& recipe, const ModelIn
   for (const EvaluationResult& result : report.evaluations) (result.float_model ? floats : ours).push_back(&result);
   for (const EvaluationResult* result : ours) {
     texts.read += static_cast<double>(result->corpus_tokens);
-    texts.evaluation.push_back(static_cast<double>(result->windows * result->seq_len));
+    texts.evaluation.push_back(static_cast<double>(result->seq_len > 0 ? result->windows * result->seq_len : result->corpus_tokens));
     texts.conditions.push_back(conditions_of(report.model_hash, timing.device, *result));
   }
   timing.work = work_of(recipe, model, texts);

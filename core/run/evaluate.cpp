@@ -6,6 +6,7 @@
 #include "core/measure/divergence.h"
 #include "core/measure/evaluators.h"
 #include "core/measure/perplexity.h"
+#include "core/measure/task.h"
 
 namespace qb {
 namespace {
@@ -15,7 +16,7 @@ EvaluationResult named(EvaluationResult result, const EvaluationSpec& spec, cons
   result.corpus = text.name;
   result.corpus_hash = text.hash;
   result.bos = to_text(text.bos);
-  result.settings = all_knobs(spec);
+  result.settings = text.settings(spec);
   return result;
 }
 
@@ -40,6 +41,10 @@ EvaluationResult evaluate(const EvaluationSpec& spec, const RunText& text, const
     DivergenceSpec settings = divergence_of(spec, reference, device);
     settings.window = windows;
     return named(divergence(measured.model, measured.source, reference.model, text.ids, settings, control, tell), spec, text);
+  }
+  if (spec.evaluator == "task") {
+    const ContinuationSpec settings{.dtype = windows.dtype, .device = device, .tap = measured.tap, .cache_tap = measured.cache_tap, .by_token = measured.by_token};
+    return named(evaluate_task(measured.model, measured.source, *text.tokenizer, *text.task, settings, control).evaluation, spec, text);
   }
   throw InternalError(fmt::format("evaluator {} has no function", spec.evaluator));
 }

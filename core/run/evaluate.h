@@ -18,6 +18,7 @@ struct MeasuredModel {
   TensorSourcePtr source;
   LinearTap tap = {};
   CacheTap cache_tap = {};
+  bool by_token = true;  // the taps look at one token at a time
 };
 
 // The float model that distances are taken from, and where what it hands to its head is kept for others (empty: nowhere).

@@ -26,6 +26,7 @@
 #include "core/engine/vocabulary.h"
 #include "core/measure/block_measure.h"
 #include "core/measure/report_json.h"
+#include "core/measure/task.h"
 #include "core/method/contracts.h"
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/model/model_files.h"
@@ -112,8 +113,7 @@ class Shares {
   Shares(const Recipe& recipe, double passes_tokens, const std::vector<RunText>& texts, bool evaluates_float, const std::vector<bool>& float_cached) {
     quantize_ = kRoundingTokens + passes_tokens;
     for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
-      const double windows = texts[i].windows(recipe.evaluation[i]);
-      evaluate_.push_back(windows * static_cast<double>(recipe.evaluation[i].seq_len) * (evaluates_float && !float_cached[i] ? 2 : 1));
+      evaluate_.push_back(texts[i].tokens(recipe.evaluation[i]) * (evaluates_float && !float_cached[i] ? 2 : 1));
     }
     total_ = quantize_;
     for (double e : evaluate_) total_ += e;
@@ -499,6 +499,7 @@ class RecipeRun {
 
   MeasuredModel quantized() {
     MeasuredModel measured{job_.model, quantized_source(job_.model, folder_)};
+    measured.by_token = job_.given ? rounds_by_token(*job_.given) : rounds_by_token(recipe_.scheme);
     const auto take = [&](const auto& source) {
       measured.tap = activation_tap(source);
       measured.cache_tap = cache_tap(source);

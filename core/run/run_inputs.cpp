@@ -9,6 +9,8 @@
 #include "core/exporting/checkpoint.h"
 #include "core/format/imatrix.h"
 #include "core/measure/divergence.h"
+#include "core/measure/evaluators.h"
+#include "core/measure/task.h"
 #include "core/quant/mixes.h"
 #include "core/run/run_import.h"
 #include "core/text/chat_template.h"
@@ -16,7 +18,14 @@
 
 namespace qb {
 
+std::map<std::string, KnobValue> RunText::settings(const EvaluationSpec& spec) const {
+  std::map<std::string, KnobValue> all = all_knobs(spec);
+  if (task) all["few_shot"] = task->few_shot;
+  return all;
+}
+
 double RunText::windows(const EvaluationSpec& spec) const {
+  if (task) return static_cast<double>(task->items.size());
   const auto all = static_cast<int64_t>(ids.size()) / spec.seq_len;
   return static_cast<double>(spec.windows > 0 ? std::min(spec.windows, all) : all);
 }
@@ -74,6 +83,20 @@ RunInputs load_inputs(const Recipe& recipe, const Control& control) {
   const int64_t context = longest_sequence(inputs.model->architecture);
   for (const EvaluationSpec& spec : recipe.evaluation) {
     control.checkpoint();
+    if (find_evaluator(spec.evaluator)->data == EvaluationData::task) {
+      const auto few_shot = std::get<int64_t>(knob(spec, "few_shot"));
+      auto task = std::make_shared<Task>(load_task({spec.corpus.path, few_shot > 0 ? std::optional(few_shot) : std::nullopt, {}, std::get<int64_t>(knob(spec, "limit"))}));
+      RunText text{spec.corpus.name.empty() ? task->name : spec.corpus.name, task->hash};
+      inputs.notes.insert(inputs.notes.end(), task->notes.begin(), task->notes.end());
+      for (const Continuation& c : task_continuations(*task, *tokenizer, context)) {
+        check_ids(c.tokens, text.name);
+        text.task_tokens += static_cast<int64_t>(c.tokens.size());
+      }
+      text.task = std::move(task);
+      text.tokenizer = tokenizer;
+      inputs.texts.push_back(std::move(text));
+      continue;
+    }
     if (context > 0 && spec.seq_len > context)
       throw InputError(fmt::format("evaluation: seq_len {} is above {}'s context of {} tokens", spec.seq_len, inputs.model->info.name, context));
     const Corpus corpus = load(spec.corpus);

@@ -4,19 +4,28 @@
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "core/measure/task_files.h"
 #include "core/model/model.h"
 #include "core/recipe/recipe.h"
 #include "core/run/run.h"
 
 namespace qb {
 
-// An evaluation text, tokenized once.
+class Tokenizer;
+
+// What an entry of the evaluation list measures on: a text, tokenized once, or a task.
 struct RunText {
   std::string name, hash;
   std::vector<int32_t> ids = {};
   Bos bos = Bos::tokenizer;
-  // Windows that the evaluation will take.
+  std::shared_ptr<const Task> task = {};            // of an evaluator of tasks, whose items are read by
+  std::shared_ptr<const Tokenizer> tokenizer = {};  // this
+  int64_t task_tokens = 0;                          // of all choices with what stands before them
+  // All knobs of the entry, with what the task's own file says.
+  std::map<std::string, KnobValue> settings(const EvaluationSpec& spec) const;
+  // Windows or items that the evaluation will take, and their tokens.
   double windows(const EvaluationSpec& spec) const;
+  double tokens(const EvaluationSpec& spec) const { return task ? static_cast<double>(task_tokens) : windows(spec) * static_cast<double>(spec.seq_len); }
 };
 
 // What a recipe names, opened.

@@ -150,16 +150,16 @@ RunPlan RunPlanner::plan(const Recipe& recipe) {
     const EvaluationSpec& spec = recipe.evaluation[i];
     const RunText& text = inputs.texts[i];
     const double windows = text.windows(spec);
-    texts.read += static_cast<double>(text.ids.size());
-    texts.evaluation.push_back(windows * static_cast<double>(spec.seq_len));
+    texts.read += static_cast<double>(text.task ? text.task_tokens : static_cast<int64_t>(text.ids.size()));
+    texts.evaluation.push_back(text.tokens(spec));
     EvaluationResult conditions;
     conditions.evaluator = spec.evaluator;
     conditions.corpus_hash = text.hash;
-    conditions.seq_len = spec.seq_len;
+    conditions.seq_len = text.task ? 0 : spec.seq_len;
     conditions.windows = static_cast<int64_t>(windows);
     conditions.dtype = spec.dtype;
     conditions.bos = to_text(text.bos);
-    conditions.settings = all_knobs(spec);
+    conditions.settings = text.settings(spec);
     texts.conditions.push_back(conditions_of(inputs.model_hash, options_.device, conditions));
   }
   plan.work = work_of(closed, inputs.model->info, texts);

@@ -68,6 +68,8 @@ std::vector<RunColumn> make_columns() {
        }},
       {"kl", "KL", "nats", "Mean KL divergence of predictions from the float model's, on the first text that it is measured on", RunColumnKind::figure, 5, true,
        QB_VALUE { return metric(run, "divergence", "kl"); }},
+      {"acc", "Accuracy", "", "On the first task: share of items whose likeliest choice is right", RunColumnKind::figure, 4, false, QB_VALUE { return metric(run, "task", "acc"); }},
+      {"acc_norm", "Accuracy by length", "", "The same after dividing by the choices' characters", RunColumnKind::figure, 4, false, QB_VALUE { return metric(run, "task", "acc_norm"); }},
       {"bits", "Bits", "", "Per quantized weight, scales and zero points included", RunColumnKind::figure, 3, true, QB_VALUE { return qb::known(run.bits_per_weight); }},
       {"size", "Size", "MB", "Of the whole quantized model", RunColumnKind::figure, 1, true, QB_VALUE { return qb::known(double(run.model_bytes) / kMega); }},
       {"time", "Time", "s", "Calibration, quantization and its measurement; without loading and evaluation", RunColumnKind::figure, 1, true, QB_VALUE { return qb::known(run.quantize_seconds); }},
