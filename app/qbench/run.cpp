@@ -106,7 +106,7 @@ void print_summary(const qb::RunReport& report) {
   if (report.model_bytes > 0)
     std::cout << fmt::format("  whole model {}{}\n", report.model_float_bytes > 0 ? bytes_text(static_cast<double>(report.model_float_bytes)) + " → " : "", bytes_text(static_cast<double>(report.model_bytes)));
   for (const auto& p : report.evaluations)
-    std::cout << fmt::format("  {}{}  ({})\n", qb::figure_text(p), p.float_model ? " float model" : "", qb::conditions_text(p));
+    std::cout << fmt::format("  {}{}  ({})\n", qb::figure_text(p), p.float_model ? " " + qb::subject_text(p) : std::string(), qb::conditions_text(p));
   std::cout << fmt::format("  {} {}, {} evaluating, peak memory {}{}\n", seconds_text(report.quantize_seconds), report.pipeline == "imported" ? "reading and measuring" : "quantizing", seconds_text(report.evaluate_seconds),
                            bytes_text(static_cast<double>(report.peak_rss_bytes)),
                            report.peak_device_bytes > 0 ? fmt::format(", of the GPU {}", bytes_text(static_cast<double>(report.peak_device_bytes))) : "");

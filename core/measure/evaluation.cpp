@@ -78,6 +78,12 @@ std::string figure_text(const EvaluationResult& result) {
   return title + " " + value_text(result, metric);
 }
 
+std::string subject_text(const EvaluationResult& result) {
+  if (!result.float_model) return "quantized model";
+  const EvaluatorInfo* evaluator = find_evaluator(result.evaluator);
+  return evaluator && evaluator->against_float ? "noise floor" : "float model";
+}
+
 bool same_conditions(const EvaluationResult& a, const EvaluationResult& b) {
   return a.evaluator == b.evaluator && a.corpus_hash == b.corpus_hash && a.seq_len == b.seq_len && a.windows == b.windows && a.dtype == b.dtype && bos_text(a) == bos_text(b) &&
          a.settings == b.settings;

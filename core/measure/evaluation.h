@@ -44,6 +44,7 @@ std::string bos_text(const EvaluationResult& result);       // ", BOS in every w
 std::string settings_text(const EvaluationResult& result);  // ", Examples 5", or nothing
 std::string value_text(const EvaluationResult& result, const Metric& metric);  // "0.01203 ± 0.0004 nats"
 std::string figure_text(const EvaluationResult& result);    // of its first metric: "perplexity 21.2034 ± 0.3021", "KL divergence 0.01203 ± 0.0004 nats"
+std::string subject_text(const EvaluationResult& result);   // "quantized model", "float model"; of what stands beside a distance: "noise floor"
 // Figures are compared where they are of one evaluator with the same settings, on identical tokens.
 bool same_conditions(const EvaluationResult& a, const EvaluationResult& b);
 

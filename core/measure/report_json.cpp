@@ -332,9 +332,10 @@ Json evaluations_of(const Json& perplexities) {
       return value;
     };
     const Json histogram = {{"low", 0}, {"high", 0}, {"counts", Json::array()}, {"below", 0}, {"above", 0}};
-    const Json windows = taken("window_nll");
-    entry["metrics"] = {{{"name", "perplexity"}, {"value", taken("perplexity")}, {"standard_error", taken("standard_error")}, {"values", Json::array()}, {"histogram", histogram}},
-                        {{"name", "nll"}, {"value", taken("mean_nll")}, {"standard_error", 0}, {"values", windows}, {"histogram", histogram}}};
+    const Json windows = taken("window_nll"), perplexity = taken("perplexity"), error = taken("standard_error");
+    const double of_mean = perplexity.is_number() && error.is_number() ? error.get<double>() / perplexity.get<double>() : 0;
+    entry["metrics"] = {{{"name", "perplexity"}, {"value", perplexity}, {"standard_error", error}, {"values", Json::array()}, {"histogram", histogram}},
+                        {{"name", "nll"}, {"value", taken("mean_nll")}, {"standard_error", of_mean}, {"values", windows}, {"histogram", histogram}}};
     entry["evaluator"] = "perplexity";
     entry["settings"] = Json::object();
     if (!entry.contains("bos")) entry["bos"] = "";

@@ -464,13 +464,13 @@ class RecipeRun {
           result = float_figures(i, first, share * done);
         }
         result->float_model = true;
-        log_(fmt::format("float model: {} on {}", figure_text(*result), result->corpus));
+        log_(fmt::format("{}: {} on {}", subject_text(*result), figure_text(*result), result->corpus));
         report_.evaluations.push_back(*result);
         tell_estimate(*result);
       }
       report_.evaluations.push_back(measure(i, false, first + share * done, share * (1 - done)));
       const EvaluationResult& result = report_.evaluations.back();
-      log_(fmt::format("quantized model: {} on {}", figure_text(result), conditions_text(result)));
+      log_(fmt::format("{}: {} on {}", subject_text(result), figure_text(result), conditions_text(result)));
       report_.evaluate_seconds = seconds_since(start);
       save();
     }

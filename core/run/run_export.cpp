@@ -59,7 +59,7 @@ ModelCard card_of(const FinishedRun& run) {
   card.title = fmt::format("{}: {}, {}", run.report.model_name, run.report.scheme, run.report.pipeline);
   card.recipe = to_yaml(run.recipe);
   for (const EvaluationResult& p : run.report.evaluations)
-    card.figures.push_back(fmt::format("{}: {} on {}", p.float_model ? "float model" : "quantized", figure_text(p), conditions_text(p)));
+    card.figures.push_back(fmt::format("{}: {} on {}", p.float_model ? subject_text(p) : "quantized", figure_text(p), conditions_text(p)));
   card.figures.push_back(fmt::format("{:.3f} bits a weight in the quantized linears, scales and zero points included", run.report.bits_per_weight));
   card.figures.push_back(fmt::format("quantized in {:.0f} s with {} calibration tokens on {} ({} threads, torch {})", run.report.quantize_seconds, run.report.calibration_tokens,
                                      run.report.environment.device == "cpu" ? run.report.environment.cpu : run.report.environment.device, run.report.environment.threads,

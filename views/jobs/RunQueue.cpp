@@ -31,8 +31,8 @@ void addSample(QVector<double>& samples, double value) {
 }
 
 QString estimateText(const EvaluationResult& result) {
-  return RunQueue::tr("%1 %2 on %3, %4 of %5")
-      .arg(result.float_model ? RunQueue::tr("Float") : RunQueue::tr("Quantized"), QString::fromStdString(figure_text(result)), QString::fromStdString(conditions_text(result)))
+  return RunQueue::tr("%1: %2 on %3, %4 of %5")
+      .arg(QString::fromStdString(subject_text(result)), QString::fromStdString(figure_text(result)), QString::fromStdString(conditions_text(result)))
       .arg(result.windows)
       .arg(result.windows_total);
 }

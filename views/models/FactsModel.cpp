@@ -58,7 +58,7 @@ QVector<Fact> runFacts(const RunReport& report, const QString& owner) {
       if (metric.standard_error != 0) value = tr("%1 ± %2").arg(value, formatNumber(metric.standard_error, 2));
       if (info && !info->unit.empty()) value += QLatin1Char(' ') + text(info->unit);
       if (i == 0) value += QLatin1Char('\n') + conditionsText(result);
-      add(result.float_model ? tr("%1, float").arg(title) : title, value, info ? tr("%1. ± one standard error").arg(text(info->help)) : QString());
+      add(result.float_model ? tr("%1, %2").arg(title, text(subject_text(result))) : title, value, info ? tr("%1. ± one standard error").arg(text(info->help)) : QString());
     }
   if (report.bits_per_weight > 0)
     add(tr("Bits per weight"), formatNumber(report.bits_per_weight), tr("Of the quantized linears, scales and zero points included"));

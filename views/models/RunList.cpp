@@ -12,7 +12,7 @@ namespace qb::views {
 const EvaluationResult* mainPerplexity(const RunReport& report) { return find_evaluation(report, "perplexity", false); }
 
 QString evaluationText(const EvaluationResult& result) {
-  return RunList::tr("%1 %2 on %3").arg(result.float_model ? RunList::tr("float") : RunList::tr("quantized"), QString::fromStdString(figure_text(result)),
+  return RunList::tr("%1: %2 on %3").arg(QString::fromStdString(subject_text(result)), QString::fromStdString(figure_text(result)),
                                         QString::fromStdString(conditions_text(result)));
 }
 

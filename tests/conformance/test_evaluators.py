@@ -1,0 +1,151 @@
+"""The evaluation list of recipes: every evaluator in one run, beside what `qbench eval` measures of the same model."""
+import json
+import math
+import subprocess
+
+import pytest
+from conftest import DEMO
+from reports import figures, perplexities
+
+ITEMS = [{"query": "To be, or not to be: that is", "choices": [" the question", " a potato"], "gold": 0},
+         {"query": "Once upon a time there was a", "choices": [" king", " kilobyte", " the"], "gold": 0},
+         {"query": "Thou art", "choices": [" xylophone", " a villain"], "gold": 1}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "task.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    return tmp_path
+
+
+def recipe(folder, evaluation, name="r", extra="", scheme="weights: {type: int3, group_size: 64, symmetric: false}", pipeline="rtn"):
+    path = folder / f"{name}.yaml"
+    path.write_text(f"name: {name}\nmodel: {{path: '{DEMO}', dtype: float32}}\nscheme:\n  {scheme}\npipeline: [{pipeline}]\n{extra}\nevaluation:\n{evaluation}\n")
+    return path
+
+
+def run(tool, folder, path, *arguments, code=0):
+    done = subprocess.run([tool("qbench"), "run", path, "-w", folder / "w", "-q", "--json", *arguments], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)[0] if code == 0 else done.stderr
+
+
+def evaluated(tool, *arguments):
+    done = subprocess.run([tool("qbench"), "eval", *map(str, arguments), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+TEXT = f"corpus: '{DEMO}/evaluation.txt', seq_len: 64, windows: 5"
+ALL = f"""  - {{{TEXT}}}
+  - {{evaluator: divergence, {TEXT}, dtype: bfloat16}}
+  - {{evaluator: divergence, {TEXT}, scored: second_half}}
+  - {{evaluator: task, corpus: task.jsonl, few_shot: 1}}"""
+
+
+def test_every_evaluator_finds_what_eval_finds_of_the_exported_model(tool, folder):
+    report = run(tool, folder, recipe(folder, ALL, scheme="weights: {type: int4, group_size: 64, symmetric: false}"))
+    kinds = [(e["evaluator"], e["float_model"]) for e in report["evaluations"]]
+    assert kinds == [(name, float_model) for name in ("perplexity", "divergence", "divergence", "task") for float_model in (True, False)]
+    done = subprocess.run([tool("qbench"), "export", report["id"], "-w", folder / "w", "--format", "compressed-tensors", "-o", folder / "out"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [figures(e) for e in report["evaluations"]]
+    text = ["--text", DEMO / "evaluation.txt", "--seq-len", 64, "--windows", 5]
+    assert found[1]["perplexity"] == pytest.approx(evaluated(tool, folder / "out", *text)["perplexity"], rel=1e-6)
+    for i, extra in ((3, ["--dtype", "bfloat16"]), (5, ["--scored", "second_half"])):
+        theirs = evaluated(tool, folder / "out", "--against", DEMO, "--noise-floor", *text, *extra)
+        for name, metric in theirs["metrics"].items():
+            if metric["value"] is not None:
+                assert found[i][name] == pytest.approx(metric["value"], rel=1e-6, abs=1e-9), name
+        floor = theirs["noise_floor"]["dtype"] or theirs["noise_floor"]["weights"]
+        assert found[i - 1]["kl"] == pytest.approx(floor["metrics"]["kl"]["value"], rel=1e-6, abs=1e-12)
+        assert found[i - 1]["kl_bfloat16_weights"] == pytest.approx(theirs["noise_floor"]["weights"]["metrics"]["kl"]["value"], abs=1e-12)
+    assert 0 < found[2]["kl"] < found[3]["kl"] and found[3]["settings"] == {"scored": "all"} and found[5]["settings"] == {"scored": "second_half"}
+    for i, model in ((6, DEMO), (7, folder / "out")):
+        theirs = evaluated(tool, model, "--task", folder / "task.jsonl", "--few-shot", 1)
+        for name in ("acc", "acc_norm", "acc_bytes"):
+            assert found[i][name] == theirs[name]["value"]
+            assert found[i]["metrics"][name]["values"] == [answer[name] for answer in theirs["answers"]]
+    assert found[7]["settings"] == {"few_shot": 1, "limit": 0} and found[7]["windows"] == 3
+    assert report["evaluations"][3]["metrics"][0]["histogram"]["counts"]
+
+
+def test_a_second_recipe_takes_the_float_models_figures_and_states_from_the_workspace(tool, folder):
+    first = run(tool, folder, recipe(folder, ALL, "first"))
+    second = run(tool, folder, recipe(folder, ALL, "second", scheme="weights: {type: int4, group_size: 64, symmetric: false}"))
+    floats = [[(e["evaluator"], e["seconds"], [m["value"] for m in e["metrics"]]) for e in report["evaluations"] if e["float_model"]] for report in (first, second)]
+    assert floats[0] == floats[1]  # seconds too: not another measurement
+    assert list((folder / "w" / "cache" / "references").glob("*"))
+    ours, other = ([figures(e) for e in report["evaluations"] if not e["float_model"]] for report in (first, second))
+    assert other[1]["kl"] < ours[1]["kl"]
+    alone = run(tool, folder, recipe(folder, ALL, "alone"), "--statistics-cache", "0")
+    assert [[m["value"] for m in e["metrics"]] for e in alone["evaluations"]] == [[m["value"] for m in e["metrics"]] for e in first["evaluations"]]
+
+
+def test_the_table_of_runs_has_their_columns(tool, folder):
+    report = run(tool, folder, recipe(folder, ALL))
+    done = subprocess.run([tool("qbench"), "list", "-w", folder / "w", "--columns", "name,ppl,kl,kl_error,kl_p99,same_top,kl_floor,acc,acc_norm", "--where", "kl>0", "--json"], capture_output=True, text=True)
+    row, = json.loads(done.stdout)
+    floor, divergence = (figures(e) for e in report["evaluations"][2:4])
+    task = figures(report["evaluations"][7])
+    assert (row["kl"], row["kl_p99"], row["same_top"], row["kl_floor"]) == (divergence["kl"], divergence["kl_p99"], divergence["same_top"], floor["kl"])
+    assert row["kl_error"] == divergence["metrics"]["kl"]["standard_error"] and (row["acc"], row["acc_norm"]) == (task["acc"], task["acc_norm"])
+    assert row["ppl"] == perplexities(report)[1]["perplexity"] and math.isfinite(row["ppl"])
+
+
+@pytest.mark.parametrize("evaluation, message", [
+    (f"  - {{evaluator: divergance, {TEXT}}}", 'did you mean "divergence"'),
+    (f"  - {{evaluator: divergence, {TEXT}, scored: half}}", "evaluation[0].scored"),
+    (f"  - {{{TEXT}, scored: all}}", "evaluation[0].scored"),
+    ("  - {evaluator: task, corpus: task.jsonl, seq_len: 64}", "evaluation[0].seq_len"),
+    ("  - {evaluator: task, corpus: task.jsonl, few_shot: -1}", "evaluation[0].few_shot"),
+])
+def test_mistakes_name_the_key(evaluation, message, tool, folder):
+    error = run(tool, folder, recipe(folder, evaluation), code=3)
+    assert message in error and "r.yaml:" in error
+
+
+@pytest.mark.parametrize("line, message", [('{"query": "a", "choices": ["b", "c"], "gold": 2}', "gold"), ('{"query": "a", "choices": []}', "choices"), ("{", "task.jsonl:2")])
+def test_a_broken_task_is_told_before_anything_is_quantized(line, message, tool, folder):
+    (folder / "task.jsonl").write_text(json.dumps(ITEMS[0]) + "\n" + line + "\n")
+    error = run(tool, folder, recipe(folder, "  - {evaluator: task, corpus: task.jsonl}"), code=4)
+    assert "task.jsonl" in error and message in error
+    assert not list((folder / "w" / "runs").glob("*/blocks/*.safetensors"))
+
+
+def test_reports_of_earlier_versions_are_read(tool, folder):
+    report = run(tool, folder, recipe(folder, f"  - {{{TEXT}}}"))
+    path = folder / "w" / "runs" / report["id"] / "report.json"
+    old = json.loads(path.read_text())
+    old["perplexities"] = [{k: p[k] for k in ("corpus", "corpus_hash", "seq_len", "windows", "windows_total", "corpus_tokens", "dtype", "bos", "float_model", "perplexity", "mean_nll", "standard_error",
+                                              "seconds", "window_nll")} for p in perplexities(old)]
+    del old["evaluations"]
+    path.write_text(json.dumps(old))
+    for index in (folder / "w" / "cache").glob("index*"):
+        index.unlink()
+    done = subprocess.run([tool("qbench"), "show", report["id"], "-w", folder / "w", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for found, written in zip(perplexities(json.loads(done.stdout)), perplexities(report), strict=True):
+        theirs, ours = found.pop("metrics")["nll"], written.pop("metrics")["nll"]
+        assert found == written and theirs["standard_error"] == pytest.approx(ours["standard_error"], rel=1e-12) and theirs["values"] == ours["values"]
+
+
+def test_a_checkpoint_without_its_original_has_no_divergence(tool, folder):
+    report = run(tool, folder, recipe(folder, f"  - {{{TEXT}}}", scheme="weights: {type: int4, group_size: 64, symmetric: true}"))
+    done = subprocess.run([tool("qbench"), "export", report["id"], "-w", folder / "w", "--format", "compressed-tensors", "-o", folder / "out"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    path = folder / "imported.yaml"
+    for model, code in ((folder / "out", 4), (DEMO, 0)):
+        path.write_text(f"name: i\nmodel: {model}\ncheckpoint: {folder / 'out'}\npipeline: []\nevaluation:\n  - {{evaluator: divergence, {TEXT}}}\n")
+        found = run(tool, folder, path, code=code)
+        if code:
+            assert "divergence is measured from the float model" in found
+        else:
+            assert figures(found["evaluations"][-1])["kl"] > 0
+
+
+def test_llmc_is_told_what_it_cannot_measure(tool, folder):
+    path = recipe(folder, ALL, extra=f"calibration: {{corpus: '{DEMO}/calibration.txt', samples: 4, seq_len: 64}}")
+    done = subprocess.run([tool("qbench"), "recipe", "convert", path, "--to", "llmc"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "type: ppl" in done.stdout and "evaluation[1].evaluator" in done.stderr and "evaluation[3].evaluator" in done.stderr
