@@ -5,6 +5,8 @@
 #include <jinja/parser.h>
 #include <jinja/runtime.h>
 
+#include <regex>
+
 #include "core/base/error.h"
 #include "core/base/utf8.h"
 
@@ -13,6 +15,29 @@ namespace {
 
 std::unique_ptr<jinja::program> parsed(const std::string& source) {
   return std::make_unique<jinja::program>(jinja::parse_from_tokens(jinja::lexer().tokenize(source)));
+}
+
+// Lists have no index() in this engine, and harness templates ask for it: `choices.label.index(x)` becomes `index_in(choices.label, x)`.
+std::string with_index_function(const std::string& source) {
+  static const std::regex call(R"(\b([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.index\()");
+  std::string out;
+  size_t at = 0;
+  for (size_t begin; (begin = source.find("{{", at)) != std::string::npos;) {
+    const size_t end = std::min(source.find("}}", begin), source.size());
+    out += source.substr(at, begin - at) + std::regex_replace(source.substr(begin, end - begin), call, "index_in($1, ");
+    at = end;
+  }
+  return out + source.substr(at);
+}
+
+jinja::value index_in(const jinja::func_args& args) {
+  args.ensure_count(2, 2);
+  const jinja::value list = args.get_pos(0), wanted = args.get_pos(1);
+  if (!jinja::is_val<jinja::value_array>(list)) throw std::runtime_error("index() of what is no list");
+  const std::vector<jinja::value>& items = list->as_array();
+  for (size_t i = 0; i < items.size(); ++i)
+    if (*items[i] == *wanted) return jinja::mk_val<jinja::value_int>(static_cast<int64_t>(i));
+  throw std::runtime_error("index(): the list has no such item");
 }
 
 // The inside of a template that is one {{ … }}; empty: it is more than that.
@@ -39,6 +64,7 @@ bool tags_on_lines_of_their_own(const std::string& source) {
 DocumentTemplate::DocumentTemplate(std::string source, std::string origin) : source_(std::move(source)), origin_(std::move(origin)) {
   if (tags_on_lines_of_their_own(source_)) throw InputError(origin_ + ": tags {% … %} on lines of their own are not read; join them with the text");
   line_break_ = source_.ends_with('\n');
+  source_ = with_index_function(source_);
   try {
     program_ = parsed(source_);
     if (const std::string inside = only_expression(source_); !inside.empty()) as_json_ = parsed("{{ (" + inside + ") | tojson }}");
@@ -56,6 +82,7 @@ namespace {
 std::string rendered(const jinja::program& program, const std::string& source, const nlohmann::ordered_json& document) {
   jinja::context context(source);
   jinja::global_from_json(context, document, false);
+  context.set_val("index_in", jinja::mk_val<jinja::value_func>("index_in", index_in));
   std::string text;
   jinja::runtime runtime(context);
   const jinja::value_array parts = runtime.execute(program);

@@ -240,3 +240,39 @@ def test_two_models_item_by_item(models, evaluate, tmp_path):
     n, k = compared["only_here"] + compared["only_there"], min(compared["only_here"], compared["only_there"])
     assert compared["p_value"] == pytest.approx(min(1, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n))
     assert "limit" in evaluate(second, task, "--compared-to", tmp_path / "first.jsonl", "--limit", 5, fails=True)
+
+
+@pytest.mark.parametrize("name, few_shot", [("llama", 0), ("gemma2", 2)])
+def test_equal_to_the_harness_itself(name, few_shot, models, evaluate, tmp_path, monkeypatch):
+    """Not among the requirements, for what it pulls in (eager attention, as others drop soft caps): skipped where it is not installed; tests/benchmarks/tasks.py is the same at length."""
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    lm_eval = pytest.importorskip("lm_eval", reason="lm-eval 0.4.13 is not installed")
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+    folder = models(name)[0]
+    write(tmp_path / "docs.jsonl", items(20))
+    (tmp_path / "demo.yaml").write_text(f"""task: demo
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path}/docs.jsonl}}}}
+output_type: multiple_choice
+test_split: test
+fewshot_split: test
+fewshot_config: {{sampler: first_n}}
+num_fewshot: {few_shot}
+doc_to_text: query
+doc_to_choice: choices
+doc_to_target: gold
+target_delimiter: ""
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}, {{metric: acc_norm, aggregation: mean, higher_is_better: true}},
+              {{metric: acc_bytes, aggregation: mean, higher_is_better: true}}]
+""")
+    theirs = lm_eval.simple_evaluate(model=HFLM(pretrained=str(folder), dtype="float32", device="cpu", attn_implementation="eager"), tasks=["demo"], bootstrap_iters=1,
+                                     task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False))
+    ours = evaluate(folder, tmp_path / "demo.yaml")
+    samples = sorted(theirs["samples"]["demo"], key=lambda sample: sample["doc_id"])
+    for answer, sample in zip(ours["answers"], samples, strict=True):
+        assert answer["log_probabilities"] == pytest.approx([float(reply[0][0]) for reply in sample["resps"]], abs=2e-3, rel=2e-5)
+        assert all(answer[key] == bool(sample[key]) for key in ("acc", "acc_norm", "acc_bytes"))
+    for key in ("acc", "acc_norm", "acc_bytes"):
+        assert ours[key]["value"] == pytest.approx(theirs["results"]["demo"][f"{key},none"])
+        assert ours[key]["standard_error"] == pytest.approx(theirs["results"]["demo"][f"{key}_stderr,none"])

@@ -22,7 +22,7 @@ bool near(double found, double expected) { return std::abs(found - expected) <= 
 class PairedTest : public QObject {
   Q_OBJECT
 
- private slots:
+ private Q_SLOTS:
   // Two-sided binomials summed by hand: 2·(1 + 10 + 45) / 2¹⁰, and 2·Σ_{i ≤ 3} C(9, i) / 2⁹.
   void few_discordant_items_are_counted_exactly() {
     const auto [a, b] = answers(30, 2, 8, 5);

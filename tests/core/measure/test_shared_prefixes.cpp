@@ -21,7 +21,7 @@ std::vector<int32_t> read_back(const qb::SharedPrefixes& tree, size_t sequence, 
 class SharedPrefixesTest : public QObject {
   Q_OBJECT
 
- private slots:
+ private Q_SLOTS:
   void what_begins_alike_stands_once() {
     const std::vector<std::vector<int32_t>> sequences = {{1, 2, 3, 4}, {1, 2, 5}, {7}, {1, 2}, {1, 2, 3, 4}, {1, 2, 3, 9, 9}};
     const qb::SharedPrefixes tree(sequences);
