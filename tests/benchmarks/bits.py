@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Bits under a budget beside one scheme for all linears: KL divergence from the float model at equal size, same pipeline.
 
-    python tests/benchmarks/bits.py MODEL CALIBRATION EVALUATION [--samples 16] [--windows 6] [--bits 4.3 3.3] [--pipeline gptq]
+    python tests/benchmarks/bits.py MODEL CALIBRATION EVALUATION [--samples 16] [--windows 6] [--seq-len 512] [--bits 4.3 3.3] [--pipeline gptq]
         [--rounding gptq] [--costs gram fisher guided] [--candidates int2g64,int3g64,…] [--measured 0] [--untied] [--kept FOLDER]
 
-MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first windows of 512.
+MODEL is a Hugging Face folder, CALIBRATION and EVALUATION are text files: the first samples × 512 tokens, and the first windows of 512 (--seq-len).
 The uniform scheme of a budget is int4 or int3 asymmetric in groups of 64, with a float16 scale and a zero point of its own width:
 4.3125 and 3.2969 bits a weight; the assignment gets the budget or the uniform scheme's bits, whichever is less. In one run: `qbench
 sensitivity`, then for each budget and cost `qbench allocate` and `qbench run`; finished runs are exported as numbers, and the
@@ -28,7 +28,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("QBENCH_BUILD", ROOT / "build/dev")) / "app/qbench"
 GOALS = {4.3: 0.85, 3.3: 0.75}  # of the uniform scheme's KL
-SEQ_LEN = 512
 
 
 def qbench(*words):
@@ -41,10 +40,10 @@ def qbench(*words):
 class Judge:
     """transformers' float model on the first windows of a text."""
 
-    def __init__(self, model, text, windows):
+    def __init__(self, model, text, windows, seq_len):
         with open(text, newline="", encoding="utf-8") as file:
             ids = AutoTokenizer.from_pretrained(model)(file.read(), return_tensors="pt").input_ids[0]
-        self.windows = ids[: windows * SEQ_LEN].view(windows, SEQ_LEN)
+        self.windows = ids[: windows * seq_len].view(windows, seq_len)
         self.expected = self.predict(model)
 
     def predict(self, path):
@@ -80,6 +79,7 @@ def main():
     parser.add_argument("calibration", type=Path)
     parser.add_argument("evaluation", type=Path)
     parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--bits", type=float, nargs="*", default=list(GOALS))
     parser.add_argument("--pipeline", default="gptq", help="stages as in a recipe's list")
@@ -90,12 +90,12 @@ def main():
     parser.add_argument("--untied", action="store_true")
     parser.add_argument("--kept", type=Path, help="folder that keeps sensitivities for the next time")
     options = parser.parse_args()
-    judge = Judge(options.model, options.evaluation, options.windows)
+    judge = Judge(options.model, options.evaluation, options.windows, options.seq_len)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         file = folder / "sensitivity.json"
         start = time.perf_counter()
-        found = qbench("sensitivity", options.model, "-c", options.calibration, "--samples", options.samples, "--seq-len", SEQ_LEN, "--candidates", options.candidates,
+        found = qbench("sensitivity", options.model, "-c", options.calibration, "--samples", options.samples, "--seq-len", options.seq_len, "--candidates", options.candidates,
                        "--rounding", options.rounding, "--measured", options.measured, "--measured-windows", 2, "--folder", options.kept or folder / "kept", "-o", file, "--json")
         print(f"sensitivity of {len(found['linears'])} linears under {options.candidates}: {time.perf_counter() - start:.1f} s, {found['tokens']} tokens, rounded by {found['rounding']}", flush=True)
         for c in found["correlations"]:
@@ -103,7 +103,7 @@ def main():
         for bits in options.bits:
             uniform = f"int{math.floor(bits)}g64"
             recipe = folder / f"{uniform}.yaml"
-            calibration = f"calibration: {{corpus: '{options.calibration.resolve()}', sampling: sequential, samples: {options.samples}, seq_len: {SEQ_LEN}}}\n"
+            calibration = f"calibration: {{corpus: '{options.calibration.resolve()}', sampling: sequential, samples: {options.samples}, seq_len: {options.seq_len}}}\n"
             recipe.write_text(f"""name: {uniform}
 model: {{path: '{options.model.resolve()}', dtype: float32}}
 {calibration if options.pipeline != "rtn" else ""}scheme:
@@ -111,7 +111,7 @@ model: {{path: '{options.model.resolve()}', dtype: float32}}
 pipeline: [{options.pipeline}]
 """)
             base_bits, base, error, base_values, seconds = measured(recipe, judge, folder)
-            print(f"{uniform} for all, {options.pipeline}: {base_bits:.4f} bits, KL {base:.5f} ± {error:.5f} ({options.windows} windows of {SEQ_LEN}), {seconds:.1f} s", flush=True)
+            print(f"{uniform} for all, {options.pipeline}: {base_bits:.4f} bits, KL {base:.5f} ± {error:.5f} ({options.windows} windows of {options.seq_len}), {seconds:.1f} s", flush=True)
             for cost in options.costs:
                 out = folder / f"{cost}.yaml"
                 answer = qbench("allocate", recipe, "--sensitivity", file, "--bits", min(bits, base_bits), "--cost", cost, "-o", out, "--json", *(["--untied"] if options.untied else []))
