@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "cli.h"
+#include "sensitivity.h"
 #include "core/base/error.h"
 
 namespace {
@@ -36,6 +37,8 @@ int main(int argc, char** argv) {
   cli::add_runs(app, options, action);
   cli::add_export(app, options, action);
   cli::add_imatrix(app, options, action);
+  cli::add_sensitivity(app, options, action);
+  cli::add_allocate(app, options, action);
   cli::add_import(app, options, action);
   cli::add_formats(app, options, action);
   cli::add_families(app, options, action);

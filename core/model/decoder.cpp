@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <functional>
 #include <mutex>
 #include <numbers>
 
@@ -15,6 +16,7 @@
 #include "core/model/head.h"
 #include "core/model/hidden_streams.h"
 #include "core/model/kernels.h"
+#include "core/model/output_gradient.h"
 
 namespace qb {
 namespace {
@@ -54,7 +56,10 @@ std::pair<at::Tensor, at::Tensor> KeyValueCache::append(int block, const at::Ten
   return {e.keys.narrow(1, 0, total), e.values.narrow(1, 0, total)};
 }
 
-struct Decoder::State {
+namespace {
+
+// What a model has outside of its blocks.
+struct Globals {
   std::shared_ptr<const Model> model;
   TensorSourcePtr source;
   at::ScalarType dtype, held;
@@ -188,17 +193,40 @@ struct Decoder::State {
     return spec;
   }
 
+  // Takes a gradient by the head's input back to the hidden states.
+  at::Tensor behind_head(const at::Tensor& hidden, const std::function<at::Tensor(const at::Tensor& x, const HeadSpec& spec)>& gradient) {
+    const HeadSpec spec = head_spec();
+    at::AutoGradMode gradients(true);
+    const at::Tensor leaf = hidden.detach().to(held).requires_grad_(true), x = before_head(leaf);
+    at::Tensor by_x;
+    {
+      const at::NoGradGuard no_grad;
+      by_x = gradient(x.detach(), spec);
+    }
+    x.backward(by_x);
+    return leaf.grad();
+  }
+
   const at::Tensor& embedding_rows() {
     if (!embedding.defined()) embedding = load_vocabulary(a().names.embedding + ".weight", a().embedding_rows > 0 ? a().embedding_rows : a().vocabulary);
     return embedding;
   }
 };
 
-Decoder::Decoder(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device)
-    : state_(new State{std::move(model), std::move(source), dtype, held_dtype(dtype, device), device, {}, {}, {}, {}, {}, {}, {}}) {
+Globals make_globals(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device) {
   if (dtype != at::kFloat && dtype != at::kBFloat16 && dtype != at::kHalf)
     throw InputError(fmt::format("compute type {}, expected float32, bfloat16 or float16", at::toString(dtype)));
-  if (!state_->source) state_->source = state_->model->source;
+  if (!source) source = model->source;
+  return {std::move(model), std::move(source), dtype, held_dtype(dtype, device), device, {}, {}, {}, {}, {}, {}, {}};
+}
+
+}  // namespace
+
+struct Decoder::State : Globals {};
+struct OutputGradient::State : Globals {};
+
+Decoder::Decoder(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device)
+    : state_(new State{make_globals(std::move(model), std::move(source), dtype, device)}) {
   state_->token_inputs = [s = state_.get()](const at::Tensor& ids, int64_t layer) { return s->token_input(ids, layer); };
   const PositionKind position = architecture().position;
   if (position == PositionKind::alibi || position == PositionKind::alibi_scaled) state_->alibi = alibi_slopes(architecture().heads).to(device);
@@ -313,6 +341,21 @@ at::Tensor Decoder::negative_log_likelihood(const at::Tensor& hidden, const at::
   const at::Tensor targets = ids.to(at::kLong).to(s.device).narrow(1, 1, seq - 1).reshape({-1});
   const HeadSpec spec = s.head_spec();
   return head_negative_log_likelihood(x, targets, spec).reshape({batch, seq - 1});
+}
+
+OutputGradient::OutputGradient(std::shared_ptr<const Model> model, TensorSourcePtr source, at::ScalarType dtype, at::Device device)
+    : state_(new State{make_globals(std::move(model), std::move(source), dtype, device)}) {}
+
+OutputGradient::~OutputGradient() = default;
+
+at::Tensor OutputGradient::divergence_probe(const at::Tensor& hidden, uint64_t seed) {
+  return state_->behind_head(hidden, [&](const at::Tensor& x, const HeadSpec& spec) { return head_divergence_probe(x, spec, seed); });
+}
+
+at::Tensor OutputGradient::cross_entropy(const at::Tensor& hidden, const at::Tensor& ids) {
+  const at::Tensor targets = at::full_like(ids, -1, at::kLong);
+  targets.narrow(1, 0, ids.size(1) - 1).copy_(ids.narrow(1, 1, ids.size(1) - 1));
+  return state_->behind_head(hidden, [&](const at::Tensor& x, const HeadSpec& spec) { return head_cross_entropy_gradient(x, targets.reshape({-1}).to(state_->device), spec); });
 }
 
 }  // namespace qb

@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <cstdint>
+
 namespace qb {
 
 struct HeadSpec {
@@ -22,5 +24,14 @@ struct Divergence {
 };
 // Of what x predicts from what teacher predicts, both [tokens, width]; holds the logits of a hundred tokens at a time.
 Divergence head_divergence(const at::Tensor& x, const HeadSpec& spec, const at::Tensor& teacher, const HeadSpec& teacher_spec);
+
+// For every token a gradient by x whose outer product with itself is, on average over draws, the Hessian H of the KL divergence from
+// its own prediction p: by the logits, (diag(√p) − p√pᵀ)·ε with ε of ±1, since that factor times its transpose is diag(p) − ppᵀ.
+// Less noisy than the cross-entropy of drawn tokens. ε: at::randint(0, 2, [tokens, vocabulary]) of a generator of this seed, 128
+// tokens at a time. [tokens, width], x's dtype.
+at::Tensor head_divergence_probe(const at::Tensor& x, const HeadSpec& spec, uint64_t seed);
+
+// Gradient by x [tokens, width] of Σ −log softmax(logits)[target]; nothing comes of a target below 0.
+at::Tensor head_cross_entropy_gradient(const at::Tensor& x, const at::Tensor& targets, const HeadSpec& spec);
 
 }  // namespace qb
