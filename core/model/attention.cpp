@@ -21,7 +21,7 @@ at::Tensor alibi_bias(const AttentionSpec& spec, int64_t begin, int64_t end, int
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
   const int64_t batch = q.size(0), seq = q.size(1), heads = q.size(2), dim = q.size(3), kv_heads = k.size(2), group = heads / kv_heads, out_dim = v.size(3);
   const int64_t total = k.size(1), before = total - seq;  // keys of tokens before the first query
-  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && !spec.sinks.defined() && (spec.chunk == 0 || spec.chunk >= total) && (spec.window == 0 || spec.window >= total) ;
+  const bool plain = spec.softcap == 0 && !spec.alibi.defined() && !spec.sinks.defined() && (spec.chunk == 0 || spec.chunk >= total) && (spec.window == 0 || spec.window >= total);
   if (plain) {
     at::Tensor kk = k.transpose(1, 2), vv = v.transpose(1, 2);
     std::optional<at::Tensor> seen;

@@ -233,7 +233,7 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) {
   batch_ = hidden.size(0), seq_ = hidden.size(1);
   if (context_.cache) first_ = context_.cache->tokens(block_.index);
   if ((context_.cache || context_.pieces) && !sees_by_attention(a_.layers[static_cast<size_t>(block_.index)]))
-    throw InternalError(fmt::format("block {}: keys and values of other tokens cannot continue a {} layer", block_.index, a_.family));
+    throw InternalError(fmt::format("block {}: {} cannot continue a {} layer", block_.index, context_.cache ? "a cache of keys and values" : "pieces of sequences", a_.family));
   Tensors values(graph_.values().size());
   values[0] = made(graph_.value(0), hidden.reshape({batch_ * seq_, a_.carried_width()}).to(held_).contiguous());
   if (context_.stop_at == ValueId{0}) return values[0];

@@ -39,7 +39,7 @@ nlohmann::json result_of(const qb::RunReport& report) {
     block.erase("statistics_cached");
     for (auto& linear : block["linears"]) linear.erase("seconds");
   }
-  for (auto& perplexity : json["perplexities"]) perplexity.erase("seconds");
+  for (auto& evaluation : json["evaluations"]) evaluation.erase("seconds");
   return json;
 }
 
