@@ -33,9 +33,9 @@ auto found(const List& list, const std::string& name) {
 
 const std::vector<EvaluatorInfo>& evaluators() {
   static const std::vector<EvaluatorInfo> table = {
-      {"perplexity", "Perplexity", "How well the model foretells a text", EvaluationData::text, false, {}, perplexity_metrics()},
-      {"divergence", "Divergence", "How far its predictions are from the float model's, token by token", EvaluationData::text, true, divergence_knobs(), with_floor(divergence_metrics())},
-      {"task", "Multiple choice", "How often the likeliest choice of a task's items is right", EvaluationData::task, false, task_knobs(), task_metrics()},
+      {"perplexity", "Perplexity", "How well the model foretells a text", EvaluationData::text, false, {}, perplexity_metrics(), {"perplexity"}},
+      {"divergence", "Divergence", "How far its predictions are from the float model's, token by token", EvaluationData::text, true, divergence_knobs(), with_floor(divergence_metrics()), {"kl", "kl_p99", "same_top"}},
+      {"task", "Multiple choice", "How often the likeliest choice of a task's items is right", EvaluationData::task, false, task_knobs(), task_metrics(), {"acc", "acc_norm"}},
   };
   return table;
 }

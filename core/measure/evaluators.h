@@ -20,6 +20,7 @@ struct EvaluatorInfo {
   bool against_float = false;     // measures a distance from the float model
   std::vector<KnobInfo> knobs;    // of its own
   std::vector<MetricInfo> metrics;  // the first stands for the whole
+  std::vector<std::string> headline;  // those that a summary shows
 };
 
 // The metric of a float model's divergence from itself with weights rounded to bfloat16.

@@ -170,7 +170,7 @@ EvaluationSpec read_evaluation(YamlMap map, const std::filesystem::path& base, M
     mistakes.take([&] { put(spec.windows, map.integer("windows", 0, kLarge)); });
   }
   mistakes.take([&] { read_dtype(map, spec.dtype); });
-  mistakes.take([&] { spec.bos = read_bos(map); });
+  if (evaluator->data == EvaluationData::text) mistakes.take([&] { spec.bos = read_bos(map); });
   for (const KnobInfo& knob : evaluator->knobs)
     mistakes.take([&] {
       if (map.has(knob.name)) spec.knobs[knob.name] = read_valid_knob(map, knob);

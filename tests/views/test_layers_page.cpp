@@ -17,7 +17,7 @@
 #include "views/plots/HistogramPlot.h"
 #include "views/plots/LinearErrorsPlot.h"
 #include "views/plots/OutlierPlot.h"
-#include "views/plots/PerplexityPlot.h"
+#include "views/plots/MetricPlot.h"
 #include "views/plots/RunsHeatPlot.h"
 
 using namespace qb;
@@ -192,12 +192,12 @@ class TestLayersPage : public QObject {
     selection.putRun(test::demo_run(options));
     QTest::qWait(kSettle);
     QCOMPARE(plot->table().rows.size(), 30 * 7);
-    QVERIFY(!accuracy.findChild<PerplexityPlot*>()->isEmpty());
+    QVERIFY(!accuracy.findChild<MetricPlot*>()->isEmpty());
     selection.setCurrentLinear({3, "self_attn.k_proj"});
     selection.removeRun("r");
     QTest::qWait(kSettle);
     QVERIFY(plot->isEmpty());
-    QVERIFY(accuracy.findChild<PerplexityPlot*>()->isEmpty());
+    QVERIFY(accuracy.findChild<MetricPlot*>()->isEmpty());
   }
 
   void metric_subset_and_difference_change_the_pictures() {

@@ -22,7 +22,7 @@
 #include "views/plots/LinearErrorsPlot.h"
 #include "views/plots/OutlierPlot.h"
 #include "views/plots/ParetoPlot.h"
-#include "views/plots/PerplexityPlot.h"
+#include "views/plots/MetricPlot.h"
 #include "views/plots/PictureDialog.h"
 #include "views/plots/RunsHeatPlot.h"
 #include "views/plots/WindowDeltaPlot.h"
@@ -148,7 +148,7 @@ class TestPlots : public QObject {
     Selection selection;
     test::fill_many(selection, 40, 2);
     const Accuracy accuracy = gatherAccuracy(selection, {});
-    PerplexityPlot perplexity;
+    MetricPlot perplexity;
     CostPlot cost;
     perplexity.setData(accuracy);
     cost.setData(accuracy);
@@ -188,7 +188,7 @@ class TestPlots : public QObject {
     // The float model's figure stands above the first row, whose whiskers may reach below it.
     QVERIFY(perplexity.yAxis->coordToPixel(0) - perplexity.axisRect()->top() > 1.2 * QFontMetrics(perplexity.yAxis->tickLabelFont()).height());
     // A click on a later page is that page's run.
-    QSignalSpy chosen(&perplexity, &PerplexityPlot::runChosen);
+    QSignalSpy chosen(&perplexity, &MetricPlot::runChosen);
     const QPointF at(perplexity.axisRect()->center().x(), perplexity.yAxis->coordToPixel(0));
     QTest::mouseClick(&perplexity, Qt::LeftButton, {}, at.toPoint());
     QCOMPARE(chosen.size(), 1);
@@ -447,7 +447,7 @@ class TestPlots : public QObject {
   void a_picture_has_the_size_and_the_look_that_were_asked_for() {
     Selection selection;
     test::fill_many(selection, 40, 2);
-    PerplexityPlot plot;
+    MetricPlot plot;
     plot.setCaption("Perplexity", "conditions");
     plot.setData(gatherAccuracy(selection, {}));
     QPalette dark;
@@ -509,7 +509,7 @@ class TestPlots : public QObject {
     QSettings().remove("plots");
     Selection selection;
     test::fill_demo(selection);
-    PerplexityPlot plot;
+    MetricPlot plot;
     plot.setCaption("Perplexity", "conditions");
     plot.setData(gatherAccuracy(selection, {}));
     show(plot, {380, 290});
@@ -680,7 +680,7 @@ class TestPlots : public QObject {
     EvaluationResult run, base;
     base.put({"nll", 3, 0, {3.0, 2.0, 4.0}});
     run.put({"nll", 3.2, 0, {3.1, 2.3, 4.2}});
-    const PairedDifference difference = pairedDifference(run, base);
+    const PairedDifference difference = pairedDifference(run, base, "nll");
     QVERIFY(std::abs(difference.mean - 0.2) < 1e-12);
     QVERIFY(std::abs(difference.standardError - 0.1 / std::sqrt(3.0)) < 1e-12);  // sample deviation of 0.1, 0.3, 0.2 is 0.1
   }
@@ -707,7 +707,7 @@ class TestPlots : public QObject {
     Selection selection;
     test::fill_demo(selection);
     const Accuracy accuracy = gatherAccuracy(selection, {});
-    PerplexityPlot perplexity;
+    MetricPlot perplexity;
     ParetoPlot pareto;
     WindowDeltaPlot windows;
     CostPlot cost;
@@ -740,7 +740,7 @@ class TestPlots : public QObject {
     model.put({"perplexity", 20, 1});
     Accuracy accuracy;
     accuracy.floatModel = &model;
-    PerplexityPlot plot;
+    MetricPlot plot;
     plot.setData(accuracy);
     show(plot, {400, 240});
     QVERIFY(plot.axisRect()->width() > 200);

@@ -6,7 +6,10 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/measure/evaluators.h"
+#include "views/models/Format.h"
 #include "views/models/LinearErrors.h"
+#include "views/plots/PlotStyle.h"
 
 namespace qb::views {
 namespace {
@@ -28,19 +31,48 @@ QVector<ConditionsChoice> allConditions(const Selection& selection) {
   QVector<ConditionsChoice> choices;
   for (const RunEntry& run : drawnRuns(selection))
     for (const EvaluationResult& result : run.report->evaluations) {
-      if (result.evaluator != "perplexity") continue;
-      const ConditionsChoice choice{conditionsKey(result), conditionsText(result)};
+      const EvaluatorInfo* evaluator = find_evaluator(result.evaluator);
+      const ConditionsChoice choice{conditionsKey(result), tr("%1: %2").arg(text(evaluator ? evaluator->title : result.evaluator), conditionsText(result))};
       if (!choices.contains(choice)) choices.push_back(choice);
     }
   return choices;
 }
+
+QString Accuracy::number(double value) const {
+  return value >= 1e-3 ? formatPerplexity(value) : formatNumber(value);
+}
+
+QString Accuracy::axis() const { return unit.isEmpty() ? title : tr("%1 (%2)").arg(title, unit); }
+
+namespace {
+
+// Names and directions, by the results that were found.
+void describe(Accuracy& accuracy) {
+  const EvaluationResult* any = accuracy.floatModel;
+  for (const Accuracy::Run& run : accuracy.runs)
+    if (run.result) any = run.result;
+  const EvaluatorInfo* evaluator = any ? find_evaluator(any->evaluator) : find_evaluator("perplexity");
+  if (any) accuracy.conditions = conditionsText(*any);
+  if (!evaluator) return;
+  const MetricInfo& metric = evaluator->metrics.front();
+  accuracy.metric = metric.name;
+  accuracy.title = text(metric.title);
+  accuracy.unit = text(metric.unit);
+  accuracy.higherIsBetter = metric.higher_is_better;
+  accuracy.byItem = evaluator->data == EvaluationData::task;
+  accuracy.floatName = evaluator->against_float ? tr("noise floor") : tr("float model");
+  // Losses of windows add up, perplexities do not.
+  accuracy.paired = evaluator->name == "perplexity" ? "nll" : metric.name;
+  accuracy.pairedTitle = evaluator->name == "perplexity" ? tr("NLL (nats/token)") : accuracy.unit.isEmpty() ? QString() : tr("(%1)").arg(accuracy.unit);
+}
+
+}  // namespace
 
 Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
   Accuracy accuracy;
   const QVector<ConditionsChoice> choices = allConditions(selection);
   const auto chosen = std::find_if(choices.begin(), choices.end(), [&](const ConditionsChoice& choice) { return choice.key == wanted; });
   const ConditionsChoice choice = chosen != choices.end() ? *chosen : choices.value(0);
-  accuracy.conditions = choice.text;
   const auto find = [&choice](const RunReport& report, bool floatModel) -> const EvaluationResult* {
     for (const EvaluationResult& result : report.evaluations)
       if (result.float_model == floatModel && conditionsKey(result) == choice.key) return &result;
@@ -56,6 +88,7 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
     accuracy.floatModel = find(*run.report, true);
     if (accuracy.floatModel) accuracy.floatOwner = run.report;
   }
+  describe(accuracy);
   if (const RunEntry* run = selection.find(selection.baseline())) {
     const Accuracy::Run baseline = take(*run);
     if (baseline.result) accuracy.baseline = baseline;
@@ -63,10 +96,11 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
   return accuracy;
 }
 
-PairedDifference pairedDifference(const EvaluationResult& run, const EvaluationResult& reference) {
+PairedDifference pairedDifference(const EvaluationResult& run, const EvaluationResult& reference, const std::string& metric) {
   PairedDifference difference;
-  const size_t windows = std::min(run.values("nll").size(), reference.values("nll").size());
-  for (size_t i = 0; i < windows; ++i) difference.windows.push_back(run.values("nll")[i] - reference.values("nll")[i]);
+  const std::vector<double>&first = reference.values(metric), &second = run.values(metric);
+  const size_t windows = std::min(first.size(), second.size());
+  for (size_t i = 0; i < windows; ++i) difference.windows.push_back(second[i] - first[i]);
   if (windows == 0) return difference;
   const double n = double(windows);
   difference.mean = std::accumulate(difference.windows.begin(), difference.windows.end(), 0.0) / n;

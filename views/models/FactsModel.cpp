@@ -17,8 +17,6 @@ namespace {
 
 QString tr(const char* text) { return QCoreApplication::translate("FactsModel", text); }
 
-constexpr size_t kShownMetrics = 4;  // of an evaluation; reports and tables have all
-
 QString text(const std::string& value) { return QString::fromStdString(value); }
 
 // Beside figures of two runs, in the inspector's width.
@@ -49,17 +47,21 @@ QVector<Fact> runFacts(const RunReport& report, const QString& owner) {
   add(tr("Model"), text(report.model_name), text(report.model_path));
   add(tr("Scheme"), text(report.scheme));
   add(tr("Pipeline"), text(report.pipeline));
-  for (const EvaluationResult& result : report.evaluations)
-    for (size_t i = 0; i < std::min(result.metrics.size(), kShownMetrics); ++i) {
-      const qb::Metric& metric = result.metrics[i];
+  for (const EvaluationResult& result : report.evaluations) {
+    const EvaluatorInfo* evaluator = find_evaluator(result.evaluator);
+    for (const qb::Metric& metric : result.metrics) {
+      const bool first = &metric == &result.metrics.front();
+      // Of what stands beside the quantized model its first figure is enough.
+      if (!first && (result.float_model || !evaluator || std::find(evaluator->headline.begin(), evaluator->headline.end(), metric.name) == evaluator->headline.end())) continue;
       const MetricInfo* info = find_metric(result.evaluator, metric.name);
       const QString title = info ? text(info->title) : text(metric.name);
       QString value = metric.value >= 1e-3 ? formatPerplexity(metric.value) : formatNumber(metric.value);
       if (metric.standard_error != 0) value = tr("%1 ± %2").arg(value, formatNumber(metric.standard_error, 2));
       if (info && !info->unit.empty()) value += QLatin1Char(' ') + text(info->unit);
-      if (i == 0) value += QLatin1Char('\n') + conditionsText(result);
+      if (first) value += QLatin1Char('\n') + conditionsText(result);
       add(result.float_model ? tr("%1, %2").arg(title, text(subject_text(result))) : title, value, info ? tr("%1. ± one standard error").arg(text(info->help)) : QString());
     }
+  }
   if (report.bits_per_weight > 0)
     add(tr("Bits per weight"), formatNumber(report.bits_per_weight), tr("Of the quantized linears, scales and zero points included"));
   if (report.quantized_bytes > 0) {

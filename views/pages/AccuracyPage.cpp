@@ -12,19 +12,30 @@
 
 #include "views/plots/CostPlot.h"
 #include "views/plots/ParetoPlot.h"
-#include "views/plots/PerplexityPlot.h"
+#include "views/plots/HistogramPlot.h"
+#include "views/plots/MetricPlot.h"
 #include "views/plots/WindowDeltaPlot.h"
 
 namespace qb::views {
+namespace {
+
+// Inside of a sentence; abbreviations keep their capitals.
+QString lowered(QString title) {
+  if (title.size() > 1 && !title[1].isUpper()) title[0] = title[0].toLower();
+  return title;
+}
+
+}  // namespace
 
 AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
     : QWidget(parent),
       m_selection(selection),
       m_timer(new QTimer(this)),
-      m_perplexity(new PerplexityPlot),
+      m_metric(new MetricPlot),
       m_pareto(new ParetoPlot),
       m_windows(new WindowDeltaPlot),
-      m_cost(new CostPlot) {
+      m_cost(new CostPlot),
+      m_tokens(new HistogramPlot) {
   m_timer->setSingleShot(true);
   m_timer->setInterval(40);
   connect(m_timer, &QTimer::timeout, this, &AccuracyPage::updateData);
@@ -38,11 +49,12 @@ AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
     return splitter;
   };
   auto* grid = new QSplitter(Qt::Vertical);
-  grid->addWidget(pair(m_perplexity, m_pareto));
+  grid->addWidget(pair(m_metric, m_pareto));
   grid->addWidget(pair(m_windows, m_cost));
-  grid->setSizes({1000, 1000});
+  grid->addWidget(m_tokens);
+  grid->setSizes({1000, 1000, 1000});
   grid->setChildrenCollapsible(false);
-  for (QWidget* plot : std::initializer_list<QWidget*>{m_perplexity, m_pareto, m_windows, m_cost}) plot->setMinimumHeight(210);
+  for (QWidget* plot : std::initializer_list<QWidget*>{m_metric, m_pareto, m_windows, m_cost, m_tokens}) plot->setMinimumHeight(210);
   auto* scroll = new QScrollArea;
   scroll->setWidgetResizable(true);
   scroll->setFrameShape(QFrame::NoFrame);
@@ -55,7 +67,7 @@ AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
   layout->addWidget(scroll, 1);
 
   const auto choose = [this](const QString& id) { m_selection->setCurrentRun(id); };
-  connect(m_perplexity, &PerplexityPlot::runChosen, this, choose);
+  connect(m_metric, &MetricPlot::runChosen, this, choose);
   connect(m_pareto, &ParetoPlot::runChosen, this, choose);
   connect(m_cost, &CostPlot::runChosen, this, choose);
   connect(selection, &Selection::runsChanged, this, &AccuracyPage::scheduleUpdate);
@@ -69,10 +81,10 @@ QWidget* AccuracyPage::makeControls() {
   auto* bar = new QWidget;
   auto* layout = new QHBoxLayout(bar);
   layout->setContentsMargins(8, 4, 8, 4);
-  auto* label = new QLabel(tr("&Text:"));
+  auto* label = new QLabel(tr("&Measure:"));
   m_conditions = new QComboBox;
-  m_conditions->setAccessibleName(tr("Text and conditions of the perplexity"));
-  m_conditions->setToolTip(tr("Runs are compared under equal conditions only: text, sequence length, windows and dtype"));
+  m_conditions->setAccessibleName(tr("What is measured, on which text, under which conditions"));
+  m_conditions->setToolTip(tr("Runs are compared under equal conditions only: evaluator and settings, text, sequence length, windows and dtype"));
   m_conditions->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
   m_conditions->setMinimumContentsLength(30);
   label->setBuddy(m_conditions);
@@ -84,10 +96,11 @@ QWidget* AccuracyPage::makeControls() {
   auto* menu = new QMenu(more);
   connect(menu, &QMenu::aboutToShow, this, [this, menu] {
     menu->clear();
-    m_perplexity->fillMenu(menu->addMenu(tr("&Perplexity")));
-    m_pareto->fillMenu(menu->addMenu(tr("&Size and perplexity")));
+    m_metric->fillMenu(menu->addMenu(tr("&Figure")));
+    m_pareto->fillMenu(menu->addMenu(tr("&Size and figure")));
     m_windows->fillMenu(menu->addMenu(tr("Difference per &window")));
     m_cost->fillMenu(menu->addMenu(tr("&Cost")));
+    if (m_tokens->isVisibleTo(this)) m_tokens->fillMenu(menu->addMenu(tr("By &token")));
   });
   more->setMenu(menu);
   layout->addWidget(label);
@@ -115,17 +128,41 @@ void AccuracyPage::updateData() {
   int missing = 0;
   for (const Accuracy::Run& run : accuracy.runs) missing += run.result == nullptr;
   m_missing->setText(missing > 0 && !choices.isEmpty() ? (missing == 1 ? tr("1 run not evaluated so") : tr("%1 runs not evaluated so").arg(missing)) : QString());
-  m_missing->setToolTip(tr("These runs have no perplexity under these conditions and are left out"));
+  m_missing->setToolTip(tr("These runs were not measured under these conditions and are left out"));
 
-  m_perplexity->setCaption(tr("Perplexity ± standard error"), accuracy.conditions);
-  m_perplexity->setData(accuracy);
-  m_pareto->setCaption(tr("Size and perplexity"), accuracy.conditions);
+  m_metric->setCaption(tr("%1 ± standard error").arg(accuracy.title), accuracy.conditions);
+  m_metric->setData(accuracy);
+  m_pareto->setCaption(tr("Size and %1").arg(lowered(accuracy.title)), accuracy.conditions);
   m_pareto->setData(accuracy);
   m_windows->setData(accuracy);
-  m_windows->setCaption(m_windows->isEmpty() ? tr("Window by window") : tr("Window by window against %1").arg(m_windows->reference()),
+  const QString each = accuracy.byItem ? tr("Item by item") : tr("Window by window");
+  m_windows->setCaption(m_windows->isEmpty() ? each : tr("%1 against %2").arg(each, m_windows->reference()),
                         m_windows->isEmpty() ? QString() : tr("%1; mean ± standard error").arg(accuracy.conditions));
   m_cost->setCaption(tr("Time and memory"));
   m_cost->setData(accuracy);
+  showTokens(accuracy);
+}
+
+// Of measures that keep how single tokens fare.
+void AccuracyPage::showTokens(const Accuracy& accuracy) {
+  QVector<HistogramSeries> series;
+  const auto histogram = [&](const EvaluationResult* result) { return result && result->find(accuracy.metric) ? result->find(accuracy.metric)->histogram : Histogram(); };
+  for (const Accuracy::Run& run : accuracy.runs)
+    if (const Histogram of = histogram(run.result); !of.empty()) {
+      HistogramSeries one{run.name, run.colour, of};
+      one.marker = run.marker;
+      one.folded = run.folded;
+      series.push_back(one);
+    }
+  // A float model that is its own reference has no divergence to draw.
+  if (const Histogram floor = histogram(accuracy.floatModel); !series.isEmpty() && std::any_of(floor.counts.begin(), floor.counts.end(), [](int64_t n) { return n > 0; })) {
+    HistogramSeries one{accuracy.floatName, palette().color(QPalette::Text), floor};
+    one.dashed = true;
+    series.push_back(one);
+  }
+  m_tokens->setVisible(!series.isEmpty());
+  m_tokens->setCaption(tr("%1 token by token").arg(accuracy.title), accuracy.conditions);
+  m_tokens->setData(series, tr("log₁₀ of %1").arg(accuracy.axis()));
 }
 
 }  // namespace qb::views

@@ -10,11 +10,12 @@ class QTimer;
 namespace qb::views {
 
 class CostPlot;
+class HistogramPlot;
 class ParetoPlot;
-class PerplexityPlot;
+class MetricPlot;
 class WindowDeltaPlot;
 
-// What does it cost, what does it give? Perplexity, size, paired differences, time and memory of the shown runs.
+// What does it cost, what does it give? One figure of the shown runs, whatever evaluator it is of, by size, paired differences, by token; time and memory.
 class AccuracyPage : public QWidget {
   Q_OBJECT
  public:
@@ -24,15 +25,17 @@ class AccuracyPage : public QWidget {
   QWidget* makeControls();
   void scheduleUpdate();
   void updateData();
+  void showTokens(const Accuracy& accuracy);
 
   Selection* m_selection;
   QTimer* m_timer;
   QComboBox* m_conditions;
   QLabel* m_missing;
-  PerplexityPlot* m_perplexity;
+  MetricPlot* m_metric;
   ParetoPlot* m_pareto;
   WindowDeltaPlot* m_windows;
   CostPlot* m_cost;
+  HistogramPlot* m_tokens;
 };
 
 }  // namespace qb::views

@@ -445,7 +445,7 @@ void RecipeForm::fillEvaluations() {
     fields->path({key + QStringLiteral(".corpus"), onText ? tr("Text") : tr("Task"), !onText ? tr("A .jsonl file with query, choices and gold a line, or a task's .yaml of lm-evaluation-harness.") : tr("A text file, a .jsonl or .json file, or a folder of them. Conversations go through the model's chat template.")}, FieldGroup::TextFile,
                  [at](const Recipe& r) { const auto* e = at(r); return e ? text(e->corpus.path) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.path = v.toStdString(); });
-    fields->line({key + QStringLiteral(".field"), tr("JSON field"), tr("Which field of each object holds the text or the conversation."), {},
+    if (onText) fields->line({key + QStringLiteral(".field"), tr("JSON field"), tr("Which field of each object holds the text or the conversation."), {},
                   [at](const Recipe& r) { const auto* e = at(r); return e && hasJsonEnding(e->corpus.path); }},
                  {}, [at](const Recipe& r) { const auto* e = at(r); return e ? QString::fromStdString(e->corpus.field) : QString(); },
                  [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->corpus.field = v.toStdString(); });
@@ -457,7 +457,7 @@ void RecipeForm::fillEvaluations() {
     fields->choice({key + QStringLiteral(".dtype"), tr("Compute in"), tr("Number type of the evaluation's forward passes.")}, {"float32", "bfloat16"}, {},
                    [at](const Recipe& r) { const auto* e = at(r); return e ? QString::fromStdString(e->dtype) : QString(); },
                    [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->dtype = v.toStdString(); return true; });
-    fields->choice({key + QStringLiteral(".bos"), tr("BOS"), bosHelp()}, bosValues(), bosTitles(),
+    if (onText) fields->choice({key + QStringLiteral(".bos"), tr("BOS"), bosHelp()}, bosValues(), bosTitles(),
                    [at](const Recipe& r) { const auto* e = at(r); return e ? bosText(e->bos) : QString(); },
                    [at](Recipe& r, const QString& v) { if (auto* e = at(r)) e->bos = parse_bos(v.toStdString()); return true; });
     if (evaluator)

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "views/models/Format.h"
-#include "views/plots/PerplexityPlot.h"
+#include "views/plots/MetricPlot.h"
 
 namespace qb::views {
 namespace {

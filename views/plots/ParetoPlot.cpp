@@ -16,7 +16,6 @@ ParetoPlot::ParetoPlot(QWidget* parent) : Plot(parent) {
     setData(m_accuracy);
     resetView();
   });
-  yAxis->setLabel(tr("Perplexity"));
   axisRect()->setMinimumMargins(QMargins(4, 4, 12, 4));
   m_floatLine = new QCPItemStraightLine(this);
   m_floatText = new QCPItemText(this);
@@ -38,14 +37,18 @@ void ParetoPlot::setData(const Accuracy& accuracy) {
     const double bytes = double(whole ? run.report->model_bytes : run.report->quantized_bytes);
     const double size = m_bytes->isChecked() ? bytes / (1024.0 * 1024 * 1024) : run.report->bits_per_weight;
     if (!run.result || !(size > 0)) continue;
-    m_points.push_back({run.id, run.name, size, run.result->value("perplexity"), run.result->error("perplexity"), run.colour, run.marker});
+    m_points.push_back({run.id, run.name, size, accuracy.value(*run.result), accuracy.error(*run.result), run.colour, run.marker});
   }
   QVector<double> x, y;
   for (const Point& point : m_points) {
     x.push_back(point.x);
     y.push_back(point.y);
   }
-  m_frontier = paretoFrontier(x, y);
+  QVector<double> worse = y;
+  if (accuracy.higherIsBetter)
+    for (double& value : worse) value = -value;
+  m_frontier = paretoFrontier(x, worse);
+  yAxis->setLabel(accuracy.axis());
   chooseScale(y);
   xAxis->setLabel(m_bytes->isChecked() ? (whole ? tr("Size of the model (GiB)") : tr("Size of the linears in blocks (GiB)")) : tr("Bits per weight, scales and zeros included"));
   refresh(m_points.isEmpty());
@@ -78,12 +81,12 @@ void ParetoPlot::rebuild() {
   m_floatLine->setVisible(model);
   m_floatText->setVisible(model);
   if (model) {
-    m_floatLine->point1->setCoords(0, model->value("perplexity"));
-    m_floatLine->point2->setCoords(1, model->value("perplexity"));
-    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->value("perplexity"))));
+    m_floatLine->point1->setCoords(0, m_accuracy.value(*model));
+    m_floatLine->point2->setCoords(1, m_accuracy.value(*model));
+    m_floatText->setText(tr("%1 %2").arg(m_accuracy.floatName, m_accuracy.number(m_accuracy.value(*model))));
     m_floatText->position->setTypeX(QCPItemPosition::ptAxisRectRatio);
     // On the left, where small models are far from the float one, so that the label covers no point.
-    m_floatText->position->setCoords(0, model->value("perplexity"));
+    m_floatText->position->setCoords(0, m_accuracy.value(*model));
     m_floatText->setPositionAlignment(Qt::AlignLeft | Qt::AlignBottom);
     m_floatText->setPadding(QMargins(4, 2, 4, 2));
   }
@@ -112,13 +115,13 @@ void ParetoPlot::placeLabels() {
     taken.push_back(QRectF(at.back() - QPointF(6, 6), QSizeF(12, 12)));
   }
   if (m_accuracy.floatModel) {
-    const double y = yAxis->coordToPixel(m_accuracy.floatModel->value("perplexity"));
+    const double y = yAxis->coordToPixel(m_accuracy.value(*m_accuracy.floatModel));
     const double width = metrics.horizontalAdvance(m_floatText->text()) + 8;
     // At the left, or at the right where points are in its way there and are not here.
     const QRectF left(space.left(), y - metrics.height() - 4, width, metrics.height() + 5), right = left.translated(space.width() - width, 0);
     const auto covers = [&](const QRectF& box) { return std::any_of(taken.begin(), taken.end(), [&](const QRectF& point) { return point.intersects(box); }); };
     const bool atRight = covers(left) && !covers(right);
-    m_floatText->position->setCoords(atRight ? 1 : 0, m_accuracy.floatModel->value("perplexity"));
+    m_floatText->position->setCoords(atRight ? 1 : 0, m_accuracy.value(*m_accuracy.floatModel));
     m_floatText->setPositionAlignment((atRight ? Qt::AlignRight : Qt::AlignLeft) | Qt::AlignBottom);
     taken.push_back(atRight ? right : left);
     taken.push_back(QRectF(space.left(), y - 1, space.width(), 2));
@@ -169,7 +172,7 @@ void ParetoPlot::fitView() {
     x.push_back(point.x);
     y.push_back(point.y);
   }
-  if (m_accuracy.floatModel) y.push_back(m_accuracy.floatModel->value("perplexity"));
+  if (m_accuracy.floatModel) y.push_back(m_accuracy.value(*m_accuracy.floatModel));
   QCPRange range = limits(x, false);
   // Names stand on the right of their points.
   double name = 0;
@@ -200,8 +203,8 @@ QString ParetoPlot::describe(const QPointF& pixel) const {
   const int at = pointAt(pixel);
   if (at < 0) return {};
   const Point& point = m_points[at];
-  return tr("%1\n%2 %3\nperplexity %4 ± %5\n%6%7")
-      .arg(point.name, formatNumber(point.x), unit(), formatPerplexity(point.y), formatNumber(point.error, 2), m_accuracy.conditions,
+  return tr("%1\n%2 %3\n%4 %5 ± %6\n%7%8")
+      .arg(point.name, formatNumber(point.x), unit(), m_accuracy.axis(), m_accuracy.number(point.y), formatNumber(point.error, 2), m_accuracy.conditions,
            m_frontier.contains(at) ? tr("\non the frontier: no shown run is smaller and better") : QString());
 }
 
@@ -211,7 +214,7 @@ void ParetoPlot::activate(const QPointF& pixel) {
 }
 
 PlotTable ParetoPlot::table() const {
-  PlotTable table{{tr("run"), tr("size (%1)").arg(unit()), tr("perplexity"), tr("standard error"), tr("on the frontier"), tr("conditions")}, {}};
+  PlotTable table{{tr("run"), tr("size (%1)").arg(unit()), m_accuracy.axis(), tr("standard error"), tr("on the frontier"), tr("conditions")}, {}};
   for (int i = 0; i < int(m_points.size()); ++i)
     table.rows.push_back({m_points[i].name, m_points[i].x, m_points[i].y, m_points[i].error, m_frontier.contains(i) ? tr("yes") : tr("no"),
                           m_accuracy.conditions});

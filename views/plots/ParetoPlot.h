@@ -4,7 +4,7 @@
 
 namespace qb::views {
 
-// Size against perplexity: bits per weight, or GiB of the quantized linears, with the frontier that no run beats.
+// Size against one figure: bits per weight, or GiB of the quantized linears, with the frontier that no run beats.
 class ParetoPlot : public Plot {
   Q_OBJECT
  public:

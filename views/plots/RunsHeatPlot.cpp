@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "views/plots/PerplexityPlot.h"
+#include "views/plots/MetricPlot.h"
 
 namespace qb::views {
 

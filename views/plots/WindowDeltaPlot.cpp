@@ -7,8 +7,6 @@ namespace qb::views {
 
 WindowDeltaPlot::WindowDeltaPlot(QWidget* parent) : Plot(parent) {
   setEmptyText(tr("Choose a baseline in the list of runs, or evaluate the float model, to compare window by window."));
-  xAxis->setLabel(tr("Window of the text"));
-  yAxis->setLabel(tr("Δ NLL (nats/token)"));
   auto ticker = QSharedPointer<QCPAxisTickerFixed>::create();
   ticker->setTickStep(1);
   ticker->setScaleStrategy(QCPAxisTickerFixed::ssMultiples);
@@ -27,12 +25,14 @@ WindowDeltaPlot::WindowDeltaPlot(QWidget* parent) : Plot(parent) {
 void WindowDeltaPlot::setData(const Accuracy& accuracy) {
   m_accuracy = accuracy;
   m_series.clear();
+  xAxis->setLabel(accuracy.byItem ? tr("Item of the task") : tr("Window of the text"));
+  yAxis->setLabel(tr("Δ %1").arg(accuracy.pairedTitle).trimmed());
   const EvaluationResult* reference = accuracy.baseline ? accuracy.baseline->result : accuracy.floatModel;
-  m_reference = accuracy.baseline ? accuracy.baseline->name : tr("the float model");
+  m_reference = accuracy.baseline ? accuracy.baseline->name : tr("the %1").arg(accuracy.floatName);
   if (reference)
     for (const Accuracy::Run& run : accuracy.runs) {
       if (!run.result || (accuracy.baseline && run.id == accuracy.baseline->id)) continue;
-      const PairedDifference difference = pairedDifference(*run.result, *reference);
+      const PairedDifference difference = pairedDifference(*run.result, *reference, accuracy.paired);
       if (!difference.windows.isEmpty()) m_series.push_back({run, difference});
     }
   refresh(m_series.isEmpty());
@@ -107,21 +107,21 @@ QString WindowDeltaPlot::describe(const QPointF& pixel) const {
         ++untold;
         continue;
       }
-      lines.push_back(tr("%1: %2 nats/token (mean of all %3 ± %4)")
+      lines.push_back(tr("%1: %2 (mean of all %3 ± %4)")
                           .arg(series.run.name, formatNumber(series.difference.windows[window - 1], 3),
                                formatNumber(series.difference.mean, 3), formatNumber(series.difference.standardError, 2)));
     }
   if (untold > 0) lines.push_back(tr("and %1 others").arg(untold));
   if (lines.isEmpty()) return {};
-  lines.prepend(tr("Window %1, against %2").arg(window).arg(m_reference));
+  lines.prepend(tr("%1 %2, Δ %3 against %4").arg(m_accuracy.byItem ? tr("Item") : tr("Window")).arg(window).arg(m_accuracy.pairedTitle, m_reference));
   return lines.join(QLatin1Char('\n'));
 }
 
 PlotTable WindowDeltaPlot::table() const {
-  PlotTable table{{tr("window")}, {}};
+  PlotTable table{{m_accuracy.byItem ? tr("item") : tr("window")}, {}};
   qsizetype windows = 0;
   for (const Series& series : m_series) {
-    table.headers.push_back(tr("%1: Δ NLL to %2 (nats/token)").arg(series.run.name, m_reference));
+    table.headers.push_back(tr("%1: Δ %2 to %3").arg(series.run.name, m_accuracy.pairedTitle, m_reference));
     windows = std::max(windows, series.difference.windows.size());
   }
   for (int i = 0; i < int(windows); ++i) {

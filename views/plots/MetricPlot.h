@@ -4,11 +4,11 @@
 
 namespace qb::views {
 
-// Perplexity of every run, in pages where they are many, with ± one standard error, and the float model as a line with its own band.
-class PerplexityPlot : public Plot {
+// One figure of every run, in pages where they are many, with ± one standard error, and the float model (or the noise floor) as a line with its own band.
+class MetricPlot : public Plot {
   Q_OBJECT
  public:
-  explicit PerplexityPlot(QWidget* parent = nullptr);
+  explicit MetricPlot(QWidget* parent = nullptr);
   void setData(const Accuracy& accuracy);
   PlotTable table() const override;
   QString describe(const QPointF& pixel) const override;

@@ -1,4 +1,4 @@
-#include "views/plots/PerplexityPlot.h"
+#include "views/plots/MetricPlot.h"
 
 #include <cmath>
 
@@ -13,11 +13,10 @@ QVector<PlaceTicker::Place> nameTicks(const QStringList& names, const QFont& fon
   return places;
 }
 
-PerplexityPlot::PerplexityPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
-  setEmptyText(tr("No perplexity yet. Run a recipe with an evaluation text to see what its bits cost."));
+MetricPlot::MetricPlot(QWidget* parent) : Plot(parent), m_names(new PlaceTicker) {
+  setEmptyText(tr("Nothing is measured yet. Run a recipe with an evaluation text to see what its bits cost."));
   yAxis->setTicker(m_names);
   yAxis->setRangeReversed(true);
-  xAxis->setLabel(tr("Perplexity (lower is better)"));
   axisRect()->setMinimumMargins(QMargins(4, 4, 14, 4));
   m_floatBand = new QCPItemRect(this);
   m_floatLine = new QCPItemStraightLine(this);
@@ -33,8 +32,9 @@ PerplexityPlot::PerplexityPlot(QWidget* parent) : Plot(parent), m_names(new Plac
   legendAction()->setEnabled(false);
 }
 
-void PerplexityPlot::setData(const Accuracy& accuracy) {
+void MetricPlot::setData(const Accuracy& accuracy) {
   m_accuracy = accuracy;
+  xAxis->setLabel(accuracy.higherIsBetter ? tr("%1; higher is better").arg(accuracy.axis()) : tr("%1; lower is better").arg(accuracy.axis()));
   m_runs.clear();
   QVector<int> kept;
   for (const Accuracy::Run& run : accuracy.runs) {
@@ -44,12 +44,12 @@ void PerplexityPlot::setData(const Accuracy& accuracy) {
   }
   setRows(int(m_runs.size()), kept);
   QVector<double> values;
-  for (const Accuracy::Run& run : m_runs) values.push_back(run.result->value("perplexity"));
+  for (const Accuracy::Run& run : m_runs) values.push_back(m_accuracy.value(*run.result));
   chooseScale(values);
   refresh(m_runs.isEmpty() && !accuracy.floatModel);
 }
 
-void PerplexityPlot::rebuild() {
+void MetricPlot::rebuild() {
   clearPlottables();
   m_bars.clear();
   for (int i = 0; i < int(pages().visible().size()); ++i) {
@@ -57,7 +57,7 @@ void PerplexityPlot::rebuild() {
     QCPGraph* graph = addGraph(yAxis, xAxis);
     graph->setLineStyle(QCPGraph::lsNone);
     graph->setScatterStyle(markerStyle(markerOf(run.colour, run.marker), run.colour, 9));
-    graph->setData({double(i)}, {run.result->value("perplexity")}, true);
+    graph->setData({double(i)}, {m_accuracy.value(*run.result)}, true);
     graph->setName(run.name);
     auto* bars = new QCPErrorBars(yAxis, xAxis);
     bars->removeFromLegend();
@@ -66,30 +66,30 @@ void PerplexityPlot::rebuild() {
     bars->setWhiskerWidth(9);
     bars->setSymbolGap(0);
     bars->setPen(QPen(run.colour, 1.6));
-    bars->setData({run.result->error("perplexity")});
+    bars->setData({m_accuracy.error(*run.result)});
     m_bars.push_back(bars);
   }
   const EvaluationResult* model = m_accuracy.floatModel;
   for (QCPAbstractItem* item : std::initializer_list<QCPAbstractItem*>{m_floatBand, m_floatLine, m_floatText}) item->setVisible(model);
   if (model) {
-    m_floatLine->point1->setCoords(model->value("perplexity"), 0);
-    m_floatLine->point2->setCoords(model->value("perplexity"), 1);
+    m_floatLine->point1->setCoords(m_accuracy.value(*model), 0);
+    m_floatLine->point2->setCoords(m_accuracy.value(*model), 1);
     m_floatBand->topLeft->setTypeX(QCPItemPosition::ptPlotCoords);
     m_floatBand->topLeft->setTypeY(QCPItemPosition::ptAxisRectRatio);
     m_floatBand->bottomRight->setTypeY(QCPItemPosition::ptAxisRectRatio);
-    const double low = model->value("perplexity") - model->error("perplexity");
-    m_floatBand->topLeft->setCoords(isLogarithmic() && low <= 0 ? model->value("perplexity") : low, 0);
-    m_floatBand->bottomRight->setCoords(model->value("perplexity") + model->error("perplexity"), 1);
-    m_floatText->setText(tr("float model %1").arg(formatPerplexity(model->value("perplexity"))));
+    const double low = m_accuracy.value(*model) - m_accuracy.error(*model);
+    m_floatBand->topLeft->setCoords(isLogarithmic() && low <= 0 ? m_accuracy.value(*model) : low, 0);
+    m_floatBand->bottomRight->setCoords(m_accuracy.value(*model) + m_accuracy.error(*model), 1);
+    m_floatText->setText(tr("%1 %2").arg(m_accuracy.floatName, m_accuracy.number(m_accuracy.value(*model))));
     m_floatText->position->setTypeY(QCPItemPosition::ptAxisRectRatio);
     m_floatText->setPositionAlignment(Qt::AlignLeft | Qt::AlignTop);
-    m_floatText->position->setCoords(model->value("perplexity"), 0);
+    m_floatText->position->setCoords(m_accuracy.value(*model), 0);
     m_floatText->setPadding(QMargins(6, 2, 6, 2));
   }
   restyle(colours());
 }
 
-void PerplexityPlot::restyle(const PlotColours& look) {
+void MetricPlot::restyle(const PlotColours& look) {
   Plot::restyle(look);
   m_floatLine->setPen(QPen(look.text, 1.4, Qt::DashLine));
   QColor band = look.text;
@@ -101,60 +101,64 @@ void PerplexityPlot::restyle(const PlotColours& look) {
   yAxis->grid()->setVisible(false);
 }
 
-int PerplexityPlot::aboveRows() const { return m_accuracy.floatModel ? QFontMetrics(smallFont()).height() + 4 : 0; }
+int MetricPlot::aboveRows() const { return m_accuracy.floatModel ? QFontMetrics(smallFont()).height() + 4 : 0; }
 
-void PerplexityPlot::laidOut() {
+void MetricPlot::laidOut() {
   QStringList names;
   for (const int row : pages().visible()) names.push_back(m_runs[row].name);
   m_names->setPlaces(nameTicks(names, smallFont(), std::max(60, int(viewport().width() * 0.38))));
   m_names->setMost(std::max(1, int(names.size())));
-  // The float model's figure stands above the first row.
+  // The float model's figure stands above the first row, on the side of its line that has room for it.
+  const bool fits = !m_accuracy.floatModel || xAxis->coordToPixel(m_accuracy.value(*m_accuracy.floatModel)) + QFontMetrics(smallFont()).horizontalAdvance(m_floatText->text()) + 12 < axisRect()->right();
+  m_floatText->setPositionAlignment((fits ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignTop);
   const double rows = std::max<double>(1, double(pages().visible().size()));
   const double above = aboveRows() * (rows + 0.2) / std::max(20, axisRect()->height() - aboveRows());
   yAxis->setRange(-0.5 - std::max(0.4, above), rows - 0.3);
 }
 
-void PerplexityPlot::fitView() {
+void MetricPlot::fitView() {
   QVector<double> values;
-  const auto add = [&values](const EvaluationResult& result) {
-    values << result.value("perplexity") - result.error("perplexity") << result.value("perplexity") + result.error("perplexity") << result.value("perplexity");
+  const auto add = [&](const EvaluationResult& result) {
+    values << m_accuracy.value(result) - m_accuracy.error(result) << m_accuracy.value(result) + m_accuracy.error(result) << m_accuracy.value(result);
   };
   for (const auto& run : m_runs) add(*run.result);
   if (m_accuracy.floatModel) add(*m_accuracy.floatModel);
   xAxis->setRange(limits(values, isLogarithmic()));
 }
 
-int PerplexityPlot::runAt(const QPointF& pixel) const {
+int MetricPlot::runAt(const QPointF& pixel) const {
   const auto at = std::lround(yAxis->pixelToCoord(pixel.y()));
   return axisRect()->rect().adjusted(-width(), 0, 0, 0).contains(pixel.toPoint()) && at >= 0 && at < pages().visible().size() ? pages().visible()[at] : -1;
 }
 
-QString PerplexityPlot::describe(const QPointF& pixel) const {
+QString MetricPlot::describe(const QPointF& pixel) const {
   const int at = runAt(pixel);
   if (at < 0) return {};
   const auto& run = m_runs[at];
-  QString text = tr("%1\nperplexity %2 ± %3 (standard error)\n%4")
-                     .arg(run.name, formatPerplexity(run.result->value("perplexity")), formatNumber(run.result->error("perplexity"), 2), m_accuracy.conditions);
-  if (const EvaluationResult* model = m_accuracy.floatModel)
-    text += tr("\n%1 % above the float model (%2)")
-                .arg(formatNumber(100 * (run.result->value("perplexity") / model->value("perplexity") - 1), 3), formatPerplexity(model->value("perplexity")));
+  QString text = tr("%1\n%2 %3 ± %4 (standard error)\n%5")
+                     .arg(run.name, m_accuracy.axis(), m_accuracy.number(m_accuracy.value(*run.result)), formatNumber(m_accuracy.error(*run.result), 2), m_accuracy.conditions);
+  if (const EvaluationResult* model = m_accuracy.floatModel) {
+    const double base = m_accuracy.value(*model), above = m_accuracy.value(*run.result) - base;
+    text += base > 0 && m_accuracy.metric == "perplexity" ? tr("\n%1 % above the %2 (%3)").arg(formatNumber(100 * above / base, 3), m_accuracy.floatName, m_accuracy.number(base))
+                                                          : tr("\n%1 against the %2 (%3)").arg(formatNumber(above, 3), m_accuracy.floatName, m_accuracy.number(base));
+  }
   return text;
 }
 
-void PerplexityPlot::activate(const QPointF& pixel) {
+void MetricPlot::activate(const QPointF& pixel) {
   const int at = runAt(pixel);
   if (at >= 0) Q_EMIT runChosen(m_runs[at].id);
 }
 
-PlotTable PerplexityPlot::table() const {
-  PlotTable table{{tr("run"), tr("perplexity"), tr("standard error"), tr("mean NLL (nats/token)"), tr("corpus"), tr("seq_len (tokens)"),
+PlotTable MetricPlot::table() const {
+  PlotTable table{{tr("run"), m_accuracy.axis(), tr("standard error"), tr("mean of the values by window or item"), tr("corpus"), tr("seq_len (tokens)"),
                    tr("windows"), tr("dtype"), tr("BOS")},
                   {}};
-  const auto add = [&table](const QString& name, const EvaluationResult& result) {
-    table.rows.push_back({name, result.value("perplexity"), result.error("perplexity"), result.value("nll"), QString::fromStdString(result.corpus),
+  const auto add = [&](const QString& name, const EvaluationResult& result) {
+    table.rows.push_back({name, m_accuracy.value(result), m_accuracy.error(result), result.value(m_accuracy.paired), QString::fromStdString(result.corpus),
                           qlonglong(result.seq_len), qlonglong(result.windows), QString::fromStdString(result.dtype), QString::fromStdString(result.bos)});
   };
-  if (m_accuracy.floatModel) add(tr("float model"), *m_accuracy.floatModel);
+  if (m_accuracy.floatModel) add(m_accuracy.floatName, *m_accuracy.floatModel);
   for (const auto& run : m_runs) add(run.name, *run.result);
   return table;
 }
