@@ -733,7 +733,61 @@ class TestPlots : public QObject {
     QCOMPARE(chosen[0][0].toString(), "rtn3");
   }
 
-  // 200 blocks × 32 linears × 6 runs: the redraw must stay interactive.
+  void any_evaluators_figure_is_drawn() {
+    Selection selection;
+    test::fill_demo(selection);
+    const auto with = [](const char* evaluator, bool of_float, std::vector<qb::Metric> metrics) {
+      EvaluationResult result;
+      result.evaluator = evaluator;
+      result.corpus = "wikitext2 test";
+      result.corpus_hash = "c0ffee";
+      result.dtype = "bfloat16";
+      result.seq_len = std::string(evaluator) == "task" ? 0 : 512;
+      result.windows = result.windows_total = 3;
+      result.float_model = of_float;
+      result.metrics = std::move(metrics);
+      return result;
+    };
+    double kl = 0.01;
+    for (const char* id : {"rtn3", "rtn4"}) {
+      auto report = std::make_shared<RunReport>(*selection.find(QString::fromLatin1(id))->report);
+      report->evaluations.push_back(with("divergence", true, {{"kl", 1e-4, 1e-6, {1e-4, 1e-4, 1e-4}, {-9, 2, std::vector<int64_t>(110, 1)}}}));
+      report->evaluations.push_back(with("divergence", false, {{"kl", kl, 0.001, {kl, kl, kl}, {-9, 2, std::vector<int64_t>(110, 2)}}}));
+      report->evaluations.push_back(with("task", true, {{"acc", 2.0 / 3, 0.3, {1, 0, 1}}}));
+      report->evaluations.push_back(with("task", false, {{"acc", 1.0 / 3, 0.3, {1, 0, 0}}}));
+      kl *= 10;
+      selection.putRun(report);
+    }
+    selection.setBaseline({});
+    const auto choices = allConditions(selection);
+    QCOMPARE(choices.size(), 3);
+    QVERIFY(choices[1].text.startsWith("Divergence: wikitext2 test, 3 windows of 512 tokens, bfloat16") && choices[2].text.startsWith("Multiple choice: wikitext2 test, 3 items"));
+    const Accuracy divergence = gatherAccuracy(selection, choices[1].key), task = gatherAccuracy(selection, choices[2].key);
+    MetricPlot figure;
+    WindowDeltaPlot windows;
+    ParetoPlot pareto;
+    figure.setData(divergence);
+    windows.setData(divergence);
+    show(figure, {350, 240});
+    show(windows, {350, 240});
+    QCOMPARE(figure.xAxis->label(), QString("KL divergence (nats); lower is better"));
+    QVERIFY(figure.xAxis->range().contains(1e-4) && figure.xAxis->range().contains(0.1));
+    QCOMPARE(figure.table().rows[0][0].toString(), QString("noise floor"));
+    QCOMPARE(windows.reference(), QString("the noise floor"));
+    QVERIFY(std::abs(windows.table().rows[0][1].toDouble() - (0.1 - 1e-4)) < 1e-12 || std::abs(windows.table().rows[0][1].toDouble() - (0.01 - 1e-4)) < 1e-12);
+    figure.setData(task);
+    windows.setData(task);
+    QCOMPARE(figure.xAxis->label(), QString("Accuracy; higher is better"));
+    QCOMPARE(windows.xAxis->label(), QString("Item of the task"));
+    QCOMPARE(windows.table().rows.size(), 3);
+    QCOMPARE(windows.table().rows[2][1].toDouble(), -1.0);  // right in the float model alone
+    // Of two sizes with the same accuracy the smaller one is on the frontier.
+    pareto.setData(task);
+    int on = 0;
+    for (const auto& row : pareto.table().rows) on += row[4].toString() == "yes";
+    QCOMPARE(on, 1);
+  }
+
   void the_float_model_alone_fills_the_picture() {
     EvaluationResult model;
     model.float_model = true;
