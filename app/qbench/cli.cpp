@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "core/base/error.h"
+#include "core/base/knob.h"
 #include "core/engine/compute_threads.h"
 #include "core/engine/device.h"
 
@@ -196,6 +197,17 @@ void ProgressBar::show(const qb::Progress& p) {
   const std::string line = fmt::format("{} {} {:3.0f} %  {}{}, {}", title_, bar, p.fraction * 100, what, eta, bytes_text(static_cast<double>(p.rss_bytes)));
   std::cerr << "\r\033[K" << cut(line, static_cast<size_t>(terminal_width(STDERR_FILENO)) - 1) << std::flush;
   drawn_ = true;
+}
+
+nlohmann::json knobs_json(const std::vector<qb::KnobInfo>& knobs) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& k : knobs)
+    list.push_back({{"name", k.name}, {"title", k.title}, {"default", qb::to_text(k.default_value)}, {"range", qb::range_text(k)}, {"unit", k.unit}, {"help", k.help}, {"source", k.source}});
+  return list;
+}
+
+void print_knobs(const std::vector<qb::KnobInfo>& knobs) {
+  for (const auto& k : knobs) std::cout << fmt::format("    {} = {}  ({})\n        {}: {}\n", k.name, qb::to_text(k.default_value), qb::range_text(k), k.title, k.help);
 }
 
 nlohmann::json number(double value) {

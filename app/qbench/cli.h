@@ -13,6 +13,7 @@ class Error;
 enum class ErrorKind;
 class Workspace;
 struct RunReport;
+struct KnobInfo;
 }  // namespace qb
 
 // What the subcommands share. Results go to stdout (one JSON document with --json), progress and errors to stderr.
@@ -38,6 +39,7 @@ void add_import(CLI::App& app, const Options& options, Action& action);
 void add_formats(CLI::App& app, const Options& options, Action& action);
 void add_families(CLI::App& app, const Options& options, Action& action);
 void add_methods(CLI::App& app, const Options& options, Action& action);
+void add_evaluators(CLI::App& app, const Options& options, Action& action);
 void add_scheme(CLI::App& app, const Options& options, Action& action);
 void add_compare(CLI::App& app, const Options& options, Action& action);
 void add_runs(CLI::App& app, const Options& options, Action& action);  // list, show, remove, export-table
@@ -95,6 +97,9 @@ std::string find_run(const qb::Workspace& workspace, const std::string& wanted);
 // --bos, as a recipe's key; empty text: the family's default.
 void add_bos_option(CLI::App& command, std::string& bos);
 void print_notes(const std::vector<std::string>& notes);  // to stderr
+
+nlohmann::json knobs_json(const std::vector<qb::KnobInfo>& knobs);
+void print_knobs(const std::vector<qb::KnobInfo>& knobs);  // under the name of what they are of
 
 nlohmann::json number(double value);  // null for NaN, "inf" texts for infinities
 

@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   cli::add_formats(app, options, action);
   cli::add_families(app, options, action);
   cli::add_methods(app, options, action);
+  cli::add_evaluators(app, options, action);
   cli::add_scheme(app, options, action);
   cli::add_recipe(app, options, action);
   cli::add_work(app, options, action);

@@ -27,12 +27,9 @@ std::map<std::string, std::string> not_after(const qb::MethodInfo& m) {
 }
 
 nlohmann::json as_json(const qb::MethodInfo& m) {
-  nlohmann::json knobs = nlohmann::json::array();
-  for (const auto& k : m.knobs)
-    knobs.push_back({{"name", k.name}, {"title", k.title}, {"default", qb::to_text(k.default_value)}, {"range", qb::range_text(k)}, {"unit", k.unit}, {"help", k.help}, {"source", k.source}});
   return {{"name", m.name}, {"title", m.title}, {"class", qb::to_text(m.kind)}, {"help", m.help}, {"source", m.source},
           {"needs_calibration", m.needs_calibration}, {"needs", names(m.contract.needs)}, {"takes", names(m.contract.takes)},
-          {"keeps", names(m.contract.keeps)}, {"leaves", names(m.contract.leaves)}, {"not_after", not_after(m)}, {"knobs", knobs}};
+          {"keeps", names(m.contract.keeps)}, {"leaves", names(m.contract.leaves)}, {"not_after", not_after(m)}, {"knobs", knobs_json(m.knobs)}};
 }
 
 int methods(const std::string& name, const Options& options) {
@@ -55,8 +52,7 @@ int methods(const std::string& name, const Options& options) {
       if (traces.bits != 0) std::cout << fmt::format("    {}: {}\n", word, fmt::join(names(traces), ", "));
     if (!name.empty())
       for (const auto& [earlier, why] : not_after(m)) std::cout << fmt::format("    not after {}: {}\n", earlier, why);
-    for (const auto& k : m.knobs)
-      std::cout << fmt::format("    {} = {}  ({})\n        {}: {}\n", k.name, qb::to_text(k.default_value), qb::range_text(k), k.title, k.help);
+    print_knobs(m.knobs);
   }
   return ok;
 }

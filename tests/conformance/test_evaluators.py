@@ -149,3 +149,18 @@ def test_llmc_is_told_what_it_cannot_measure(tool, folder):
     done = subprocess.run([tool("qbench"), "recipe", "convert", path, "--to", "llmc"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "type: ppl" in done.stdout and "evaluation[1].evaluator" in done.stderr and "evaluation[3].evaluator" in done.stderr
+
+
+def test_the_table_tells_all_that_runs_have(tool, folder):
+    report = run(tool, folder, recipe(folder, ALL))
+    done = subprocess.run([tool("qbench"), "evaluators", "--json"], capture_output=True, text=True)
+    table = {e["name"]: e for e in json.loads(done.stdout)}
+    assert set(table) == {e["evaluator"] for e in report["evaluations"]}
+    for evaluation in report["evaluations"]:
+        info = table[evaluation["evaluator"]]
+        names, own = [m["name"] for m in info["metrics"]], [m["name"] for m in evaluation["metrics"]]
+        assert own == [name for name in names if name in own] and set(info["headline"]) <= set(own)
+        assert set(own) == set(names) - (set() if evaluation["float_model"] else {"kl_bfloat16_weights"})
+        assert set(evaluation["settings"]) == {knob["name"] for knob in info["knobs"]}
+    done = subprocess.run([tool("qbench"), "evaluators", "perplexty"], capture_output=True, text=True)
+    assert done.returncode == 4 and 'did you mean "perplexity"' in done.stderr
