@@ -7,6 +7,8 @@
 
 #include "cli.h"
 #include "core/base/error.h"
+#include "core/measure/evaluators.h"
+#include "core/measure/paired.h"
 #include "core/measure/report_json.h"
 #include "core/store/workspace.h"
 
@@ -24,6 +26,67 @@ qb::RunReport find(const qb::Workspace& workspace, const std::string& wanted) { 
 const qb::EvaluationResult* quantized_figure(const qb::RunReport& run) { return qb::find_evaluation(run, "perplexity", false); }
 const qb::EvaluationResult* float_figure(const qb::RunReport& run) { return qb::find_evaluation(run, "perplexity", true); }
 
+// The same evaluation in another report; nullptr: it has none.
+const qb::EvaluationResult* same_of(const qb::RunReport& run, const qb::EvaluationResult& of, bool float_model) {
+  const auto found = std::find_if(run.evaluations.begin(), run.evaluations.end(), [&](const qb::EvaluationResult& e) { return e.float_model == float_model && qb::same_conditions(e, of); });
+  return found == run.evaluations.end() ? nullptr : &*found;
+}
+
+// What Δ is against what it is taken from, window by window or item by item.
+struct Difference {
+  std::string text = "–", test;
+};
+Difference difference(const qb::EvaluationResult& e, const qb::EvaluationResult* against) {
+  const std::string& metric = e.metrics.front().name;
+  if (!against || against == &e || against->values(metric).size() != e.values(metric).size() || e.values(metric).empty()) return {};
+  const qb::PairedDifference paired = qb::paired_difference(against->values(metric), e.values(metric));
+  Difference found{fmt::format("{:+.5g} ± {:.2g}", paired.difference, paired.standard_error), {}};
+  const qb::EvaluatorInfo* evaluator = qb::find_evaluator(e.evaluator);
+  if (!evaluator || evaluator->data != qb::EvaluationData::task) return found;
+  const qb::McNemar test = qb::mcnemar(against->values(metric), e.values(metric));
+  found.test = fmt::format("{} right only here, {} only there, p = {:.3g}", test.only_second, test.only_first, test.p_value);
+  return found;
+}
+
+// A table for each evaluation but perplexities, of the runs that have it: its headline figures and Δ of the first.
+void print_measures(const std::vector<qb::RunReport>& runs, const qb::RunReport* baseline) {
+  std::vector<const qb::EvaluationResult*> kinds;
+  for (const auto& run : runs)
+    for (const auto& e : run.evaluations)
+      if (!e.float_model && e.evaluator != "perplexity" && !e.metrics.empty() && std::none_of(kinds.begin(), kinds.end(), [&](const auto* other) { return qb::same_conditions(*other, e); })) kinds.push_back(&e);
+  for (const qb::EvaluationResult* kind : kinds) {
+    const qb::EvaluatorInfo* evaluator = qb::find_evaluator(kind->evaluator);
+    if (!evaluator) continue;
+    std::vector<std::string> header = {"run"};
+    for (const std::string& name : evaluator->headline) header.push_back(qb::find_metric(evaluator->name, name)->title);
+    header.insert(header.end(), {"Δ", ""});
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& run : runs) {
+      const qb::EvaluationResult* e = same_of(run, *kind, false);
+      if (!e) continue;
+      const qb::EvaluationResult* against = baseline ? same_of(*baseline, *kind, false) : same_of(run, *kind, true);
+      std::vector<std::string> row = {run.name};
+      for (const std::string& name : evaluator->headline) row.push_back(e->find(name) ? qb::value_text(*e, *e->find(name)) : "–");
+      const Difference d = difference(*e, against);
+      row.insert(row.end(), {d.text, d.test});
+      rows.push_back(std::move(row));
+    }
+    for (const auto& run : runs)
+      if (const qb::EvaluationResult* beside = same_of(run, *kind, true)) {
+        rows.push_back({qb::subject_text(*beside)});
+        for (const std::string& name : evaluator->headline) rows.back().push_back(beside->find(name) ? qb::value_text(*beside, *beside->find(name)) : "–");
+        rows.back().insert(rows.back().end(), {"", ""});
+        break;
+      }
+    std::vector<bool> texts(header.size(), false);
+    texts.front() = texts.back() = true;
+    std::cout << '\n';
+    print_table(header, rows, texts);
+    std::cout << fmt::format("{} on {}; Δ against {}, {} by {}\n", evaluator->title, qb::conditions_text(*kind), baseline ? baseline->name : evaluator->against_float ? "the noise floor" : "the float model",
+                             evaluator->data == qb::EvaluationData::task ? "item" : "window", evaluator->data == qb::EvaluationData::task ? "item" : "window");
+  }
+}
+
 int compare(const Arguments& arguments, const Options& options) {
   const auto workspace = qb::Workspace::open(arguments.workspace, qb::Workspace::Absent::refuse);
   std::vector<qb::RunReport> runs;
@@ -36,9 +99,11 @@ int compare(const Arguments& arguments, const Options& options) {
   }
   if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished runs to compare", workspace->folder().string()));
   bool one_model = std::all_of(runs.begin(), runs.end(), [&](const auto& run) { return run.model_hash == runs.front().model_hash; });
+  std::optional<qb::RunReport> compared_to;
   std::optional<qb::EvaluationResult> base;  // without a given one a run's own float model is, where it was measured
   if (!arguments.baseline.empty()) {
-    const qb::RunReport baseline = find(*workspace, arguments.baseline);
+    compared_to = find(*workspace, arguments.baseline);
+    const qb::RunReport& baseline = *compared_to;
     const auto* p = quantized_figure(baseline);
     if (!p) throw qb::InputError(fmt::format("baseline {} has no perplexity", arguments.baseline));
     // Perplexities of two models tell nothing of a quantization: all runs stand for those of the baseline's, named ones must be of it.
@@ -85,6 +150,7 @@ int compare(const Arguments& arguments, const Options& options) {
   }
   if (first) std::cout << (same ? "Perplexity on " + qb::conditions_text(*first) : std::string("Perplexities were measured under different conditions and do not compare; see each run")) << '\n';
   if (!arguments.baseline.empty()) std::cout << "Δ against " << arguments.baseline << '\n';
+  print_measures(runs, compared_to ? &*compared_to : nullptr);
   for (const auto& run : runs) {
     std::vector<const qb::LinearReport*> linears;
     for (const auto& block : run.blocks)

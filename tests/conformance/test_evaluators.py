@@ -164,3 +164,25 @@ def test_the_table_tells_all_that_runs_have(tool, folder):
         assert set(evaluation["settings"]) == {knob["name"] for knob in info["knobs"]}
     done = subprocess.run([tool("qbench"), "evaluators", "perplexty"], capture_output=True, text=True)
     assert done.returncode == 4 and 'did you mean "perplexity"' in done.stderr
+
+
+def test_compare_pairs_windows_and_items(tool, folder):
+    items = [{"query": f"{a} and {b}", "choices": [" thou", " king", " not", " zebra"], "gold": i % 3} for i, (a, b) in enumerate([(x, y) for x in ("love", "death", "night", "sword") for y in ("wolf", "house", "crown")])]
+    (folder / "task.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    reports = [run(tool, folder, recipe(folder, ALL, name, scheme=f"weights: {{type: {kind}, group_size: 64, symmetric: false}}")) for name, kind in (("two", "int2"), ("four", "int4"))]
+    done = subprocess.run([tool("qbench"), "compare", "two", "four", "--baseline", "four", "-w", folder / "w"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    two, four = ([figures(e)["metrics"] for e in report["evaluations"] if not e["float_model"]] for report in reports)
+    kl = [a - b for a, b in zip(two[1]["kl"]["values"], four[1]["kl"]["values"], strict=True)]
+    mean = sum(kl) / len(kl)
+    error = math.sqrt(sum((d - mean) ** 2 for d in kl) / (len(kl) - 1) / len(kl))
+    row = next(line for line in lines if line.startswith("two") and f"{two[1]['kl']['value']:.4g}" in line)
+    found, spread = (float(x) for x in row.split("nats")[2].split("%")[1].split("±"))
+    assert found == pytest.approx(mean, rel=1e-3) and spread == pytest.approx(error, rel=0.06)
+    right = list(zip(two[3]["acc"]["values"], four[3]["acc"]["values"], strict=True))
+    here, there = right.count((1, 0)), right.count((0, 1))
+    assert here + there > 0
+    p = min(1, 2 * sum(math.comb(here + there, k) for k in range(min(here, there) + 1)) / 2 ** (here + there))
+    assert f"{here} right only here, {there} only there, p = {p:.3g}" in done.stdout
+    assert "noise floor" in done.stdout and "Δ against four, item by item" in done.stdout
