@@ -46,6 +46,7 @@ void add_runs(CLI::App& app, const Options& options, Action& action);  // list, 
 void add_recipe(CLI::App& app, const Options& options, Action& action);
 void add_speed(CLI::App& app, const Options& options, Action& action);
 void add_texts(CLI::App& app, const Options& options, Action& action);
+void add_best(CLI::App& app, const Options& options, Action& action);
 void add_sweep(CLI::App& app, const Options& options, Action& action);
 void add_help(CLI::App& app, const Options& options, Action& action);
 void add_work(CLI::App& app, const Options& options, Action& action);

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   cli::add_eval(app, options, action);
   cli::add_speed(app, options, action);
   cli::add_texts(app, options, action);
+  cli::add_best(app, options, action);
   cli::add_compare(app, options, action);
   cli::add_runs(app, options, action);
   cli::add_export(app, options, action);

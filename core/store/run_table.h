@@ -24,6 +24,7 @@ struct RunColumn {
   int decimals = 0;
   bool standard = false;  // shown unless others are chosen
   RunValue (*value)(const RunReport& run, const RunReport* baseline) = nullptr;  // baseline of Δ; nullptr: none
+  bool higher_is_better = false;
 };
 
 const std::vector<RunColumn>& run_columns();

@@ -186,3 +186,28 @@ def test_compare_pairs_windows_and_items(tool, folder):
     p = min(1, 2 * sum(math.comb(here + there, k) for k in range(min(here, there) + 1)) / 2 ** (here + there))
     assert f"{here} right only here, {there} only there, p = {p:.3g}" in done.stdout
     assert "noise floor" in done.stdout and "Δ against four, item by item" in done.stdout
+
+
+def test_best_takes_the_run_that_no_other_beats_with_its_evidence(tool, folder):
+    for name, kind, pipeline in (("two", "int2", "rtn"), ("four", "int4", "rtn"), ("eight", "int8", "rtn")):
+        run(tool, folder, recipe(folder, f"  - {{{TEXT}}}\n  - {{evaluator: divergence, {TEXT}}}", name, scheme=f"weights: {{type: {kind}, group_size: 64, symmetric: false}}", pipeline=pipeline))
+
+    def best(*arguments, code=0):
+        done = subprocess.run([tool("qbench"), "best", "-w", folder / "w", *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+    found = json.loads(best("-m", "kl,bits", "--json"))
+    assert {r["name"]: r["front"] for r in found["runs"]} == {"two": True, "four": True, "eight": True} and found["best"].endswith("-eight")
+    assert json.loads(best("-m", "kl,bits", "--where", "bits<5", "--json"))["best"].endswith("-four")
+    best("-m", "kl,bits", "--where", "bits<5", "-H", "rtx-4090", "-o", folder / "best.yaml")
+    text = (folder / "best.yaml").read_text()
+    assert text.startswith("# Chosen among 2 runs of demo by kl, bits\n") and "# also not beaten: two" in text and "rtx-4090" in text and "noise floor" in text
+    again = subprocess.run([tool("qbench"), "run", "--check", folder / "best.yaml"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    small = folder / "small.yaml"
+    small.write_text("memory_gb: 0.0012\nbandwidth_gb_s: 1\ncompute_tflops: {float32: 1}\n")
+    found = json.loads(best("-m", "kl,bits", "-H", small, "-c", "16", "--json"))
+    assert found["best"].endswith("-two") and len(found["left_out"]) == 2 and all("does not fit" in line for line in found["left_out"])
+    assert "no finished run is left" in best("-H", small, "-c", "16", "--where", "bits>5", code=4)
+    assert "--hardware" in best("--decode", "5", code=2)
+    assert "no figure" in best("-m", "kl,name", code=4)
