@@ -92,6 +92,17 @@ PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
                 pass
 
 
+def killed(processes):
+    """Whether one of them was; it may have ended meanwhile."""
+    for process in processes:
+        try:
+            os.kill(process, signal.SIGKILL)
+            return True
+        except ProcessLookupError:
+            continue
+    return False
+
+
 def task_of(workspace, run):
     return json.loads((workspace / "runs" / run / "request.json").read_text())["task"]
 
@@ -113,11 +124,13 @@ def test_a_sweep_on_two_nodes_equals_the_local_one(cluster, qbench, tmp_path):  
     assert {row["device"] for row in json.loads(qbench("queue", "-w", workspace, "--json").stdout)} <= {"slurm"}
     qbench("work", "-w", workspace)
     # One worker is killed, another task is requeued by an administrator.
-    wait_for(lambda: leased(workspace))
-    os.kill(leased(workspace)[0], signal.SIGKILL)
-    wait_for(lambda: any(row["slurm"] == "RUNNING" and row["status"] == "running" for row in status().values()))
-    requeued = next(row["task"] for row in status().values() if row["slurm"] == "RUNNING" and row["status"] == "running")
-    cluster("scontrol", "requeue", requeued)
+    wait_for(lambda: killed(leased(workspace)))
+
+    def requeued():
+        """Whether a task that runs was; one may end meanwhile."""
+        task = next((row["task"] for row in status().values() if row["slurm"] == "RUNNING" and row["status"] == "running"), None)
+        return task and subprocess.run(["scontrol", "requeue", task], env=cluster.environment, capture_output=True).returncode == 0
+    wait_for(requeued)
 
     def all_done():
         # Slurm holds what was requeued back for two minutes: an administrator would not wait either.
