@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/base/resources.h"
+#include "core/measure/evaluators.h"
 #include "core/method/stored_form.h"
 #include "core/recipe/importance.h"
 #include "core/recipe/recipe_read.h"
@@ -192,7 +193,8 @@ std::vector<std::string> fit(Recipe& recipe, const ModelInfo& model) {
       changes.push_back(fmt::format("calibration samples of {} tokens, the context of {}", model.context_length, model.name));
     }
     for (EvaluationSpec& evaluation : recipe.evaluation) {
-      if (evaluation.seq_len <= model.context_length) continue;
+      const EvaluatorInfo* evaluator = find_evaluator(evaluation.evaluator);
+      if (evaluation.seq_len <= model.context_length || !evaluator || evaluator->data != EvaluationData::text) continue;
       evaluation.seq_len = model.context_length;
       changes.push_back(fmt::format("evaluation windows of {} tokens, the context of {}", model.context_length, model.name));
     }

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/exporting/checkpoint.h"
 #include "core/format/imatrix.h"
+#include "core/measure/evaluators.h"
 #include "core/model/model_files.h"
 #include "core/run/run_import.h"
 
@@ -37,7 +38,10 @@ RecipeFiles look_at_files(const Recipe& recipe) {
   there(recipe.checkpoint, "checkpoint", "a quantized checkpoint's folder or .gguf file");
   const char* text = "a text file, a .jsonl or .json file, or a folder of them";
   if (recipe.calibration) there(recipe.calibration->corpus.path, "calibration.corpus", text);
-  for (size_t i = 0; i < recipe.evaluation.size(); ++i) there(recipe.evaluation[i].corpus.path, fmt::format("evaluation[{}].corpus", i), text);
+  for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
+    const EvaluatorInfo* evaluator = find_evaluator(recipe.evaluation[i].evaluator);
+    there(recipe.evaluation[i].corpus.path, fmt::format("evaluation[{}].corpus", i), evaluator && evaluator->data == EvaluationData::task ? "a task's .jsonl, .json or .yaml file" : text);
+  }
   if (there(recipe.importance, "calibration.importance", "an importance matrix, as \"qbench imatrix\" or llama.cpp writes it")) {
     try {
       read_imatrix(recipe.importance);
