@@ -20,6 +20,7 @@
 #include "core/engine/module_name.h"
 #include "core/engine/statistics_cache.h"
 #include "core/format/checked_safetensors.h"
+#include "core/measure/window_pass.h"
 #include "core/method/contracts.h"
 #include "core/method/method.h"
 #include "core/model/output_gradient.h"
@@ -521,7 +522,7 @@ class Survey {
     s.samples = static_cast<int64_t>(tokens_.samples.size());
     s.seq_len = static_cast<int64_t>(tokens_.samples.front().size());
     s.tokens = tokens_.tokens();
-    s.dtype = options_.dtype == at::kFloat ? "float32" : options_.dtype == at::kBFloat16 ? "bfloat16" : "float16";
+    s.dtype = dtype_text(options_.dtype);
     for (const StageSpec& stage : stages_) s.rounding += (s.rounding.empty() ? "" : " → ") + stage.method;
     s.loss = with_gradients() ? to_text(options_.loss) : "";
     s.seed = options_.seed;

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/measure/window_pass.h"
 #include "core/text/tokenizer.h"
 #include "core/text/unicode.h"
 #include "core/text/utf8.h"
@@ -154,7 +155,7 @@ TaskResult evaluate_task(std::shared_ptr<const Model> model, TensorSourcePtr sou
   e.windows = static_cast<int64_t>(task.items.size());
   e.windows_total = task.total;
   for (const Continuation& c : wanted) e.corpus_tokens += static_cast<int64_t>(c.tokens.size());
-  e.dtype = spec.dtype == at::kFloat ? "float32" : spec.dtype == at::kBFloat16 ? "bfloat16" : "float16";
+  e.dtype = dtype_text(spec.dtype);
   e.settings = {{"few_shot", task.few_shot}, {"limit", e.windows < task.total ? e.windows : int64_t{0}}};
   e.metrics = {accuracy("acc", result.answers, &TaskAnswer::chosen), accuracy("acc_norm", result.answers, &TaskAnswer::chosen_norm),
                accuracy("acc_bytes", result.answers, &TaskAnswer::chosen_bytes)};

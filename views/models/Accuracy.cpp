@@ -4,9 +4,9 @@
 #include <QLocale>
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/measure/evaluators.h"
+#include "core/measure/paired.h"
 #include "views/models/Format.h"
 #include "views/models/LinearErrors.h"
 #include "views/plots/PlotStyle.h"
@@ -97,17 +97,13 @@ Accuracy gatherAccuracy(const Selection& selection, const QString& wanted) {
 }
 
 PairedDifference pairedDifference(const EvaluationResult& run, const EvaluationResult& reference, const std::string& metric) {
-  PairedDifference difference;
-  const std::vector<double>&first = reference.values(metric), &second = run.values(metric);
+  std::vector<double> first = reference.values(metric), second = run.values(metric);
   const size_t windows = std::min(first.size(), second.size());
+  first.resize(windows);
+  second.resize(windows);
+  const auto paired = paired_difference(first, second);
+  PairedDifference difference{{}, paired.difference, paired.standard_error};
   for (size_t i = 0; i < windows; ++i) difference.windows.push_back(second[i] - first[i]);
-  if (windows == 0) return difference;
-  const double n = double(windows);
-  difference.mean = std::accumulate(difference.windows.begin(), difference.windows.end(), 0.0) / n;
-  if (windows < 2) return difference;
-  double squares = 0;
-  for (const double value : difference.windows) squares += (value - difference.mean) * (value - difference.mean);
-  difference.standardError = std::sqrt(squares / (n - 1) / n);
   return difference;
 }
 
