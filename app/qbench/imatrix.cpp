@@ -3,11 +3,10 @@
 
 #include <iostream>
 
+#include "calibration_text.h"
 #include "cli.h"
 #include "core/base/error.h"
 #include "core/engine/importance.h"
-#include "core/text/chat_template.h"
-#include "core/text/tokenizer.h"
 
 namespace cli {
 namespace {
@@ -19,27 +18,18 @@ struct Arguments {
 
 int imatrix(const Arguments& a, const Options& options) {
   const auto model = qb::Model::open(a.model);
-  const auto tokenizer = qb::Tokenizer::load(a.model);
-  const auto chat = qb::ChatTemplate::load(a.model, *tokenizer);
-  const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field}, chat.get());
-  print_notes(corpus.notes);
-  print_notes(tokenizer->notes());
   ProgressBar bar("imatrix");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
-  qb::SamplingSpec sampling;
-  sampling.samples = a.samples;
-  sampling.seq_len = a.seq_len;
-  sampling.bos = qb::bos_of(qb::parse_bos(a.bos), model->info.family, *tokenizer);
-  const qb::TokenSet tokens = qb::sample_tokens(corpus, *tokenizer, sampling, control);
+  const auto [corpus, tokens] = calibration_tokens({a.model, a.text, a.field, a.bos, a.samples, a.seq_len}, *model, control);
   const auto folder = std::filesystem::absolute(a.output).parent_path();
   qb::ImportanceMatrix matrix = qb::importance_matrix(model, tokens, a.dtype == "float32" ? at::kFloat : at::kBFloat16, at::Device(a.device), folder, control);
-  matrix.datasets = {corpus.name};
+  matrix.datasets = {corpus};
   qb::write_imatrix(a.output, matrix);
   bar.clear();
   if (options.json)
     std::cout << nlohmann::json{{"path", a.output}, {"entries", matrix.entries.size()}, {"tokens", tokens.tokens()}}.dump(2) << '\n';
   else
-    std::cout << fmt::format("{}  {} matrices, {} tokens of {}\n", bold(a.output), matrix.entries.size(), tokens.tokens(), corpus.name);
+    std::cout << fmt::format("{}  {} matrices, {} tokens of {}\n", bold(a.output), matrix.entries.size(), tokens.tokens(), corpus);
   return ok;
 }
 

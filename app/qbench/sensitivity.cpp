@@ -6,6 +6,7 @@
 #include <iostream>
 #include <map>
 
+#include "calibration_text.h"
 #include "sensitivity.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
@@ -13,8 +14,6 @@
 #include "core/method/method_info.h"
 #include "core/recipe/allocation.h"
 #include "core/run/run_inputs.h"
-#include "core/text/chat_template.h"
-#include "core/text/tokenizer.h"
 
 namespace cli {
 namespace {
@@ -75,18 +74,9 @@ void print(const qb::Sensitivity& s) {
 
 int sensitivity(const Arguments& a, const Options& options) {
   const auto model = qb::Model::open(a.model);
-  const auto tokenizer = qb::Tokenizer::load(a.model);
-  const auto chat = qb::ChatTemplate::load(a.model, *tokenizer);
-  const qb::Corpus corpus = qb::load_corpus({"", a.text, a.field}, chat.get());
-  print_notes(corpus.notes);
-  print_notes(tokenizer->notes());
   ProgressBar bar("sensitivity");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
-  qb::SamplingSpec sampling;
-  sampling.samples = a.samples;
-  sampling.seq_len = a.seq_len;
-  sampling.bos = qb::bos_of(qb::parse_bos(a.bos), model->info.family, *tokenizer);
-  qb::Sensitivity s = qb::measure_sensitivity(model, qb::sample_tokens(corpus, *tokenizer, sampling, control), options_of(a), control);
+  qb::Sensitivity s = qb::measure_sensitivity(model, calibration_tokens({a.model, a.text, a.field, a.bos, a.samples, a.seq_len}, *model, control).tokens, options_of(a), control);
   bar.clear();
   s.corpus = std::filesystem::absolute(a.text).string();
   const std::string json = qb::to_json(s);
