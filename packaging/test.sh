@@ -15,4 +15,8 @@ packaging/setup.sh "$setup"
 packaging/build.sh
 export QBENCH_BUILD=$PWD/build/dev
 ctest --preset dev -j "$(nproc)" --timeout 300
-"${QBENCH_DEPS:-$HOME/.cache/llm-qbench}/venv/bin/python" -m pytest -q -p no:cacheprovider tests/conformance tests/fuzz tests/consumers
+# Most tests start small programs, which many threads only slow down: files of tests side by side, a core each. Engines want gigabytes.
+workers=$(nproc)
+[ "$workers" -le 4 ] || workers=4
+OMP_NUM_THREADS=$(($(nproc) / workers)) "${QBENCH_DEPS:-$HOME/.cache/llm-qbench}/venv/bin/python" -m pytest -q -p no:cacheprovider -n "$workers" --dist loadfile \
+  tests/conformance tests/fuzz tests/consumers

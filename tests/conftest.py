@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -67,16 +68,20 @@ def smollm2_folder(smollm2_gguf):
         import torch
         from safetensors.torch import save_file
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        folder.mkdir(exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix="llm-qbench-", dir=folder.parent))
         source = dict(pretrained_model_name_or_path=smollm2_gguf.parent, gguf_file=smollm2_gguf.name)
-        AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(made)
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         save_file({k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"},
-                  folder / "model.safetensors", metadata={"format": "pt"})
-        # transformers' GGUF reader does not know these two; config.json last, as it marks the folder as whole.
+                  made / "model.safetensors", metadata={"format": "pt"})
+        # transformers' GGUF reader does not know these two.
         values = {k: v for k, v in model.config.to_dict().items() if k not in ("quantization_config", "_name_or_path", "rope_parameters")}
         values.update(architectures=["LlamaForCausalLM"], dtype="bfloat16", torch_dtype="bfloat16", rope_theta=100000.0, rms_norm_eps=1e-5)
-        (folder / "config.json").write_text(json.dumps(values, default=str))
+        (made / "config.json").write_text(json.dumps(values, default=str))
+        try:
+            made.rename(folder)
+        except OSError:  # another worker was quicker
+            shutil.rmtree(made)
     return folder
 
 

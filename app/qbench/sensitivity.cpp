@@ -34,7 +34,7 @@ qb::SensitivityOptions options_of(const Arguments& a) {
     o.rounding.clear();
     for (const std::string& method : a.rounding) o.rounding.push_back({method, {}});
   }
-  o.loss = *qb::parse_sensitivity_loss(a.loss);
+  o.loss = *qb::parse_end_loss(a.loss);
   o.measured = a.measured;
   o.measured_modules = a.measured_modules;
   o.measured_candidates = a.measured_candidates;

@@ -11,9 +11,43 @@ Collector::Collector(Statistics wanted, int64_t rows, int64_t expected_tokens)
 ValueTap Collector::tap(const Control& control, std::optional<ValueId> of) {
   return [this, &control, of](const GraphValue& value, const at::Tensor& x) {
     control.checkpoint();
+    if (graph_ && value.producer >= 0 && !value.tapped && std::holds_alternative<DispatchOp>(graph_->producer(value.id)->kind)) chosen_[value.id] = x;
     if (of ? value.id == *of : value.tapped) add(value.id, x);
+    if (graph_ && (of ? value.id == *of : value.tapped)) add_guided(value, x);
     return x;
   };
+}
+
+void Collector::guide(const LayerGraph& graph, const std::vector<LinearGuidance>& guidance) {
+  graph_ = &graph;
+  guidance_ = &guidance;
+}
+
+void Collector::add_guided(const GraphValue& value, const at::Tensor& x) {
+  if (x.size(0) == 0) return;
+  const auto choice = token_choice(*graph_, value.id);
+  for (int reader : value.readers) {
+    const auto* linear = std::get_if<LinearOp>(&graph_->operations()[static_cast<size_t>(reader)].kind);
+    if (!linear) continue;
+    const auto index = static_cast<size_t>(linear->linear);
+    const LinearGuidance& guidance = (*guidance_)[index];
+    if (!guidance.tokens.defined()) continue;
+    // Of tokens behind the guided samples nothing is known.
+    const int64_t known = guidance.tokens.size(1) - first_token_;
+    if (known <= 0) continue;
+    at::Tensor seen = x, weights;
+    if (choice) {
+      const at::Tensor tokens = chosen_.at(*choice).select(1, 0), which = tokens.lt(known).nonzero().flatten();
+      if (which.numel() < x.size(0)) seen = x.index_select(0, which);
+      weights = guidance.tokens.index_select(1, tokens.index_select(0, which) + first_token_);
+    } else {
+      seen = x.narrow(0, 0, std::min(known, x.size(0)));
+      weights = guidance.tokens.narrow(1, first_token_, seen.size(0));
+    }
+    at::Tensor& grams = values_[value.id].guided[index];
+    if (!grams.defined()) grams = at::zeros({weights.size(0), x.size(1), x.size(1)}, x.options().dtype(at::kFloat));
+    for (int64_t g = 0; g < weights.size(0); ++g) add_upper_gram(grams[g], (seen * weights[g].sqrt().unsqueeze(1)).to(x.scalar_type()));
+  }
 }
 
 void Collector::add(ValueId value, const at::Tensor& x) {
@@ -57,6 +91,8 @@ void Collector::sample(ValueId value, const at::Tensor& rows) {
 std::map<ValueId, ValueStatistics> Collector::take() {
   for (auto& [value, s] : values_) {
     if (s.gram.defined()) s.gram = complete_gram(s.gram);
+    for (auto& [linear, grams] : s.guided)
+      for (int64_t g = 0; g < grams.size(0); ++g) complete_gram(grams[g]);
     if (s.mean_abs.defined() && s.tokens > 0) s.mean_abs = s.mean_abs / static_cast<double>(s.tokens);
     if (auto it = sampled_.find(value); it != sampled_.end()) s.rows = it->second.rows.narrow(0, 0, it->second.count);
   }

@@ -14,6 +14,7 @@
 #include "core/engine/finite.h"
 #include "core/engine/given_blocks.h"
 #include "core/engine/gram.h"
+#include "core/engine/guidance.h"
 #include "core/engine/hidden_states.h"
 #include "core/engine/importance.h"
 #include "core/engine/joined_factors.h"
@@ -25,6 +26,7 @@
 #include "core/engine/vocabulary.h"
 #include "core/format/checked_safetensors.h"
 #include "core/method/contracts.h"
+#include "core/method/guided.h"
 
 namespace qb {
 namespace {
@@ -90,6 +92,8 @@ class Run {
       specs_.push_back(stage);
       wanted_ |= methods_.back()->needs();
     }
+    guided_ = guided_wish(specs_);
+    if (guided_ && guided_->samples == 0) guided_->samples = static_cast<int64_t>(job.calibration.samples.size());
     if (job.importance) wanted_ &= ~static_cast<Statistics>(Statistic::sum_squares);
     if (fixes_ranges()) wanted_ |= bits({Statistic::again});
     seen_.at_value = [this](const GraphValue&, const at::Tensor& x) {
@@ -142,11 +146,16 @@ class Run {
   void all(int kept, double share) {
     share_ = share;
     const int total = float_decoder_.blocks();
+    if (guided_) guide();
     for (int i = 0; i < kept; ++i) replay(i);
     done_at_start_ = kept;
     for (int i = kept; i < total; ++i) {
       one(i);
       release_freed_memory();
+    }
+    if (guidance_ && job_.statistics_folder.empty()) {
+      std::error_code ignored;
+      std::filesystem::remove_all(guidance_folder(), ignored);
     }
     for (const auto& [what, blocks] : taken_) tell(fmt::format("{} of {} of {} blocks came from the cache", what, blocks, total - kept));
   }
@@ -166,6 +175,39 @@ class Run {
   }
 
  private:
+  std::filesystem::path guidance_folder() const {
+    Hasher hasher;
+    hasher.update(fmt::format("guidance 1 {} {} {} {}", statistics_key(job_, float_decoder_), guided_->groups, guided_->samples, job_.seed));
+    return (job_.statistics_folder.empty() ? job_.folder : job_.statistics_folder) / ("guidance-" + hasher.hex());
+  }
+
+  // Of the float model, whatever the run feeds its blocks; shared by the runs of a cache, of which one makes it.
+  void guide() {
+    if (job_.calibration.samples.empty()) throw InputError("guided statistics need calibration text");
+    const GuidanceOptions options{guided_->groups, job_.seed, job_.resident_bytes, guidance_folder()};
+    TokenSet tokens;
+    tokens.samples.assign(job_.calibration.samples.begin(), job_.calibration.samples.begin() + std::min(guided_->samples, static_cast<int64_t>(job_.calibration.samples.size())));
+    // Roughly: a pass back is three of those forward, and each block is passed through at least twice afterwards.
+    const double there = static_cast<double>(tokens.tokens()), whole = static_cast<double>(job_.calibration.tokens());
+    const double ahead = 4 * there / (4 * there + 3 * whole);
+    std::error_code error;
+    std::filesystem::create_directories(options.folder, error);
+    if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", options.folder.string(), error.message()));
+    std::unique_ptr<Lease> making;
+    for (LeaseOwner owner; !(making = Lease::take(options.folder / "making.lease", &owner));) {
+      report("waits for guidance", 0, "", 0);
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      control_.checkpoint();
+    }
+    guidance_.emplace(job_.model, float_decoder_, tokens, options, control_, [&](int block, double done) {
+      making->renew();
+      ahead_ = ahead * done;
+      report("guidance", block, "", -block);
+    });
+    ahead_ = ahead;
+    blocks_start_ = Clock::now();
+  }
+
   // Passes hidden states through a block that an earlier session finished: the same operations give the same bits.
   void replay(int index) {
     report("resume", index, "", 0);
@@ -234,6 +276,10 @@ class Run {
     BlockWork work{block, {}, {}, float_decoder_, job_.seed, control_, {}};
     if (!given_ && cached_values(float_decoder_.graph(index)).exists()) work.cache = job_.scheme.kv_cache;
     for (const Linear& linear : block.linears) work.linears.push_back(begin(linear));
+    if (guidance_) {
+      guidance_of_block_ = guidance_->of(index, job_.device);
+      for (size_t i = 0; i < work.linears.size(); ++i) work.linears[i].output_weight = guidance_of_block_[i].outputs;
+    }
     if (float_hidden_) work.statistics = statistics_of(block);
     if (job_.importance) use_importance(job_, work);
     std::optional<Samples> samples;
@@ -270,7 +316,7 @@ class Run {
       }
     }
     control_.checkpoint();
-    for (auto& [value, statistics] : work.statistics) statistics.gram.reset();  // the largest of all, and nobody reads them any more
+    for (auto& [value, statistics] : work.statistics) statistics.gram.reset(), statistics.guided.clear();  // the largest of all, and nobody reads them any more
     if (!given_) join_factors(work);
     use_current_weights(work);
     if (fixes_ranges()) {
@@ -305,10 +351,15 @@ class Run {
 
   ValueStatistics collect_again(const Block& block, ValueId value, Statistics what) {
     Collector collector(what, kMeasuredRows, hidden_->tokens());
+    if ((what & bits({Statistic::guided})) != 0) collector.guide(float_decoder_.graph(block.index), guidance_of_block_);
     ForwardContext context;
     context.at_value = collector.tap(control_, value);
     context.stop_at = value;
-    for (size_t b = 0; b < hidden_->batches(); ++b) float_decoder_.forward(block, (*hidden_)[b].to(job_.device), context);
+    int64_t tokens = 0;
+    for (size_t b = 0; b < hidden_->batches(); tokens += hidden_->ids(b++).numel()) {
+      collector.begin_batch(tokens);
+      float_decoder_.forward(block, (*hidden_)[b].to(job_.device), context);
+    }
     auto all = collector.take();
     return all.empty() ? ValueStatistics{} : std::move(all.begin()->second);
   }
@@ -404,9 +455,12 @@ class Run {
   BlockStatistics collect(const Block& block, Statistics wanted) {
     const int index = block.index;
     Collector collector(wanted, kMeasuredRows, hidden_->tokens());
+    if (guidance_) collector.guide(float_decoder_.graph(index), guidance_of_block_);
     const bool outputs = outputs_ || (!job_.propagate_quantized && !keeps_inputs());
-    for (size_t b = 0; b < hidden_->batches(); ++b) {
+    int64_t tokens = 0;
+    for (size_t b = 0; b < hidden_->batches(); tokens += hidden_->ids(b++).numel()) {
       control_.checkpoint();
+      collector.begin_batch(tokens);
       report("calibrate", index, "", 0.3 * static_cast<double>(b) / static_cast<double>(hidden_->batches()));
       at::Tensor& state = (*hidden_)[b];
       const at::Tensor out = float_decoder_.forward(block, state.to(job_.device), {.at_value = collector.tap(control_), .taps_only = !outputs});
@@ -499,10 +553,12 @@ class Run {
     p.block = index;
     p.blocks = float_decoder_.blocks();
     p.linear = linear;
-    p.fraction = share_ * (index + within) / total;
+    const double through = ahead_ + (1 - ahead_) * (index + within) / total;
+    p.fraction = share_ * through;
     p.elapsed_s = seconds_since(start_);
     const double done = index + within - done_at_start_;
-    if (done > 0.2) p.eta_s = p.elapsed_s / done * (total / share_ - index - within);
+    if (done > 0.2) p.eta_s = seconds_since(blocks_start_) / done * (total / share_ - index - within);
+    else if (stage == "guidance" && through > 0) p.eta_s = p.elapsed_s / p.fraction * (1 - p.fraction);
     p.rss_bytes = resident_bytes();
     p.peak_rss_bytes = peak_resident_bytes();
     control_.report(p);
@@ -519,6 +575,9 @@ class Run {
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<StageSpec> specs_;  // of methods_
   Statistics wanted_ = 0;
+  std::optional<GuidedWish> guided_;  // samples: how many
+  std::optional<Guidance> guidance_;
+  std::vector<LinearGuidance> guidance_of_block_;  // at work
   ForwardContext seen_, quantizing_;  // let a stop through at every value or linear; the second also quantizes activations, keys and values, by
   LinearTap rounding_;
   CacheTap cache_rounding_;
@@ -538,8 +597,8 @@ class Run {
   int reached_ = 0;                 // with from_cache_: the block that hidden_ stands before (where errors are passed on: but for the measured sample)
   Progress last_;
   int done_at_start_ = 0;
-  double share_ = 1;
-  Clock::time_point start_ = Clock::now();
+  double share_ = 1, ahead_ = 0;    // ahead_: of share_, what guidance takes before the blocks
+  Clock::time_point start_ = Clock::now(), blocks_start_ = start_;
 };
 
 // The blocks from `kept` on, and the head behind them.

@@ -13,6 +13,7 @@
 #include "core/engine/patterns.h"
 #include "core/engine/vocabulary.h"
 #include "core/method/contracts.h"
+#include "core/method/guided.h"
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/quant/units.h"
 
@@ -102,13 +103,14 @@ EngineNeeds estimate(const EngineJob& job) {
     const MethodInfo& method = *find_method(stage.method);
     wanted |= needs;
     prunes = prunes || method.kind == MethodClass::sparsity;
-    solves = solves || (method.contract.leaves.has(Trace::codes) && (needs & static_cast<Statistics>(Statistic::gram)) != 0);
+    solves = solves || (method.contract.leaves.has(Trace::codes) && (needs & (static_cast<Statistics>(Statistic::gram) | static_cast<Statistics>(Statistic::guided))) != 0);
   }
   if (job.importance) wanted &= ~static_cast<Statistics>(Statistic::sum_squares);
   if (!job.given && (job.scheme.has_static_activations() || job.scheme.has_static_cache())) wanted |= static_cast<Statistics>(Statistic::again);
   auto wants = [&](Statistic what) { return (wanted & static_cast<Statistics>(what)) != 0; };
   const bool outputs = wants(Statistic::block_io) || (wants(Statistic::again) && !job.propagate_quantized);
   const bool reruns = outputs || wants(Statistic::again);
+  const auto guiding = guided_wish(stages_of(job));
   EngineNeeds needs;
   if (!job.given)
     for (const VocabularyPart& part : vocabulary_parts(*job.model, job.scheme)) {
@@ -117,7 +119,7 @@ EngineNeeds estimate(const EngineJob& job) {
     }
   double largest_block = 0, largest_linear = 0, tuned_block = 0, learned = 0;
   for (const BlockInfo& block : info.blocks) {
-    double weights = 0, grams = 0, widest = 0;
+    double weights = 0, grams = 0, guided = 0, widest = 0;
     std::set<int> inputs;
     for (const LinearInfo& linear : block.linears) {
       const double size = static_cast<double>(linear.out_features) * static_cast<double>(linear.in_features);
@@ -130,10 +132,12 @@ EngineNeeds estimate(const EngineJob& job) {
       }
       const double gram = 4.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.in_features);
       if (inputs.insert(linear.input).second) grams += gram;
+      if (guiding) guided += static_cast<double>(guiding->groups) * gram;
       widest = std::max(widest, gram);
     }
     const double computed = weights * weight_bytes(job);
     if (!wants(Statistic::gram)) grams = 0;
+    grams += guided;
     // The weights in float32 and, while the block runs, as it computes with them. First the statistics come; then stages leave
     // codes, a solver makes a factor of the widest Gram matrix; at the end the block that replaces it runs.
     const double held = weights * (4 + (prunes ? 4 : 0)), collecting = computed + grams;
@@ -161,6 +165,13 @@ EngineNeeds estimate(const EngineJob& job) {
     needs.disk_bytes += states;
   else
     needs.states_bytes = states;
+  if (guiding) {
+    // Hidden states in front of every block, of the samples that gradients are taken on; then a weight a token, group and linear.
+    const double share = guiding->samples > 0 ? std::min(1.0, static_cast<double>(guiding->samples) / static_cast<double>(std::max<size_t>(1, job.calibration.samples.size()))) : 1;
+    double linears = 0;
+    for (const BlockInfo& block : info.blocks) linears += static_cast<double>(block.linears.size());
+    needs.disk_bytes += share * (all_hidden * static_cast<double>(info.blocks.size() + 2) + static_cast<double>(tokens) * linears * static_cast<double>(2 * guiding->groups));
+  }
   needs.device_bytes = largest_block + 5 * 4 * largest_linear + embedding + matrices;
   if (const StageSpec* last = finishing_stage(job.pipeline)) {
     // Codes, weights and gradients of one block, what enters each block, factors with their gradients and moments, the head and

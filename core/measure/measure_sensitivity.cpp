@@ -15,44 +15,27 @@
 #include "core/base/memory.h"
 #include "core/engine/collector.h"
 #include "core/engine/finite.h"
+#include "core/engine/gradient_walk.h"
 #include "core/engine/gram.h"
-#include "core/engine/hidden_states.h"
 #include "core/engine/module_name.h"
 #include "core/engine/statistics_cache.h"
-#include "core/format/checked_safetensors.h"
 #include "core/measure/window_pass.h"
 #include "core/method/contracts.h"
 #include "core/method/method.h"
-#include "core/model/output_gradient.h"
 
 namespace qb {
-
-std::string to_text(SensitivityLoss loss) { return loss == SensitivityLoss::kl ? "kl" : loss == SensitivityLoss::cross_entropy ? "cross_entropy" : "none"; }
-
-std::optional<SensitivityLoss> parse_sensitivity_loss(const std::string& text) {
-  for (SensitivityLoss loss : {SensitivityLoss::none, SensitivityLoss::kl, SensitivityLoss::cross_entropy})
-    if (to_text(loss) == text) return loss;
-  return std::nullopt;
-}
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using Path = std::filesystem::path;
 
-// In small batches what passes between two linears stays in a CPU's caches.
-constexpr int64_t kBatchTokens = 2048, kRows = 256;
+constexpr int64_t kRows = 256;
 
 // What the gradients of one linear's output tell.
 struct OutputGradients {
   at::Tensor squares;  // [out] Σ over tokens of (∂L/∂y_o)², float64
   at::Tensor gram;     // Σ over tokens of (Σ_o (∂L/∂y_o)²) · xxᵀ [in, in] float32
-};
-
-// Squares of gradients of a linear's values, rows of the matrix that made them.
-struct LinearValue {
-  size_t linear;
-  Rows rows;
 };
 
 class Survey {
@@ -63,6 +46,7 @@ class Survey {
     check();
     folder_ = options.folder / key();
     std::filesystem::create_directories(folder_);
+    walk_.emplace(model, decoder_, tokens, options.loss, options.seed, options.resident_bytes, folder_, control);
   }
 
   Sensitivity run() {
@@ -75,7 +59,7 @@ class Survey {
     if (!described && with_gradients()) walk_backward();
     for (size_t i : missing_measurements()) measure(i);
     Sensitivity result = gathered();
-    remove_states();
+    walk_->remove();
     result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     return result;
   }
@@ -86,7 +70,7 @@ class Survey {
     size_t linear;
   };
 
-  bool with_gradients() const { return options_.loss != SensitivityLoss::none; }
+  bool with_gradients() const { return options_.loss != EndLoss::none; }
 
   void check() {
     if (tokens_.samples.empty()) throw InputError("sensitivity: there is no calibration text");
@@ -139,8 +123,6 @@ class Survey {
   }
 
   Path block_path(int block) const { return folder_ / fmt::format("block-{:04}.json", block); }
-  Path states_path(int block) const { return folder_ / fmt::format("states-{:04}.safetensors", block); }
-  Path gradient_path(int block) const { return folder_ / fmt::format("gradient-{:04}.safetensors", block); }
   Path measured_path(const LinearInfo& linear) const { return folder_ / fmt::format("measured-{}-{}.json", options_.measured_windows, module_of(linear)); }
   const LinearInfo& info(const LinearPlace& place) const { return model_->info.blocks[static_cast<size_t>(place.block)].linears[place.linear]; }
 
@@ -200,152 +182,61 @@ class Survey {
     return missing;
   }
 
-  std::unique_ptr<HiddenStates> states() const {
-    return std::make_unique<HiddenStates>(tokens_, model_->architecture.carried_width(), options_.dtype, options_.resident_bytes, folder_, kBatchTokens);
-  }
-
-  static void save(const HiddenStates& states, const Path& path) {
-    std::vector<std::pair<std::string, at::Tensor>> all;
-    for (size_t b = 0; b < states.batches(); ++b) all.emplace_back(fmt::format("{}", b), states[b]);
-    write_checked_safetensors(path, all);
-  }
-
-  static bool load(HiddenStates& states, const Path& path) {
-    if (!std::filesystem::exists(path) || !damage_of(path).empty()) return false;
-    const auto stored = open_checked_safetensors(path).tensors;
-    for (size_t b = 0; b < states.batches(); ++b) states[b].copy_(stored->read(fmt::format("{}", b)));
-    return true;
-  }
-
-  // Hidden states in front of every block and behind the last, each in its file.
   void walk_forward() {
-    auto hidden = states();
-    int first = blocks_;
-    while (first > 0 && !load(*hidden, states_path(first))) --first;
-    if (first == 0)
-      for (size_t b = 0; b < hidden->batches(); ++b) {
-        control_.checkpoint();
-        (*hidden)[b].copy_(decoder_.embed(hidden->ids(b).to(options_.device)));
-      }
-    if (first == 0) save(*hidden, states_path(0));
-    int held = first;  // the block that they enter
-    for (int i = 0; i < blocks_; ++i) {
-      const bool describes = !with_gradients() && !std::filesystem::exists(block_path(i));
-      if (i < first && !describes) {
-        advance(i, "forward");
-        continue;
-      }
-      if (held != i && !load(*hidden, states_path(i))) throw InputError(fmt::format("{}: {}; delete the folder to begin anew", states_path(i).string(), damage_of(states_path(i))));
-      const Block block = decoder_.load_block(i);
-      Collector collector(wanted_, kRows, hidden->tokens());
-      ForwardContext context;
-      context.at_value = describes ? collector.tap(control_, {}) : [this](const GraphValue&, const at::Tensor& x) {
-        control_.checkpoint();
-        return x;
-      };
-      for (size_t b = 0; b < hidden->batches(); ++b) (*hidden)[b].copy_(decoder_.forward(block, (*hidden)[b].to(options_.device), context));
-      held = i + 1;
-      if (held > first) save(*hidden, states_path(held));
-      if (describes) describe(i, collector.take(), {});
-      release_freed_memory();
-      advance(i, "forward");
-      control_.milestone();
-    }
+    std::optional<Collector> collector;
+    walk_->forward(
+        [&](int block) -> ValueTap {
+          collector.reset();
+          if (with_gradients() || std::filesystem::exists(block_path(block))) return {};
+          collector.emplace(wanted_, kRows, tokens_.tokens());
+          return collector->tap(control_, {});
+        },
+        [&](int block) {
+          if (collector) describe(block, collector->take(), {});
+          advance(block, "forward");
+        });
   }
 
+  // Statistics of each block's linears from the pass that gives their gradients.
   void walk_backward() {
-    auto inputs = states(), gradient = states();
-    std::optional<int> resumed;  // the block whose output the gradient on disk is of
-    for (int i = 0; i < blocks_ && !resumed; ++i)
-      if (std::filesystem::exists(block_path(i)) && load(*gradient, gradient_path(i))) resumed = i - 1;
-    const int next = resumed ? *resumed : begin_gradient(*inputs, *gradient);
-    for (int i = blocks_ - 1; i > next; --i) advance(i, "backward", 3);
-    for (int i = next; i >= 0; --i) {
-      if (!load(*inputs, states_path(i))) throw InputError(fmt::format("{}: {}; delete the folder to begin anew", states_path(i).string(), damage_of(states_path(i))));
-      backward(i, *inputs, *gradient);
-      advance(i, "backward", 3);
-      control_.milestone();
-    }
+    std::optional<Collector> collector;
+    ValueTap collect;
+    std::vector<OutputGradients> found;
+    walk_->backward([this](int block) { return std::filesystem::exists(block_path(block)); },
+                    [&](int index, size_t batch, BlockGradients& gradients) {
+                      const auto& linears = model_->info.blocks[static_cast<size_t>(index)].linears;
+                      if (batch == 0) {
+                        collector.emplace(wanted_, kRows, tokens_.tokens());
+                        collect = collector->tap(control_, {});
+                        found.assign(linears.size(), {});
+                      }
+                      for (const auto& [id, x] : gradients.values) collect(decoder_.graph(index).value(id), x);
+                      add(linears, gradients, found);
+                    },
+                    [&](int index) {
+                      for (OutputGradients& sums : found)
+                        if (sums.gram.defined()) sums.gram = complete_gram(sums.gram);
+                      describe(index, collector->take(), found);
+                      found.clear();
+                      advance(index, "backward", 3);
+                    });
   }
 
-  int begin_gradient(HiddenStates& last, HiddenStates& gradient) {
-    if (!load(last, states_path(blocks_))) throw InputError(fmt::format("{}: {}; delete the folder to begin anew", states_path(blocks_).string(), damage_of(states_path(blocks_))));
-    OutputGradient output(model_, model_->source, options_.dtype, options_.device);
-    for (size_t b = 0; b < last.batches(); ++b) {
+  void add(const std::vector<LinearInfo>& linears, const BlockGradients& gradients, std::vector<OutputGradients>& found) const {
+    std::vector<at::Tensor> of_tokens(linears.size());  // Σ_o (∂L/∂y_o)² [tokens]
+    for (const LinearGradient& gradient : gradients.linears) {
+      const at::Tensor squares = gradient.values.to(at::kFloat).square();
+      add_squares(found[gradient.linear].squares, gradient, squares, linears[gradient.linear].out_features);
+      at::Tensor& tokens = of_tokens[gradient.linear];
+      tokens = tokens.defined() ? tokens + squares.sum(1) : squares.sum(1);
+    }
+    for (size_t i = 0; i < linears.size(); ++i) {
+      if (!of_tokens[i].defined()) continue;
       control_.checkpoint();
-      const at::Tensor hidden = last[b].to(options_.device);
-      gradient[b].copy_(options_.loss == SensitivityLoss::kl ? output.divergence_probe(hidden, options_.seed + b) : output.cross_entropy(hidden, last.ids(b)));
+      const at::Tensor x = gradients.values.at(linears[i].input).to(at::kFloat);
+      if (!found[i].gram.defined()) found[i].gram = at::zeros({x.size(1), x.size(1)}, x.options());
+      add_upper_gram(found[i].gram, x * of_tokens[i].sqrt().unsqueeze(1));
     }
-    release_freed_memory();
-    return blocks_ - 1;
-  }
-
-  // Predictions that the loss is a sum over.
-  double predictions() const {
-    double count = 0;
-    for (const auto& sample : tokens_.samples) count += static_cast<double>(sample.size()) - (options_.loss == SensitivityLoss::cross_entropy ? 1 : 0);
-    return count;
-  }
-
-  // The block once more, with gradients: statistics of its linears, then the gradient by its input in place of that by its output.
-  void backward(int index, const HiddenStates& inputs, HiddenStates& gradient) {
-    const Block block = decoder_.load_block(index);
-    std::map<ValueId, LinearValue> made;
-    for (size_t i = 0; i < block.linears.size(); ++i) {
-      const Operation& step = decoder_.graph(index).linear(static_cast<int>(i));
-      const auto& op = std::get<LinearOp>(step.kind);
-      for (size_t o = 0; o < step.outputs.size(); ++o) made[step.outputs[o]] = {i, op.outputs[o]};
-    }
-    Collector collector(wanted_, kRows, inputs.tokens());
-    const ValueTap collect = collector.tap(control_, {});
-    std::vector<OutputGradients> found(block.linears.size());
-    for (size_t b = 0; b < inputs.batches(); ++b) {
-      std::map<ValueId, at::Tensor> read, added;  // what linears read; zeros that were added to what they made, for their gradients
-      ForwardContext context;
-      context.at_value = [&](const GraphValue& value, const at::Tensor& x) {
-        if (value.tapped) collect(value, read[value.id] = x.detach().reshape({x.size(0), -1}));
-        if (!made.contains(value.id)) return x;
-        return x + (added[value.id] = at::zeros_like(x).requires_grad_(true));
-      };
-      at::Tensor by_input;
-      {
-        at::AutoGradMode gradients(true);
-        const at::Tensor leaf = inputs[b].to(options_.device, decoder_.weight_dtype(), false, true).requires_grad_(true);
-        decoder_.forward_learning(block, leaf, context).backward(gradient[b].to(options_.device, decoder_.weight_dtype()));
-        by_input = leaf.grad();
-      }
-      std::vector<at::Tensor> of_tokens(block.linears.size());  // Σ_o (∂L/∂y_o)² [tokens]
-      for (auto& [id, zeros] : added) {
-        const LinearValue& value = made.at(id);
-        if (!zeros.grad().defined()) continue;
-        const at::Tensor squares = zeros.grad().reshape({zeros.size(0), -1}).to(at::kFloat).square();
-        OutputGradients& sums = found[value.linear];
-        if (!sums.squares.defined()) sums.squares = at::zeros({block.linears[value.linear].info.out_features}, at::TensorOptions().dtype(at::kDouble).device(squares.device()));
-        const at::Tensor by_output = squares.sum(0, false, at::kDouble);
-        if (value.rows.groups == 1) {
-          sums.squares.narrow(0, value.rows.first, value.rows.count) += by_output;
-        } else {
-          sums.squares.view({value.rows.groups, value.rows.stride}).narrow(1, value.rows.first, value.rows.count) += by_output.view({value.rows.groups, value.rows.count});
-        }
-        at::Tensor& tokens = of_tokens[value.linear];
-        tokens = tokens.defined() ? tokens + squares.sum(1) : squares.sum(1);
-      }
-      for (size_t i = 0; i < block.linears.size(); ++i) {
-        if (!of_tokens[i].defined()) continue;
-        control_.checkpoint();
-        const at::Tensor x = read.at(block.linears[i].info.input).to(at::kFloat);
-        if (!found[i].gram.defined()) found[i].gram = at::zeros({x.size(1), x.size(1)}, x.options());
-        add_upper_gram(found[i].gram, x * of_tokens[i].sqrt().unsqueeze(1));
-      }
-      gradient[b].copy_(by_input);
-    }
-    for (OutputGradients& sums : found)
-      if (sums.gram.defined()) sums.gram = complete_gram(sums.gram);
-    describe(index, collector.take(), found);
-    save(gradient, gradient_path(index));
-    std::error_code ignored;
-    std::filesystem::remove(gradient_path(index + 1), ignored);
-    release_freed_memory();
   }
 
   // What rounding does to linears of a block under a candidate, in the coordinates of the stored weights [out, in] float32; nothing
@@ -399,7 +290,7 @@ class Survey {
   void describe(int index, const BlockStatistics& statistics, const std::vector<OutputGradients>& gradients) {
     const auto& infos = model_->info.blocks[static_cast<size_t>(index)].linears;
     const auto& specs = model_->architecture.layers[static_cast<size_t>(index)].linears;
-    const double count = predictions();
+    const double count = walk_->predictions();
     std::vector<LinearSensitivity> linears;
     std::vector<double> energy;
     for (size_t i = 0; i < infos.size(); ++i) {
@@ -450,8 +341,8 @@ class Survey {
     for (const std::string& candidate : measured_candidates(linear))
       if (!found.contains(candidate)) wanted.push_back(candidate);
 
-    auto before = states();
-    if (!load(*before, states_path(place.block))) throw InputError(fmt::format("{}: damaged; delete the folder to begin anew", states_path(place.block).string()));
+    auto before = walk_->states();
+    walk_->load(*before, place.block);
     Block block = decoder_.load_block(place.block);
     Collector collector(wanted_, kRows, before->tokens());
     ForwardContext context;
@@ -484,7 +375,7 @@ class Survey {
           hidden = decoder_.forward(block, hidden);
         }
     }
-    if (!load(*before, states_path(blocks_))) throw InputError(fmt::format("{}: damaged; delete the folder to begin anew", states_path(blocks_).string()));
+    walk_->load(*before, blocks_);
     std::vector<std::vector<double>> values(variants.size());
     size_t w = 0;
     for (size_t b = 0; b < before->batches(); ++b)
@@ -564,12 +455,6 @@ class Survey {
     return s;
   }
 
-  void remove_states() const {
-    std::error_code ignored;
-    for (int i = 0; i <= blocks_; ++i)
-      for (const Path& path : {states_path(i), gradient_path(i)}) std::filesystem::remove(path, ignored);
-  }
-
   void advance(int block, const char* stage, double steps = 1) {
     done_ += steps;
     Progress p;
@@ -595,6 +480,7 @@ class Survey {
   std::vector<StageSpec> stages_;
   Statistics wanted_ = 0;
   Path folder_;
+  std::optional<GradientWalk> walk_;
   std::vector<LinearPlace> chosen_;
   double steps_ = 0, done_ = 0;
   Clock::time_point start_ = Clock::now();

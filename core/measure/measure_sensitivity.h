@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/control.h"
+#include "core/engine/gradient_walk.h"
 #include "core/measure/sensitivity.h"
 #include "core/method/method_info.h"
 #include "core/model/model.h"
@@ -14,15 +15,11 @@
 
 namespace qb {
 
-enum class SensitivityLoss { none, kl, cross_entropy };  // none: no gradients, the Gram proxy alone
-std::string to_text(SensitivityLoss loss);
-std::optional<SensitivityLoss> parse_sensitivity_loss(const std::string& text);
-
 struct SensitivityOptions {
   std::vector<std::string> candidates = {"int2g64", "int3g64", "int4g64", "int5g64", "int6g64", "int8g64"};
   // What rounds the weights, block by block: stages that need no hidden states. A scaling among them is taken back out of the errors.
   std::vector<StageSpec> rounding = {{"rtn", {}}};
-  SensitivityLoss loss = SensitivityLoss::kl;
+  EndLoss loss = EndLoss::kl;
   int64_t measured = 0;                         // so many linears, spread over depth and kinds, are measured
   std::vector<std::string> measured_modules;    // and those that match one of these patterns
   std::vector<std::string> measured_candidates; // under these; empty: under all

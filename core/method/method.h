@@ -18,6 +18,7 @@ enum class Statistic : unsigned {
   again = 32,     // BlockWork::collect_again, a further pass over the calibration batches
   sum_squares = 64,
   float_path = 128,  // the float model's own hidden states, carried along for every batch: BlockSamples::model_output
+  guided = 256,      // Gram matrices of tokens that count by what the model's predictions make of them: ValueStatistics::guided, LinearWork::output_weight
 };
 using Statistics = unsigned;  // bits of Statistic
 
@@ -30,6 +31,7 @@ struct ValueStatistics {
   at::Tensor mean_abs;  // [in] float32
   at::Tensor sum_squares;  // [in] float32, the Gram matrix's diagonal
   at::Tensor rows;      // a fixed sample of rows of X [n, in], compute dtype
+  std::map<size_t, at::Tensor> guided;  // by linear of the block: Σ over tokens of w·xxᵀ for each group of its output rows [groups, in, in] float32
 };
 
 // What a stage decided on a block by searching: small tensors by name, undefined where it decided for nothing.
@@ -61,6 +63,7 @@ struct LinearWork {
   std::optional<QuantizedWeight> quantized;  // set by the stage that rounds
   at::Tensor input_scale;            // [in] that the input was divided by, undefined: nothing
   at::Tensor output_scale;           // [out] that the output was divided by
+  at::Tensor output_weight;          // [out] float32, mean squared gradient of the model's divergence by the output, undivided; undefined: nobody asked
   std::string note;                  // what the user should know: "Cholesky failed, rounded to nearest"
   void tell(const std::string& more) { note += note.empty() ? more : "; " + more; }
 

@@ -67,6 +67,8 @@ constexpr Contract rounding(Traces also = {}, StorageUse storage = StorageUse::a
   return contract;
 }
 
+struct StageSpec;
+
 // What a method is, torch-free.
 struct MethodInfo {
   std::string name;    // as in recipes: "rtn", "gptq", "awq"
@@ -77,6 +79,8 @@ struct MethodInfo {
   bool needs_calibration = false;
   Contract contract;
   std::vector<KnobInfo> knobs;
+  // What is wrong with knobs that are each valid; empty: nothing.
+  std::string (*problem)(const StageSpec&) = nullptr;
 };
 
 // A method with its knobs at its place in a pipeline. Knobs left out have their defaults.

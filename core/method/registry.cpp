@@ -99,6 +99,8 @@ std::string stage_problem(const StageSpec& stage) {
     }
     if (const std::string problem = knob_problem(*known, value); !problem.empty()) return fmt::format("{}.{}: {}", stage.method, name, problem);
   }
+  if (method->problem)
+    if (const std::string problem = method->problem(stage); !problem.empty()) return fmt::format("{}.{}", stage.method, problem);
   return {};
 }
 

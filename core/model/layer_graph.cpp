@@ -107,6 +107,14 @@ ChannelReaders channel_readers(const LayerGraph& graph, ValueId id) {
   return all;
 }
 
+std::optional<ValueId> token_choice(const LayerGraph& graph, ValueId id) {
+  while (const Operation* made = graph.producer(id)) {
+    if (std::holds_alternative<DispatchOp>(made->kind)) return made->outputs.back();
+    id = made->inputs.front();
+  }
+  return std::nullopt;
+}
+
 ChannelSource channel_source(const LayerGraph& graph, ValueId id) {
   if (graph.value(id).hadamard) return {};
   ChannelSource source;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -192,6 +193,9 @@ struct ResidualStream {
   std::string obstacle;                // why a rotation of the stream cannot be folded into readers and writers; empty: it can
 };
 ResidualStream residual_stream(const LayerGraph& graph);
+
+// Which tokens the rows of a value are of: a value [rows, 2] (token, rank) of a DispatchOp; nullopt: all of them in order.
+std::optional<ValueId> token_choice(const LayerGraph& graph, ValueId id);
 
 // Whether a value is the attention's context, or made of it element by element.
 bool is_context(const LayerGraph& graph, ValueId id);

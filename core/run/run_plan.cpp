@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/method/contracts.h"
+#include "core/method/guided.h"
 #include "core/method/reconstruction/e2e_tuning.h"
 #include "core/recipe/importance.h"
 #include "core/recipe/preset.h"
@@ -91,6 +92,12 @@ RunWork work_of(const Recipe& recipe, const ModelInfo& model, const TextLengths&
   work.passes = (2 * seen + sample) * through + kBlockTokens * weights;
   // The float states are there, and where nothing is passed on the statistics of every block, too.
   work.passes_known = (recipe.propagate_quantized ? 2 * seen : sample) * through + kBlockTokens * weights;
+  if (const auto guided = guided_wish(stages)) {
+    // Statistics of weighted tokens are each run's own; gradients, of a pass forward and about three more back, are left to others.
+    const double there = guided->samples > 0 ? std::min(all, static_cast<double>(guided->samples) * texts.sample_length) : all;
+    work.passes_known = work.passes;
+    work.passes += there * (4 * through + 3 * outside / 2);
+  }
   work.measure = (sample + 256) * weights;
   const StageSpec* finishing = finishing_stage(recipe.pipeline);
   const double tuned = finishing ? all * tuning_passes(tuning_options(*finishing), static_cast<int64_t>(all / std::max(1.0, texts.sample_length))) : 0;

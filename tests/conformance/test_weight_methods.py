@@ -387,13 +387,15 @@ def blocks(folder):
     return sorted(folder.glob("ws/runs/*/blocks/*.safetensors"))
 
 
-@pytest.mark.parametrize("objective", ["gram", "module"])
+@pytest.mark.parametrize("objective", ["gram", "module", "guided"])
 def test_awq_finds_the_scales_of_least_explicit_output_error(objective, tool, tmp_path):
     """The search against one on the outputs themselves: of the linears in float64, or of the attention and the MLP, both on
-    transformers' activations and, for modules, with its modules."""
+    transformers' activations and, for modules, with its modules. Guided: squared errors times what the gradient of the divergence, by
+    transformers' autograd, says of their token and of their output."""
     import tokenizers
     import transformers
-    done = run(tool, tmp_path, recipe(tmp_path, f"{{method: awq, rows: 0, objective: {objective}, samples: 0}}"))
+    how = "statistics: guided" if objective == "guided" else f"objective: {objective}"
+    done = run(tool, tmp_path, recipe(tmp_path, f"{{method: awq, rows: 0, {how}, samples: 0}}"))
     assert done.returncode == 0, done.stderr
     got = load_file(blocks(tmp_path)[0])
     model = transformers.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
@@ -407,6 +409,17 @@ def test_awq_finds_the_scales_of_least_explicit_output_error(objective, tool, tm
         model(ids, use_cache=False)
     for hook in hooks:
         hook.remove()
+    gradients = {}
+    if objective == "guided":
+        projections = [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.mlp.gate_proj, layer.mlp.up_proj]
+        hooks = [m.register_full_backward_hook(lambda m, _, by: gradients.__setitem__(m, by[0].reshape(-1, by[0].shape[-1]).double())) for m in projections]
+        logits = model(ids, use_cache=False).logits.reshape(-1, model.config.vocab_size)
+        random = torch.Generator().manual_seed(42)
+        signs = torch.cat([torch.randint(0, 2, part.shape, generator=random, dtype=torch.float32) for part in logits.split(128)]) * 2 - 1
+        p = torch.softmax(logits.detach(), -1)
+        logits.backward(p.sqrt() * signs - p * (p.sqrt() * signs).sum(-1, keepdim=True))
+        for hook in hooks:
+            hook.remove()
 
     def output(module):
         arguments, words = called[module]
@@ -427,7 +440,11 @@ def test_awq_finds_the_scales_of_least_explicit_output_error(objective, tool, tm
                 scale = ((high - low) / 7).half().double()
                 zero = (-low / scale).round().clamp(0, 7)
                 rounded = (((u / scale + zero).round().clamp(0, 7) - zero) * scale).reshape(w.shape) / s
-                loss += (x @ (rounded - w).T).square().sum().item()
+                errors = (x @ (rounded - w).T).square()
+                if gradients:
+                    of_token, of_output = gradients[linear].square().mean(1), gradients[linear].square().mean(0)
+                    errors = errors * (of_token / of_token.mean()).unsqueeze(1) * of_output
+                loss += errors.sum().item()
                 linear.weight.data = rounded.float()
             losses.append((output(module) - plain).square().sum().item() if objective == "module" else loss)
             scales.append(s)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/method/groups.h"
+#include "core/method/guided.h"
 #include "core/quant/rounding_error.h"
 #include "core/quant/units.h"
 
@@ -14,13 +15,20 @@ struct Knobs {
   double shrink;
   bool queries, independent;
   std::string symmetry;
+  bool guided;
+};
+
+// What a linear's errors count.
+struct Weights {
+  std::vector<RowGram> grams;
+  at::Tensor outputs;     // [out]; undefined: all alike
+  at::Tensor importance;  // [in], of all rows
 };
 
 class Clip final : public Method {
  public:
   explicit Clip(const Knobs& knobs) : knobs_(knobs) {}
-  Statistics needs() const override { return static_cast<Statistics>(Statistic::gram); }
-
+  Statistics needs() const override { return gram_statistic(knobs_.guided); }
   bool chooses() const override { return true; }
 
   void apply(BlockWork& work) override {
@@ -29,10 +37,11 @@ class Clip final : public Method {
       if (!linear.spec) continue;
       if (!knobs_.queries && makes_scores(work.decoder.graph(work.block.index), static_cast<int>(i))) continue;
       work.begin(linear);
-      const at::Tensor gram = work.gram_of(linear);
-      if (!gram.defined()) continue;
+      Weights weights{row_grams(work, linear, knobs_.guided), output_weight(linear, knobs_.guided), {}};
+      if (weights.grams.empty()) continue;
+      weights.importance = joint_gram(weights.grams, linear).diagonal();
       const at::Tensor ends = work.choose("range of " + linear.info.name, [&] {
-        const Range found = search(linear.weight, *linear.spec, gram, work.control);
+        const Range found = search(linear.weight, *linear.spec, weights, work.control);
         return at::stack({found.low, found.high});
       });
       linear.range = Range{ends[0], ends[1]};
@@ -40,9 +49,9 @@ class Clip final : public Method {
   }
 
  private:
-  Range search(const at::Tensor& weight, const QuantSpec& spec, const at::Tensor& gram, const Control& control) const {
+  Range search(const at::Tensor& weight, const QuantSpec& spec, const Weights& weights, const Control& control) const {
     const bool storage = spec.storage != Storage::none;
-    const Range whole = starting_range(weight, spec, control, {gram.diagonal(), {}});
+    const Range whole = starting_range(weight, spec, control, {weights.importance, {}});
     // A storage type's range has a longer side where its codes reach further.
     const bool symmetric = !storage && (knobs_.symmetry == "scheme" ? spec.symmetric : knobs_.symmetry == "symmetric");
     at::Tensor low = whole.low, high = whole.high;
@@ -54,7 +63,7 @@ class Clip final : public Method {
     Range best{low, high};
     at::Tensor least;
     auto consider = [&](const Range& range) {
-      const at::Tensor loss = errors(weight, spec, range, gram, control);
+      const at::Tensor loss = errors(weight, spec, range, weights, control);
       if (!least.defined()) {
         least = loss;
         best = range;
@@ -76,31 +85,27 @@ class Clip final : public Method {
   }
 
   // In slices of rows, where rows have units of their own: what comes of them stays small, and in the caches where groups allow.
-  static at::Tensor errors(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const at::Tensor& gram, const Control& control) {
+  static at::Tensor errors(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const Weights& weights, const Control& control) {
     const int64_t out = weight.size(0), in = weight.size(1);
     const bool groups = spec.granularity == Granularity::group;
     if (!groups && spec.granularity != Granularity::channel) {
       control.checkpoint();
-      return error(weight, spec, range, gram);
+      at::Tensor rows = row_products(rounding_error(weight, spec, scale_zero(range, spec)), weights.grams);
+      if (weights.outputs.defined()) rows.mul_(weights.outputs.unsqueeze(1));
+      return unit_grid(to_units(rows, spec).sum(1), spec, out, in);
     }
+    // What an output counts says nothing here: a unit is of one.
     const int64_t step = std::max<int64_t>(64, (int64_t{1} << (groups ? 20 : 24)) / in);
     std::vector<at::Tensor> slices;
-    for (int64_t begin = 0; begin < out; begin += step) {
-      control.checkpoint();
-      const int64_t end = std::min(begin + step, out);
-      slices.push_back(error(weight.slice(0, begin, end), spec, {range.low.slice(0, begin, end), range.high.slice(0, begin, end)}, gram));
-    }
+    for (const RowGram& g : weights.grams)
+      for (int64_t begin = g.first; begin < g.last; begin += step) {
+        control.checkpoint();
+        const int64_t end = std::min(begin + step, g.last);
+        const Range own{range.low.slice(0, begin, end), range.high.slice(0, begin, end)};
+        const at::Tensor difference = rounding_error(weight.slice(0, begin, end), spec, scale_zero(own, spec));
+        slices.push_back(groups ? group_errors(difference, g.gram, spec.group_size) : difference.matmul(g.gram).mul_(difference).sum(1, true));
+      }
     return at::cat(slices);
-  }
-
-  // Output error that each unit adds by itself, on its own block of the Gram matrix.
-  static at::Tensor error(const at::Tensor& weight, const QuantSpec& spec, const Range& range, const at::Tensor& gram) {
-    const int64_t out = weight.size(0), in = weight.size(1);
-    const at::Tensor difference = rounding_error(weight, spec, scale_zero(range, spec));
-    if (spec.granularity == Granularity::group) return group_errors(difference, gram, spec.group_size);
-    const at::Tensor rows = difference.matmul(gram).mul_(difference);
-    if (spec.granularity == Granularity::channel) return rows.sum(1, true);
-    return unit_grid(to_units(rows, spec).sum(1), spec, out, in);
   }
 
   Knobs knobs_;
@@ -109,7 +114,7 @@ class Clip final : public Method {
 }  // namespace
 
 MethodInfo clip_info() {
-  return {.name = "clip",
+  MethodInfo info{.name = "clip",
           .title = "Clipping search",
           .kind = MethodClass::clipping,
           .help = "Shrinks the range of each group as far as the output error on its own inputs falls.",
@@ -123,6 +128,8 @@ MethodInfo clip_info() {
               {"independent", "Ends independent", KnobType::boolean, false, 0, 0, {}, "", "asymmetric: then search each end by itself", "this program"},
               {"queries", "Queries and keys too", KnobType::boolean, false, 0, 0, {}, "", "clip query and key weights as well", "AWQ leaves them"},
           }};
+  add_guided_knobs(info);
+  return info;
 }
 
 std::unique_ptr<Method> make_clip(const StageSpec& stage) {
@@ -130,7 +137,8 @@ std::unique_ptr<Method> make_clip(const StageSpec& stage) {
                                       .shrink = knob<double>(stage, "max_shrink"),
                                       .queries = knob<bool>(stage, "queries"),
                                       .independent = knob<bool>(stage, "independent"),
-                                      .symmetry = knob<std::string>(stage, "clip_sym")});
+                                      .symmetry = knob<std::string>(stage, "clip_sym"),
+                                      .guided = guided_wish(stage).has_value()});
 }
 
 }  // namespace qb

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/method/guided.h"
 #include "core/method/transformation/module_output.h"
 #include "core/method/transformation/scale_group.h"
 #include "core/quant/rounding_error.h"
@@ -17,6 +18,7 @@ namespace {
 struct Knobs {
   bool v2, gram, module, norms, linears, grouped_queries;
   int64_t grid, rows, samples;
+  bool guided;
 };
 
 // A reader of the group as the search sees it.
@@ -26,13 +28,15 @@ struct Reader {
   std::optional<QuantSpec> activations;
   const ValueStatistics* statistics;
   double share;           // all output rows / searched rows
+  std::vector<RowGram> grams;  // over the searched rows
+  at::Tensor outputs;          // what an error of each counts; undefined: all alike
 };
 
 class Awq final : public Method {
  public:
   explicit Awq(const Knobs& knobs) : knobs_(knobs) {}
   Statistics needs() const override {
-    return static_cast<Statistics>(Statistic::mean_abs) | static_cast<Statistics>(knobs_.gram ? Statistic::gram : Statistic::rows) |
+    return static_cast<Statistics>(Statistic::mean_abs) | (knobs_.gram ? gram_statistic(knobs_.guided) : static_cast<Statistics>(Statistic::rows)) |
            (knobs_.module ? static_cast<Statistics>(Statistic::block_io) : 0);
   }
 
@@ -60,7 +64,7 @@ class Awq final : public Method {
       const LinearWork& linear = work.linears[i];
       const auto it = work.statistics.find(linear.info.input);
       if (!linear.spec || it == work.statistics.end() || it->second.tokens == 0) continue;
-      readers.push_back(reader(linear, it->second));
+      readers.push_back(reader(work, linear, it->second));
       if (!knobs_.v2) {
         const at::Tensor columns = weight_importance(linear);
         importance = importance.defined() ? importance + columns : columns;
@@ -108,14 +112,19 @@ class Awq final : public Method {
     return loss;
   }
 
-  Reader reader(const LinearWork& linear, const ValueStatistics& statistics) const {
+  Reader reader(const BlockWork& work, const LinearWork& linear, const ValueStatistics& statistics) const {
     const int64_t out = linear.info.out_features;
-    Reader r{linear.weight, *linear.spec, linear.activations, &statistics, 1};
+    Reader r{linear.weight, *linear.spec, linear.activations, &statistics, 1, row_grams(work, linear, knobs_.guided), output_weight(linear, knobs_.guided)};
     const bool free_rows = r.spec.granularity == Granularity::group || r.spec.granularity == Granularity::channel;
     if (knobs_.rows > 0 && out > knobs_.rows && free_rows) {
       // Rows are rounded independently: an even sample of them ranks the candidates as all of them would.
       const at::Tensor chosen = at::linspace(0, static_cast<double>(out - 1), knobs_.rows, at::kDouble).round_().to(at::kLong);
       r.weight = linear.weight.index_select(0, chosen.to(linear.weight.device()));
+      if (r.outputs.defined()) r.outputs = r.outputs.index_select(0, chosen.to(r.outputs.device()));
+      for (RowGram& g : r.grams) {  // rows are in order
+        g.first = (chosen < g.first).sum().item<int64_t>();
+        g.last = (chosen < g.last).sum().item<int64_t>();
+      }
       r.share = static_cast<double>(out) / static_cast<double>(knobs_.rows);
     }
     return r;
@@ -142,7 +151,9 @@ class Awq final : public Method {
     at::Tensor difference = rounding_error(scaled, r.spec, grid);
     if (knobs_.gram && !r.activations) {
       difference.div_(scale);
-      return r.share * difference.matmul(r.statistics->gram).mul_(difference).sum(at::kDouble).item<double>();
+      const at::Tensor products = row_products(difference, r.grams);
+      if (!r.outputs.defined()) return r.share * products.sum(at::kDouble).item<double>();
+      return r.share * products.sum(1, false, at::kDouble).dot(r.outputs.to(at::kDouble)).item<double>();
     }
     const at::Tensor x = r.statistics->rows.to(at::kFloat) / scale;
     const at::Tensor seen = r.activations ? fake_quantize(x, *r.activations) : x;
@@ -156,7 +167,7 @@ class Awq final : public Method {
 }  // namespace
 
 MethodInfo awq_info() {
-  return {.name = "awq",
+  MethodInfo info{.name = "awq",
           .title = "AWQ scaling",
           .kind = MethodClass::transformation,
           .help = "Searches a power of the mean input size of each channel to scale the weights by, where a norm or a linear before can take the inverse in.",
@@ -173,6 +184,12 @@ MethodInfo awq_info() {
               {"linears", "Scale between linears", KnobType::boolean, true, 0, 0, {}, "", "scale inputs that a linear makes (v→o, up→down)", "AWQ"},
               {"do_gqa_trans", "Shared value heads too", KnobType::boolean, true, 0, 0, {}, "", "v→o also where several query heads share a value head", "LLMC"},
           }};
+  add_guided_knobs(info);
+  info.problem = [](const StageSpec& stage) -> std::string {
+    const auto objective = knob<std::string>(stage, "objective");
+    return guided_wish(stage) && objective != "gram" ? fmt::format("statistics: guided ones are Gram matrices, which objective: {} does not look at; expected objective: gram", objective) : "";
+  };
+  return info;
 }
 
 std::unique_ptr<Method> make_awq(const StageSpec& stage) {
@@ -185,7 +202,8 @@ std::unique_ptr<Method> make_awq(const StageSpec& stage) {
                                      .grouped_queries = knob<bool>(stage, "do_gqa_trans"),
                                      .grid = knob<int64_t>(stage, "grid"),
                                      .rows = knob<int64_t>(stage, "rows"),
-                                     .samples = knob<int64_t>(stage, "samples")});
+                                     .samples = knob<int64_t>(stage, "samples"),
+                                     .guided = guided_wish(stage).has_value()});
 }
 
 }  // namespace qb

@@ -107,6 +107,7 @@ void scale_readers(BlockWork& work, const ScaleGroup& group, const at::Tensor& s
     if (it == work.statistics.end()) continue;
     ValueStatistics& stats = it->second;
     if (stats.gram.defined()) stats.gram.div_(s.unsqueeze(1)).div_(s);
+    for (auto& [reader, grams] : stats.guided) grams.div_(s.unsqueeze(1)).div_(s);
     if (stats.abs_max.defined()) stats.abs_max = stats.abs_max / s;
     if (stats.mean_abs.defined()) stats.mean_abs = stats.mean_abs / s;
     if (stats.sum_squares.defined()) stats.sum_squares = stats.sum_squares / s / s;
@@ -145,6 +146,7 @@ void apply_shift(BlockWork& work, const ScaleGroup& group, const at::Tensor& shi
     if (stats.abs_max.defined()) wanted |= static_cast<Statistics>(Statistic::abs_max);
     if (stats.mean_abs.defined()) wanted |= static_cast<Statistics>(Statistic::mean_abs);
     if (stats.sum_squares.defined()) wanted |= static_cast<Statistics>(Statistic::sum_squares);
+    if (!stats.guided.empty()) wanted |= static_cast<Statistics>(Statistic::guided);
     use_current_weights(work);
     ValueStatistics fresh = work.collect_again(value, wanted);
     fresh.rows = stats.rows;
