@@ -115,6 +115,12 @@ void GradientWalk::forward(const std::function<ValueTap(int block)>& watch, cons
   }
 }
 
+bool GradientWalk::turned(const std::function<bool(int block)>& done) const {
+  for (int i = 0; i < decoder_.blocks(); ++i)
+    if (done(i) && std::filesystem::exists(gradient_path(i)) && damage_of(gradient_path(i)).empty()) return true;
+  return false;
+}
+
 void GradientWalk::backward(const std::function<bool(int block)>& done, const std::function<void(int block, size_t batch, BlockGradients& gradients)>& batch,
                             const std::function<void(int block)>& finished) {
   auto inputs = states(), gradient = states();

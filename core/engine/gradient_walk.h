@@ -53,6 +53,9 @@ class GradientWalk {
   void backward(const std::function<bool(int block)>& done, const std::function<void(int block, size_t batch, BlockGradients& gradients)>& batch,
                 const std::function<void(int block)>& finished);
 
+  // Whether backward() goes on where it was: states behind that block are not wanted any more.
+  bool turned(const std::function<bool(int block)>& done) const;
+
   std::unique_ptr<HiddenStates> states() const;  // room for them
   // The states in front of a block (of the last + 1: behind it). InputError where the file is damaged.
   void load(HiddenStates& states, int block) const;

@@ -51,7 +51,7 @@ Guidance::Guidance(const std::shared_ptr<const Model>& model, Decoder& decoder, 
   if (error) throw ResourceError(fmt::format("{}: cannot create the folder: {}", folder_.string(), error.message()));
   GradientWalk walk(model, decoder, tokens, EndLoss::kl, options.seed, options.resident_bytes, folder_, control);
   // Forward is a third of the work.
-  walk.forward({}, [&](int block) { passed(block, (block + 1) / (3.0 * blocks)); });
+  if (!walk.turned(done)) walk.forward({}, [&](int block) { passed(block, (block + 1) / (3.0 * blocks)); });
   const std::unique_ptr<HiddenStates> states = walk.states();
   std::vector<int64_t> first{0};  // token of each batch
   for (size_t b = 0; b < states->batches(); ++b) first.push_back(first.back() + states->ids(b).numel());

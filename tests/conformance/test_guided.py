@@ -10,14 +10,14 @@ from test_sensitivity import SAMPLES, SEED, SEQ_LEN, model, reference, tokens  #
 
 @pytest.fixture(scope="module")
 def guidance(tool, tmp_path_factory):
-    def run(folder, ids, groups):
-        out = tmp_path_factory.mktemp("guidance")
+    def run(folder, ids, groups, out=None):
+        out = out or tmp_path_factory.mktemp("guidance")
         save_file({"ids": ids.contiguous()}, out / "ids.safetensors")
         done = subprocess.run([tool("model_guidance"), folder, out / "ids.safetensors", out / "found.safetensors", str(groups), str(SEED)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         left = sorted(p.name for p in (out / "found.safetensors.folder").iterdir())
         assert all(name.startswith("block-") for name in left), left
-        return load_file(out / "found.safetensors")
+        return {name: tensor.clone() for name, tensor in load_file(out / "found.safetensors").items()}
     return run
 
 
@@ -42,6 +42,19 @@ def test_tokens_and_outputs_count_by_their_gradients(guidance, model, groups):  
         for ours, theirs in zip(found[module + ".grams"].double(), grams):
             assert (ours - theirs).norm() <= 4e-3 * theirs.norm(), module
             torch.testing.assert_close(ours, ours.T, rtol=0, atol=0)
+
+
+def test_what_is_lost_or_damaged_is_made_again(guidance, model, tmp_path):  # noqa: F811
+    first = guidance(model, tokens(model), 2, tmp_path)
+    blocks = sorted((tmp_path / "found.safetensors.folder").iterdir())
+    written = [b.read_bytes() for b in blocks]
+    blocks[1].unlink()
+    damaged = bytearray(written[0])
+    damaged[-5] ^= 16
+    blocks[0].write_bytes(damaged)
+    again = guidance(model, tokens(model), 2, tmp_path)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert [b.read_bytes() for b in blocks] == written
 
 
 def test_an_experts_tokens_are_those_routed_to_it(guidance, model, tmp_path):  # noqa: F811
@@ -139,3 +152,13 @@ def test_clipping_finds_the_least_error_that_it_is_guided_by(tool, model, tmp_pa
     guided = guided_error(model, quantized(tool, model, tmp_path / "guided", f"{{method: clip, queries: true, statistics: guided, guided_groups: {groups}}}"), expected, groups, 32)
     assert all(guided[module] <= 1.001 * plain[module] for module in plain)
     assert sum(guided.values()) < 0.99 * sum(plain.values())
+
+
+def test_guided_stages_want_gram_matrices(tool, model, tmp_path):  # noqa: F811
+    (tmp_path / "recipe.yaml").write_text(f"""model: {{path: '{model}'}}
+calibration: {{corpus: '{model}/text.txt', samples: 2, seq_len: 32}}
+scheme: {{weights: {{type: int4, granularity: group, group_size: 32}}}}
+pipeline: [{{method: awq, objective: module, statistics: guided}}]
+""")
+    done = subprocess.run([tool("qbench"), "run", tmp_path / "recipe.yaml", "-w", tmp_path / "w"], capture_output=True, text=True)
+    assert done.returncode == 3 and "awq.statistics" in done.stderr and "objective: gram" in done.stderr, done.stderr
