@@ -155,7 +155,7 @@ from auto_round.schemes import PRESET_SCHEMES
 from auto_round.utils import SUPPORTED_FORMATS, parse_layer_config_arg
 found = {}
 for path in sys.argv[1:]:
-    words = shlex.split(open(path).read(), comments=True)
+    words = shlex.split(open(path).read().replace("\\\\\\n", " "), comments=True)
     assert words[0] == "auto-round"
     args = build_quantize_parser(prog="auto-round").parse_args(words[1:])
     assert args.format in SUPPORTED_FORMATS and args.scheme.upper() in PRESET_SCHEMES, (path, args.format, args.scheme)
