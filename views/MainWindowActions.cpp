@@ -3,6 +3,7 @@
 #include <QApplication>
 #include <QClipboard>
 #include <QComboBox>
+#include <QDesktopServices>
 #include <QDockWidget>
 #include <QFileDialog>
 #include <QFileInfo>
@@ -24,6 +25,7 @@
 #include "views/pages/RecipePage.h"
 #include "views/pages/RunsPage.h"
 #include "views/pages/WelcomePage.h"
+#include "views/report/ReportJob.h"
 
 namespace qb::views {
 
@@ -96,6 +98,22 @@ void MainWindow::buildActions() {
   m_start = add(run, QStringLiteral("start"), tr("&Start run"), QKeySequence(Qt::CTRL | Qt::Key_Return), [this] { m_workbench->start(); });
   m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(chosenRuns()); });
   m_export = add(run, QStringLiteral("export"), tr("&Export run…"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_E), [this] { exportRun(m_workbench->selection()->currentRun()); });
+  add(run, {}, tr("Re&port…"), {}, [this] {
+    QStringList finished;
+    const auto gather = [&](const QStringList& runs) {
+      for (const QString& id : runs)
+        if (const RunEntry* entry = m_workbench->selection()->find(id); entry && entry->report->status == RunStatus::finished) finished << id;
+    };
+    gather(chosenRuns());
+    if (finished.isEmpty())
+      for (const RunEntry& entry : m_workbench->selection()->shownRuns()) gather({entry.id});
+    if (finished.isEmpty()) return m_notices->tell(NoticeBar::Info, tr("A report is of finished runs: choose some in a list, or show them by their eyes."));
+    const QString name = tr("%1 report").arg(QString::fromStdString(m_workbench->selection()->find(finished.front())->report->model_name));
+    ReportJob::ask(this, m_workbench->workspacePath(), finished, name, [this](const QString& path, const QString& problem) {
+      if (!problem.isEmpty()) return m_notices->tell(NoticeBar::Error, problem);
+      m_notices->tell(NoticeBar::Info, tr("Report written: %1").arg(path), {{tr("Open"), [path] { QDesktopServices::openUrl(QUrl::fromLocalFile(path)); }}});
+    });
+  });
   add(run, {}, tr("Show the run's &log"), QKeySequence(Qt::CTRL | Qt::Key_L), [this] { showLog(m_workbench->selection()->currentRun()); });
   run->setToolTipsVisible(true);  // why a run cannot be exported
   run->addSeparator();

@@ -2,140 +2,143 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
-#include <optional>
 
+#include "chosen_runs.h"
 #include "cli.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
-#include "core/model/model.h"
+#include "core/exporting/formats.h"
+#include "core/recipe/exports.h"
 #include "core/recipe/hardware.h"
-#include "core/recipe/recipe.h"
-#include "core/recipe/roofline.h"
-#include "core/run/served_model.h"
-#include "core/store/pareto.h"
-#include "core/store/workspace.h"
+#include "core/run/best_practice.h"
+#include "core/run/missing_runs.h"
+#include "core/run/run_queue.h"
 
 namespace cli {
 namespace {
 
 struct Arguments {
-  std::string workspace = "qbench-workspace", measures, hardware, output;
+  std::string workspace = "qbench-workspace", measures, hardware, output, engine, to = "ours";
   std::vector<std::string> where, grep;
   double batch = 1, context = 4096, decode = 0, gigabytes = 0;
+  bool add_missing = false;
+  std::string missing_folder, device = "cpu";
 };
 
-// Quality first, then what it costs: divergence where runs have it.
-std::string standard_measures(const std::vector<const qb::RunReport*>& runs) {
-  const bool divergence = std::any_of(runs.begin(), runs.end(), [](const auto* run) { return qb::find_evaluation(*run, "divergence", false); });
-  return divergence ? "kl,size,time" : "ppl,size,time";
-}
-
-struct Candidate {
-  const qb::RunReport* run = nullptr;
-  std::optional<qb::SpeedPrediction> speed;
-};
-
-std::string values_text(const qb::ParetoRun& one, const std::vector<const qb::RunColumn*>& measures) {
-  std::vector<std::string> parts;
-  for (size_t m = 0; m < measures.size(); ++m) parts.push_back(fmt::format("{} {}", qb::column_heading(*measures[m]), qb::cell_text(*measures[m], qb::RunValue(one.values[m]))));
-  return fmt::format("{}", fmt::join(parts, ", "));
-}
-
-std::string speed_text(const qb::SpeedPrediction& speed, const Arguments& a) {
-  return fmt::format("predicted on {}, batch {:g}, {:g} tokens of context: {:.0f} tokens/s of prefill, {:.1f} of decode (roofline: an upper bound)", a.hardware, a.batch, a.context, speed.prefill, speed.decode);
-}
-
-// The recipe, with why it was chosen as a comment on top.
-std::string with_evidence(const qb::Workspace& workspace, const qb::ParetoRun& chosen, const std::vector<qb::ParetoRun>& all, const std::vector<const qb::RunColumn*>& measures, const std::string& speed) {
-  std::string text = fmt::format("# Chosen among {} runs of {} by {}\n# run {}: {}\n", all.size(), chosen.run->model_name,
-                                 fmt::join([&] { std::vector<std::string> keys; for (const auto* m : measures) keys.push_back(m->key); return keys; }(), ", "), chosen.run->id, values_text(chosen, measures));
-  for (const qb::EvaluationResult& e : chosen.run->evaluations) text += fmt::format("# {}: {} ({})\n", qb::subject_text(e), qb::figure_text(e), qb::conditions_text(e));
-  if (!speed.empty()) text += "# " + speed + "\n";
-  for (const qb::ParetoRun& other : all)
-    if (other.front && &other != &chosen) text += fmt::format("# also not beaten: {} ({})\n", other.run->name, values_text(other, measures));
-  return text + qb::to_yaml(workspace.recipe(chosen.run->id));
+// Their ids, in order.
+std::vector<std::string> add_to_queue(qb::Workspace& workspace, const qb::MissingRuns& missing, const std::string& device) {
+  std::vector<std::string> ids;
+  double place = qb::last_place(qb::queued_runs(workspace));
+  for (const qb::MissingRun& one : missing.runs) {
+    ids.push_back(workspace.create_run(one.recipe));
+    qb::save_request(workspace.run_folder(ids.back()), {qb::Wish::run, device, 0, place++});
+  }
+  return ids;
 }
 
 int best(const Arguments& a, const Options& options) {
   const auto workspace = qb::Workspace::open(a.workspace, qb::Workspace::Absent::refuse);
-  const std::vector<qb::RunReport> heads = workspace->list();
-  qb::RunQuery query;
-  query.add_condition("status=finished");
-  for (const std::string& condition : a.where) query.add_condition(condition);
-  for (const std::string& words : a.grep) query.add_words(words);
-  std::vector<const qb::RunReport*> runs;
-  for (const qb::RunReport& head : heads)
-    if (query.accepts(head)) runs.push_back(&head);
-  std::optional<qb::HardwareProfile> hardware;
-  if (!a.hardware.empty()) hardware = qb::find_hardware(a.hardware);
-  std::vector<Candidate> candidates;
+  qb::BestWanted wanted{a.measures.empty() ? qb::RunColumns() : qb::parse_run_columns(a.measures), a.gigabytes, {}, {a.batch, a.context}, a.decode, a.engine};
+  if (!a.hardware.empty()) wanted.hardware = qb::find_hardware(a.hardware);
+  qb::BestPractice found = qb::best_practice(*workspace, finished_runs(*workspace, a.where, a.grep), wanted);
   std::vector<std::string> left_out;
-  for (const qb::RunReport* run : runs) {
-    Candidate one{run, {}};
-    if (a.gigabytes > 0 && static_cast<double>(run->model_bytes) > a.gigabytes * 1e9) {
-      left_out.push_back(fmt::format("{}: {} is more than {:g} GB", run->name, bytes_text(static_cast<double>(run->model_bytes)), a.gigabytes));
-      continue;
-    }
-    if (hardware) {
-      const qb::RunReport whole = workspace->load(run->id);
-      one.speed = qb::predict_speed(*hardware, qb::served_model(*qb::Model::open(run->model_path), workspace->recipe(run->id).scheme, &whole), {a.batch, a.context});
-      if (!one.speed->fits || one.speed->decode < a.decode) {
-        left_out.push_back(one.speed->fits ? fmt::format("{}: predicted {:.1f} tokens/s of decode on {}", run->name, one.speed->decode, hardware->name) : fmt::format("{}: does not fit into {}", run->name, hardware->name));
-        continue;
+  for (const qb::LeftOut& one : found.left_out) left_out.push_back(one.name + ": " + one.why);
+  if (found.chosen < 0) throw qb::InputError(fmt::format("{}: no finished run is left to choose from{}", a.workspace, left_out.empty() ? "" : fmt::format(" ({})", fmt::join(left_out, "; "))));
+  const qb::BestCandidate& chosen = found.runs[static_cast<size_t>(found.chosen)];
+  std::vector<std::string> written;
+  if (!a.output.empty()) {
+    if (a.to == "ours") {
+      qb::write_atomically(a.output, qb::recipe_with_evidence(*workspace, found, wanted));
+      written.push_back(a.output);
+    } else {
+      const qb::RecipeExport exported = qb::export_recipe(workspace->recipe(chosen.report.id), a.to, qb::evidence(found, wanted));
+      print_notes(exported.notes);
+      for (const qb::ExportedFile& file : exported.files) {
+        written.push_back(qb::path_of(file, a.output).string());
+        qb::write_atomically(written.back(), file.text);
       }
     }
-    candidates.push_back(std::move(one));
   }
-  runs.clear();
-  for (const Candidate& one : candidates) runs.push_back(one.run);
-  if (runs.empty()) throw qb::InputError(fmt::format("{}: no finished run is left to choose from{}", a.workspace, left_out.empty() ? "" : fmt::format(" ({})", fmt::join(left_out, "; "))));
-  const qb::RunColumns measures = qb::parse_run_columns(a.measures.empty() ? standard_measures(runs) : a.measures);
-  std::vector<qb::ParetoRun> found = qb::pareto(runs, measures);
-  for (const qb::RunReport* run : runs)
-    if (std::none_of(found.begin(), found.end(), [&](const auto& one) { return one.run == run; })) left_out.push_back(fmt::format("{}: lacks a figure, or has it under other conditions", run->name));
-  const qb::ParetoRun* chosen = qb::recommended(found, measures);
-  if (!chosen) throw qb::InputError(fmt::format("{}: no run has all of the measures{}", a.workspace, left_out.empty() ? "" : fmt::format(" ({})", fmt::join(left_out, "; "))));
-  const auto speed_of = [&](const qb::ParetoRun& one) -> const std::optional<qb::SpeedPrediction>& { return std::find_if(candidates.begin(), candidates.end(), [&](const auto& c) { return c.run == one.run; })->speed; };
-  const std::string speed = speed_of(*chosen) ? speed_text(*speed_of(*chosen), a) : "";
-  if (!a.output.empty()) qb::write_atomically(a.output, with_evidence(*workspace, *chosen, found, measures, speed));
+  qb::MissingRuns missing;
+  try {
+    missing = qb::missing_runs(*workspace, found, wanted);
+  } catch (const qb::Error& error) {  // without its model nothing can be proposed
+    if (a.add_missing || !a.missing_folder.empty()) throw;
+    missing.advice.push_back(fmt::format("what is missing is not known: {}", error.what()));
+  }
+  const std::vector<std::string> queued = a.add_missing ? add_to_queue(*workspace, missing, a.device) : std::vector<std::string>();
+  if (!a.missing_folder.empty())
+    for (size_t i = 0; i < missing.runs.size(); ++i) {
+      std::filesystem::create_directories(a.missing_folder);
+      qb::write_atomically(std::filesystem::path(a.missing_folder) / fmt::format("missing-{}.yaml", i + 1), fmt::format("# {}: {}\n{}", qb::to_text(missing.runs[i].takeaway), missing.runs[i].why, qb::to_yaml(missing.runs[i].recipe)));
+    }
+  const auto name_of = [&](int run) -> const qb::RunReport& { return found.runs[static_cast<size_t>(run)].report; };
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
-    for (const qb::ParetoRun& one : found) {
-      nlohmann::json entry = {{"id", one.run->id}, {"name", one.run->name}, {"front", one.front}, {"beaten_by", one.beaten_by ? nlohmann::json(one.beaten_by->id) : nlohmann::json(nullptr)}};
-      for (size_t m = 0; m < measures.size(); ++m) entry["figures"][measures[m]->key] = one.values[m];
-      if (const auto& p = speed_of(one)) entry["predicted"] = {{"hardware", a.hardware}, {"prefill_tokens_per_second", p->prefill}, {"decode_tokens_per_second", p->decode}, {"memory_bytes", p->memory_bytes}};
+    for (const qb::BestCandidate& one : found.runs) {
+      nlohmann::json entry = {{"id", one.report.id}, {"name", one.report.name}, {"front", one.front}, {"beaten_by", one.beaten_by < 0 ? nlohmann::json(nullptr) : nlohmann::json(name_of(one.beaten_by).id)}};
+      for (size_t m = 0; m < found.measures.size(); ++m) entry["figures"][found.measures[m]->key] = one.values[m];
+      if (const auto& p = one.speed) entry["predicted"] = {{"hardware", a.hardware}, {"prefill_tokens_per_second", p->prefill}, {"decode_tokens_per_second", p->decode}, {"memory_bytes", p->memory_bytes}};
+      if (!a.engine.empty()) entry["formats"] = one.formats;
       list.push_back(std::move(entry));
     }
-    std::cout << nlohmann::json{{"best", chosen->run->id}, {"runs", list}, {"left_out", left_out}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    nlohmann::json asked = nlohmann::json::array();
+    for (size_t i = 0; i < missing.runs.size(); ++i) {
+      const qb::MissingRun& one = missing.runs[i];
+      asked.push_back({{"name", one.recipe.name}, {"takeaway", qb::to_text(one.takeaway)}, {"why", one.why}, {"recipe", qb::to_yaml(one.recipe)}, {"queued", i < queued.size() ? nlohmann::json(queued[i]) : nlohmann::json(nullptr)}});
+    }
+    std::cout << nlohmann::json{{"best", chosen.report.id}, {"runs", list}, {"left_out", left_out}, {"missing", asked}, {"advice", missing.advice}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     return ok;
   }
   std::vector<std::string> header = {"run"};
-  for (const qb::RunColumn* measure : measures) header.push_back(qb::column_heading(*measure));
-  if (hardware) header.push_back("decode tok/s, predicted");
+  for (const qb::RunColumn* measure : found.measures) header.push_back(qb::column_heading(*measure));
+  if (wanted.hardware) header.push_back("decode tok/s, predicted");
+  if (!a.engine.empty()) header.push_back(qb::find_engine(a.engine)->title + " loads it as");
   header.push_back("");
+  std::vector<const qb::BestCandidate*> order;
+  for (const qb::BestCandidate& one : found.runs) order.push_back(&one);
+  std::stable_sort(order.begin(), order.end(), [&](const auto* x, const auto* y) {
+    return x->front != y->front ? x->front : found.measures[0]->higher_is_better ? x->values[0] > y->values[0] : x->values[0] < y->values[0];
+  });
   std::vector<std::vector<std::string>> rows;
-  std::stable_sort(found.begin(), found.end(), [&](const auto& x, const auto& y) { return x.front != y.front ? x.front : measures[0]->higher_is_better ? x.values[0] > y.values[0] : x.values[0] < y.values[0]; });
-  chosen = qb::recommended(found, measures);
-  for (const qb::ParetoRun& one : found) {
-    std::vector<std::string> row = {one.run->name};
-    for (size_t m = 0; m < measures.size(); ++m) row.push_back(qb::cell_text(*measures[m], qb::RunValue(one.values[m])));
-    if (hardware) row.push_back(speed_of(one) ? fmt::format("{:.1f}", speed_of(one)->decode) : "–");
-    row.push_back(&one == chosen ? "take this one" : one.front ? "not beaten" : "beaten by " + one.beaten_by->name);
+  for (const qb::BestCandidate* one : order) {
+    std::vector<std::string> row = {one->report.name};
+    for (size_t m = 0; m < found.measures.size(); ++m) row.push_back(qb::cell_text(*found.measures[m], qb::RunValue(one->values[m])));
+    if (wanted.hardware) row.push_back(one->speed ? fmt::format("{:.1f}", one->speed->decode) : "–");
+    if (!a.engine.empty()) row.push_back(fmt::format("{}", fmt::join(one->formats, ", ")));
+    row.push_back(one == &chosen ? "take this one" : one->front ? "not beaten" : "beaten by " + name_of(one->beaten_by).name);
     rows.push_back(std::move(row));
   }
   std::vector<bool> texts(header.size(), false);
   texts.front() = texts.back() = true;
+  if (!a.engine.empty()) texts[texts.size() - 2] = true;
   print_table(header, rows, texts);
   for (const std::string& line : left_out) std::cout << "left out: " << line << '\n';
   std::cout << "A difference within twice its error, paired by window or item, counts as none.\n";
-  if (!speed.empty()) std::cout << speed << '\n';
-  std::cout << fmt::format("{}: {}\n", bold(chosen->run->name), values_text(*chosen, measures));
-  if (!a.output.empty()) std::cout << fmt::format("{} written\n", a.output);
+  if (chosen.speed) std::cout << qb::speed_text(*chosen.speed, a.hardware, wanted.conditions) << '\n';
+  std::cout << fmt::format("{}: {}\n", bold(chosen.report.name), qb::values_text(chosen, found.measures));
+  if (!missing.runs.empty()) std::cout << "\nRuns that the paper's rule asks for and nobody made:\n";
+  for (const qb::MissingRun& one : missing.runs) std::cout << fmt::format("  {} ({}): {}\n", bold(one.recipe.name), qb::to_text(one.takeaway), one.why);
+  for (const std::string& line : missing.advice) std::cout << "  " << line << '\n';
+  if (!queued.empty()) std::cout << fmt::format("{} put into the queue: qbench work carries {} out\n", queued.size(), queued.size() == 1 ? "it" : "them");
+  else if (!missing.runs.empty() && a.missing_folder.empty()) std::cout << "--add-missing puts them into the workspace's queue, --write-missing FOLDER writes their recipes\n";
+  if (!written.empty()) std::cout << fmt::format("{} written\n", fmt::join(written, " and "));
   return ok;
 }
 
 }  // namespace
+
+std::vector<qb::RunReport> finished_runs(const qb::Workspace& workspace, const std::vector<std::string>& where, const std::vector<std::string>& grep) {
+  qb::RunQuery query;
+  query.add_condition("status=finished");
+  for (const std::string& condition : where) query.add_condition(condition);
+  for (const std::string& words : grep) query.add_words(words);
+  std::vector<qb::RunReport> runs = workspace.list();
+  std::erase_if(runs, [&](const qb::RunReport& run) { return !query.accepts(run); });
+  return runs;
+}
 
 void add_best(CLI::App& app, const Options& options, Action& action) {
   auto a = std::make_shared<Arguments>();
@@ -147,9 +150,16 @@ void add_best(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--gb", a->gigabytes, "The model takes at most so many gigabytes")->check(CLI::PositiveNumber);
   CLI::Option* hardware = command->add_option("--hardware,-H", a->hardware, "Must fit there; its predicted speed is shown (qbench speed lists profiles)");
   command->add_option("--decode", a->decode, "At least so many predicted tokens/s of decode")->check(CLI::PositiveNumber)->needs(hardware);
+  command->add_option("--engine,-e", a->engine, "Must load there, in some format (qbench formats lists engines)");
   command->add_option("--batch,-b", a->batch, "Sequences at once")->check(CLI::Range(1.0, 1e6))->capture_default_str();
   command->add_option("--context,-c", a->context, "Tokens of each")->check(CLI::Range(1.0, 1e8))->capture_default_str();
-  command->add_option("--output,-o", a->output, "Write the recipe, with its evidence in comments");
+  auto* output = command->add_option("--output,-o", a->output, "Write the recipe, with its evidence in comments");
+  std::vector<std::string> targets = {"ours"};
+  for (const qb::ExportTarget& target : qb::export_targets()) targets.push_back(target.name);
+  command->add_option("--to", a->to, "In whose words: ours, llmc, llm-compressor, auto-round, gptqmodel (qbench recipe convert)")->check(CLI::IsMember(targets))->needs(output)->capture_default_str();
+  command->add_flag("--add-missing", a->add_missing, "Put the runs that the paper's rule asks for and nobody made into the workspace's queue");
+  command->add_option("--device,-d", a->device, "Where these shall run: cpu, cuda:0 …")->envname("QBENCH_DEVICE")->capture_default_str();
+  command->add_option("--write-missing", a->missing_folder, "Write their recipes into a folder, each with its reason");
   command->callback([a, &options, &action] { action = [a, &options] { return best(*a, options); }; });
 }
 

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "cli.h"
+#include "report.h"
 #include "sensitivity.h"
 #include "core/base/error.h"
 
@@ -37,6 +38,7 @@ int main(int argc, char** argv) {
   cli::add_texts(app, options, action);
   cli::add_best(app, options, action);
   cli::add_compare(app, options, action);
+  cli::add_report(app, options, action);
   cli::add_runs(app, options, action);
   cli::add_export(app, options, action);
   cli::add_imatrix(app, options, action);

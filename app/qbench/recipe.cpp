@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "core/base/error.h"
 #include "core/base/files.h"
+#include "core/recipe/exports.h"
 #include "core/recipe/llmc.h"
 #include "core/recipe/preset.h"
 #include "core/recipe/recipe.h"
@@ -55,12 +56,15 @@ int convert(const Arguments& a) {
   } else {
     recipe = qb::load_recipe(a.path);
   }
-  if (a.to == "llmc") {
-    qb::LlmcExport exported = qb::to_llmc(recipe);
-    notes.insert(notes.end(), exported.notes.begin(), exported.notes.end());
-    deliver(exported.yaml, a.out);
-  } else {
+  if (a.to == "ours") {
     deliver(qb::to_yaml(recipe), a.out);
+  } else {
+    const qb::RecipeExport exported = qb::export_recipe(recipe, a.to);
+    notes.insert(notes.end(), exported.notes.begin(), exported.notes.end());
+    if (a.out.empty() && exported.files.size() > 1)
+      for (const qb::ExportedFile& file : exported.files) std::cout << "--- # " << file.name << '\n' << file.text;
+    else
+      for (const qb::ExportedFile& file : exported.files) deliver(file.text, a.out.empty() ? a.out : qb::path_of(file, a.out).string());
   }
   for (const auto& note : notes) std::cerr << "note: " << note << '\n';
   return ok;
@@ -115,10 +119,12 @@ void add_recipe(CLI::App& app, const Options& options, Action& action) {
   CLI::App* one = command->add_subcommand("check", "Check a recipe file by itself (qbench run --check: also against model and data)");
   one->add_option("file", a->path)->required();
   one->callback([a, &options, &action] { action = [a, &options] { return check(*a, options); }; });
-  CLI::App* two = command->add_subcommand("convert", "Convert between our recipes and LLMC's configurations");
+  CLI::App* two = command->add_subcommand("convert", "Convert between our recipes and LLMC's configurations, and to the arguments of other programs");
   two->add_option("file", a->path, "Recipe or LLMC configuration")->required();
-  two->add_option("--to", a->to, "ours or llmc")->check(CLI::IsMember({"ours", "llmc"}))->capture_default_str();
-  two->add_option("--out,-o", a->out, "File to write (default: standard output)");
+  std::vector<std::string> targets = {"ours"};
+  for (const qb::ExportTarget& target : qb::export_targets()) targets.push_back(target.name);
+  two->add_option("--to", a->to, "ours, llmc (two files where it needs two), llm-compressor and gptqmodel (Python), auto-round (a command line)")->check(CLI::IsMember(targets))->capture_default_str();
+  two->add_option("--out,-o", a->out, "File to write (default: standard output); of two files NAME_step_1 and NAME_step_2");
   two->callback([a, &action] { action = [a] { return convert(*a); }; });
   CLI::App* three = command->add_subcommand("preset", "List presets, or write a recipe from one");
   three->add_option("name", a->preset, "Preset");

@@ -1,18 +1,70 @@
 // qbench-workbench: argument parsing and wiring, nothing else.
 #include <QApplication>
 #include <QCommandLineParser>
+#include <QDate>
 #include <QEventLoop>
 #include <QTimer>
 #include <cstdio>
 
+#include "core/base/error.h"
+#include "core/run/written_report.h"
 #include "views/MainWindow.h"
 #include "views/Theme.h"
+#include "views/report/Report.h"
+
+namespace {
+
+// Those of qbench.
+int exitCode(const qb::Error& error) {
+  return error.kind() == qb::ErrorKind::recipe ? 3 : error.kind() == qb::ErrorKind::input ? 4 : error.kind() == qb::ErrorKind::resource ? 5 : 1;
+}
+
+// What `qbench report` hands on.
+struct ReportOptions {
+  const QCommandLineOption file{QStringLiteral("report"), QApplication::tr("Write a report of the workspace's runs, and end"), QStringLiteral("file.html|.pdf")};
+  const QCommandLineOption run{QStringLiteral("run"), QApplication::tr("A run of the report (may be repeated; default: all finished runs)"), QStringLiteral("id")};
+  const QCommandLineOption title{QStringLiteral("report-title"), QApplication::tr("Title of the report"), QStringLiteral("text")};
+  const QCommandLineOption measures{QStringLiteral("measures"), QApplication::tr("Figures that decide which run to take"), QStringLiteral("columns")};
+  const QCommandLineOption engine{QStringLiteral("engine"), QApplication::tr("The run to take must load there"), QStringLiteral("name")};
+  const QCommandLineOption gigabytes{QStringLiteral("gb"), QApplication::tr("Its model takes at most so many gigabytes"), QStringLiteral("number")};
+  const QCommandLineOption hardware{QStringLiteral("hardware"), QApplication::tr("Speed is predicted for this profile"), QStringLiteral("name")};
+  const QCommandLineOption batch{QStringLiteral("batch"), QApplication::tr("Sequences at once"), QStringLiteral("number"), QStringLiteral("1")};
+  const QCommandLineOption context{QStringLiteral("context"), QApplication::tr("Tokens of each"), QStringLiteral("number"), QStringLiteral("4096")};
+  QList<QCommandLineOption> all() const { return {file, run, title, measures, engine, gigabytes, hardware, batch, context}; }
+};
+
+int writeReport(const QCommandLineParser& parser, const ReportOptions& options, const QString& workspace) try {
+  qb::ReportWanted wanted;
+  wanted.title = parser.value(options.title).toStdString();
+  wanted.program = "LLM-QBench Workbench " QBENCH_VERSION;
+  wanted.date = QDate::currentDate().toString(Qt::ISODate).toStdString();
+  if (parser.isSet(options.measures)) wanted.best.measures = qb::parse_run_columns(parser.value(options.measures).toStdString());
+  if (parser.isSet(options.hardware)) wanted.best.hardware = qb::find_hardware(parser.value(options.hardware).toStdString());
+  wanted.best.engine = parser.value(options.engine).toStdString();
+  wanted.best.gigabytes = parser.value(options.gigabytes).toDouble();
+  wanted.best.conditions = {parser.value(options.batch).toDouble(), parser.value(options.context).toDouble()};
+  std::vector<std::string> runs;
+  for (const QString& run : parser.values(options.run)) runs.push_back(run.toStdString());
+  const auto opened = qb::Workspace::open(workspace.toStdString(), qb::Workspace::Absent::refuse);
+  const QString path = parser.value(options.file);
+  qb::views::saveReport(qb::written_report(*opened, runs, wanted), path);
+  std::printf("%s\n", qPrintable(path));
+  return 0;
+} catch (const qb::Error& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return exitCode(error);
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   // Pictures are drawn and questions are answered without a display too.
   for (int i = 1; i < argc; ++i) {
     const QByteArray argument(argv[i]);
-    const bool told = argument.startsWith("--export-pictures") || argument.startsWith("--help") || argument == "-h" || argument == "--version" || argument == "-v";
+    const bool told = argument.startsWith("--export-pictures") || argument.startsWith("--report") || argument.startsWith("--help") || argument == "-h" || argument == "--version" || argument == "-v";
     if (told && qEnvironmentVariableIsEmpty("QT_QPA_PLATFORM")) qputenv("QT_QPA_PLATFORM", "offscreen");
   }
   QApplication app(argc, argv);
@@ -31,12 +83,15 @@ int main(int argc, char** argv) {
   const QCommandLineOption workspace({QStringLiteral("w"), QStringLiteral("workspace")}, QApplication::tr("Folder that keeps the runs"), QStringLiteral("folder"));
   const QCommandLineOption pictures(QStringLiteral("export-pictures"), QApplication::tr("Draw the workspace's runs as PNG files into a folder, and end"), QStringLiteral("folder"));
   const QCommandLineOption work(QStringLiteral("work"), QApplication::tr("Start what waits in the workspace's queue"));
+  const ReportOptions report;
   parser.addOptions({demo, workspace, work, pictures});
+  parser.addOptions(report.all());
   parser.process(app);
 
   qb::views::Settings settings;
   qb::views::Theme theme;
-  theme.choose(parser.isSet(pictures) ? qb::views::ThemeChoice::Light : settings.theme());
+  theme.choose(parser.isSet(pictures) || parser.isSet(report.file) ? qb::views::ThemeChoice::Light : settings.theme());
+  if (parser.isSet(report.file)) return writeReport(parser, report, parser.isSet(workspace) ? parser.value(workspace) : settings.workspace());
   theme.setTextScale(settings.textScale());
   qb::views::Workbench workbench(qb::views::coreServices());
   workbench.queue()->setPerDevice(settings.runsPerDevice());

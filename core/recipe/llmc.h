@@ -11,6 +11,10 @@ struct LlmcExport {
 // A recipe as LLMC's YAML (one file where LLMC can express it). Throws RecipeError when nothing of it can be expressed.
 LlmcExport to_llmc(const Recipe& recipe);
 
+// The same in two files where LLMC needs two: the first saves the transformed model, from which the second goes on. Both want the folder
+// that they save into, and the second the first's, put in by hand.
+std::vector<LlmcExport> to_llmc_steps(const Recipe& recipe);
+
 struct LlmcImport {
   Recipe recipe;
   std::vector<std::string> notes;  // keys that were ignored or translated, each with its reason

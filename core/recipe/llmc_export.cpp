@@ -148,10 +148,14 @@ std::string ignored_layers(const std::vector<std::string>& patterns, std::vector
                      fmt::join(special, ", "));
 }
 
-}  // namespace
+// Of a recipe in two files which this is.
+struct Step {
+  int number = 0;            // 0: the only one
+  bool rotates = false;      // the first step rotates values at run time, which the second must do too
+};
+constexpr const char* kFirstFolder = "/path/to/save_step_1/";
 
-LlmcExport to_llmc(const Recipe& recipe) {
-  validate(recipe);
+LlmcExport write_llmc(const Recipe& recipe, const Step& step) {
   if (!recipe.checkpoint.empty()) throw RecipeError("", 0, 0, "checkpoint", "LLMC has no counterpart of a recipe that measures a checkpoint");
   if (!recipe.scheme.weights)
     throw RecipeError("", 0, 0, "scheme.weights", "LLMC has no method that quantizes activations alone; give weights too");
@@ -174,7 +178,7 @@ LlmcExport to_llmc(const Recipe& recipe) {
   const bool learnable = method.method == "OmniQuant";
   std::string& y = result.yaml;
   y += fmt::format("base:\n    seed: &seed {}\n", recipe.seed);
-  y += fmt::format("model:\n    type: {}\n    path: {}\n    tokenizer_mode: fast\n    torch_dtype: torch.{}\n", model_type(recipe, result.notes), quoted(recipe.model.string()), recipe.dtype);
+  y += fmt::format("model:\n    type: {}\n    path: {}\n    tokenizer_mode: fast\n    torch_dtype: torch.{}\n", model_type(recipe, result.notes), quoted(step.number == 2 ? std::string(kFirstFolder) + "transformed_model" : recipe.model.string()), recipe.dtype);
   if (recipe.calibration && hqq) result.notes.push_back("calibration: LLMC's HQQ reads no data; not written");
   if (recipe.calibration && !hqq) {
     const CalibrationSpec& c = *recipe.calibration;
@@ -192,9 +196,9 @@ LlmcExport to_llmc(const Recipe& recipe) {
                      name, quoted(c.corpus.path.string()), chat, c.sampling.samples, c.sampling.seq_len, preproc,
                      c.sampling.seed == recipe.seed ? "*seed" : std::to_string(c.sampling.seed));
   }
-  const auto perplexities = std::count_if(recipe.evaluation.begin(), recipe.evaluation.end(), [](const EvaluationSpec& e) { return e.evaluator == "perplexity"; });
+  const auto perplexities = step.number == 1 ? 0 : std::count_if(recipe.evaluation.begin(), recipe.evaluation.end(), [](const EvaluationSpec& e) { return e.evaluator == "perplexity"; });
   if (perplexities > 0) y += "eval:\n";
-  for (size_t i = 0; i < recipe.evaluation.size(); ++i) {
+  for (size_t i = 0; step.number != 1 && i < recipe.evaluation.size(); ++i) {
     const EvaluationSpec& e = recipe.evaluation[i];
     if (e.evaluator != "perplexity") {
       result.notes.push_back(fmt::format("evaluation[{}].evaluator: LLMC measures perplexity alone; {} is not written", i, e.evaluator));
@@ -222,24 +226,63 @@ LlmcExport to_llmc(const Recipe& recipe) {
   if (hqq)
     y += fmt::format("    special:\n        axis: 1\n        lp_norm: {}\n        beta: {}\n        kappa: {}\n        iters: {}\n", plain_number(weights.hqq_norm),
                      plain_number(weights.hqq_beta), plain_number(weights.hqq_kappa), weights.hqq_iterations);
-  if (!hqq && !method.special.empty()) {
+  if (!hqq && (!method.special.empty() || step.rotates)) {
     y += "    special:\n";
     for (const auto& [key, value] : method.special) y += fmt::format("        {}: {}\n", key, value);
+    if (step.rotates) y += "        online_rotate: True\n        fp32_had: True\n";
     if (method.method == "QUIK") y += fmt::format("        last_fc_bit: {}\n", weights.type.bits);
   }
   y += ignored_layers(recipe.scheme.ignore, result.notes);
   if (!recipe.scheme.mix.empty()) result.notes.push_back(fmt::format("scheme.mix: LLMC has no mixed types; {} is not written", recipe.scheme.mix));
   if (recipe.scheme.has_vocabulary()) result.notes.push_back(fmt::format("scheme.{}: LLMC leaves embedding and head float; not written", recipe.scheme.embedding ? "embedding" : "head"));
   if (!recipe.scheme.overrides.empty()) result.notes.push_back("scheme.overrides: LLMC has no mixed bits; not written");
-  y += "save:\n    save_trans: False\n    save_fake: False\n";
+  y += fmt::format("save:\n    save_trans: {}\n    save_fake: False\n", boolean(step.number == 1));
   if (!recipe.importance.empty()) result.notes.push_back("calibration.importance: LLMC reads no importance matrices; not written");
   if (recipe.dequantize) result.notes.push_back("model.dequantize: LLMC reads no quantized models; not written");
-  if (const std::string key = save_key(recipe.target); !key.empty())
+  const std::string key = save_key(recipe.target);
+  if (!key.empty() && step.number != 1)
     y += fmt::format("    {}: True\n", key);
-  else if (recipe.target)
+  else if (recipe.target && key.empty())
     result.notes.push_back(fmt::format("target: LLMC does not write {}{}; not written", recipe.target->format, recipe.target->engine.empty() ? "" : " for " + recipe.target->engine));
-  y += "    save_path: /path/to/save/\n";
+  y += fmt::format("    save_path: {}\n", step.number == 1 ? kFirstFolder : "/path/to/save/");
   return result;
+}
+
+// The stages of the first of two files: a transformation, with the clipping behind it where the second cannot search it itself. Empty: there
+// is no such file.
+std::vector<StageSpec> first_stages(const std::vector<StageSpec>& pipeline) {
+  static const std::set<std::string> begins = {"awq", "smoothquant", "os_plus", "quarot", "clip"};
+  if (pipeline.size() < 2 || !begins.contains(pipeline[0].method)) return {};
+  std::vector<StageSpec> first = {pipeline[0]};
+  const std::string& last = pipeline.back().method;
+  if (pipeline.size() > 2 && pipeline[0].method == "awq" && pipeline[1].method == "clip" && last != "omniquant" && last != "tesseraq") first.push_back(pipeline[1]);
+  return first;
+}
+
+}  // namespace
+
+LlmcExport to_llmc(const Recipe& recipe) {
+  validate(recipe);
+  return write_llmc(recipe, {});
+}
+
+std::vector<LlmcExport> to_llmc_steps(const Recipe& recipe) {
+  validate(recipe);
+  try {
+    return {write_llmc(recipe, {})};
+  } catch (const RecipeError& error) {
+    if (error.key().rfind("pipeline[1]", 0) != 0) throw;  // not for the number of its stages
+    Recipe first = recipe, second = recipe;
+    first.pipeline = first_stages(recipe.pipeline);
+    if (first.pipeline.empty()) throw;
+    second.pipeline.erase(second.pipeline.begin(), second.pipeline.begin() + static_cast<std::ptrdiff_t>(first.pipeline.size()));
+    second.evaluate_float = false;  // the float model of the second file is the transformed one
+    const bool rotates = first.pipeline[0].method == "quarot" && (knob<bool>(first.pipeline[0], "online_down") || knob<bool>(first.pipeline[0], "online_heads"));
+    std::vector<LlmcExport> steps = {write_llmc(first, {1, false}), write_llmc(second, {2, rotates})};
+    if (first.pipeline.size() > 1) steps[1].notes.push_back("clip: LLMC clamps the weights in its first file; what rounding then starts from has lost what was clipped");
+    steps[1].notes.push_back(fmt::format("pipeline: two files; the second goes on from {}transformed_model, which the first saves", kFirstFolder));
+    return steps;
+  }
 }
 
 }  // namespace qb

@@ -35,6 +35,15 @@ bool comparable(const RunReport& a, const RunReport& b, const RunColumn& measure
   return first && second && same_conditions(*first, *second);
 }
 
+// Second − first, window by window or item by item.
+std::optional<PairedDifference> paired(const RunReport& first, const RunReport& second, const RunColumn& measure) {
+  const Paired* pair = paired_of(measure);
+  if (!pair) return std::nullopt;
+  const EvaluationResult *of_first = find_evaluation(first, pair->evaluator, false), *of_second = find_evaluation(second, pair->evaluator, false);
+  if (!of_first || !of_second || of_first->values(pair->metric).empty() || of_first->values(pair->metric).size() != of_second->values(pair->metric).size()) return std::nullopt;
+  return paired_difference(of_first->values(pair->metric), of_second->values(pair->metric));
+}
+
 bool beats(const RunReport& a, const RunReport& b, const std::vector<const RunColumn*>& measures) {
   bool once = false;
   for (const RunColumn* measure : measures) {
@@ -50,15 +59,18 @@ bool beats(const RunReport& a, const RunReport& b, const std::vector<const RunCo
 int better(const RunReport& first, const RunReport& second, const RunColumn& measure) {
   const double a = figure_of(first, measure), b = figure_of(second, measure);
   const int sign = measure.higher_is_better ? -1 : 1;
-  if (const Paired* paired = paired_of(measure)) {
-    const EvaluationResult *of_first = find_evaluation(first, paired->evaluator, false), *of_second = find_evaluation(second, paired->evaluator, false);
-    if (of_first && of_second && !of_first->values(paired->metric).empty() && of_first->values(paired->metric).size() == of_second->values(paired->metric).size()) {
-      const PairedDifference d = paired_difference(of_second->values(paired->metric), of_first->values(paired->metric));
-      if (std::abs(d.difference) <= 2 * d.standard_error) return 0;
-      return d.difference * sign < 0 ? -1 : 1;
-    }
+  if (const auto d = paired(second, first, measure)) {
+    if (std::abs(d->difference) <= 2 * d->standard_error) return 0;
+    return d->difference * sign < 0 ? -1 : 1;
   }
   return a == b ? 0 : (a - b) * sign < 0 ? -1 : 1;
+}
+
+std::optional<double> paired_error(const RunReport& first, const RunReport& second, const RunColumn& measure) {
+  if (!comparable(first, second, measure)) return std::nullopt;
+  const auto d = paired(first, second, measure);
+  if (!d || d->items < 2) return std::nullopt;
+  return d->standard_error * (measure.key == "ppl" ? figure_of(second, measure) : 1);
 }
 
 std::vector<ParetoRun> pareto(const std::vector<const RunReport*>& runs, const std::vector<const RunColumn*>& measures) {

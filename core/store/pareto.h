@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ struct ParetoRun {
 // How two runs compare by one measure: below 0 the first is better, above 0 the second. A difference within twice its paired error is none
 // (0): perplexity by the losses of windows, divergence by windows, tasks by items. Others have no error.
 int better(const RunReport& first, const RunReport& second, const RunColumn& measure);
+// The standard error of the difference between two runs' figures, paired as above; perplexity's is that of its logarithm times the second's.
+// nullopt: the measure has none, or they stand under other conditions.
+std::optional<double> paired_error(const RunReport& first, const RunReport& second, const RunColumn& measure);
 // One run beats another where it is better by one measure and by none worse. Runs that lack a figure, or whose figures stand under other
 // conditions than the first run's, are left out. Throws InputError for a measure that is no figure, and for runs of several models.
 std::vector<ParetoRun> pareto(const std::vector<const RunReport*>& runs, const std::vector<const RunColumn*>& measures);

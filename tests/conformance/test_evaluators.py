@@ -1,7 +1,10 @@
 """The evaluation list of recipes: every evaluator in one run, beside what `qbench eval` measures of the same model."""
 import json
 import math
+import os
+import re
 import subprocess
+import xml.etree.ElementTree
 
 import pytest
 from conftest import DEMO
@@ -188,9 +191,17 @@ def test_compare_pairs_windows_and_items(tool, folder):
     assert "noise floor" in done.stdout and "Δ against four, item by item" in done.stdout
 
 
-def test_best_takes_the_run_that_no_other_beats_with_its_evidence(tool, folder):
-    for name, kind, pipeline in (("two", "int2", "rtn"), ("four", "int4", "rtn"), ("eight", "int8", "rtn")):
-        run(tool, folder, recipe(folder, f"  - {{{TEXT}}}\n  - {{evaluator: divergence, {TEXT}}}", name, scheme=f"weights: {{type: {kind}, group_size: 64, symmetric: false}}", pipeline=pipeline))
+@pytest.fixture(scope="module")
+def three(tool, tmp_path_factory):
+    """A workspace with runs of three widths, with perplexity and divergence."""
+    folder = tmp_path_factory.mktemp("three")
+    for name, kind in (("two", "int2"), ("four", "int4"), ("eight", "int8")):
+        run(tool, folder, recipe(folder, f"  - {{{TEXT}}}\n  - {{evaluator: divergence, {TEXT}}}", name, scheme=f"weights: {{type: {kind}, group_size: 64, symmetric: false}}"))
+    return folder
+
+
+def test_best_takes_the_run_that_no_other_beats_with_its_evidence(tool, three):
+    folder = three
 
     def best(*arguments, code=0):
         done = subprocess.run([tool("qbench"), "best", "-w", folder / "w", *map(str, arguments)], capture_output=True, text=True)
@@ -211,3 +222,63 @@ def test_best_takes_the_run_that_no_other_beats_with_its_evidence(tool, folder):
     assert "no finished run is left" in best("-H", small, "-c", "16", "--where", "bits>5", code=4)
     assert "--hardware" in best("--decode", "5", code=2)
     assert "no figure" in best("-m", "kl,name", code=4)
+
+
+def test_best_writes_for_other_programs_and_says_what_is_missing(tool, three, tmp_path):
+    def best(*arguments, code=0):
+        done = subprocess.run([tool("qbench"), "best", "-w", three / "w", "-m", "kl,bits", "--where", "bits<5", *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+    found = json.loads(best("--engine", "mlx-lm", "--json"))
+    assert found["best"].endswith("-four") and all(r["formats"] == ["mlx"] for r in found["runs"])
+    assert "llama.cpp loads it in no format" in best("--engine", "llama.cpp", code=4)
+    assert "expected one of" in best("--engine", "nobody", code=4)
+    best("--to", "gptqmodel", "-o", tmp_path / "best.py")
+    script = (tmp_path / "best.py").read_text()
+    assert "# Chosen among 2 runs of demo by kl, bits\n" in script and "QuantizeConfig(bits=4, group_size=64, sym=False" in script
+    # Nobody calibrated these runs: what the rule asks for of searches needs a text.
+    assert any("has no calibration text" in line for line in found["advice"])
+    assert found["missing"] == []  # rounding to nearest in 4 and 8 bits is there
+    card = ["-H", "rtx-4090"]  # which multiplies FP8: rounding to it reads no text
+    asked = json.loads(best(*card, "--json"))["missing"]
+    assert [one["takeaway"] for one in asked] == ["scheme"] and "type: e4m3" in asked[0]["recipe"] and "FP8" in asked[0]["why"]
+    assert json.loads(best(*card, "--engine", "mlx-lm", "--json"))["missing"] == []
+    best(*card, "--write-missing", tmp_path / "missing")
+    for path in (tmp_path / "missing").iterdir():
+        assert path.read_text().startswith("# scheme: ")
+        checked = subprocess.run([tool("qbench"), "run", "--check", path], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+    best(*card, "--add-missing")
+    queue = json.loads(subprocess.run([tool("qbench"), "queue", "-w", three / "w", "--json"], capture_output=True, text=True).stdout)
+    assert [one["name"] for one in queue] == [asked[0]["name"]]
+    assert json.loads(best(*card, "--json"))["missing"] == []  # what waits is answered
+    for one in queue:
+        subprocess.run([tool("qbench"), "remove", one["run"], "-w", three / "w", "--yes"], check=True, capture_output=True)
+
+
+def test_a_report_is_one_file_with_all_about_its_runs(tool, three, tmp_path):
+    tool("qbench-workbench")
+
+    def report(*arguments, code=0, **environment):
+        done = subprocess.run([tool("qbench"), "report", "-w", three / "w", *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **environment})
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+    page = tmp_path / "report.html"
+    told = json.loads(report("--where", "bits<5", "-m", "kl,bits", "-H", "rtx-4090", "--title", "Two & three", "-o", page, "--json"))
+    assert len(told["runs"]) == 2 and told["bytes"] == page.stat().st_size
+    text = page.read_text()
+    root = xml.etree.ElementTree.fromstring(text.replace("<!DOCTYPE html>", ""))
+    assert root.find(".//h1").text == "Two & three"
+    assert not re.search(r'(?:src|href|srcset)="(?!data:|#)', text) and "@import" not in text and text.count("<picture>") >= 6
+    words = "".join(root.itertext())
+    assert "Take four: KL divergence" in words and "not beaten" in words and "Predicted, not measured" in words and "qbench run recipe.yaml" in words
+    recipe_yaml = subprocess.run([tool("qbench"), "show", "four", "--recipe", "-w", three / "w"], capture_output=True, text=True).stdout
+    assert recipe_yaml.strip() in words
+    report("two", "four", "-o", tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    for arguments, code, said in ((["--where", "bits>9", "-o", page], 4, "no finished run that meets the conditions"), (["nobody", "-o", page], 4, "nobody"),
+                                  (["two", "-o", tmp_path / "report.txt"], 4, "report.txt"), (["two", "-o", tmp_path / "absent" / "report.html"], 5, "absent/report.html: cannot be written")):
+        error = report(*arguments, code=code)
+        assert error.startswith("qbench: ") and error.count("\n") == 1 and said in error, error
+    missing = report("two", "-o", page, code=5, QBENCH_WORKBENCH=str(tmp_path / "nothing"))
+    assert "nothing" in missing

@@ -14,6 +14,7 @@
 #include "views/plots/ParetoPlot.h"
 #include "views/plots/HistogramPlot.h"
 #include "views/plots/MetricPlot.h"
+#include "views/plots/TokenHistograms.h"
 #include "views/plots/WindowDeltaPlot.h"
 
 namespace qb::views {
@@ -145,24 +146,10 @@ void AccuracyPage::updateData() {
 
 // Of measures that keep how single tokens fare.
 void AccuracyPage::showTokens(const Accuracy& accuracy) {
-  QVector<HistogramSeries> series;
-  const auto histogram = [&](const EvaluationResult* result) { return result && result->find(accuracy.metric) ? result->find(accuracy.metric)->histogram : Histogram(); };
-  for (const Accuracy::Run& run : accuracy.runs)
-    if (const Histogram of = histogram(run.result); !of.empty()) {
-      HistogramSeries one{run.name, run.colour, of};
-      one.marker = run.marker;
-      one.folded = run.folded;
-      series.push_back(one);
-    }
-  // A float model that is its own reference has no divergence to draw.
-  if (const Histogram floor = histogram(accuracy.floatModel); !series.isEmpty() && std::any_of(floor.counts.begin(), floor.counts.end(), [](int64_t n) { return n > 0; })) {
-    HistogramSeries one{accuracy.floatName, palette().color(QPalette::Text), floor};
-    one.dashed = true;
-    series.push_back(one);
-  }
+  const QVector<HistogramSeries> series = tokenSeries(accuracy, palette().color(QPalette::Text));
   m_tokens->setVisible(!series.isEmpty());
   m_tokens->setCaption(tr("%1 token by token").arg(accuracy.title), accuracy.conditions);
-  m_tokens->setData(series, tr("log₁₀ of %1").arg(accuracy.axis()));
+  m_tokens->setData(series, tokenAxis(accuracy));
 }
 
 }  // namespace qb::views
