@@ -21,6 +21,7 @@
 #include "core/base/error.h"
 #include "views/Icons.h"
 #include "views/pages/AccuracyPage.h"
+#include "views/pages/BitsPage.h"
 #include "views/pages/Explorer.h"
 #include "views/pages/ExportDialog.h"
 #include "views/pages/Inspector.h"
@@ -75,7 +76,14 @@ void MainWindow::buildPages() {
   m_recipe->setModels(m_workbench->models());
   m_recipe->setFileCheck(m_workbench->services().lookAtFiles);
   m_runs = new RunsPage(m_workbench);
-  m_layers = new LayersPage(m_workbench->selection());
+  auto* errors = new LayersPage(m_workbench->selection());
+  connect(errors, &LayersPage::bitsWanted, m_workbench, &Workbench::giveBits);
+  m_bits = new BitsPage(m_workbench);
+  m_layers = new QTabWidget;
+  m_layers->setDocumentMode(true);
+  m_layers->addTab(errors, tr("Errors of runs"));
+  m_layers->addTab(m_bits, tr("Where bits pay"));
+  m_layers->setTabToolTip(1, tr("How sensitive is each linear, and which bits shall it have?"));
   m_accuracy = new AccuracyPage(m_workbench->selection());
   m_pages = new QTabWidget;
   m_pages->setDocumentMode(true);
@@ -206,6 +214,7 @@ void MainWindow::connectWorkbench() {
     const Job* job = m_workbench->queue()->job(id);
     if (!job || m_closing) return;
     if (job->kind == JobKind::Export) return exportEnded(*job);
+    if (job->kind == JobKind::Survey && job->state == JobState::Finished) return statusBar()->showMessage(tr("%1 is done").arg(job->name), 15000);
     if (job->state == JobState::Failed)
       m_notices->tell(NoticeBar::Error, tr("%1 failed: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
     if (job->state == JobState::Interrupted)
@@ -401,14 +410,15 @@ void MainWindow::closeEvent(QCloseEvent* event) {
     return std::any_of(queue->jobs().begin(), queue->jobs().end(), [kind](const Job& job) { return job.kind == kind && job.isActive() && job.owner.isEmpty(); });
   };
   const auto waiting = std::count_if(queue->jobs().begin(), queue->jobs().end(), [](const Job& job) { return job.kind == JobKind::Run && job.state == JobState::Queued && job.ours; });
-  const bool runs = ours(JobKind::Run), exports = ours(JobKind::Export);
-  auto* question = new QMessageBox(QMessageBox::Question, !runs ? tr("An export is going on") : exports ? tr("Runs and an export are going on") : tr("Runs are going on"),
-                                   runs ? tr("Close the window and let the runs go on?") : tr("Stop the export that is going on and close?"), QMessageBox::NoButton, this);
+  const bool runs = ours(JobKind::Run), exports = ours(JobKind::Export), surveys = ours(JobKind::Survey);
+  auto* question = new QMessageBox(QMessageBox::Question, runs ? (exports ? tr("Runs and an export are going on") : tr("Runs are going on")) : exports ? tr("An export is going on") : tr("A survey is going on"),
+                                   runs ? tr("Close the window and let the runs go on?") : exports ? tr("Stop the export that is going on and close?") : tr("Stop the survey that is going on and close?"), QMessageBox::NoButton, this);
   QStringList kept;
   if (runs) kept << tr("Each run has a process of its own and needs no window.");
   if (runs && waiting > 0) kept << (waiting == 1 ? tr("The one that waits is carried out afterwards.") : tr("The %1 that wait are carried out afterwards, one after the other.").arg(waiting));
   if (runs) kept << tr("Runs that are stopped end after the block at work; start them again next time, and they go on from there.");
   if (exports) kept << tr("Nothing is left of an export that is stopped.");
+  if (surveys) kept << tr("A survey of sensitivity ends with the window; started again, it goes on where it was.");
   question->setInformativeText(kept.join(QLatin1Char('\n')));
   QAbstractButton* leave = runs ? question->addButton(exports ? tr("Let runs go on, stop the export") : tr("Let them go on"), QMessageBox::AcceptRole) : nullptr;
   QAbstractButton* stop = question->addButton(runs ? tr("Stop after their block") : tr("Stop and close"), runs ? QMessageBox::DestructiveRole : QMessageBox::AcceptRole);
@@ -449,7 +459,7 @@ QStringList MainWindow::exportPictures(const QString& folder) {
   m_inspectorWanted = false;
   resize(1200, 900);
   QStringList paths;
-  for (const auto& [page, name] : {std::pair(m_layers, "layers"), std::pair(m_accuracy, "accuracy")}) {
+  for (const auto& [page, name] : {std::pair(static_cast<QWidget*>(m_layers), "layers"), std::pair(m_accuracy, "accuracy")}) {
     m_pages->setCurrentWidget(page);
     // Pages draw what changed a moment later; let them.
     QEventLoop wait;

@@ -12,6 +12,7 @@ class QToolButton;
 
 namespace qb::views {
 
+class BitsPage;
 class Explorer;
 class MemoryGauge;
 class NoticeBar;
@@ -81,7 +82,9 @@ class MainWindow : public QMainWindow {
   WelcomePage* m_welcome;
   RecipePage* m_recipe;
   RunsPage* m_runs;
-  QWidget *m_layers, *m_accuracy;
+  QTabWidget* m_layers;
+  BitsPage* m_bits;
+  QWidget* m_accuracy;
   NoticeBar* m_notices;
   Explorer* m_explorer;
   QueuePanel* m_queuePanel;
