@@ -22,6 +22,7 @@
 #include "views/Icons.h"
 #include "views/pages/AccuracyPage.h"
 #include "views/pages/BitsPage.h"
+#include "views/pages/DataPage.h"
 #include "views/pages/Explorer.h"
 #include "views/pages/ExportDialog.h"
 #include "views/pages/Inspector.h"
@@ -38,7 +39,7 @@ namespace qb::views {
 namespace {
 
 constexpr int kStateVersion = 1;
-const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy"};
+const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy", "data"};
 
 NoticeBar::Kind barKind(Workbench::Kind kind) {
   return kind == Workbench::Kind::Info ? NoticeBar::Info : kind == Workbench::Kind::Warning ? NoticeBar::Warning : NoticeBar::Error;
@@ -92,6 +93,8 @@ void MainWindow::buildPages() {
   m_pages->addTab(m_runs, icon(QStringLiteral("table")), tr("Runs"));
   m_pages->addTab(m_layers, icon(QStringLiteral("layers")), tr("Layers"));
   m_pages->addTab(m_accuracy, icon(QStringLiteral("chart")), tr("Accuracy"));
+  m_pages->addTab(new DataPage(m_workbench), icon(QStringLiteral("data")), tr("Data"));
+  m_pages->setTabToolTip(Data, tr("Is my calibration text like my use?"));
   m_pages->setTabToolTip(Recipe, tr("What will I try?"));
   m_pages->setTabToolTip(Runs, tr("What was tried, what came of it?"));
   m_pages->setTabToolTip(Layers, tr("Where does it hurt?"));
@@ -139,7 +142,7 @@ void MainWindow::buildDocks() {
   connect(m_explorer, &Explorer::logRequested, this, &MainWindow::showLog);
   connect(m_explorer, &Explorer::pageRequested, this, &MainWindow::showPage);
   connect(m_explorer, &Explorer::tensorChosen, this, [this] {  // on any page: what was clicked is to be seen
-    if (m_inspectorDock->isHidden() && m_pages->currentIndex() < Layers) m_glance = true;
+    if (m_inspectorDock->isHidden() && !hasInspector()) m_glance = true;
     m_inspectorDock->show();
     m_inspectorDock->raise();
   });
@@ -147,7 +150,7 @@ void MainWindow::buildDocks() {
     if (m_glance && now && m_pages->isAncestorOf(now)) pageChanged();
   });
   connect(m_inspectorDock, &QDockWidget::visibilityChanged, this, [this] {
-    if (!m_switchingPage && isVisible() && m_pages->currentIndex() >= Layers) m_inspectorWanted = !m_inspectorDock->isHidden();
+    if (!m_switchingPage && isVisible() && hasInspector()) m_inspectorWanted = !m_inspectorDock->isHidden();
   });
 }
 
@@ -267,11 +270,13 @@ void MainWindow::showPage(const QString& name) {
 
 QString MainWindow::page() const { return kPageNames.value(m_pages->currentIndex()); }
 
+bool MainWindow::hasInspector() const { return m_pages->currentIndex() == Layers || m_pages->currentIndex() == Accuracy; }
+
 void MainWindow::pageChanged() {
   // There is nothing to inspect while a recipe is written; the room is better spent on it.
   m_switchingPage = true;
   m_glance = false;
-  m_inspectorDock->setVisible(m_pages->currentIndex() >= Layers && m_inspectorWanted);
+  m_inspectorDock->setVisible(hasInspector() && m_inspectorWanted);
   m_switchingPage = false;
 }
 

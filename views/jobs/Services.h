@@ -14,6 +14,7 @@
 #include "core/run/sensitivity_job.h"
 #include "core/run/slurm.h"
 #include "core/run/sweep_survey.h"
+#include "core/run/text_comparison.h"
 
 namespace qb::views {
 
@@ -52,6 +53,7 @@ struct Services {
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
   SensitivitySurveyor surveySensitivity;
+  std::function<TextComparison(const Recipe&, const std::vector<std::filesystem::path>& others, const std::stop_token&)> compareTexts;
   std::function<std::vector<StoredSensitivity>(const std::filesystem::path& workspace, const std::string& modelHash)> storedSensitivities;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs
 };
