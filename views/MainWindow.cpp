@@ -21,6 +21,8 @@
 #include "core/base/error.h"
 #include "views/Icons.h"
 #include "views/pages/AccuracyPage.h"
+#include "views/pages/BitsPage.h"
+#include "views/pages/DataPage.h"
 #include "views/pages/Explorer.h"
 #include "views/pages/ExportDialog.h"
 #include "views/pages/Inspector.h"
@@ -37,7 +39,7 @@ namespace qb::views {
 namespace {
 
 constexpr int kStateVersion = 1;
-const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy"};
+const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy", "data"};
 
 NoticeBar::Kind barKind(Workbench::Kind kind) {
   return kind == Workbench::Kind::Info ? NoticeBar::Info : kind == Workbench::Kind::Warning ? NoticeBar::Warning : NoticeBar::Error;
@@ -75,7 +77,14 @@ void MainWindow::buildPages() {
   m_recipe->setModels(m_workbench->models());
   m_recipe->setFileCheck(m_workbench->services().lookAtFiles);
   m_runs = new RunsPage(m_workbench);
-  m_layers = new LayersPage(m_workbench->selection());
+  auto* errors = new LayersPage(m_workbench->selection());
+  connect(errors, &LayersPage::bitsWanted, m_workbench, &Workbench::giveBits);
+  m_bits = new BitsPage(m_workbench);
+  m_layers = new QTabWidget;
+  m_layers->setDocumentMode(true);
+  m_layers->addTab(errors, tr("Errors of runs"));
+  m_layers->addTab(m_bits, tr("Where bits pay"));
+  m_layers->setTabToolTip(1, tr("How sensitive is each linear, and which bits shall it have?"));
   m_accuracy = new AccuracyPage(m_workbench->selection());
   m_pages = new QTabWidget;
   m_pages->setDocumentMode(true);
@@ -84,6 +93,8 @@ void MainWindow::buildPages() {
   m_pages->addTab(m_runs, icon(QStringLiteral("table")), tr("Runs"));
   m_pages->addTab(m_layers, icon(QStringLiteral("layers")), tr("Layers"));
   m_pages->addTab(m_accuracy, icon(QStringLiteral("chart")), tr("Accuracy"));
+  m_pages->addTab(new DataPage(m_workbench), icon(QStringLiteral("data")), tr("Data"));
+  m_pages->setTabToolTip(Data, tr("Is my calibration text like my use?"));
   m_pages->setTabToolTip(Recipe, tr("What will I try?"));
   m_pages->setTabToolTip(Runs, tr("What was tried, what came of it?"));
   m_pages->setTabToolTip(Layers, tr("Where does it hurt?"));
@@ -131,7 +142,7 @@ void MainWindow::buildDocks() {
   connect(m_explorer, &Explorer::logRequested, this, &MainWindow::showLog);
   connect(m_explorer, &Explorer::pageRequested, this, &MainWindow::showPage);
   connect(m_explorer, &Explorer::tensorChosen, this, [this] {  // on any page: what was clicked is to be seen
-    if (m_inspectorDock->isHidden() && m_pages->currentIndex() < Layers) m_glance = true;
+    if (m_inspectorDock->isHidden() && !hasInspector()) m_glance = true;
     m_inspectorDock->show();
     m_inspectorDock->raise();
   });
@@ -139,7 +150,7 @@ void MainWindow::buildDocks() {
     if (m_glance && now && m_pages->isAncestorOf(now)) pageChanged();
   });
   connect(m_inspectorDock, &QDockWidget::visibilityChanged, this, [this] {
-    if (!m_switchingPage && isVisible() && m_pages->currentIndex() >= Layers) m_inspectorWanted = !m_inspectorDock->isHidden();
+    if (!m_switchingPage && isVisible() && hasInspector()) m_inspectorWanted = !m_inspectorDock->isHidden();
   });
 }
 
@@ -206,6 +217,7 @@ void MainWindow::connectWorkbench() {
     const Job* job = m_workbench->queue()->job(id);
     if (!job || m_closing) return;
     if (job->kind == JobKind::Export) return exportEnded(*job);
+    if (job->kind == JobKind::Survey && job->state == JobState::Finished) return statusBar()->showMessage(tr("%1 is done").arg(job->name), 15000);
     if (job->state == JobState::Failed)
       m_notices->tell(NoticeBar::Error, tr("%1 failed: %2").arg(job->name, job->error), {{tr("Resume"), [this, id] { m_workbench->queue()->resume(id); }}});
     if (job->state == JobState::Interrupted)
@@ -258,11 +270,13 @@ void MainWindow::showPage(const QString& name) {
 
 QString MainWindow::page() const { return kPageNames.value(m_pages->currentIndex()); }
 
+bool MainWindow::hasInspector() const { return m_pages->currentIndex() == Layers || m_pages->currentIndex() == Accuracy; }
+
 void MainWindow::pageChanged() {
   // There is nothing to inspect while a recipe is written; the room is better spent on it.
   m_switchingPage = true;
   m_glance = false;
-  m_inspectorDock->setVisible(m_pages->currentIndex() >= Layers && m_inspectorWanted);
+  m_inspectorDock->setVisible(hasInspector() && m_inspectorWanted);
   m_switchingPage = false;
 }
 
@@ -401,14 +415,15 @@ void MainWindow::closeEvent(QCloseEvent* event) {
     return std::any_of(queue->jobs().begin(), queue->jobs().end(), [kind](const Job& job) { return job.kind == kind && job.isActive() && job.owner.isEmpty(); });
   };
   const auto waiting = std::count_if(queue->jobs().begin(), queue->jobs().end(), [](const Job& job) { return job.kind == JobKind::Run && job.state == JobState::Queued && job.ours; });
-  const bool runs = ours(JobKind::Run), exports = ours(JobKind::Export);
-  auto* question = new QMessageBox(QMessageBox::Question, !runs ? tr("An export is going on") : exports ? tr("Runs and an export are going on") : tr("Runs are going on"),
-                                   runs ? tr("Close the window and let the runs go on?") : tr("Stop the export that is going on and close?"), QMessageBox::NoButton, this);
+  const bool runs = ours(JobKind::Run), exports = ours(JobKind::Export), surveys = ours(JobKind::Survey);
+  auto* question = new QMessageBox(QMessageBox::Question, runs ? (exports ? tr("Runs and an export are going on") : tr("Runs are going on")) : exports ? tr("An export is going on") : tr("A survey is going on"),
+                                   runs ? tr("Close the window and let the runs go on?") : exports ? tr("Stop the export that is going on and close?") : tr("Stop the survey that is going on and close?"), QMessageBox::NoButton, this);
   QStringList kept;
   if (runs) kept << tr("Each run has a process of its own and needs no window.");
   if (runs && waiting > 0) kept << (waiting == 1 ? tr("The one that waits is carried out afterwards.") : tr("The %1 that wait are carried out afterwards, one after the other.").arg(waiting));
   if (runs) kept << tr("Runs that are stopped end after the block at work; start them again next time, and they go on from there.");
   if (exports) kept << tr("Nothing is left of an export that is stopped.");
+  if (surveys) kept << tr("A survey of sensitivity ends with the window; started again, it goes on where it was.");
   question->setInformativeText(kept.join(QLatin1Char('\n')));
   QAbstractButton* leave = runs ? question->addButton(exports ? tr("Let runs go on, stop the export") : tr("Let them go on"), QMessageBox::AcceptRole) : nullptr;
   QAbstractButton* stop = question->addButton(runs ? tr("Stop after their block") : tr("Stop and close"), runs ? QMessageBox::DestructiveRole : QMessageBox::AcceptRole);
@@ -449,7 +464,7 @@ QStringList MainWindow::exportPictures(const QString& folder) {
   m_inspectorWanted = false;
   resize(1200, 900);
   QStringList paths;
-  for (const auto& [page, name] : {std::pair(m_layers, "layers"), std::pair(m_accuracy, "accuracy")}) {
+  for (const auto& [page, name] : {std::pair(static_cast<QWidget*>(m_layers), "layers"), std::pair(m_accuracy, "accuracy")}) {
     m_pages->setCurrentWidget(page);
     // Pages draw what changed a moment later; let them.
     QEventLoop wait;

@@ -12,6 +12,7 @@ class QToolButton;
 
 namespace qb::views {
 
+class BitsPage;
 class Explorer;
 class MemoryGauge;
 class NoticeBar;
@@ -30,7 +31,7 @@ class MainWindow : public QMainWindow {
 
   // Opens what was open last time. `paths` (from the command line) come on top; `workspace` instead of the last one.
   void restoreSession(const QStringList& paths, const QString& workspace);
-  void showPage(const QString& name);  // "welcome", "recipe", "runs", "layers", "accuracy"
+  void showPage(const QString& name);  // "welcome", "recipe", "runs", "layers", "accuracy", "data"
   QString page() const;
   RecipePage* recipePage() { return m_recipe; }
   NoticeBar* notices() { return m_notices; }
@@ -46,7 +47,7 @@ class MainWindow : public QMainWindow {
   void dropEvent(QDropEvent* event) override;
 
  private:
-  enum Page { Welcome, Recipe, Runs, Layers, Accuracy };
+  enum Page { Welcome, Recipe, Runs, Layers, Accuracy, Data };
   QAction* add(QMenu* menu, const QString& iconName, const QString& text, const QKeySequence& keys, const std::function<void()>& run);
   void buildPages();
   void buildDocks();
@@ -55,6 +56,7 @@ class MainWindow : public QMainWindow {
   void buildToolBar();
   void connectWorkbench();
   void pageChanged();
+  bool hasInspector() const;  // the page has something to inspect
   void showTitle();
   void resetLayout();
   void fillRecent();
@@ -81,7 +83,9 @@ class MainWindow : public QMainWindow {
   WelcomePage* m_welcome;
   RecipePage* m_recipe;
   RunsPage* m_runs;
-  QWidget *m_layers, *m_accuracy;
+  QTabWidget* m_layers;
+  BitsPage* m_bits;
+  QWidget* m_accuracy;
   NoticeBar* m_notices;
   Explorer* m_explorer;
   QueuePanel* m_queuePanel;

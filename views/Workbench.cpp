@@ -12,9 +12,11 @@
 #include "core/base/resources.h"
 #include "core/exporting/formats.h"
 #include "core/format/model_place.h"
+#include "core/recipe/bit_plan.h"
 #include "core/recipe/llmc.h"
 #include "core/recipe/sweep.h"
 #include "views/models/Format.h"
+#include "views/models/Sensitivities.h"
 
 namespace qb::views {
 namespace {
@@ -87,6 +89,7 @@ Found kindOf(const std::filesystem::path& path) {
 
 Workbench::Workbench(Services services, QObject* parent) : QObject(parent), m_services(std::move(services)), m_queue(m_services.carryOut, m_services.exportRun, m_services.follow) {
   m_queue.setTaskCanceller(m_services.cancelClusterTasks);
+  m_queue.setSurveyor(m_services.surveySensitivity);
   m_watch.setCluster(m_services.clusterTasks);
   connect(&m_queue, &RunQueue::reported, this, &Workbench::putReported);
   connect(&m_queue, &RunQueue::changed, this, [this](int row) {
@@ -355,6 +358,67 @@ void Workbench::startSweep(const QString& sweep, const std::vector<Recipe>& reci
     for (const QString& run : stopped) resume(run);
     if (!recipes.empty()) launch(recipes, Place::Window, {}, sweep.toStdString());
   });
+}
+
+void Workbench::startSurvey(const SensitivityWish& wish, const QString& modelName) {
+  whenOpen([this, wish, modelName] {
+    SensitivityWish wanted = wish;
+    wanted.threads = m_queue.threadsOfRun();
+    const int job = m_queue.enqueueSurvey(m_workspace, tr("Sensitivity of %1").arg(modelName), wanted);
+    Q_EMIT status(tr("Survey put into the queue"));
+    Q_EMIT exportStarted(job);
+  });
+}
+
+ModelPtr Workbench::recipeModel() const {
+  std::filesystem::path path = m_document.recipe().model;
+  if (path.empty()) return nullptr;
+  if (path.is_relative() && !m_document.path().isEmpty()) path = native(m_document.path()).parent_path() / path;
+  return m_models.find(text(tidy(path)));
+}
+
+bool Workbench::writeScheme(const Scheme& scheme, const QString& what) {
+  if (!m_document.recipe().checkpoint.empty()) {
+    Q_EMIT notice(Place::Window, Kind::Info, tr("The recipe being edited measures a finished checkpoint: it has no bits to give."));
+    return false;
+  }
+  Recipe next = m_document.recipe();
+  next.scheme = scheme;
+  if (!m_document.setRecipe(next, QStringLiteral("scheme.overrides"), what)) {
+    Q_EMIT notice(Place::Window, Kind::Warning, tr("The recipe's text has mistakes: mend them on the Recipe page first."));
+    return false;
+  }
+  return true;
+}
+
+void Workbench::giveBits(const LinearKey& linear, int bits) {
+  const ModelPtr model = recipeModel();
+  if (!model || model != m_selection.openModel()) {
+    Q_EMIT notice(Place::Window, Kind::Info, tr("The recipe being edited is for another model than the one that is looked at: make a recipe for this one first (in the tree: New recipe for this model)."));
+    return;
+  }
+  try {
+    const Scheme& scheme = m_document.recipe().scheme;
+    BitPlan plan = bit_plan(*model, scheme);
+    const auto it = std::find_if(plan.linears.begin(), plan.linears.end(), [&](const PlannedLinear& l) { return l.block == linear.block && QString::fromStdString(l.name) == linear.name; });
+    if (it == plan.linears.end()) throw InputError(tr("%1 has no linear %2 in block %3").arg(QString::fromStdString(model->name), linear.name).arg(linear.block).toStdString());
+    const auto& base = it->weights ? it->weights : scheme.weights;
+    if (!base) throw InputError(tr("The recipe quantizes no weights: choose their type on the Recipe page first.").toStdString());
+    std::optional<QuantSpec> weights;
+    if (bits > 0) {
+      weights = with_bits(*base, bits);
+      if (!weights) throw InputError(tr("%1 has no counterpart of %2 bits").arg(QString::fromStdString(describe(*base))).arg(bits).toStdString());
+    }
+    const QString joined = tiedTitle(plan, size_t(it - plan.linears.begin()));
+    const bool several = plan.ties[it->tie].size() > 1;
+    const QString now = weights ? QString::fromStdString(describe(*weights)) : tr("float");
+    const Scheme next = with_override(*model, scheme, it->module, weights);
+    if (next == scheme) return Q_EMIT status(tr("%1 has %2 already").arg(joined, now));
+    if (writeScheme(next, tr("%1: %2").arg(joined, now)))
+      Q_EMIT status(several ? tr("In the recipe: %1 together have %2 now, since engines join them. Undo takes it back.").arg(joined, now) : tr("In the recipe: %1 has %2 now. Undo takes it back.").arg(joined, now));
+  } catch (const Error& error) {
+    fail(Place::Window, QString::fromUtf8(error.what()));
+  }
 }
 
 void Workbench::startDemo() {

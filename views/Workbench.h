@@ -52,6 +52,14 @@ class Workbench : public QObject {
   void newRecipe();
   void start();                        // the recipe being edited
   void startDemo();
+  // Finds out what bits do to each linear of a model; the workspace keeps it.
+  void startSurvey(const SensitivityWish& wish, const QString& modelName);
+  // The open model that the recipe being edited is of; nullptr: it is not open.
+  ModelPtr recipeModel() const;
+  // Gives a linear of the current model, and what engines join with it, these bits in the recipe being edited; 0: it stays float.
+  void giveBits(const LinearKey& linear, int bits);
+  // Weights and overrides of the recipe being edited, as one step of its history; says what to do where it cannot.
+  bool writeScheme(const Scheme& scheme, const QString& what);
   void leaveRunsAlone();               // before the program ends: runs go on, and what waits is carried out by a process that stays
   // Recipes of a sweep: new runs of it, and those of the workspace that go on.
   void startSweep(const QString& sweep, const std::vector<Recipe>& recipes, const QStringList& stopped);

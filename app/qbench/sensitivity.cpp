@@ -1,8 +1,11 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <csignal>
 #include <iostream>
 #include <map>
 
@@ -14,17 +17,19 @@
 #include "core/method/method_info.h"
 #include "core/recipe/allocation.h"
 #include "core/run/run_inputs.h"
+#include "core/store/run_events.h"
 
 namespace cli {
 namespace {
 
 struct Arguments {
-  std::string model, recipe, sensitivity, text, field = "text", bos, output, folder = "qbench-workspace/sensitivity", dtype = "float32", device = "cpu", loss = "kl", cost = "guided", bandwidth;
+  std::string model, recipe, sensitivity, text, field = "text", bos, output, events, folder = "qbench-workspace/sensitivity", dtype = "float32", device = "cpu", loss = "kl", cost = "guided", bandwidth;
   std::vector<std::string> candidates, rounding, measured_modules, measured_candidates;
   int64_t samples = 16, seq_len = 512, measured = 0, measured_windows = 4;
   uint64_t seed = 42;
   qb::AllocationOptions allocation;
   bool untied = false;
+  int attached = 0;  // process that starts it
 };
 
 qb::SensitivityOptions options_of(const Arguments& a) {
@@ -72,15 +77,64 @@ void print(const qb::Sensitivity& s) {
   }
 }
 
-int sensitivity(const Arguments& a, const Options& options) {
+// Of a recipe: its model and its calibration text, as it is sampled.
+qb::Sensitivity survey_of(const Arguments& a, const qb::Recipe& recipe, const qb::Control& control) {
+  if (!recipe.calibration) throw qb::InputError(fmt::format("{}: has no calibration text to find sensitivities on", a.recipe));
+  qb::Recipe needed = recipe;
+  needed.evaluation.clear();
+  const qb::RunInputs inputs = qb::load_inputs(needed, control);
+  print_notes(inputs.notes);
+  qb::Sensitivity s = qb::measure_sensitivity(inputs.model, inputs.calibration, options_of(a), control);
+  s.corpus = std::filesystem::absolute(recipe.calibration->corpus.path).string();
+  return s;
+}
+
+qb::Sensitivity survey_of(Arguments a, const qb::Control& control) {
+  const std::string ending = std::filesystem::path(a.model).extension().string();
+  if (ending == ".yaml" || ending == ".yml") {
+    if (!a.text.empty()) throw qb::InputError("sensitivity: --calibration, but the recipe names its text: expected one of the two");
+    a.recipe = a.model;
+    return survey_of(a, qb::load_recipe(a.recipe), control);
+  }
+  if (a.text.empty()) throw qb::InputError("sensitivity: expected --calibration with a text, or a recipe (.yaml) in place of the model");
   const auto model = qb::Model::open(a.model);
-  ProgressBar bar("sensitivity");
-  const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
   qb::Sensitivity s = qb::measure_sensitivity(model, calibration_tokens({a.model, a.text, a.field, a.bos, a.samples, a.seq_len}, *model, control).tokens, options_of(a), control);
-  bar.clear();
   s.corpus = std::filesystem::absolute(a.text).string();
+  return s;
+}
+
+int sensitivity(const Arguments& a, const Options& options) {
+  if (a.attached > 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != a.attached) return failure;  // it died in between
+  }
+  ProgressBar bar("sensitivity");
+  std::unique_ptr<qb::RunEventWriter> events;
+  if (!a.events.empty()) events = std::make_unique<qb::RunEventWriter>(a.events);
+  const auto end = [&](qb::RunStatus status, qb::ErrorKind kind, const std::string& text) {
+    if (!events) return;
+    qb::RunEvent event;
+    event.kind = qb::RunEvent::Kind::end;
+    event.status = status;
+    event.error = kind;
+    event.text = text;
+    events->write(event);
+  };
+  const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) {
+    bar.show(p);
+    if (events) events->progress(p);
+  }};
+  qb::Sensitivity s;
+  try {
+    s = survey_of(a, control);
+  } catch (const qb::Error& error) {
+    end(error.kind() == qb::ErrorKind::cancelled ? qb::RunStatus::cancelled : qb::RunStatus::failed, error.kind(), error.what());
+    throw;
+  }
+  bar.clear();
   const std::string json = qb::to_json(s);
   if (!a.output.empty()) qb::write_atomically(a.output, json + "\n");
+  end(qb::RunStatus::finished, qb::ErrorKind::internal, {});
   if (options.json)
     std::cout << json << '\n';
   else
@@ -106,16 +160,10 @@ double bandwidth_of(const std::string& text) {
 qb::Sensitivity sensitivity_of(const Arguments& a, const std::optional<qb::Recipe>& recipe) {
   if (!a.sensitivity.empty()) return qb::sensitivity_from_json(qb::read_text(a.sensitivity), a.sensitivity);
   if (!recipe) throw qb::InputError("allocate: expected a recipe, or --sensitivity with the file that `qbench sensitivity -o` wrote");
-  if (!recipe->calibration) throw qb::InputError(fmt::format("{}: has no calibration text to find sensitivities on", a.recipe));
   ProgressBar bar("sensitivity");
   const qb::Control control{interrupt_token(), nullptr, [&](const qb::Progress& p) { bar.show(p); }};
-  qb::Recipe needed = *recipe;
-  needed.evaluation.clear();
-  const qb::RunInputs inputs = qb::load_inputs(needed, control);
-  print_notes(inputs.notes);
-  qb::Sensitivity s = qb::measure_sensitivity(inputs.model, inputs.calibration, options_of(a), control);
+  qb::Sensitivity s = survey_of(a, *recipe, control);
   bar.clear();
-  s.corpus = std::filesystem::absolute(recipe->calibration->corpus.path).string();
   return s;
 }
 
@@ -190,8 +238,8 @@ void add_search_options(CLI::App& command, Arguments& a) {
 void add_sensitivity(CLI::App& app, const Options& options, Action& action) {
   auto a = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("sensitivity", "How much each linear suffers under candidate schemes: by Gram matrices, by gradients, and measured");
-  command->add_option("model", a->model, "Model folder or .gguf file")->required();
-  command->add_option("--calibration,-c", a->text, "Text file, .jsonl or .json file, or folder of them")->required();
+  command->add_option("model", a->model, "Model folder or .gguf file; or a recipe (.yaml), whose model and calibration text are taken")->required();
+  command->add_option("--calibration,-c", a->text, "Text file, .jsonl or .json file, or folder of them");
   command->add_option("--field", a->field, "Field of JSON objects that holds the text or the conversation")->capture_default_str();
   command->add_option("--samples", a->samples, "Windows of text")->check(CLI::Range(int64_t{1}, int64_t{1} << 24))->capture_default_str();
   command->add_option("--seq-len", a->seq_len, "Tokens a window")->check(CLI::Range(int64_t{2}, int64_t{1} << 24))->capture_default_str();
@@ -202,6 +250,8 @@ void add_sensitivity(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--measured-candidates", a->measured_candidates, "Under these candidates (default: all)")->delimiter(',');
   command->add_option("--measured-windows", a->measured_windows, "On so many windows of the text")->check(CLI::Range(int64_t{1}, int64_t{1} << 24))->capture_default_str();
   command->add_option("--output,-o", a->output, "File to write (.json), which allocate reads");
+  command->add_option("--events", a->events, "Folder whose events.jsonl tells how far it is")->check(CLI::ExistingDirectory);
+  command->add_option("--attached", a->attached, "Process that starts it, and with which it ends")->group("");
   command->callback([a, &options, &action] { action = [a, &options] { return sensitivity(*a, options); }; });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <unordered_set>
 
 namespace qb {
@@ -25,15 +26,17 @@ double total(const Counts& counts) {
 }
 
 // FNV-1a of the ids; two of 10⁷ passages are alike by chance once in 10⁵ texts.
+uint64_t passage_hash(const std::vector<int32_t>& sequence, size_t first) {
+  uint64_t hash = 14695981039346656037ull;
+  for (size_t i = first; i < first + kPassage; ++i)
+    for (int shift = 0; shift < 32; shift += 8) hash = (hash ^ (static_cast<uint32_t>(sequence[i]) >> shift & 255)) * 1099511628211ull;
+  return hash;
+}
+
 template <class Each>
 void each_passage(const Sequences& sequences, Each each) {
   for (const auto& sequence : sequences)
-    for (size_t first = 0; first + kPassage <= sequence.size(); ++first) {
-      uint64_t hash = 14695981039346656037ull;
-      for (size_t i = first; i < first + kPassage; ++i)
-        for (int shift = 0; shift < 32; shift += 8) hash = (hash ^ (static_cast<uint32_t>(sequence[i]) >> shift & 255)) * 1099511628211ull;
-      each(hash);
-    }
+    for (size_t first = 0; first + kPassage <= sequence.size(); ++first) each(passage_hash(sequence, first));
 }
 
 // p·log₂(p/m), 0 where there is no p.
@@ -93,6 +96,28 @@ TokenComparison compare_tokens(const Sequences& a, const Sequences& b) {
   });
   found.shared_passages = runs > 0 ? static_cast<double>(shared) / static_cast<double>(runs) : 0;
   return found;
+}
+
+std::vector<SharedRun> shared_runs(const Sequences& a, const Sequences& b, size_t most) {
+  std::unordered_set<uint64_t> passages;
+  each_passage(a, [&](uint64_t hash) { passages.insert(hash); });
+  std::vector<SharedRun> runs;
+  for (size_t s = 0; s < b.size(); ++s) {
+    std::optional<SharedRun> run;
+    for (size_t first = 0; first + kPassage <= b[s].size(); ++first) {
+      if (!passages.contains(passage_hash(b[s], first))) continue;
+      if (run && first <= run->first + run->tokens) {
+        run->tokens = first + kPassage - run->first;
+        continue;
+      }
+      if (run) runs.push_back(*run);
+      run = SharedRun{s, first, static_cast<size_t>(kPassage)};
+    }
+    if (run) runs.push_back(*run);
+  }
+  std::stable_sort(runs.begin(), runs.end(), [](const SharedRun& x, const SharedRun& y) { return x.tokens > y.tokens; });
+  if (runs.size() > most) runs.resize(most);
+  return runs;
 }
 
 }  // namespace qb

@@ -34,4 +34,12 @@ struct TokenComparison {
 };
 TokenComparison compare_tokens(const std::vector<std::vector<int32_t>>& a, const std::vector<std::vector<int32_t>>& b);
 
+// Tokens of one of b's sequences, each of which is in a passage that stands in a too.
+struct SharedRun {
+  size_t sequence = 0, first = 0, tokens = 0;
+  bool operator==(const SharedRun&) const = default;
+};
+// The longest, longest first, those in front first where they are alike; at most so many.
+std::vector<SharedRun> shared_runs(const std::vector<std::vector<int32_t>>& a, const std::vector<std::vector<int32_t>>& b, size_t most);
+
 }  // namespace qb

@@ -200,3 +200,18 @@ def test_what_cannot_be_found_is_refused(tool, model, tmp_path):
     assert "fits no linear" in problem("--candidates", "int4g128")
     assert "autoround cannot round for it" in problem("--rounding", "autoround")
     assert "no linear" in problem("--candidates", "int8c", "--measure", "*.nothing")
+
+
+def test_a_recipe_names_model_and_text(tool, model, survey, tmp_path):
+    """The same figures as of the model and the text by themselves; progress and the end as events."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: r\nmodel: {model}\ncalibration: {{corpus: {model}/text.txt, samples: {SAMPLES}, seq_len: {SEQ_LEN}}}\nscheme: {{weights: {{type: int4, group_size: 32}}}}\npipeline: [rtn]\n")
+    done = subprocess.run([tool("qbench"), "sensitivity", recipe, "--candidates", ",".join(CANDIDATES), "--seed", str(SEED), "--folder", tmp_path / "kept", "--events", tmp_path, "--json"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found, expected = json.loads(done.stdout), survey()
+    assert found["linears"] == expected["linears"] and found["corpus"] == str(model / "text.txt")
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["event"] == "end" and events[-1]["status"] == "finished" and any(e["event"] == "progress" for e in events)
+    both = subprocess.run([tool("qbench"), "sensitivity", recipe, "-c", model / "text.txt"], capture_output=True, text=True)
+    assert both.returncode == 4 and "--calibration" in both.stderr

@@ -52,6 +52,13 @@ def test_two_texts(tool, tmp_path):
     assert found["missing"] and all(m[s["id"]] / len(b) > n[s["id"]] / len(a) for s in found["missing"])
     assert found["surplus"] and all(m[s["id"]] / len(b) < n[s["id"]] / len(a) for s in found["surplus"])
     assert found["missing"][0]["token"] == tokenizer.id_to_token(found["missing"][0]["id"])
+    # What the second text copied is shown, longest first; and how far its own stretches of 256 tokens differ, taken by turns.
+    longest = found["passages"][0]
+    assert longest["text"] in one and longest["text"] in two and longest["tokens"] >= max(p["tokens"] for p in found["passages"])
+    assert len(tokenizer.encode(one[3000:5000], add_special_tokens=False).ids) - longest["tokens"] < 30
+    stretches = [b[i:i + 256] for i in range(0, len(b), 256)]
+    halves = figures(sum(stretches[::2], []), sum(stretches[1::2], []))
+    assert found["own_halves_bits"] == pytest.approx(halves["jensen_shannon_bits"], rel=1e-9)
 
 
 def test_a_text_against_itself(tool, tmp_path):
@@ -73,6 +80,18 @@ def test_a_recipes_texts_are_those_that_it_samples(tool, tmp_path):
     found = second["against_first"]
     assert found["jensen_shannon_bits"] == pytest.approx(figures(a[:300], b[:200])["jensen_shannon_bits"], rel=1e-9)
     assert math.isfinite(found["kl_bits"])
+
+
+def test_a_recipes_tasks_are_read_with_their_right_answers(tool, tmp_path):
+    (tmp_path / "task.jsonl").write_text("".join(json.dumps({"query": f"Question {i}:", "choices": [" wrong words", f" answer {i}"], "gold": 1}) + "\n" for i in range(5)))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: r\nmodel: {DEMO}\ncalibration: {{corpus: '{DEMO}/calibration.txt', samples: 3, seq_len: 100}}\nscheme:\n  weights: {{type: int4}}\npipeline: [rtn]\n"
+                    f"evaluation:\n  - {{evaluator: task, corpus: task.jsonl, limit: 4}}\n")
+    _, second = answer(tool, path)
+    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    lengths = sorted(len(tokenizer.encode(f"Question {i}: answer {i}", add_special_tokens=False).ids) for i in range(4))
+    assert second["sequences"] == 4 and second["tokens"] == sum(lengths)
+    assert (second["length"]["least"], second["length"]["most"]) == (lengths[0], lengths[-1])
 
 
 def test_a_recipe_without_calibration_text(tool, tmp_path):

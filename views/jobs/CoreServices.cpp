@@ -40,6 +40,9 @@ Services coreServices() {
   services.cancelClusterTasks = [](const std::vector<std::string>& tasks) { cancel_slurm_tasks(tasks); };
   services.surveyExports = [](const std::filesystem::path& run, const Control& control) { return survey_exports(run, control); };
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
+  services.surveySensitivity = [](const std::filesystem::path& workspace, const SensitivityWish& wish, const Control& control) { return run_sensitivity(workspace, wish, control, qbench_program()); };
+  services.storedSensitivities = [](const std::filesystem::path& workspace, const std::string& hash) { return stored_sensitivities(workspace, hash); };
+  services.compareTexts = [](const Recipe& recipe, const std::vector<std::filesystem::path>& others, const std::stop_token& stop) { return compare_texts(recipe, others, Control{stop, nullptr, {}, {}}); };
   services.initialise = [](int threads) {
     initialise_compute(threads);
     return devices();

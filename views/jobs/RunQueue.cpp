@@ -64,6 +64,7 @@ struct RunQueue::Worker {
   QStringList log;
   RunPtr report;
   std::shared_ptr<const ExportResult> exported;
+  QString surveyed;
   bool over = false;
   JobState outcome = JobState::Finished;
   QString error;
@@ -79,7 +80,7 @@ RunQueue::RunQueue(Runner runner, Exporter exporter, Runner follower, QObject* p
 
 RunQueue::~RunQueue() {
   for (auto& [id, worker] : m_workers)
-    if (!m_leaving || job(id)->kind == JobKind::Export) worker->thread.request_stop();
+    if (!m_leaving || job(id)->kind != JobKind::Run) worker->thread.request_stop();
   m_workers.clear();  // joins
   m_disk.waitForDone();
 }
@@ -183,6 +184,21 @@ int RunQueue::enqueueExport(const WorkspacePtr& workspace, const QString& runId,
   job.device = QStringLiteral("disk");
   job.wanted = wanted;
   return add(std::move(job), workspace);
+}
+
+int RunQueue::enqueueSurvey(const WorkspacePtr& workspace, const QString& name, const SensitivityWish& wish) {
+  Job job;
+  job.kind = JobKind::Survey;
+  job.name = name;
+  job.device = QString::fromStdString(wish.device);
+  job.survey = wish;
+  return add(std::move(job), workspace);
+}
+
+const Job* RunQueue::activeSurvey() const {
+  for (const Job& job : m_jobs)
+    if (job.kind == JobKind::Survey && (job.isActive() || job.isWaiting())) return &job;
+  return nullptr;
 }
 
 int RunQueue::add(Job job, const WorkspacePtr& workspace) {
@@ -350,7 +366,7 @@ void RunQueue::stopAfterBlocks() {
   m_ready = false;  // what waits stays where it is
   for (auto& [id, worker] : m_workers) {
     Job* job = find(id);
-    if (job->kind == JobKind::Export) {
+    if (job->kind != JobKind::Run) {
       cancel(id);
     } else if (job->owner.isEmpty()) {
       worker->soon.request_stop();
@@ -369,7 +385,7 @@ QStringList RunQueue::leaveAlone() {
   for (const Job& job : m_jobs)
     if (job.kind == JobKind::Run && job.state == JobState::Queued && job.ours && !devices.contains(job.device)) devices << job.device;
   for (auto& [id, worker] : m_workers) {
-    if (job(id)->kind == JobKind::Export) cancel(id);
+    if (job(id)->kind != JobKind::Run) cancel(id);
     else worker->leave.request_stop();
   }
   m_disk.waitForDone();  // what waits is on disk before somebody looks there
@@ -486,14 +502,13 @@ void RunQueue::start(Job& job) {
     };
     return control;
   };
-  const auto exportBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
-                           wanted = job.wanted](const std::stop_token& stop) {
+  // An export or a survey: `work` returns what it made.
+  const auto simpleBody = [shared = worker.get(), wake, controlOf](const std::stop_token& stop, const std::function<void(const Control&)>& work) {
     yieldToInterface();
     JobState outcome = JobState::Finished;
     QString error;
-    std::shared_ptr<const ExportResult> result;
     try {
-      result = std::make_shared<const ExportResult>(m_exporter(workspace->run_folder(runId), wanted, controlOf(stop)));
+      work(controlOf(stop));
     } catch (const Cancelled&) {
       outcome = JobState::Cancelled;
     } catch (const std::exception& problem) {
@@ -501,11 +516,24 @@ void RunQueue::start(Job& job) {
       error = QString::fromUtf8(problem.what());
     }
     const std::lock_guard lock(shared->mutex);
-    shared->exported = result;
     shared->over = true;
     shared->outcome = outcome;
     shared->error = error;
     wake();
+  };
+  const auto exportBody = [this, simpleBody, shared = worker.get(), workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(), wanted = job.wanted](const std::stop_token& stop) {
+    simpleBody(stop, [&](const Control& control) {
+      auto result = std::make_shared<const ExportResult>(m_exporter(workspace->run_folder(runId), wanted, control));
+      const std::lock_guard lock(shared->mutex);
+      shared->exported = std::move(result);
+    });
+  };
+  const auto surveyBody = [this, simpleBody, shared = worker.get(), workspace = m_workspaces.at(job.id), wish = job.survey](const std::stop_token& stop) {
+    simpleBody(stop, [&](const Control& control) {
+      const QString file = QString::fromStdString(m_surveyor(workspace->folder(), wish, control).string());
+      const std::lock_guard lock(shared->mutex);
+      shared->surveyed = file;
+    });
   };
   const auto runBody = [this, shared = worker.get(), wake, controlOf, workspace = m_workspaces.at(job.id), runId = job.runId.toStdString(),
                         device = job.device.toStdString(), threads = threadsOfRun(), start = job.report, runner = job.owner.isEmpty() ? m_runner : m_follower](const std::stop_token& stop) {
@@ -599,6 +627,8 @@ void RunQueue::start(Job& job) {
   m_workers[job.id] = std::move(worker);
   if (job.kind == JobKind::Export)
     started.thread = std::jthread(exportBody);
+  else if (job.kind == JobKind::Survey)
+    started.thread = std::jthread(surveyBody);
   else
     started.thread = std::jthread(runBody);
   touch(job.id);
@@ -627,6 +657,7 @@ void RunQueue::collect(int id, quint64 serial) {
     log.swap(worker.log);
     report.swap(worker.report);
     if (worker.exported) job->exported = worker.exported;
+    job->surveyed = worker.surveyed;
     over = worker.over;
     if (over) {
       job->state = worker.outcome;
@@ -643,6 +674,7 @@ void RunQueue::collect(int id, quint64 serial) {
   if (over && job->state == JobState::Interrupted) log << tr("Interrupted: %1").arg(job->error);
   if (over && job->state == JobState::Cancelled)
     log << (job->kind == JobKind::Export ? tr("Stopped. Nothing is left of it on disk.") : tr("Stopped. Resume goes on after the last finished block."));
+  if (over && !job->surveyed.isEmpty()) log << tr("Kept as %1").arg(job->surveyed);
   if (over && job->exported)
     log << tr("%1: %2, written in %3, read back and compared in %4")
                .arg(QString::fromStdString(job->exported->path.string()), formatBytes(double(job->exported->bytes)), formatDuration(job->exported->write_seconds),

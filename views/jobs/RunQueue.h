@@ -15,10 +15,10 @@
 
 namespace qb::views {
 
-enum class JobKind { Run, Export };
+enum class JobKind { Run, Export, Survey };
 enum class JobState { Queued, Held, Running, Paused, Stopping, Finished, Cancelled, Interrupted, Failed };
 
-// One run, or one export of a finished run, on its way through the queue, as the GUI thread sees it.
+// One run, one export of a finished run, or one survey of a model's sensitivity on its way through the queue, as the GUI thread sees it.
 struct Job {
   int id = 0;
   JobKind kind = JobKind::Run;
@@ -39,6 +39,8 @@ struct Job {
   RunPtr report;           // last snapshot of a run
   ExportOptions wanted;    // of an export
   std::shared_ptr<const ExportResult> exported;  // of an export that is finished
+  SensitivityWish survey;  // of a survey
+  QString surveyed;        // its file, when it is finished
 
   bool isActive() const { return state == JobState::Running || state == JobState::Paused || state == JobState::Stopping; }
   bool isWaiting() const { return state == JobState::Queued || state == JobState::Held; }
@@ -70,6 +72,10 @@ class RunQueue : public QObject {
   int attach(const WorkspacePtr& workspace, const QString& runId, const QString& name, const QString& owner, const RunPtr& report);
   // Of a finished run. Exports have a device of their own, the disk: they go beside runs, one after the other.
   int enqueueExport(const WorkspacePtr& workspace, const QString& runId, const QString& name, const ExportOptions& wanted);
+  // On a device as runs are, and taking its turn among them; it ends with this program, and goes on where it was when it is started again.
+  int enqueueSurvey(const WorkspacePtr& workspace, const QString& name, const SensitivityWish& wish);
+  void setSurveyor(SensitivitySurveyor surveyor) { m_surveyor = std::move(surveyor); }
+  const Job* activeSurvey() const;                         // at work or waiting
   const QVector<Job>& jobs() const { return m_jobs; }
   const Job* job(int id) const;
   const Job* jobOfRun(const QString& runId) const;          // its last one that is no export
@@ -134,6 +140,7 @@ class RunQueue : public QObject {
   Runner m_runner;
   Exporter m_exporter;
   Runner m_follower;
+  SensitivitySurveyor m_surveyor;
   TaskCanceller m_cancelTasks;
   QVector<Job> m_jobs;
   std::map<int, WorkspacePtr> m_workspaces;       // by job

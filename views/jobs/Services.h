@@ -11,8 +11,10 @@
 #include "core/run/export_job.h"
 #include "core/run/recipe_files.h"
 #include "core/run/run.h"
+#include "core/run/sensitivity_job.h"
 #include "core/run/slurm.h"
 #include "core/run/sweep_survey.h"
+#include "core/run/text_comparison.h"
 
 namespace qb::views {
 
@@ -30,6 +32,8 @@ struct SweepSurvey {
 using SweepSurveyor = std::function<SweepSurvey(const std::filesystem::path& file, const RunOptions&, const WorkspacePtr& workspace, const std::stop_token&, const std::function<void(size_t, size_t)>& told)>;
 
 using Exporter = std::function<ExportResult(const std::filesystem::path& run, const ExportOptions&, const Control&)>;
+// Finds a model's sensitivity; returns the workspace's file of it.
+using SensitivitySurveyor = std::function<std::filesystem::path(const std::filesystem::path& workspace, const SensitivityWish&, const Control&)>;
 
 // What the window asks of core. Functions, so that tests hand in their own. All but `devices` may be slow and are only
 // called on worker threads.
@@ -48,6 +52,9 @@ struct Services {
   std::function<void(const std::vector<std::string>& tasks)> cancelClusterTasks;
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
+  SensitivitySurveyor surveySensitivity;
+  std::function<TextComparison(const Recipe&, const std::vector<std::filesystem::path>& others, const std::stop_token&)> compareTexts;
+  std::function<std::vector<StoredSensitivity>(const std::filesystem::path& workspace, const std::string& modelHash)> storedSensitivities;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs
 };
 

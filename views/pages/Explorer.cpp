@@ -19,6 +19,7 @@
 #include "views/Icons.h"
 #include "views/Workbench.h"
 #include "views/models/Format.h"
+#include "views/pages/BitsMenu.h"
 #include "views/pages/Delegates.h"
 #include "views/pages/RunMenu.h"
 
@@ -280,6 +281,11 @@ void Explorer::modelMenu(const QPoint& place) {
       recipe.model = path.toStdString();
       m_workbench->document()->setRecipe(recipe, QStringLiteral("model.path"), tr("Model"));
     });
+    if (const auto linear = index.data(ModelTree::LinearRole).value<LinearKey>(); linear.isValid()) {
+      m_workbench->selection()->setCurrentModel(m_workbench->selection()->modelAt(path));
+      addBitsMenu(&menu, linear, [this](const LinearKey& key, int bits) { m_workbench->giveBits(key, bits); });
+      menu.addSeparator();
+    }
     const QString name = index.siblingAtColumn(ModelTree::Name).data().toString();
     menu.addAction(tr("Copy name"), this, [name] { QGuiApplication::clipboard()->setText(name); });
     menu.addAction(tr("Copy path"), this, [path] { QGuiApplication::clipboard()->setText(path); });

@@ -18,6 +18,7 @@
 #include <cmath>
 
 #include "views/models/HotSpotModel.h"
+#include "views/pages/BitsMenu.h"
 #include "views/plots/HeatMapPlot.h"
 #include "views/plots/LinearErrorsPlot.h"
 #include "views/plots/RunsHeatPlot.h"
@@ -82,6 +83,18 @@ LayersPage::LayersPage(Selection* selection, QWidget* parent)
   connect(m_runs, &RunsHeatPlot::cellChosen, this, [this](const QString& run, const LinearKey& key) {
     m_selection->setCurrentRun(run);
     m_selection->setCurrentLinear(key);
+  });
+  const auto give = [this](const LinearKey& key, int bits) { Q_EMIT bitsWanted(key, bits); };
+  m_plot->setMenuExtension([this, give](QMenu* menu, const QPointF& pixel) { addBitsMenu(menu, m_plot->linearAt(pixel), give); });
+  m_heat->setMenuExtension([this, give](QMenu* menu, const QPointF& pixel) { addBitsMenu(menu, m_heat->linearAt(pixel), give); });
+  m_runs->setMenuExtension([this, give](QMenu* menu, const QPointF& pixel) { addBitsMenu(menu, m_runs->linearAt(pixel), give); });
+  connect(m_table, &QWidget::customContextMenuRequested, this, [this, give](const QPoint& place) {
+    const QModelIndex index = m_table->indexAt(place);
+    if (!index.isValid()) return;
+    auto* menu = new QMenu(this);
+    menu->setAttribute(Qt::WA_DeleteOnClose);
+    addBitsMenu(menu, index.data(HotSpotModel::KeyRole).value<LinearKey>(), give);
+    menu->popup(m_table->viewport()->mapToGlobal(place));
   });
   connect(selection, &Selection::runsChanged, this, &LayersPage::scheduleUpdate);
   connect(selection, &Selection::runUpdated, this, &LayersPage::scheduleUpdate);
@@ -192,6 +205,7 @@ QWidget* LayersPage::makeHotSpots() {
   m_table->setWordWrap(false);
   m_table->setTabKeyNavigation(false);
   m_table->setAccessibleName(tr("Worst linears"));
+  m_table->setContextMenuPolicy(Qt::CustomContextMenu);
   m_table->verticalHeader()->hide();
   m_table->verticalHeader()->setDefaultSectionSize(fontMetrics().height() + 6);
   QHeaderView* header = m_table->horizontalHeader();

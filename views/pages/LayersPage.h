@@ -27,6 +27,9 @@ class LayersPage : public QWidget {
  public:
   explicit LayersPage(Selection* selection, QWidget* parent = nullptr);
 
+ Q_SIGNALS:
+  void bitsWanted(const qb::views::LinearKey& linear, int bits);  // 0: it stays float
+
  private:
   QWidget* makeControls();
   QWidget* makeHotSpots();

@@ -79,7 +79,7 @@ class JobButtons : public QWidget {
       name(m_end, QStringLiteral("stop"), (exports ? QueuePanel::tr("Stop %1; nothing is left of it") : QueuePanel::tr("Stop %1; it can be resumed")).arg(job->name));
     else
       name(m_end, QStringLiteral("remove"),
-           (exports ? QueuePanel::tr("Take %1 off this list; what was written stays") : QueuePanel::tr("Take %1 off this list; the run stays")).arg(job->name));
+           (job->kind != JobKind::Run ? QueuePanel::tr("Take %1 off this list; what was written stays") : QueuePanel::tr("Take %1 off this list; the run stays")).arg(job->name));
     m_end->setEnabled(job->state != JobState::Stopping);
   }
 

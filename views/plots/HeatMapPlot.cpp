@@ -90,6 +90,11 @@ bool HeatMapPlot::step(int direction) {
   return true;
 }
 
+LinearKey HeatMapPlot::linearAt(const QPointF& pixel) const {
+  const int row = rowAt(pixel);
+  return row < 0 ? LinearKey{} : m_errors.keys[row];
+}
+
 QPointF HeatMapPlot::pixelOf(const LinearKey& key) const {
   return {xAxis->coordToPixel(m_blockColumn.value(key.block, -1)), yAxis->coordToPixel(m_nameRow.value(key.name, -1))};
 }

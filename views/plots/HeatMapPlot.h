@@ -15,6 +15,7 @@ class HeatMapPlot : public HeatPlot {
   PlotTable table() const override;
   QString describe(const QPointF& pixel) const override;
   QPointF pixelOf(const LinearKey& key) const;
+  LinearKey linearAt(const QPointF& pixel) const;  // not valid: there is none
 
  Q_SIGNALS:
   void linearChosen(const qb::views::LinearKey& key);

@@ -71,6 +71,23 @@ void HeatPlot::setColours(const QVector<double>& values, Metric metric) {
   m_scale->setLabel(isDifference() ? tr("Δ %1").arg(metricLabel(metric)) : metricLabel(metric));
 }
 
+void HeatPlot::setColours(double low, double high, const QString& label, bool brightIsLow) {
+  const QCPColorGradient gradient = heatGradient(m_cividis->isChecked() ? HeatMap::Cividis : HeatMap::Viridis);
+  m_low = low;
+  m_scale->setGradient(brightIsLow ? gradient.inverted() : gradient);
+  m_scale->setDataScaleType(QCPAxis::stLinear);
+  m_scale->axis()->setTicker(QSharedPointer<QCPAxisTicker>(new QCPAxisTicker));
+  m_scale->axis()->setNumberFormat(QStringLiteral("gbc"));
+  m_scale->axis()->setNumberPrecision(3);
+  m_scale->setDataRange(QCPRange(low, high));
+  m_scale->setLabel(label);
+}
+
+QColor HeatPlot::colourOf(double value) const {
+  QCPColorGradient gradient = m_scale->gradient();
+  return QColor::fromRgba(gradient.color(value, m_scale->dataRange()));
+}
+
 void HeatPlot::clearCells(int columns, int rows) {
   m_map->data()->setSize(std::max(1, columns), std::max(1, rows));
   m_map->data()->setRange(QCPRange(0, columns - 1), QCPRange(0, rows - 1));

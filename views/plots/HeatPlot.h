@@ -20,8 +20,10 @@ class HeatPlot : public Plot {
 
   // What the colours stand for: the range of `values`, which may be more than those of the cells.
   void setColours(const QVector<double>& values, Metric metric);
+  void setColours(double low, double high, const QString& label, bool brightIsLow);
   void clearCells(int columns, int rows);
   void setCell(int column, int row, double value);  // after setColours
+  QColor colourOf(double value) const;
   void frameCell(int column, int row);  // below 0: none
   QString describeValue(const QString& run, Metric metric, double value) const;
 

@@ -224,9 +224,13 @@ QString LinearErrorsPlot::describe(const QPointF& pixel) const {
   return textFor(place, near);
 }
 
-void LinearErrorsPlot::activate(const QPointF& pixel) {
+LinearKey LinearErrorsPlot::linearAt(const QPointF& pixel) const {
   const int place = placeAt(pixel);
-  if (place >= 0) Q_EMIT linearChosen(m_errors.keys[m_rows[place]]);
+  return place < 0 ? LinearKey{} : m_errors.keys[m_rows[place]];
+}
+
+void LinearErrorsPlot::activate(const QPointF& pixel) {
+  if (const LinearKey key = linearAt(pixel); key.isValid()) Q_EMIT linearChosen(key);
 }
 
 bool LinearErrorsPlot::step(int direction) {

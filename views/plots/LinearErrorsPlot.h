@@ -18,6 +18,7 @@ class LinearErrorsPlot : public Plot {
   QString describe(const QPointF& pixel) const override;
   // Pixel of a linear's point in the nth drawn run; null point when not drawn. For tests.
   QPointF pixelOf(const LinearKey& key, int drawnRun) const;
+  LinearKey linearAt(const QPointF& pixel) const;  // not valid: none is near
 
  Q_SIGNALS:
   void linearChosen(const qb::views::LinearKey& key);

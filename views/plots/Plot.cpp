@@ -169,6 +169,16 @@ void Plot::setRows(int count, const QVector<int>& kept) {
   pagesChanged();
 }
 
+void Plot::setRowsAreLinears() {
+  m_pages.setLinears();
+  m_previousPageAction->setText(tr("&Previous linears"));
+  m_nextPageAction->setText(tr("&Next linears"));
+  for (const auto& [button, action] : {std::pair(m_previousButton, m_previousPageAction), std::pair(m_nextButton, m_nextPageAction)}) {
+    button->setAccessibleName(QString(action->text()).remove(QLatin1Char('&')));
+    button->setToolTip(tr("%1 (%2)").arg(button->accessibleName(), action->shortcut().toString(QKeySequence::NativeText)));
+  }
+}
+
 // Rows are as high as their names.
 bool Plot::fitRows() {
   if (m_pages.count() == 0) return false;

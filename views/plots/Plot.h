@@ -77,6 +77,8 @@ class Plot : public QCustomPlot {
   QAction* copyDataAction() const { return m_copyDataAction; }
   // All of them, for a context menu or a menu button.
   void fillMenu(QMenu* menu) const;
+  // What whoever shows the picture adds to its context menu, for what lies at a place in pixels.
+  void setMenuExtension(std::function<void(QMenu*, const QPointF& pixel)> extension) { m_menuExtension = std::move(extension); }
 
   // Pictures with a row a run show those that have room; the wheel, Page Up and Page Down and two buttons turn the page.
   const RowPages& pages() const { return m_pages; }
@@ -113,6 +115,7 @@ class Plot : public QCustomPlot {
   // Rows of a picture that has pages; `kept` stay in sight on every one. rebuild() draws pages().visible() at 0, 1, 2 … of yAxis.
   void setRows(int count, const QVector<int>& kept);
   void revealRow(int row);
+  void setRowsAreLinears();
   // After new data: rebuilds, keeps the user's zoom, redraws soon.
   void refresh(bool empty);
   void redraw();
@@ -165,6 +168,7 @@ class Plot : public QCustomPlot {
   int m_wheel = 0;  // eighths of a degree that did not turn a page yet
   PlotColours m_colours;
   QPointF m_pressed;
+  std::function<void(QMenu*, const QPointF&)> m_menuExtension;
   bool m_empty = true;
   bool m_userView = false;  // zoomed or panned: new data keeps the ranges
   bool m_scaleChosen = false;

@@ -108,6 +108,10 @@ void Plot::mouseMoveEvent(QMouseEvent* event) {
 
 void Plot::contextMenuEvent(QContextMenuEvent* event) {
   QMenu menu(this);
+  if (m_menuExtension && !m_empty) {
+    m_menuExtension(&menu, event->pos());
+    if (!menu.isEmpty()) menu.addSeparator();
+  }
   fillMenu(&menu);
   menu.exec(event->reason() == QContextMenuEvent::Keyboard ? mapToGlobal(rect().center()) : event->globalPos());
 }

@@ -43,7 +43,7 @@ bool RowPages::gather() {
 
 QString RowPages::text() const {
   if (pages() < 2) return {};
-  return QCoreApplication::translate("RowPages", "runs %1–%2 of %3").arg(m_first + 1).arg(m_first + m_onPage).arg(m_count);
+  return (m_linears ? QCoreApplication::translate("RowPages", "linears %1–%2 of %3") : QCoreApplication::translate("RowPages", "runs %1–%2 of %3")).arg(m_first + 1).arg(m_first + m_onPage).arg(m_count);
 }
 
 }  // namespace qb::views

@@ -19,11 +19,13 @@ class RowPages {
   const QVector<int>& visible() const { return m_visible; }  // the page's, then the others in ascending order
   int onPage() const { return m_onPage; }                    // so many of them are the page's
   QString text() const;         // "runs 17–32 of 40"; empty: all are there
+  void setLinears() { m_linears = true; }  // they are no runs
 
  private:
   bool gather();
   int m_count = 0, m_size = 0, m_first = 0, m_onPage = 0;  // size 0: not laid out yet, all of them
   QVector<int> m_kept, m_visible;
+  bool m_linears = false;
 };
 
 }  // namespace qb::views

@@ -128,6 +128,11 @@ RunsHeatPlot::Cell RunsHeatPlot::cellAt(const QPointF& pixel) const {
   return {run, worstOf(run, int(column))};
 }
 
+LinearKey RunsHeatPlot::linearAt(const QPointF& pixel) const {
+  const Cell cell = cellAt(pixel);
+  return cell.run < 0 ? LinearKey{} : m_errors.keys[cell.row];
+}
+
 QString RunsHeatPlot::describe(const QPointF& pixel) const {
   const Cell cell = cellAt(pixel);
   if (cell.run < 0) {  // a name may be elided

@@ -21,6 +21,7 @@ class RunsHeatPlot : public HeatPlot {
   QString describe(const QPointF& pixel) const override;
   // Of a run's cell that has the linear; null point when it is not drawn. For tests.
   QPointF pixelOf(const QString& run, const LinearKey& key) const;
+  LinearKey linearAt(const QPointF& pixel) const;  // not valid: there is none
 
  Q_SIGNALS:
   void cellChosen(const QString& run, const qb::views::LinearKey& key);
