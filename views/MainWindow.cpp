@@ -131,6 +131,8 @@ void MainWindow::buildDocks() {
   m_explorerDock = dock(tr("Explorer"), QStringLiteral("explorer"), m_explorer, Qt::LeftDockWidgetArea);
   auto* inspector = new Inspector(m_workbench->selection());
   inspector->setTensorReader(m_workbench->background(), m_workbench->services().lookAtTensor);
+  if (const auto& clips = m_workbench->services().clipRanges)
+    inspector->setClipReader(m_workbench->background(), clips, [this](const QString& run) { return m_workbench->runFolder(run); });
   m_inspectorDock = dock(tr("Inspector"), QStringLiteral("inspector"), inspector, Qt::RightDockWidgetArea);
   m_queueDock = dock(tr("Queue"), QStringLiteral("queue"), m_queuePanel, Qt::BottomDockWidgetArea);
   connect(m_explorer, &Explorer::openModelRequested, this, &MainWindow::openModelFolder);

@@ -42,6 +42,7 @@ Services coreServices() {
   services.exportRun = [](const std::filesystem::path& run, const ExportOptions& options, const Control& control) { return export_run(run, options, control); };
   services.surveySensitivity = [](const std::filesystem::path& workspace, const SensitivityWish& wish, const Control& control) { return run_sensitivity(workspace, wish, control, qbench_program()); };
   services.storedSensitivities = [](const std::filesystem::path& workspace, const std::string& hash) { return stored_sensitivities(workspace, hash); };
+  services.clipRanges = [](const std::filesystem::path& run, const std::string& module, const std::stop_token& stop) { return clip_ranges(run, module, Control{stop, nullptr, {}, {}}); };
   services.compareTexts = [](const Recipe& recipe, const std::vector<std::filesystem::path>& others, const std::stop_token& stop) { return compare_texts(recipe, others, Control{stop, nullptr, {}, {}}); };
   services.initialise = [](int threads) {
     initialise_compute(threads);

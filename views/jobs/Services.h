@@ -8,6 +8,7 @@
 #include "core/engine/device.h"
 #include "core/measure/tensor_summary.h"
 #include "core/model/model_info.h"
+#include "core/run/clip_ranges.h"
 #include "core/run/export_job.h"
 #include "core/run/recipe_files.h"
 #include "core/run/run.h"
@@ -53,6 +54,7 @@ struct Services {
   std::function<ExportSurvey(const std::filesystem::path& run, const Control&)> surveyExports;
   Exporter exportRun;
   SensitivitySurveyor surveySensitivity;
+  std::function<ClipRanges(const std::filesystem::path& run, const std::string& module, const std::stop_token&)> clipRanges;
   std::function<TextComparison(const Recipe&, const std::vector<std::filesystem::path>& others, const std::stop_token&)> compareTexts;
   std::function<std::vector<StoredSensitivity>(const std::filesystem::path& workspace, const std::string& modelHash)> storedSensitivities;
   std::function<std::vector<DeviceInfo>(int threads)> initialise;  // prepares computing; called once, before all runs

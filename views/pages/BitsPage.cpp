@@ -64,7 +64,7 @@ BitsPage::BitsPage(Workbench* workbench, QWidget* parent) : QWidget(parent), m_w
   auto* splitter = new QSplitter(Qt::Vertical);
   splitter->addWidget(upper);
   splitter->addWidget(lower);
-  splitter->setSizes({300, 300});
+  splitter->setSizes({260, 340});
   for (QSplitter* each : {upper, splitter}) each->setChildrenCollapsible(false);
   auto* layout = new QVBoxLayout(this);
   layout->setContentsMargins(0, 0, 0, 0);
@@ -131,7 +131,7 @@ QWidget* BitsPage::makeSurveyBar() {
   auto* layout = new QHBoxLayout(bar);
   layout->setContentsMargins(8, 4, 8, 4);
   m_survey = combo(tr("Survey that is shown"), tr("Surveys of this model that the workspace keeps"));
-  mayShrink(m_survey, 16);
+  mayShrink(m_survey, 8);
   m_survey->setPlaceholderText(tr("no survey of this model yet"));
   connect(m_survey, &QComboBox::activated, this, &BitsPage::showSurveys);
   m_progress = new QProgressBar;
@@ -159,7 +159,7 @@ QWidget* BitsPage::makeFigures() {
     m_figure->setItemData(m_figure->count() - 1, figureMeaning(figure), Qt::ToolTipRole);
   }
   m_candidate = combo(tr("Scheme under which linears are compared"), tr("What each linear is rounded to"));
-  for (QComboBox* box : {m_figure, m_candidate}) mayShrink(box, 8);
+  for (QComboBox* box : {m_figure, m_candidate}) mayShrink(box, 6);
   connect(m_figure, &QComboBox::activated, this, [this] {
     showBars();
     showTotals();
@@ -202,7 +202,7 @@ QWidget* BitsPage::makeBudget() {
   column->setContentsMargins(8, 4, 8, 2);
   column->setSpacing(3);
   m_sources = combo(tr("Whose bits are shown"), tr("The recipe being edited, or a run's recipe"));
-  mayShrink(m_sources, 14);
+  mayShrink(m_sources, 6);
   connect(m_sources, &QComboBox::activated, this, [this] {
     m_source = m_sources->currentData().toString();
     loadPlan();

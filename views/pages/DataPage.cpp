@@ -143,7 +143,7 @@ QWidget* DataPage::makeHead() {
   m_text = new QComboBox;
   m_text->setAccessibleName(tr("Text that the calibration text is compared with"));
   m_text->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-  m_text->setMinimumContentsLength(14);
+  m_text->setMinimumContentsLength(6);
   label->setBuddy(m_text);
   connect(m_text, &QComboBox::activated, this, &DataPage::showText);
   m_add = new QPushButton(tr("Add texts…"));
@@ -347,7 +347,11 @@ void DataPage::showText() {
     const int64_t low = std::min(a.front(), b.front()), high = std::max(a.back(), b.back());
     const auto range = [](const std::vector<int64_t>& lengths) { return lengths.front() == lengths.back() ? QString::number(lengths.front()) : QStringLiteral("%1–%2").arg(lengths.front()).arg(lengths.back()); };
     m_lengths->setCaption(tr("Lengths"), tr("%1: %2 tokens; %3: %4 tokens").arg(text(calibration.pieces), range(a), text(use.pieces), range(b)));
-    m_lengths->setData({lengthsOf(calibration, low, high, QColor::fromRgba(kCalibration), false), lengthsOf(use, low, high, QColor::fromRgba(kUse), true)}, tr("Tokens of a sample, window, item or document"));
+    m_lengths->setEmptyText(tr("All of both have %1 tokens.").arg(low));
+    if (low == high)
+      m_lengths->setData({}, {});
+    else
+      m_lengths->setData({lengthsOf(calibration, low, high, QColor::fromRgba(kCalibration), false), lengthsOf(use, low, high, QColor::fromRgba(kUse), true)}, tr("Tokens of a sample, window, item or document"));
   } else {
     m_lengths->setData({}, {});
   }
@@ -357,7 +361,6 @@ void DataPage::showText() {
   QStringList passages;
   for (const SharedPassage& passage : use.shared) passages << tr("%1 tokens: %2").arg(passage.tokens).arg(text(passage.text).simplified());
   m_shared->setPlainText(passages.join(QStringLiteral("\n\n")));
-  m_shared->setVisible(!passages.isEmpty());
 }
 
 }  // namespace qb::views

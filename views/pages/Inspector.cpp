@@ -156,12 +156,63 @@ Inspector::Inspector(Selection* selection, QWidget* parent)
 
 Inspector::~Inspector() {
   if (m_background) m_background->cancel(QStringLiteral("tensor"));
+  if (m_background) m_background->cancel(QStringLiteral("clips"));
 }
 
 void Inspector::setTensorReader(Background* background, TensorReader reader) {
   m_background = background;
   m_reader = std::move(reader);
   scheduleUpdate();
+}
+
+void Inspector::setClipReader(Background* background, ClipReader reader, std::function<std::filesystem::path(const QString& run)> folderOf) {
+  m_background = background;
+  m_clipReader = std::move(reader);
+  m_folderOf = std::move(folderOf);
+  scheduleUpdate();
+}
+
+// The ends of the groups' grids, from the run's files: read once, and only while the inspector is seen.
+void Inspector::updateClips(const RunEntry& run) {
+  const LinearKey key = m_selection->currentLinear();
+  const QString wanted = run.id + QLatin1Char('\n') + QString::number(key.block) + QLatin1Char('\n') + key.name;
+  const auto show = [this](const std::shared_ptr<const ClipRanges>& clips) {
+    const size_t middle = 2, last = ClipRanges::kShares.size() - 1;
+    m_weights->setCaption(tr("Weights before and after"), std::isnan(clips->beyond) ? tr("%1 groups").arg(QLocale().toString(qlonglong(clips->units)))
+                                                          : tr("clipped: %1 % of the weights, in %2 of %3 groups")
+                                                                .arg(formatNumber(100 * clips->beyond, 2), QLocale().toString(qlonglong(clips->cut)), QLocale().toString(qlonglong(clips->units))));
+    QVector<HistogramLines> lines{{tr("clip: median group's ends"), {}, {clips->low[middle], clips->high[middle]}, false}};
+    if (clips->units > 1) lines.push_back({tr("widest group's ends"), {}, {clips->low[0], clips->high[last]}, true});
+    m_weights->setLines(lines);
+  };
+  if (const auto* known = m_clips.object(wanted)) {
+    if (*known) show(*known);
+    m_clipsOf = wanted;
+    return;
+  }
+  if (m_clipsOf != wanted) {
+    m_clipsOf = wanted;
+    m_weights->setLines({});
+  }
+  const ModelPtr model = m_selection->openModel();
+  if (!m_clipReader || !m_background || run.report->status != RunStatus::finished || m_clipsReading == wanted || !isVisible() || !model) return;
+  std::string module;
+  for (const BlockInfo& block : model->blocks)
+    for (const LinearInfo& linear : block.linears)
+      if (block.index == key.block && QString::fromStdString(linear.name) == key.name) module = linear.tensor.substr(0, linear.tensor.size() - std::string(".weight").size());
+  if (module.empty()) return;
+  m_clipsReading = wanted;
+  m_background->run(
+      QStringLiteral("clips"), [reader = m_clipReader, folder = m_folderOf(run.id), module](const std::stop_token& stop) { return std::make_shared<const ClipRanges>(reader(folder, module, stop)); },
+      [this, wanted](const std::shared_ptr<const ClipRanges>& found) {
+        m_clipsReading.clear();
+        m_clips.insert(wanted, new std::shared_ptr<const ClipRanges>(found));
+        scheduleUpdate();
+      },
+      [this, wanted](const QString&) {  // its model has gone, or it stayed float: there is nothing to draw
+        m_clipsReading.clear();
+        m_clips.insert(wanted, new std::shared_ptr<const ClipRanges>());
+      });
 }
 
 void Inspector::showEvent(QShowEvent* event) {
@@ -282,6 +333,7 @@ bool Inspector::updateTensor() {
   if (!m_reading.isEmpty() && m_reading != key) {  // nobody waits for it any more
     m_reading.clear();
     if (m_background) m_background->cancel(QStringLiteral("tensor"));
+  if (m_background) m_background->cancel(QStringLiteral("clips"));
   }
   if (key.isEmpty()) return false;
   if (!m_read.contains(key) && m_reading.isEmpty() && m_problem.isEmpty() && isVisible()) readTensor();
@@ -372,6 +424,7 @@ void Inspector::updateLinear(const RunEntry* run) {
   m_weights->setCaption(tr("Weights before and after"));
   m_weights->setData({{tr("before (float)"), {}, linear->weight_before, true, true}, {tr("after"), run->colour, linear->weight_after, false, false}},
                      tr("Weight"));
+  updateClips(*run);
   m_input->setCaption(tr("Input activations"), tr("on the calibration text"));
   m_input->setData({{tr("before (float)"), {}, linear->input_before, true, true}, {tr("after"), run->colour, linear->input_after, false, false}},
                    tr("Activation"));

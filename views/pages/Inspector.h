@@ -31,6 +31,9 @@ class Inspector : public QWidget {
   ~Inspector() override;
   // Reads tensors of the open model, on worker threads and only while the inspector is seen.
   void setTensorReader(Background* background, TensorReader reader);
+  // Finds where clipping cut, in a finished run's files; likewise.
+  using ClipReader = std::function<ClipRanges(const std::filesystem::path& run, const std::string& module, const std::stop_token&)>;
+  void setClipReader(Background* background, ClipReader reader, std::function<std::filesystem::path(const QString& run)> folderOf);
 
  protected:
   void showEvent(QShowEvent* event) override;
@@ -43,6 +46,7 @@ class Inspector : public QWidget {
   void scheduleUpdate();
   void updateData();
   void updateLinear(const RunEntry* run);
+  void updateClips(const RunEntry& run);
   bool updateTensor();  // whether there is one
   void readTensor();
   void showTensor();
@@ -72,6 +76,10 @@ class Inspector : public QWidget {
   QString m_reading;  // key that a worker is at; empty: none
   QString m_problem;  // why m_wanted cannot be read
   QCache<QString, std::shared_ptr<const TensorSummary>> m_read{32};
+  ClipReader m_clipReader;
+  std::function<std::filesystem::path(const QString&)> m_folderOf;
+  QString m_clipsOf, m_clipsReading;  // run and linear that m_weights' lines are of; that a worker is at
+  QCache<QString, std::shared_ptr<const ClipRanges>> m_clips{256};
   QWidget* m_tensorBox;
   QLabel *m_tensorTitle, *m_tensorNote;
   FactsModel* m_tensorFacts;

@@ -109,7 +109,7 @@ LayersPage::LayersPage(Selection* selection, QWidget* parent)
 QWidget* LayersPage::makeControls() {
   auto* bar = new QWidget;
   auto* layout = new QHBoxLayout(bar);
-  layout->setContentsMargins(8, 4, 8, 4);
+  layout->setContentsMargins(6, 4, 6, 4);
 
   m_metric = new QComboBox;
   for (const Metric metric : allMetrics()) m_metric->addItem(metricLabel(metric), int(metric));

@@ -62,6 +62,7 @@ SurveyDialog::SurveyDialog(const SensitivityWish& wish, const QString& model, in
   problem->hide();
   auto* buttons = new QDialogButtonBox(QDialogButtonBox::Cancel);
   auto* start = buttons->addButton(tr("Start the survey"), QDialogButtonBox::AcceptRole);
+  buttons->button(QDialogButtonBox::Cancel)->setAutoDefault(false);
   start->setDefault(true);
   connect(buttons, &QDialogButtonBox::accepted, this, &QDialog::accept);
   connect(buttons, &QDialogButtonBox::rejected, this, &QDialog::reject);

@@ -37,9 +37,15 @@ void HistogramPlot::setData(const QVector<HistogramSeries>& series, const QStrin
   refresh(m_series.isEmpty());
 }
 
+void HistogramPlot::setLines(const QVector<HistogramLines>& lines) {
+  m_lines = lines;
+  refresh(m_series.isEmpty());
+}
+
 void HistogramPlot::rebuild() {
   clearGraphs();
   m_graphs.clear();
+  m_lineGraphs.clear();
   // Empty bins stand half a value below the rarest one.
   m_floor = std::numeric_limits<double>::infinity();
   for (const HistogramSeries& series : m_series) {
@@ -70,11 +76,25 @@ void HistogramPlot::rebuild() {
     if (series.folded) folded.push_back(graph);
   }
   fold(folded);
+  // Far above whatever is drawn.
+  double top = 1;
+  for (const HistogramSeries& series : m_series)
+    for (size_t bin = 0; bin < series.histogram.counts.size(); ++bin) top = std::max(top, density(series.histogram, bin, total(series.histogram)));
+  for (const HistogramLines& lines : m_lines) {
+    if (m_series.isEmpty()) break;
+    QCPGraph* graph = addGraph();
+    graph->setName(lines.name);
+    graph->setAdaptiveSampling(false);
+    for (const double x : lines.at)
+      for (const double y : {isLogarithmic() ? m_floor : 0.0, top * 100, std::nan("")}) graph->addData(x, y);
+    m_lineGraphs.push_back(graph);
+  }
   restyle(colours());
 }
 
 void HistogramPlot::restyle(const PlotColours& look) {
   Plot::restyle(look);
+  restyleLines(look);
   for (int i = 0; i < int(m_graphs.size()); ++i) {
     const HistogramSeries& series = m_series[i];
     if (series.folded) {
@@ -92,6 +112,10 @@ void HistogramPlot::restyle(const PlotColours& look) {
     fill.setAlphaF(0.16f);
     m_graphs[i]->setBrush(series.filled ? QBrush(fill) : QBrush(Qt::NoBrush));
   }
+}
+
+void HistogramPlot::restyleLines(const PlotColours& look) {
+  for (int i = 0; i < int(m_lineGraphs.size()); ++i) m_lineGraphs[i]->setPen(QPen(m_lines[i].colour.isValid() ? m_lines[i].colour : look.text, 1.2, m_lines[i].dashed ? Qt::DotLine : Qt::SolidLine));
 }
 
 void HistogramPlot::fitView() {
@@ -119,6 +143,9 @@ QString HistogramPlot::describe(const QPointF& pixel) const {
   const double x = xAxis->pixelToCoord(pixel.x());
   QStringList lines;
   int untold = 0;
+  for (const HistogramLines& line : m_lines)
+    for (const double at : line.at)
+      if (std::abs(xAxis->coordToPixel(at) - pixel.x()) < 4) lines.push_back(tr("%1: %2").arg(line.name, formatNumber(at)));
   for (const HistogramSeries& series : m_series) {
     if (series.folded) {
       ++untold;
@@ -153,6 +180,8 @@ PlotTable HistogramPlot::table() const {
                             qlonglong(histogram.counts[bin]), density(histogram, bin, all)});
     if (histogram.above > 0) table.rows.push_back({series.name, histogram.high, QVariant(), qlonglong(histogram.above), QVariant()});
   }
+  for (const HistogramLines& lines : m_lines)
+    for (const double at : lines.at) table.rows.push_back({lines.name, at, at, QVariant(), QVariant()});
   return table;
 }
 

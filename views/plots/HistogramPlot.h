@@ -15,6 +15,14 @@ struct HistogramSeries {
   bool folded = false;  // one of too many for colours
 };
 
+// Places on the axis that mean something, drawn from the ground to the top and named in the legend.
+struct HistogramLines {
+  QString name;
+  QColor colour;
+  QVector<double> at;
+  bool dashed = false;
+};
+
 // Distributions over one another. y: density (share of values per unit of x), so that histograms with other bins compare.
 class HistogramPlot : public Plot {
   Q_OBJECT
@@ -23,6 +31,8 @@ class HistogramPlot : public Plot {
 
   void setData(const QVector<HistogramSeries>& series, const QString& xLabel);
   const QVector<HistogramSeries>& series() const { return m_series; }
+  void setLines(const QVector<HistogramLines>& lines);
+  const QVector<HistogramLines>& lines() const { return m_lines; }
 
   PlotTable table() const override;
   QString describe(const QPointF& pixel) const override;
@@ -33,8 +43,10 @@ class HistogramPlot : public Plot {
   void restyle(const PlotColours& colours) override;
 
  private:
+  void restyleLines(const PlotColours& colours);
   QVector<HistogramSeries> m_series;
-  QVector<QCPGraph*> m_graphs;
+  QVector<HistogramLines> m_lines;
+  QVector<QCPGraph*> m_graphs, m_lineGraphs;
   double m_floor = 0;
 };
 

@@ -104,6 +104,8 @@ void TornadoPlot::restyle(const PlotColours& look) {
     // From the ninth kind on colours come again, hatched.
     m_kinds[kind]->setBrush(QBrush(colour, kind < 8 ? Qt::SolidPattern : Qt::BDiagPattern));
   }
+  for (int i = 0; i < legend->itemCount(); ++i)
+    if (QCPAbstractLegendItem* item = legend->item(i)) item->setMargins(QMargins(0, 0, 0, 3));  // names have underscores
   if (m_errors) m_errors->setPen(QPen(look.text, 1.2));
   m_frame->setPen(QPen(look.text, 1.6));
   m_frame->setBrush(Qt::NoBrush);
