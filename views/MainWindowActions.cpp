@@ -98,7 +98,7 @@ void MainWindow::buildActions() {
   m_start = add(run, QStringLiteral("start"), tr("&Start run"), QKeySequence(Qt::CTRL | Qt::Key_Return), [this] { m_workbench->start(); });
   m_compare = add(run, QStringLiteral("compare"), tr("&Compare selected runs"), QKeySequence(Qt::CTRL | Qt::Key_K), [this] { compare(chosenRuns()); });
   m_export = add(run, QStringLiteral("export"), tr("&Export run…"), QKeySequence(Qt::CTRL | Qt::SHIFT | Qt::Key_E), [this] { exportRun(m_workbench->selection()->currentRun()); });
-  add(run, {}, tr("Re&port…"), {}, [this] {
+  add(run, {}, tr("Rep&ort…"), {}, [this] {
     QStringList finished;
     const auto gather = [&](const QStringList& runs) {
       for (const QString& id : runs)

@@ -47,9 +47,10 @@ class Rule {
   Rule(const Workspace& workspace, const BestPractice& found, const BestWanted& wanted)
       : workspace_(workspace), found_(found), wanted_(wanted), lead_(found.runs.at(static_cast<size_t>(found.chosen)).report), base_(workspace.recipe(lead_.id)) {
     for (const RunReport& head : workspace.list())
-      if (head.model_hash == lead_.model_hash && head.status != RunStatus::failed) {
+      if ((head.model_hash.empty() || head.model_hash == lead_.model_hash) && head.status != RunStatus::failed) {
         try {
-          known_.push_back(workspace.recipe(head.id));
+          const Recipe recipe = workspace.recipe(head.id);
+          if (!head.model_hash.empty() || recipe.model == base_.model) known_.push_back(recipe);  // what waits does not know its model's hash yet
         } catch (const Error&) {  // a damaged folder answers nothing
         }
       }
@@ -187,7 +188,7 @@ class Rule {
       const Scheme scheme = workspace_.recipe(one.report.id).scheme;
       const bool narrow = integers(scheme.weights, 2) && !scheme.activations, both = integers(scheme.weights, 4) && integers(scheme.activations, 4);
       if ((narrow || both) && said_.insert(narrow ? "w2" : "w4a4").second)
-        result_.advice.push_back(fmt::format("{}: {} loses more than a fifth of accuracy in the studies of the rule; take it only where its own figures say otherwise", one.report.name, narrow ? "2-bit weights" : "W4A4"));
+        result_.advice.push_back(fmt::format("{}: {} more than a fifth of accuracy in the studies of the rule; take it only where its figures say otherwise", one.report.name, narrow ? "2-bit weights lose" : "W4A4 loses"));
     }
   }
 

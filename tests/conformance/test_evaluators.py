@@ -239,7 +239,9 @@ def test_best_writes_for_other_programs_and_says_what_is_missing(tool, three, tm
     # Nobody calibrated these runs: what the rule asks for of searches needs a text.
     assert any("has no calibration text" in line for line in found["advice"])
     assert found["missing"] == []  # rounding to nearest in 4 and 8 bits is there
-    card = ["-H", "rtx-4090"]  # which multiplies FP8: rounding to it reads no text
+    long = json.loads(best("-H", "rtx-4090", "--json"))["missing"]  # at 4096 tokens the cache is large beside so small a model
+    assert any("kv_cache:" in one["recipe"] and "cache takes" in one["why"] for one in long)
+    card = ["-H", "rtx-4090", "-c", "16"]  # which multiplies FP8: rounding to it reads no text
     asked = json.loads(best(*card, "--json"))["missing"]
     assert [one["takeaway"] for one in asked] == ["scheme"] and "type: e4m3" in asked[0]["recipe"] and "FP8" in asked[0]["why"]
     assert json.loads(best(*card, "--engine", "mlx-lm", "--json"))["missing"] == []

@@ -166,6 +166,10 @@ class Pages {
         look.setBottomBorder(length(0.15));
         look.setBottomBorderStyle(QTextFrameFormat::BorderStyle_Solid);
         look.setBottomBorderBrush(kLine);
+        look.setTopPadding(length(0.5));
+        look.setBottomPadding(length(0.5));
+        look.setLeftPadding(length(1.2));
+        look.setRightPadding(length(1.2));
         if (head) look.setBackground(kHead);
         if (marked) look.setBackground(kMark);
         cell.setFormat(look);

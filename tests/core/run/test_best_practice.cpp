@@ -38,7 +38,7 @@ class TestBestPractice : public QObject {
     const std::string id = workspace_->create_run(recipe);
     RunReport report = workspace_->load(id);
     report.status = status;
-    report.model_hash = "demo";
+    report.model_hash = status == RunStatus::queued ? "" : "demo";  // found when it runs
     report.model_bytes = static_cast<uint64_t>(megabytes * 1e6);
     report.quantize_seconds = 1;
     EvaluationResult result;
