@@ -31,7 +31,6 @@ void Collector::add_guided(const GraphValue& value, const at::Tensor& x) {
     if (!linear) continue;
     const auto index = static_cast<size_t>(linear->linear);
     const LinearGuidance& guidance = (*guidance_)[index];
-    if (!guidance.tokens.defined()) continue;
     // Of tokens behind the guided samples nothing is known.
     const int64_t known = guidance.tokens.size(1) - first_token_;
     if (known <= 0) continue;

@@ -245,6 +245,7 @@ class Run {
     const auto given = job_.fingerprint.find("importance");
     std::string text = fmt::format("{} block {} sample {} statistics {} seed {} importance {}", inputs_, work.block.index, sample_, wanted_ & kCollected, job_.seed,
                                    given == job_.fingerprint.end() ? std::string() : given->second);
+    if (guided_) text += fmt::format(" guided {} {}", guided_->groups, guided_->samples);  // what all stages share, whatever each asks for
     for (const LinearWork& linear : work.linears) text += fmt::format("; {} as {} of {}", linear.info.name, whole_text(linear.spec, SpecRole::weights), whole_text(linear.activations, SpecRole::activations));
     return text;
   }

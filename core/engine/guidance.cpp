@@ -87,7 +87,10 @@ Guidance::Guidance(const std::shared_ptr<const Model>& model, Decoder& decoder, 
         const auto& linears = model->info.blocks[static_cast<size_t>(index)].linears;
         for (size_t i = 0; i < sums.size(); ++i) {
           Sums& s = sums[i];
-          if (!s.tokens.defined()) continue;
+          if (!s.tokens.defined()) {  // the predictions do not depend on it: all tokens alike, and errors count nothing beside those of others
+            s.tokens = at::ones({first.back(), options.groups});
+            s.outputs = at::zeros({linears[i].out_features}, at::kDouble);
+          }
           const double count = s.came.defined() ? s.came.sum().item<double>() : static_cast<double>(first.back());
           at::Tensor weights = s.tokens.t().contiguous();  // [groups, tokens]
           const at::Tensor mean = weights.sum(1, true, at::kDouble) / std::max(count, 1.0);
@@ -115,7 +118,6 @@ std::vector<LinearGuidance> Guidance::of(int block, at::Device device) const {
   for (size_t i = 0; i < linears_[static_cast<size_t>(block)]; ++i) {
     all.emplace_back();
     const std::string tokens = fmt::format("{}.tokens", i), outputs = fmt::format("{}.outputs", i);
-    if (!stored->contains(tokens)) continue;
     all.back().tokens = stored->read(tokens).to(device, at::kFloat);
     all.back().outputs = stored->read(outputs).to(device, at::kFloat);
   }

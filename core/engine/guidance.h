@@ -36,7 +36,7 @@ class Guidance {
   Guidance(const std::shared_ptr<const Model>& model, Decoder& decoder, const TokenSet& tokens, const GuidanceOptions& options, const Control& control,
            const std::function<void(int block, double share)>& passed);
 
-  // By linear of the block; those that the loss does not depend on have none.
+  // By linear of the block. Of one that the loss does not depend on, an expert that nobody chose for one: 1 for all tokens, 0 for outputs.
   std::vector<LinearGuidance> of(int block, at::Device device) const;
 
  private:

@@ -41,13 +41,11 @@ void carry_out(char** argv) {
     for (size_t i = 0; i < linears.size(); ++i) {
       const std::string module = qb::module_of(linears[i]);
       auto add = [&](const char* what, const at::Tensor& t) { found.emplace_back(module + what, t.to(at::kCPU).contiguous()); };
-      if (of_linears[i].tokens.defined()) {
-        add(".tokens", of_linears[i].tokens);
-        add(".outputs", of_linears[i].outputs);
-        add(".grams", statistics.at(linears[i].input).guided.at(i));
-      }
+      add(".tokens", of_linears[i].tokens);
+      add(".outputs", of_linears[i].outputs);
       const auto read = values.find(linears[i].input);
       if (read == values.end()) continue;  // no token came
+      add(".grams", statistics.at(linears[i].input).guided.at(i));
       add(".inputs", read->second);
       const auto choice = qb::token_choice(decoder.graph(b), linears[i].input);
       add(".rows", choice ? values.at(*choice).select(1, 0) : at::arange(read->second.size(0)));
