@@ -49,6 +49,7 @@ const QHash<QString, QByteArray>& shapes() {
       {"table", "<path d='M1.8 2.6h12.4v10.8H1.8z'/><path d='M1.8 6.2h12.4M1.8 9.8h12.4M6 2.6v10.8'/>"},
       {"log", "<path d='M2.4 3.4h11.2M2.4 6.4h8M2.4 9.4h11.2M2.4 12.4h6'/>"},
       {"data", "<circle cx='5.8' cy='8' r='4.3'/><circle cx='10.2' cy='8' r='4.3'/>"},
+      {"best", "<circle cx='8' cy='6' r='4.2'/><path d='M5.4 9.6 4.2 14.4 8 12.2l3.8 2.2-1.2-4.8'/>"},
       {"home", "<path d='M1.8 8 8 2.2 14.2 8'/><path d='M3.6 6.8v7h8.8v-7'/>"},
   };
   return table;

@@ -21,6 +21,7 @@
 #include "core/base/error.h"
 #include "views/Icons.h"
 #include "views/pages/AccuracyPage.h"
+#include "views/pages/BestPage.h"
 #include "views/pages/BitsPage.h"
 #include "views/pages/DataPage.h"
 #include "views/pages/Explorer.h"
@@ -39,7 +40,7 @@ namespace qb::views {
 namespace {
 
 constexpr int kStateVersion = 1;
-const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy", "data"};
+const QStringList kPageNames{"welcome", "recipe", "runs", "layers", "accuracy", "data", "best"};
 
 NoticeBar::Kind barKind(Workbench::Kind kind) {
   return kind == Workbench::Kind::Info ? NoticeBar::Info : kind == Workbench::Kind::Warning ? NoticeBar::Warning : NoticeBar::Error;
@@ -94,6 +95,11 @@ void MainWindow::buildPages() {
   m_pages->addTab(m_layers, icon(QStringLiteral("layers")), tr("Layers"));
   m_pages->addTab(m_accuracy, icon(QStringLiteral("chart")), tr("Accuracy"));
   m_pages->addTab(new DataPage(m_workbench), icon(QStringLiteral("data")), tr("Data"));
+  auto* best = new BestPage(m_workbench);
+  m_pages->addTab(best, icon(QStringLiteral("best")), tr("Best practice"));
+  connect(best, &BestPage::exportRequested, this, [this](const QString& run) { exportRun(run); });
+  connect(best, &BestPage::pageRequested, this, &MainWindow::showPage);
+  m_pages->setTabToolTip(Best, tr("Which recipe do I take home?"));
   m_pages->setTabToolTip(Data, tr("Is my calibration text like my use?"));
   m_pages->setTabToolTip(Recipe, tr("What will I try?"));
   m_pages->setTabToolTip(Runs, tr("What was tried, what came of it?"));

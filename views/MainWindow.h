@@ -31,7 +31,7 @@ class MainWindow : public QMainWindow {
 
   // Opens what was open last time. `paths` (from the command line) come on top; `workspace` instead of the last one.
   void restoreSession(const QStringList& paths, const QString& workspace);
-  void showPage(const QString& name);  // "welcome", "recipe", "runs", "layers", "accuracy", "data"
+  void showPage(const QString& name);  // "welcome", "recipe", "runs", "layers", "accuracy", "data", "best"
   QString page() const;
   RecipePage* recipePage() { return m_recipe; }
   NoticeBar* notices() { return m_notices; }
@@ -47,7 +47,7 @@ class MainWindow : public QMainWindow {
   void dropEvent(QDropEvent* event) override;
 
  private:
-  enum Page { Welcome, Recipe, Runs, Layers, Accuracy, Data };
+  enum Page { Welcome, Recipe, Runs, Layers, Accuracy, Data, Best };
   QAction* add(QMenu* menu, const QString& iconName, const QString& text, const QKeySequence& keys, const std::function<void()>& run);
   void buildPages();
   void buildDocks();

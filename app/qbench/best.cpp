@@ -22,7 +22,7 @@ namespace {
 struct Arguments {
   std::string workspace = "qbench-workspace", measures, hardware, output, engine, to = "ours";
   std::vector<std::string> where, grep;
-  double batch = 1, context = 4096, decode = 0, gigabytes = 0;
+  double batch = 1, context = 4096, decode = 0, prefill = 0, gigabytes = 0, bits = 0;
   bool add_missing = false;
   std::string missing_folder, device = "cpu";
 };
@@ -40,7 +40,7 @@ std::vector<std::string> add_to_queue(qb::Workspace& workspace, const qb::Missin
 
 int best(const Arguments& a, const Options& options) {
   const auto workspace = qb::Workspace::open(a.workspace, qb::Workspace::Absent::refuse);
-  qb::BestWanted wanted{a.measures.empty() ? qb::RunColumns() : qb::parse_run_columns(a.measures), a.gigabytes, {}, {a.batch, a.context}, a.decode, a.engine};
+  qb::BestWanted wanted{a.measures.empty() ? qb::RunColumns() : qb::parse_run_columns(a.measures), a.gigabytes, {}, {a.batch, a.context}, a.decode, a.engine, a.bits, a.prefill};
   if (!a.hardware.empty()) wanted.hardware = qb::find_hardware(a.hardware);
   qb::BestPractice found = qb::best_practice(*workspace, finished_runs(*workspace, a.where, a.grep), wanted);
   std::vector<std::string> left_out;
@@ -148,8 +148,10 @@ void add_best(CLI::App& app, const Options& options, Action& action) {
   command->add_option("--where", a->where, "Condition on a column, as in qbench list: bits<4.5, pipeline~gptq")->allow_extra_args(false);
   command->add_option("--grep", a->grep, "Words that stand in name, model, scheme, pipeline, tags")->allow_extra_args(false);
   command->add_option("--gb", a->gigabytes, "The model takes at most so many gigabytes")->check(CLI::PositiveNumber);
+  command->add_option("--bits", a->bits, "Its quantized linears take at most so many bits per weight, scales included")->check(CLI::PositiveNumber);
   CLI::Option* hardware = command->add_option("--hardware,-H", a->hardware, "Must fit there; its predicted speed is shown (qbench speed lists profiles)");
   command->add_option("--decode", a->decode, "At least so many predicted tokens/s of decode")->check(CLI::PositiveNumber)->needs(hardware);
+  command->add_option("--prefill", a->prefill, "At least so many predicted tokens/s of prefill")->check(CLI::PositiveNumber)->needs(hardware);
   command->add_option("--engine,-e", a->engine, "Must load there, in some format (qbench formats lists engines)");
   command->add_option("--batch,-b", a->batch, "Sequences at once")->check(CLI::Range(1.0, 1e6))->capture_default_str();
   command->add_option("--context,-c", a->context, "Tokens of each")->check(CLI::Range(1.0, 1e8))->capture_default_str();

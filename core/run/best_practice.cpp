@@ -75,6 +75,10 @@ BestPractice best_practice(const Workspace& workspace, const std::vector<RunRepo
       leave(fmt::format("{:.4g} GB is more than {:g} GB", static_cast<double>(run.model_bytes) / 1e9, wanted.gigabytes));
       continue;
     }
+    if (wanted.bits > 0 && run.bits_per_weight > wanted.bits) {
+      leave(fmt::format("{:.2f} bits per weight are more than {:g}", run.bits_per_weight, wanted.bits));
+      continue;
+    }
     if (!wanted.engine.empty()) {
       LoadableFormats loadable = loadable_formats(workspace.recipe(run.id), wanted.engine);
       if (loadable.formats.empty()) {
@@ -85,8 +89,13 @@ BestPractice best_practice(const Workspace& workspace, const std::vector<RunRepo
     }
     if (wanted.hardware) {
       extra.speed = predicted_speed(workspace, run.id, *wanted.hardware, wanted.conditions);
-      if (!extra.speed->fits || extra.speed->decode < wanted.decode) {
-        leave(extra.speed->fits ? fmt::format("predicted {:.1f} tokens/s of decode on {}", extra.speed->decode, wanted.hardware->name) : fmt::format("does not fit into {}", wanted.hardware->name));
+      if (!extra.speed->fits) {
+        leave(fmt::format("does not fit into {}", wanted.hardware->name));
+        continue;
+      }
+      if (extra.speed->decode < wanted.decode || extra.speed->prefill < wanted.prefill) {
+        const bool decode = extra.speed->decode < wanted.decode;
+        leave(fmt::format("predicted {:.1f} tokens/s of {} on {}", decode ? extra.speed->decode : extra.speed->prefill, decode ? "decode" : "prefill", wanted.hardware->name));
         continue;
       }
     }
@@ -193,6 +202,10 @@ std::vector<std::string> evidence(const BestPractice& found, const BestWanted& w
   for (const EvaluationResult& e : chosen.report.evaluations) lines.push_back(fmt::format("{}: {} ({})", subject_text(e), figure_text(e), conditions_text(e)));
   if (chosen.speed && wanted.hardware) lines.push_back(speed_text(*chosen.speed, wanted.hardware->name, wanted.conditions));
   if (!chosen.formats.empty()) lines.push_back(fmt::format("{} loads it as {}", find_engine(wanted.engine)->title, fmt::join(chosen.formats, ", ")));
+  if (chosen.beaten_by >= 0) {
+    const BestCandidate& better = found.runs.at(static_cast<size_t>(chosen.beaten_by));
+    lines.push_back(fmt::format("taken by hand, though {} beats it ({})", better.report.name, values_text(better, found.measures)));
+  }
   for (const BestCandidate& other : found.runs)
     if (other.front && &other != &chosen) lines.push_back(fmt::format("also not beaten: {} ({})", other.report.name, values_text(other, found.measures)));
   for (std::string& line : lines) std::replace(line.begin(), line.end(), '\n', ' ');  // each stands behind a comment sign

@@ -20,6 +20,8 @@ struct BestWanted {
   SpeedCase conditions;
   double decode = 0;                   // predicted tokens/s there, at least
   std::string engine;                  // of export_engines(), which must load it in some format; empty: any
+  double bits = 0;                     // per weight of the quantized linears, at most; 0: any
+  double prefill = 0;                  // predicted tokens/s there, at least
 };
 
 struct BestCandidate {

@@ -93,11 +93,13 @@ class Rule {
       return;
     }
     if (!wanted_.engine.empty() && loadable_formats(recipe, wanted_.engine).formats.empty()) return;
+    // Of a linear that is large: what groups and channels add is theirs at any size.
+    if (wanted_.bits > 0 && (!recipe.scheme.weights || bits_per_weight(*recipe.scheme.weights, 4096, 4096) > wanted_.bits)) return;
     const ServedModel served = served_model(*model_, recipe.scheme);
     if (wanted_.gigabytes > 0 && served.weight_bytes() > wanted_.gigabytes * 1e9) return;
     if (wanted_.hardware) {
       const SpeedPrediction speed = predict_speed(*wanted_.hardware, served, wanted_.conditions);
-      if (!speed.fits || speed.decode < wanted_.decode) return;
+      if (!speed.fits || speed.decode < wanted_.decode || speed.prefill < wanted_.prefill) return;
     }
     if (std::any_of(result_.runs.begin(), result_.runs.end(), [&](const MissingRun& one) { return one.recipe.scheme == recipe.scheme && one.recipe.pipeline == recipe.pipeline && one.recipe.calibration == recipe.calibration; })) return;
     result_.runs.push_back({std::move(recipe), takeaway, std::move(why)});

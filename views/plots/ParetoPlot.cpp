@@ -26,6 +26,12 @@ ParetoPlot::ParetoPlot(QWidget* parent) : Plot(parent) {
   legendAction()->setEnabled(false);
 }
 
+void ParetoPlot::setMarked(const QString& run) {
+  if (m_marked == run) return;
+  m_marked = run;
+  refresh(m_points.isEmpty());
+}
+
 QString ParetoPlot::unit() const { return m_bytes->isChecked() ? tr("GiB") : tr("bits per weight"); }
 
 void ParetoPlot::setData(const Accuracy& accuracy) {
@@ -66,6 +72,10 @@ void ParetoPlot::rebuild() {
     y.push_back(m_points[i].y);
   }
   m_line->setData(x, y, true);
+  m_ring = addGraph();
+  m_ring->setLineStyle(QCPGraph::lsNone);
+  for (const Point& point : m_points)
+    if (point.id == m_marked) m_ring->setData({point.x}, {point.y}, true);
   for (const Point& point : m_points) {
     QCPGraph* graph = addGraph();
     graph->setLineStyle(QCPGraph::lsNone);
@@ -96,6 +106,7 @@ void ParetoPlot::rebuild() {
 void ParetoPlot::restyle(const PlotColours& look) {
   Plot::restyle(look);
   if (m_line) m_line->setPen(QPen(look.faint, 1.4));
+  if (m_ring) m_ring->setScatterStyle(QCPScatterStyle(QCPScatterStyle::ssCircle, QPen(look.text, 2), Qt::NoBrush, 19));
   m_floatLine->setPen(QPen(look.text, 1.2, Qt::DashLine));
   for (QCPItemText* label : m_labels + QVector<QCPItemText*>{m_floatText}) {
     label->setFont(smallFont());

@@ -10,6 +10,7 @@ class ParetoPlot : public Plot {
  public:
   explicit ParetoPlot(QWidget* parent = nullptr);
   void setData(const Accuracy& accuracy);
+  void setMarked(const QString& run);  // gets a ring; empty: none
   void setBytes(bool on) { m_bytes->setChecked(on); }
   PlotTable table() const override;
   QString describe(const QPointF& pixel) const override;
@@ -37,7 +38,8 @@ class ParetoPlot : public Plot {
   QVector<Point> m_points;
   QVector<int> m_frontier;
   QAction* m_bytes;
-  QCPGraph* m_line = nullptr;
+  QCPGraph *m_line = nullptr, *m_ring = nullptr;
+  QString m_marked;
   QCPItemStraightLine* m_floatLine;
   QCPItemText* m_floatText;
   QVector<QCPItemText*> m_labels;
