@@ -1,5 +1,7 @@
 #include <QMenu>
+#include <QRegularExpression>
 #include <QSignalSpy>
+#include <QTemporaryDir>
 #include <QtTest/QtTest>
 #include <cmath>
 
@@ -225,6 +227,25 @@ class TestParallelPlot : public QObject {
     QTest::mouseClick(&plot, Qt::LeftButton, {}, at.toPoint());
     QCOMPARE(chosen.size(), 1);
     QCOMPARE(chosen[0][0].toString(), QString("d"));
+  }
+
+  void pictures_leave_with_all_lines_and_the_numbers_with_their_units() {
+    Selection selection;
+    const auto recipes = fillSweep(selection);
+    ParallelPlot plot;
+    plot.setData(gatherAxes(selection, kAll, recipes));
+    show(plot, {900, 320});
+    QTemporaryDir folder;
+    plot.save(folder.filePath("runs.svg"));
+    plot.save(folder.filePath("runs.csv"));
+    QFile svg(folder.filePath("runs.svg")), csv(folder.filePath("runs.csv"));
+    QVERIFY(svg.open(QIODevice::ReadOnly) && csv.open(QIODevice::ReadOnly));
+    const QByteArray picture = svg.readAll();
+    for (const char* text : {"Group", "Perplexity", "int4", "better"}) QVERIFY2(picture.contains(text), text);
+    const QStringList lines = QString::fromUtf8(csv.readAll()).split(QRegularExpression("\r?\n"), Qt::SkipEmptyParts);
+    QCOMPARE(lines.size(), 5);
+    QVERIFY2(lines[0].startsWith("run,Weights,Group size,Pipeline,") && lines[0].endsWith("Bits per weight,Time (s),Perplexity"), qPrintable(lines[0]));
+    QVERIFY2(lines[1].startsWith("a,int4,64,rtn,,") && lines[1].endsWith(",24"), qPrintable(lines[1]));
   }
 
   void many_runs_are_coloured_by_a_figure_with_a_bar() {

@@ -29,6 +29,21 @@ QCPColorGradient lineGradient(bool dark, bool inverted) {
   return part;
 }
 
+// A title in two lines where one has no room for it; the note is a line of its own.
+QStringList titleLines(const QString& text, const QFontMetrics& metrics, int room) {
+  QStringList lines = text.split(QLatin1Char('\n'));
+  if (metrics.horizontalAdvance(lines[0]) > room)
+    for (qsizetype space = lines[0].lastIndexOf(QLatin1Char(' ')); space > 0; space = lines[0].lastIndexOf(QLatin1Char(' '), space - 1))
+      if (metrics.horizontalAdvance(lines[0].left(space)) <= room || lines[0].lastIndexOf(QLatin1Char(' '), space - 1) < 0) {
+        const QString rest = lines[0].mid(space + 1);
+        lines[0].truncate(space);
+        lines.insert(1, rest);
+        break;
+      }
+  for (QString& line : lines) line = metrics.elidedText(line, Qt::ElideRight, room);
+  return lines;
+}
+
 }  // namespace
 
 ParallelPlot::ParallelPlot(QWidget* parent) : Plot(parent) {
@@ -210,7 +225,7 @@ void ParallelPlot::addText(int axis, double place, const QString& text, Qt::Alig
   item->setText(text);
   item->setProperty("full", text);
   item->setProperty("role", QByteArray(role));
-  item->setPadding(QMargins(4, 0, 3, 0));
+  item->setPadding(QMargins(6, 0, 3, 0));
   m_texts.push_back(item);
 }
 
@@ -300,21 +315,25 @@ void ParallelPlot::laidOut() {
   if (m_data.axes.isEmpty() || m_texts.isEmpty()) return;
   const int line = QFontMetrics(smallFont()).height();
   const auto any = [this](auto&& is) { return std::any_of(m_data.axes.begin(), m_data.axes.end(), is); };
-  const bool notes = any([](const RunAxes::Axis& axis) { return !axis.note.isEmpty(); });
   const int up = any([](const RunAxes::Axis& axis) { return axis.better > 0; }) ? line : 0, down = any([](const RunAxes::Axis& axis) { return axis.better < 0; }) ? line : 0;
   const int gap = line / 2 + 3;
-  const double above = gap + up + (notes ? 2 : 1) * line + 2, below = gap + down + 2;
+  const int room = std::max(24, int(axisRect()->width() / std::max(1e-9, xAxis->range().size())) - 8);
+  int lines = 1;
+  for (QCPItemText* text : m_texts) {
+    const bool title = text->property("role").toByteArray() == "title";
+    const QFontMetrics metrics(text->font());
+    const QString full = text->property("full").toString();
+    // Labels start at their axis, behind its line, and leave the next one's free.
+    const QStringList fitted = title ? titleLines(full, metrics, room + 4) : QStringList(metrics.elidedText(full, Qt::ElideRight, std::max(24, room - 8)));
+    text->setText(fitted.join(QLatin1Char('\n')));
+    lines = std::max(lines, int(fitted.size()));
+  }
+  const double above = gap + up + lines * line + 2, below = gap + down + 2;
   const double height = std::max(20.0, axisRect()->height() - above - below);
   yAxis->setRange(-below / height, 1 + above / height);
-  const int room = int(axisRect()->width() / std::max(1e-9, xAxis->range().size())) - 8;
   double last = 1e9;
   for (QCPItemText* text : m_texts) {
     const QByteArray role = text->property("role").toByteArray();
-    const QFontMetrics metrics(text->font());
-    QStringList lines = text->property("full").toString().split(QLatin1Char('\n'));
-    // Labels start at their axis, behind its line, and leave the next one's free.
-    for (QString& each : lines) each = metrics.elidedText(each, Qt::ElideRight, std::max(24, role == "tick" ? room - 8 : room));
-    text->setText(lines.join(QLatin1Char('\n')));
     if (role == "title") {
       text->setPadding(QMargins(0, 0, 0, gap + up));
       last = 1e9;
