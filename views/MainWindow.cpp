@@ -86,7 +86,10 @@ void MainWindow::buildPages() {
   m_layers->addTab(errors, tr("Errors of runs"));
   m_layers->addTab(m_bits, tr("Where bits pay"));
   m_layers->setTabToolTip(1, tr("How sensitive is each linear, and which bits shall it have?"));
-  m_accuracy = new AccuracyPage(m_workbench->selection());
+  auto* accuracy = new AccuracyPage(m_workbench->selection());
+  accuracy->setRecipeReader([this](const QStringList& runs, const auto& then) { m_workbench->readRecipes(runs, then); });
+  connect(accuracy, &AccuracyPage::onlyWanted, m_workbench, &Workbench::showOnly);
+  m_accuracy = accuracy;
   m_pages = new QTabWidget;
   m_pages->setDocumentMode(true);
   m_pages->addTab(m_welcome, icon(QStringLiteral("home")), tr("Welcome"));

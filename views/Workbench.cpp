@@ -484,6 +484,23 @@ void Workbench::showOnly(const QStringList& runs) {
   for (const QString& id : all) show(id, runs.contains(id));
 }
 
+void Workbench::readRecipes(const QStringList& runs, std::function<void(const QHash<QString, std::shared_ptr<const Recipe>>&)> then) {
+  if (!m_workspace) return;
+  m_background.run(
+      {},
+      [workspace = m_workspace, runs](const std::stop_token& stop) {
+        QHash<QString, std::shared_ptr<const Recipe>> found;
+        for (const QString& run : runs) {
+          if (stop.stop_requested()) break;
+          try {
+            found.insert(run, std::make_shared<const Recipe>(workspace->recipe(run.toStdString())));
+          } catch (const Error&) {}  // a damaged run, of which the list of runs tells
+        }
+        return found;
+      },
+      [then](const QHash<QString, std::shared_ptr<const Recipe>>& found) { then(found); }, [this](const QString& error) { fail(Place::Window, error); });
+}
+
 bool Workbench::canResume(const QString& run) const {
   const RunEntry* entry = m_selection.find(run);
   if (!entry) return false;

@@ -66,6 +66,8 @@ class Workbench : public QObject {
   void show(const QString& run, bool shown);
   void makeCurrent(const QString& run);
   void showOnly(const QStringList& runs);
+  // Those that can be read, later.
+  void readRecipes(const QStringList& runs, std::function<void(const QHash<QString, std::shared_ptr<const Recipe>>&)> then);
   void resume(const QString& run);
   bool canResume(const QString& run) const;
   void rename(const QString& run, const QString& name);

@@ -4,16 +4,19 @@
 #include <QHBoxLayout>
 #include <QLabel>
 #include <QMenu>
+#include <QPointer>
 #include <QPushButton>
 #include <QScrollArea>
 #include <QSplitter>
 #include <QTimer>
 #include <QVBoxLayout>
 
+#include "views/models/LinearErrors.h"
 #include "views/plots/CostPlot.h"
 #include "views/plots/ParetoPlot.h"
 #include "views/plots/HistogramPlot.h"
 #include "views/plots/MetricPlot.h"
+#include "views/plots/ParallelPlot.h"
 #include "views/plots/TokenHistograms.h"
 #include "views/plots/WindowDeltaPlot.h"
 
@@ -36,7 +39,8 @@ AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
       m_pareto(new ParetoPlot),
       m_windows(new WindowDeltaPlot),
       m_cost(new CostPlot),
-      m_tokens(new HistogramPlot) {
+      m_tokens(new HistogramPlot),
+      m_parallel(new ParallelPlot) {
   m_timer->setSingleShot(true);
   m_timer->setInterval(40);
   connect(m_timer, &QTimer::timeout, this, &AccuracyPage::updateData);
@@ -52,10 +56,12 @@ AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
   auto* grid = new QSplitter(Qt::Vertical);
   grid->addWidget(pair(m_metric, m_pareto));
   grid->addWidget(pair(m_windows, m_cost));
+  grid->addWidget(m_parallel);
   grid->addWidget(m_tokens);
-  grid->setSizes({1000, 1000, 1000});
+  grid->setSizes({1000, 1000, 1200, 1000});
   grid->setChildrenCollapsible(false);
   for (QWidget* plot : std::initializer_list<QWidget*>{m_metric, m_pareto, m_windows, m_cost, m_tokens}) plot->setMinimumHeight(210);
+  m_parallel->setMinimumHeight(260);
   auto* scroll = new QScrollArea;
   scroll->setWidgetResizable(true);
   scroll->setFrameShape(QFrame::NoFrame);
@@ -71,6 +77,9 @@ AccuracyPage::AccuracyPage(Selection* selection, QWidget* parent)
   connect(m_metric, &MetricPlot::runChosen, this, choose);
   connect(m_pareto, &ParetoPlot::runChosen, this, choose);
   connect(m_cost, &CostPlot::runChosen, this, choose);
+  connect(m_parallel, &ParallelPlot::runChosen, this, choose);
+  connect(m_parallel, &ParallelPlot::brushed, this, &AccuracyPage::onlyWanted);
+  connect(m_parallel, &ParallelPlot::released, this, [this] { Q_EMIT onlyWanted(m_compared); });
   connect(selection, &Selection::runsChanged, this, &AccuracyPage::scheduleUpdate);
   connect(selection, &Selection::runUpdated, this, &AccuracyPage::scheduleUpdate);
   connect(selection, &Selection::baselineChanged, this, &AccuracyPage::scheduleUpdate);
@@ -101,6 +110,7 @@ QWidget* AccuracyPage::makeControls() {
     m_pareto->fillMenu(menu->addMenu(tr("&Size and figure")));
     m_windows->fillMenu(menu->addMenu(tr("Difference per &window")));
     m_cost->fillMenu(menu->addMenu(tr("&Cost")));
+    if (m_parallel->isVisibleTo(this)) m_parallel->fillMenu(menu->addMenu(tr("Runs by &setting")));
     if (m_tokens->isVisibleTo(this)) m_tokens->fillMenu(menu->addMenu(tr("By &token")));
   });
   more->setMenu(menu);
@@ -141,6 +151,7 @@ void AccuracyPage::updateData() {
                         m_windows->isEmpty() ? QString() : tr("%1; mean ± standard error").arg(accuracy.conditions));
   m_cost->setCaption(tr("Time and memory"));
   m_cost->setData(accuracy);
+  showParallel(accuracy);
   showTokens(accuracy);
 }
 
@@ -150,6 +161,41 @@ void AccuracyPage::showTokens(const Accuracy& accuracy) {
   m_tokens->setVisible(!series.isEmpty());
   m_tokens->setCaption(tr("%1 token by token").arg(accuracy.title), accuracy.conditions);
   m_tokens->setData(series, tokenAxis(accuracy));
+}
+
+void AccuracyPage::setRecipeReader(std::function<void(const QStringList&, std::function<void(const Recipes&)>)> reader) {
+  m_reader = std::move(reader);
+  scheduleUpdate();
+}
+
+// Runs that a stretch of an axis hid stay in the picture, until others are shown.
+void AccuracyPage::showParallel(const Accuracy& accuracy) {
+  QStringList shown;
+  for (const RunEntry& run : drawnRuns(*m_selection)) shown << run.id;
+  if (!m_parallel->isBrushed() || std::any_of(shown.begin(), shown.end(), [this](const QString& run) { return !m_compared.contains(run); })) {
+    m_parallel->forgetBrushes();
+    m_compared = shown;
+  }
+  askForRecipes();
+  m_parallel->setData(gatherAxes(*m_selection, m_compared, m_recipes, m_conditions->currentData().toString()));
+  m_parallel->setVisible(!m_parallel->isEmpty());
+  m_parallel->setCaption(m_parallel->isBrushed() ? tr("Runs by setting and figure: %1 of %2").arg(m_parallel->inside().size()).arg(m_compared.size()) : tr("Runs by setting and figure"),
+                         m_parallel->isBrushed() ? tr("double-click to show all again") : accuracy.conditions);
+}
+
+// A run's recipe never changes: each is read once.
+void AccuracyPage::askForRecipes() {
+  if (!m_reader || m_compared.size() < 2) return;
+  QStringList wanted;
+  for (const QString& run : m_compared)
+    if (!m_asked.contains(run)) wanted << run;
+  if (wanted.isEmpty()) return;
+  m_asked.unite(QSet<QString>(wanted.begin(), wanted.end()));
+  m_reader(wanted, [page = QPointer(this)](const Recipes& found) {
+    if (!page) return;
+    page->m_recipes.insert(found);
+    page->scheduleUpdate();
+  });
 }
 
 }  // namespace qb::views
