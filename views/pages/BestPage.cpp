@@ -494,6 +494,9 @@ void BestPage::askWhereToWrite() {
   connect(dialog, &QFileDialog::filterSelected, dialog, [dialog, kinds, filters](const QString& filter) {
     const QString ending = kinds[std::max<qsizetype>(0, filters.indexOf(filter))].ending;
     dialog->setDefaultSuffix(ending);
+    const QString path = dialog->selectedFiles().value(0);
+    for (const Kind& kind : kinds)
+      if (const QString old = QLatin1Char('.') + kind.ending; path.endsWith(old)) return dialog->selectFile(path.chopped(old.size()) + QLatin1Char('.') + ending);
   });
   connect(dialog, &QFileDialog::fileSelected, this, [this, dialog, kinds, filters](const QString& path) { writeRecipe(path, kinds[std::max<qsizetype>(0, filters.indexOf(dialog->selectedNameFilter()))].format); });
   dialog->open();
