@@ -47,6 +47,7 @@ void CandidateTable::setAnswer(const BestAnswerPtr& answer) {
       return higher ? x.values[0] > y.values[0] : x.values[0] < y.values[0];
     });
     m_columns << Column{Column::Name, 0, tr("Run"), tr("Choose one to see how it stands")};
+    m_columns << Column{Column::Standing, 0, tr("Standing"), tr("A difference within twice its error, paired by window or item, counts as none")};
     for (size_t m = 0; m < found.measures.size(); ++m) m_columns << Column{Column::Measured, m, text(column_heading(*found.measures[m])), text(found.measures[m]->help)};
     if (answer->wanted.hardware) {
       const QString where = tr("Predicted on %1 by a roofline: an upper bound, good engines reach 60 to 85 % of it").arg(text(answer->wanted.hardware->title));
@@ -54,7 +55,6 @@ void CandidateTable::setAnswer(const BestAnswerPtr& answer) {
                 << Column{Column::Memory, 0, tr("Memory (predicted)"), tr("Weights and the cache of all sequences")};
     }
     if (const EngineInfo* engine = find_engine(answer->wanted.engine)) m_columns << Column{Column::Formats, 0, tr("%1 loads it as").arg(text(engine->title)), tr("Formats in which it can be exported for this engine")};
-    m_columns << Column{Column::Standing, 0, tr("Standing"), tr("A difference within twice its error, paired by window or item, counts as none")};
   }
   endResetModel();
 }

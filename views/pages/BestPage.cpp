@@ -91,16 +91,18 @@ BestPage::BestPage(Workbench* workbench, BestChooser chooser, QWidget* parent)
   split->addWidget(below);
   split->setSizes({220, 330});
   split->setChildrenCollapsible(false);
+  // Only this scrolls: sentences that wrap would ask the scroll area for more height than there is.
+  split->setMinimumHeight(fontMetrics().height() * 22);
+  auto* scroll = new QScrollArea;
+  scroll->setWidgetResizable(true);
+  scroll->setFrameShape(QFrame::NoFrame);
+  scroll->setWidget(split);
   m_content = new QWidget;
   auto* column = new QVBoxLayout(m_content);
   column->setContentsMargins(0, 0, 0, 0);
   column->setSpacing(0);
   column->addWidget(makeHead());
-  column->addWidget(split, 1);
-  auto* scroll = new QScrollArea;
-  scroll->setWidgetResizable(true);
-  scroll->setFrameShape(QFrame::NoFrame);
-  scroll->setWidget(m_content);
+  column->addWidget(scroll, 1);
 
   auto* right = new QWidget;
   auto* answers = new QVBoxLayout(right);
@@ -108,7 +110,7 @@ BestPage::BestPage(Workbench* workbench, BestChooser chooser, QWidget* parent)
   answers->setSpacing(0);
   answers->addWidget(m_state);
   answers->addWidget(m_stop, 0, Qt::AlignHCenter);
-  answers->addWidget(scroll, 1);
+  answers->addWidget(m_content, 1);
   auto* sides = new QHBoxLayout;
   sides->setSpacing(0);
   sides->addWidget(makeForm());
@@ -171,9 +173,16 @@ QWidget* BestPage::makeForm() {
     label->setFont(font);
     form->addRow(label);
   };
+  // Names of machines and engines are long: their fields take the whole width.
+  const auto wide = [&](const QString& title, QWidget* field) {
+    auto* label = new QLabel(title);
+    label->setBuddy(field);
+    form->addRow(label);
+    form->addRow(field);
+  };
   head(tr("Where will it run?"));
-  form->addRow(tr("&Hardware"), m_hardware);
-  form->addRow(tr("E&ngine"), m_engine);
+  wide(tr("&Hardware"), m_hardware);
+  wide(tr("E&ngine"), m_engine);
   form->addRow(tr("Se&quences"), m_batch);
   form->addRow(tr("&Context"), m_context);
   head(tr("What may it cost?"));
@@ -182,8 +191,8 @@ QWidget* BestPage::makeForm() {
   form->addRow(tr("&Decode, at least"), m_decode);
   form->addRow(tr("&Prefill, at least"), m_prefill);
   head(tr("What is it for?"));
-  form->addRow(tr("D&ecides"), m_quality);
-  form->addRow(tr("Cali&brated on"), m_calibration);
+  wide(tr("Measure that d&ecides"), m_quality);
+  wide(tr("Cali&brated on"), m_calibration);
   auto* like = new QPushButton(tr("Is that text like my use?"));
   like->setToolTip(tr("Compares it with texts of yours on the Data page"));
   connect(like, &QPushButton::clicked, this, [this] { Q_EMIT pageRequested(QStringLiteral("data")); });
@@ -260,7 +269,6 @@ QWidget* BestPage::makeTable() {
   m_table->verticalHeader()->setDefaultSectionSize(fontMetrics().height() + 6);
   m_table->horizontalHeader()->setHighlightSections(false);
   m_table->horizontalHeader()->setSectionResizeMode(QHeaderView::ResizeToContents);
-  m_table->horizontalHeader()->setStretchLastSection(true);
   m_table->setMinimumHeight((fontMetrics().height() + 6) * 4);
   connect(m_table->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& now) {
     if (m_filling || !now.isValid()) return;
@@ -486,6 +494,9 @@ void BestPage::askWhereToWrite() {
   connect(dialog, &QFileDialog::filterSelected, dialog, [dialog, kinds, filters](const QString& filter) {
     const QString ending = kinds[std::max<qsizetype>(0, filters.indexOf(filter))].ending;
     dialog->setDefaultSuffix(ending);
+    const QString path = dialog->selectedFiles().value(0);
+    for (const Kind& kind : kinds)
+      if (const QString old = QLatin1Char('.') + kind.ending; path.endsWith(old)) return dialog->selectFile(path.chopped(old.size()) + QLatin1Char('.') + ending);
   });
   connect(dialog, &QFileDialog::fileSelected, this, [this, dialog, kinds, filters](const QString& path) { writeRecipe(path, kinds[std::max<qsizetype>(0, filters.indexOf(dialog->selectedNameFilter()))].format); });
   dialog->open();

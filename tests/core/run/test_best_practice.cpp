@@ -123,6 +123,18 @@ class TestBestPractice : public QObject {
     wanted.hardware = HardwareProfile{"small", "small", "", 1e3, 1e9, {{"float32", 1e12}, {"int8", 1e12}}};  // one kilobyte
     BestPractice found = best_practice(*workspace_, finished(), {});
     QVERIFY(missing_runs(*workspace_, found, wanted).runs.empty());
+    // Fast enough at decode, too slow at prefill.
+    wanted.hardware->memory_bytes = 1e12;
+    wanted.prefill = 1e15;
+    found = best_practice(*workspace_, finished(), wanted);
+    QVERIFY(found.runs.empty());
+    QVERIFY2(found.left_out.at(0).why.ends_with("tokens/s of prefill on small"), found.left_out.at(0).why.c_str());
+    wanted.prefill = 1;
+    QCOMPARE(best_practice(*workspace_, finished(), wanted).runs.size(), size_t{1});
+    // Wider weights than asked for are not proposed either.
+    BestWanted narrow;
+    narrow.bits = 5;
+    for (const MissingRun& one : missing_runs(*workspace_, best_practice(*workspace_, finished(), {}), narrow).runs) QVERIFY2(bits_per_weight(*one.recipe.scheme.weights, 4096, 4096) <= 5, one.recipe.name.c_str());
   }
 };
 
