@@ -302,9 +302,7 @@ void ParallelPlot::restyle(const PlotColours& look) {
   behind.setAlphaF(0.8f);
   for (QCPItemText* text : m_texts) {
     const QByteArray role = text->property("role").toByteArray();
-    QFont font = smallFont();
-    font.setBold(role == "title");
-    text->setFont(font);
+    text->setFont(smallFont());
     text->setColor(role == "hint" ? look.faint : look.text);
     text->setBrush(role == "tick" ? QBrush(behind) : QBrush(Qt::NoBrush));
   }
