@@ -248,7 +248,9 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) {
     const bool nothing = !in.front().defined();
     if (!nothing) {
       Tensors out = std::visit([&](const auto& op) { return apply(op, step, std::move(in)); }, step.kind);
-      for (size_t o = out.size(); o-- > 0;) {  // which tokens came to an expert is told before what they are
+      const bool dispatches = std::holds_alternative<DispatchOp>(step.kind);  // which tokens came to an expert is told before what they are
+      for (size_t n = 0; n < out.size(); ++n) {
+        const size_t o = dispatches ? out.size() - 1 - n : n;
         if (!out[o].defined()) continue;
         at::Tensor& value = values[static_cast<size_t>(step.outputs[o])];
         value = made(graph_.value(step.outputs[o]), std::move(out[o]));
