@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "core/recipe/linear_kinds.h"
 
 namespace qb {
 namespace {
@@ -167,33 +168,6 @@ double cost_of(const CandidateSensitivity& c, const std::string& cost) {
   return cost == "gram" ? c.relative_error : cost == "fisher" ? c.fisher : cost == "guided" ? c.guided : c.measured;
 }
 
-// The block's place in names is open: "mlp.experts.*.up_proj".
-std::string kind_of(const LinearSensitivity& l) {
-  std::string kind, part;
-  for (size_t i = 0; i <= l.name.size(); ++i) {
-    if (i < l.name.size() && l.name[i] != '.') {
-      part += l.name[i];
-      continue;
-    }
-    const bool is_number = !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-    kind += (kind.empty() ? "" : ".") + (is_number ? "*" : part);
-    part.clear();
-  }
-  return kind;
-}
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (char c : text) {
-    if (std::string("\\^$.|?+()[]{}").find(c) != std::string::npos) result += '\\';
-    if (c == '*')
-      result += "[0-9]+";
-    else
-      result += c;
-  }
-  return result;
-}
-
 struct Sizes {
   int64_t bits = 0, read_bits = 0, weights = 0;
 };
@@ -337,7 +311,7 @@ Scheme allocated_scheme(const Allocation& allocation, const Sensitivity& s, Sche
     const LinearSensitivity& l = *by_module.at(allocation.modules[i]);
     const std::string& candidate = allocation.candidates[i];
     weights[candidate] += l.out_features * l.in_features;
-    const std::string name = kind_of(l);
+    const std::string name = kind_of_linear(l.name);
     auto [it, fresh] = kinds.try_emplace(name);
     if (fresh) order.push_back(name);
     Kind& kind = it->second;
@@ -368,10 +342,10 @@ Scheme allocated_scheme(const Allocation& allocation, const Sensitivity& s, Sche
   for (const auto& [key, names] : shared) {
     const auto& [candidate, blocks] = key;
     std::vector<std::string> alternatives;
-    for (const std::string& name : names) alternatives.push_back(escaped(name));
+    for (const std::string& name : names) alternatives.push_back(pattern_text(name));
     const std::string tail = alternatives.size() == 1 ? alternatives.front() : fmt::format("({})", fmt::join(alternatives, "|"));
     const std::string numbers = blocks.size() == 1 ? fmt::format("{}", blocks.front()) : fmt::format("({})", fmt::join(blocks, "|"));
-    overrides.push_back({fmt::format("re:{}{}\\.{}", escaped(kinds[names.front()].before), numbers, tail), parse_candidate(candidate)});
+    overrides.push_back({fmt::format("re:{}{}\\.{}", pattern_text(kinds[names.front()].before), numbers, tail), parse_candidate(candidate)});
   }
   for (const std::string& name : order)
     if (kinds[name].usual != base) overrides.push_back({"*." + name, parse_candidate(kinds[name].usual)});

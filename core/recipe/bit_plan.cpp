@@ -12,35 +12,12 @@
 
 #include "core/base/error.h"
 #include "core/engine/module_name.h"
+#include "core/recipe/linear_kinds.h"
 
 namespace qb {
 namespace {
 
 constexpr double kFloatBits = 16;
-
-std::string kind_of(const std::string& name) {
-  std::string kind, part;
-  for (size_t i = 0; i <= name.size(); ++i) {
-    if (i < name.size() && name[i] != '.') {
-      part += name[i];
-      continue;
-    }
-    const bool number = !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-    kind += (kind.empty() ? "" : ".") + (number ? "*" : part);
-    part.clear();
-  }
-  return kind;
-}
-
-// For a regular expression; "*" stands for a number.
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (char c : text) {
-    if (std::string("\\^$.|?+()[]{}").find(c) != std::string::npos) result += '\\';
-    result += c == '*' ? std::string("[0-9]+") : std::string(1, c);
-  }
-  return result;
-}
 
 std::string alternatives(const std::vector<std::string>& texts) {
   return texts.size() == 1 ? texts.front() : fmt::format("({})", fmt::join(texts, "|"));
@@ -81,7 +58,7 @@ BitPlan bit_plan(const ModelInfo& model, const Scheme& scheme) {
   for (const BlockInfo& block : model.blocks) {
     for (const OtherTensor& other : block.others) plan.other_bytes += static_cast<int64_t>(other.bytes);
     for (const LinearInfo& linear : block.linears) {
-      PlannedLinear l{block.index, linear.name, module_of(linear), kind_of(linear.name), linear.out_features, linear.in_features, 0, {}};
+      PlannedLinear l{block.index, linear.name, module_of(linear), kind_of_linear(linear.name), linear.out_features, linear.in_features, 0, {}};
       const bool expert = l.kind.find(".*.") != std::string::npos;
       const auto [it, fresh] = ties.try_emplace(expert ? std::tuple(block.index, 1, 0) : std::tuple(block.index, 2, linear.input), plan.ties.size());
       if (fresh) plan.ties.emplace_back();
@@ -231,9 +208,9 @@ Scheme planned_scheme(const BitPlan& plan, Scheme scheme) {
   }
   for (const auto& [key, names] : shared) {
     std::vector<std::string> tails, numbers;
-    for (const std::string& name : names) tails.push_back(escaped(name));
+    for (const std::string& name : names) tails.push_back(pattern_text(name));
     for (const int block : key.second) numbers.push_back(std::to_string(block));
-    overrides.push_back({fmt::format("re:{}{}\\.{}", escaped(kinds[names.front()].before), alternatives(numbers), alternatives(tails)), palette.specs[key.first]});
+    overrides.push_back({fmt::format("re:{}{}\\.{}", pattern_text(kinds[names.front()].before), alternatives(numbers), alternatives(tails)), palette.specs[key.first]});
   }
   for (const std::string& name : order)
     if (kinds[name].usual != base) overrides.push_back({"*." + name, palette.specs[kinds[name].usual]});
@@ -253,8 +230,8 @@ Scheme with_override(const ModelInfo& model, Scheme scheme, const std::string& m
   give(plan, static_cast<size_t>(it - plan.linears.begin()), weights);
   std::vector<std::string> names;
   for (const size_t i : plan.ties[it->tie])
-    if (const std::string name = escaped(plan.linears[i].kind); std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  const std::string pattern = plan.ties[it->tie].size() == 1 ? module : fmt::format("re:{}{}\\.{}", escaped(before_number(*it)), it->block, alternatives(names));
+    if (const std::string name = pattern_text(plan.linears[i].kind); std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  const std::string pattern = plan.ties[it->tie].size() == 1 ? module : fmt::format("re:{}{}\\.{}", pattern_text(before_number(*it)), it->block, alternatives(names));
   std::erase_if(scheme.overrides, [&](const SchemeOverride& entry) { return entry.match == pattern; });
   if (scheme.mix.empty() && std::all_of(plan.ties[it->tie].begin(), plan.ties[it->tie].end(), [&](size_t i) { return scheme.weights_of(plan.linears[i].module) == weights; })) return scheme;
   scheme.overrides.insert(scheme.overrides.begin(), {pattern, weights});
