@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,10 +17,9 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/base/process.h"
+#include "core/base/spawn.h"
 #include "core/model/model_info.h"
 #include "core/store/run_events.h"
-
-extern char** environ;
 
 namespace qb {
 namespace fs = std::filesystem;
@@ -48,32 +46,6 @@ std::string plain(std::string name) {
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '_' && c != '.') c = '-';
   return name.empty() || name.front() == '.' ? "model" : name;
-}
-
-// Ends with whoever starts it; what it says on standard error goes to a file.
-int spawn(const fs::path& program, const std::vector<std::string>& arguments, const fs::path& said) {
-  std::vector<char*> words = {const_cast<char*>(program.c_str())};
-  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
-  words.push_back(nullptr);
-  posix_spawnattr_t how;
-  posix_spawn_file_actions_t files;
-  ::posix_spawnattr_init(&how);
-  ::posix_spawn_file_actions_init(&files);
-  sigset_t none, all;
-  ::sigemptyset(&none);
-  ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&how, &none);
-  ::posix_spawnattr_setsigdefault(&how, &all);
-  ::posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);  // a terminal's Ctrl-C is for us
-  ::posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-  ::posix_spawn_file_actions_addopen(&files, 2, said.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  pid_t process = 0;
-  const int error = ::posix_spawn(&process, program.c_str(), &files, &how, words.data(), environ);
-  ::posix_spawn_file_actions_destroy(&files);
-  ::posix_spawnattr_destroy(&how);
-  if (error != 0) throw ResourceError(fmt::format("{}: cannot start it: {}", program.string(), std::strerror(error)));
-  return process;
 }
 
 [[noreturn]] void throw_as(ErrorKind kind, const std::string& what) {
@@ -123,7 +95,7 @@ fs::path run_sensitivity(const fs::path& workspace, const SensitivityWish& wish,
   if (wish.threads > 0) arguments.insert(arguments.end(), {"--threads", std::to_string(wish.threads)});
 
   RunEventReader events(folder, RunEventReader::From::next_session);
-  const pid_t process = spawn(qbench, arguments, folder / "said.txt");
+  const pid_t process = spawn(qbench, arguments, folder / "said.txt", Apart::group, true);
   std::optional<RunEvent> end;
   bool held = false, asked = false;
   int status = 0;

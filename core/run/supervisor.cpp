@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,13 +14,12 @@
 #include "core/base/error.h"
 #include "core/base/files.h"
 #include "core/base/process.h"
+#include "core/base/spawn.h"
 #include "core/engine/run_state.h"
 #include "core/measure/report_json.h"
 #include "core/store/run_events.h"
 #include "core/store/run_lock.h"
 #include "core/store/run_request.h"
-
-extern char** environ;
 
 namespace qb {
 namespace {
@@ -181,49 +179,19 @@ fs::path qbench_program() {
   return beside;
 }
 
-namespace {
-
-// In a session of its own, with nothing of ours but the environment.
-int spawn(const fs::path& program, const std::vector<std::string>& arguments, const fs::path& said) {
-  std::vector<char*> words = {const_cast<char*>(program.c_str())};
-  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
-  words.push_back(nullptr);
-  posix_spawnattr_t how;
-  posix_spawn_file_actions_t files;
-  ::posix_spawnattr_init(&how);
-  ::posix_spawn_file_actions_init(&files);
-  sigset_t none, all;
-  ::sigemptyset(&none);
-  ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&how, &none);
-  ::posix_spawnattr_setsigdefault(&how, &all);
-  ::posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  ::posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-  ::posix_spawn_file_actions_addopen(&files, 2, said.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-  pid_t process = 0;
-  const int error = ::posix_spawn(&process, program.c_str(), &files, &how, words.data(), environ);
-  ::posix_spawn_file_actions_destroy(&files);
-  ::posix_spawnattr_destroy(&how);
-  if (error != 0) throw ResourceError(fmt::format("{}: cannot start it: {}", program.string(), std::strerror(error)));
-  return process;
-}
-
-}  // namespace
-
 WorkerStart detached_worker(fs::path qbench) {
-  return [qbench = std::move(qbench)](const WorkOrder& order) { return spawn(qbench, work_arguments(order), folder_of(order) / "worker.txt"); };
+  return [qbench = std::move(qbench)](const WorkOrder& order) { return spawn(qbench, work_arguments(order), folder_of(order) / "worker.txt", Apart::session, false); };
 }
 
 WorkerStart attached_worker() {
   return [](const WorkOrder& order) {
     std::vector<std::string> arguments = work_arguments(order);
     arguments.insert(arguments.end(), {"--attached", std::to_string(::getpid())});
-    return spawn("/proc/self/exe", arguments, folder_of(order) / "worker.txt");
+    return spawn("/proc/self/exe", arguments, folder_of(order) / "worker.txt", Apart::session, false);
   };
 }
 
-void start_queue(const fs::path& workspace, const RunOptions& options, const fs::path& qbench) { spawn(qbench, work_arguments({workspace, {}, options}), workspace / "queue.txt"); }
+void start_queue(const fs::path& workspace, const RunOptions& options, const fs::path& qbench) { spawn(qbench, work_arguments({workspace, {}, options}), workspace / "queue.txt", Apart::session, false); }
 
 void supervise(const WorkOrder& order, const Control& control, const RunObserver& observer, const WorkerStart& start) {
   const fs::path folder = folder_of(order);
